@@ -1,0 +1,301 @@
+"""The configuration of a run: one TOML file, typed and checked before anything starts.
+
+Every section is a frozen pydantic model whose defaults are the paper's (DPSR, SIGIR 2020, section 4.1) where the
+paper gives one. ``load_config`` reads a file, applies ``section.key=value`` overrides, and reports every problem at
+once, each with the key, what was found and what is allowed.
+
+Example:
+    >>> config = load_config("examples/bestbuy_xbox.toml", ["training.epochs=3"])
+    >>> config.training.epochs
+    3
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names every offending key."""
+
+
+def _expand_variables(path: str) -> str:
+    """Replaces ``${NAME}`` and ``${NAME:-default}`` by environment variables."""
+
+    def value(match: re.Match[str]) -> str:
+        found = os.environ.get(match["name"]) or match["default"]
+        if found is None:
+            raise ValueError(
+                f"environment variable {match['name']} is not set; set it, or write ${{{match['name']}:-DEFAULT}}"
+            )
+        return found
+
+    return _VARIABLE.sub(value, path)
+
+
+PathName = Annotated[str, Field(min_length=1), pydantic.AfterValidator(_expand_variables)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(_Section):
+    """One raw input: a path (file or glob; ``.parquet``, ``.csv`` or ``.jsonl``) and its column names.
+
+    ``columns`` maps a name of the contract (``item_id``, ``query``, ...) to the column of the file; a name that is not
+    mapped is looked up under itself.
+    """
+
+    path: PathName
+    columns: dict[str, str] = {}
+
+
+class ItemsConfig(SourceConfig):
+    """The catalogue: ``item_id``, the ``text`` columns (tokenized) and the ``categorical`` columns (one value each)."""
+
+    text: Annotated[list[str], Field(min_length=1)] = ["title"]
+    categorical: list[str] = []
+
+
+class UsersConfig(SourceConfig):
+    """The users: ``user_id`` and the categorical ``profile`` columns."""
+
+    profile: Annotated[list[str], Field(min_length=1)]
+
+
+class InteractionsConfig(SourceConfig):
+    """The log: ``query``, ``item_id`` and, where the file has them, ``user_id``, ``timestamp`` and ``event``."""
+
+
+class DataConfig(_Section):
+    """Raw inputs, and how ``dpsr prepare`` turns them into a dataset directory."""
+
+    items: ItemsConfig
+    interactions: InteractionsConfig
+    users: UsersConfig | None = None
+    valid_share: Share = 0.05
+    """Share of the interactions, before the test period by time, that choose the checkpoint."""
+    test_share: Share = 0.10
+    """Share of the interactions, the latest by time, that are only ever evaluated on."""
+    max_rejected_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """The job fails above this share of unusable rows in any one input."""
+    min_category_count: Annotated[int, Field(ge=1)] = 1
+    """Rarer values of a categorical column share the out-of-vocabulary id."""
+
+
+class TokenizerConfig(_Section):
+    """The vocabulary; everything here is stored in ``tokenizer.model``."""
+
+    max_vocabulary: Annotated[int, Field(ge=1, le=1 << 30)] = 500_000
+    min_count: Annotated[int, Field(ge=1)] = 2
+    oov_buckets: Annotated[int, Field(ge=1, le=1 << 24)] = 10_000
+    bigrams: bool = True
+    trigrams: bool = True
+
+
+class ModelConfig(_Section):
+    """The two towers (paper, section 4.2)."""
+
+    dimension: Annotated[int, Field(ge=2, le=1024)] = 64
+    heads: Annotated[int, Field(ge=1, le=16)] = 2
+    hidden: list[Annotated[int, Field(ge=1)]] = [128]
+    """Widths of the hidden ReLU layers of both towers."""
+    residual: bool = False
+    """Adds the input of a tower to its output, whose last layer starts at zero: learns from far fewer clicks."""
+    shared_tokens: bool = False
+    """One token table for both towers instead of one each."""
+    profile: bool = True
+    """Use the user profile (DPSR-p) where the dataset has one."""
+    history_length: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Use the last so many items of a user (DPSR-h); 0 leaves the history out."""
+    attention_temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    """beta of the soft dot product (paper, equation 3)."""
+    initial_scale: Annotated[float, Field(gt=0.0)] = 0.1
+    """Standard deviation of freshly initialised embeddings."""
+
+
+class LossConfig(_Section):
+    """What a training step minimises, and over which negatives (paper, sections 4.3 and 4.4)."""
+
+    kind: Literal["hinge", "softmax"] = "hinge"
+    margin: Annotated[float, Field(gt=0.0, le=2.0)] = 0.1
+    """delta of the hinge loss, in cosine."""
+    temperature: Annotated[float, Field(gt=0.0)] = 0.07
+    """Temperature of the sampled softmax."""
+    mixing_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """alpha: the share of random negatives in a query's negative set."""
+    group_size: Annotated[int, Field(ge=2)] = 64
+    """b: rows whose positives are each other's batch negatives; the batch size is a multiple of it."""
+
+
+class TrainingConfig(_Section):
+    """The optimiser and the schedule."""
+
+    epochs: Annotated[int, Field(ge=1)] = 5
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
+    """AdaGrad on the dense layers."""
+    table_learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
+    """Sparse AdaGrad on the embedding tables."""
+    initial_accumulator: Annotated[float, Field(gt=0.0)] = 0.1
+    seed: int = 1
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
+    """Steps between checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 3
+
+
+class EvaluationConfig(_Section):
+    """Which examples are scored, and against how many candidates (paper, section 5.1)."""
+
+    max_examples: Annotated[int, Field(ge=1)] = 10_000
+    candidates: Annotated[int, Field(ge=2)] = 1024
+    """Top-k is measured among this many items: the clicked one and random others."""
+
+
+class IndexConfig(_Section):
+    """The nearest-neighbour index inside the servable."""
+
+    k: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """Items returned for a query."""
+    exact_below: Annotated[int, Field(ge=0)] = 20_000
+    """Catalogues smaller than this are searched exactly."""
+    min_recall: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
+    """The index's recall@k against exact search below which nothing is published."""
+
+
+class ServingConfig(_Section):
+    """Where the server listens."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8500
+    """gRPC port; 0 takes a free one."""
+    max_in_flight: Annotated[int, Field(ge=1)] = 256
+    """Requests beyond this many at once are refused with RESOURCE_EXHAUSTED."""
+
+
+class Config(_Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+    """The model's name, as clients ask for it."""
+    work_dir: PathName
+    """Everything that a run writes lands below this directory."""
+    data: DataConfig
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    index: IndexConfig = IndexConfig()
+    serving: ServingConfig = ServingConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _batch_is_whole_groups(self) -> Config:
+        if self.training.batch_size % self.loss.group_size:
+            raise ValueError(
+                f"training.batch_size = {self.training.batch_size} is not a multiple of "
+                f"loss.group_size = {self.loss.group_size}"
+            )
+        if self.data.valid_share + self.data.test_share >= 1.0:
+            raise ValueError("data.valid_share + data.test_share leave nothing to train on; their sum must be below 1")
+        return self
+
+    @property
+    def dataset_dir(self) -> Path:
+        """The dataset directory that ``dpsr prepare`` writes."""
+        return Path(self.work_dir) / "dataset"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """The checkpoints that ``dpsr train`` writes."""
+        return Path(self.work_dir) / "checkpoints"
+
+    @property
+    def model_base_path(self) -> Path:
+        """The directory of versions that ``dpsr export`` publishes to and ``dpsr serve`` reads."""
+        return Path(self.work_dir) / "servables" / self.name
+
+
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """Reads and checks a configuration file.
+
+    Args:
+        path: a TOML file.
+        overrides: ``section.key=value`` strings; the value is TOML, or else a bare string.
+
+    Raises:
+        ConfigError: the file is missing or is no TOML, or a key is unknown, missing or out of its range.
+    """
+    try:
+        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    for override in overrides:
+        _apply_override(tree, override)
+    return parse_config(tree, str(path))
+
+
+def parse_config(tree: dict[str, Any], origin: str) -> Config:
+    """Checks a configuration that is already a tree of tables; ``origin`` names it in errors.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    try:
+        return Config.model_validate(tree)
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(_explain(origin, problem) for problem in error.errors())) from None
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigError(f"--set {override}: expected section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for part in parts[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override}: {part} is a value, not a section")
+    tree[parts[-1]] = value
+
+
+def _explain(origin: str, problem: Any) -> str:
+    """One line for one pydantic error: the key, what was found, what is allowed."""
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(_keys_of_section(problem["loc"][:-1]))
+        return f"{origin}: unknown key {key} (known here: {known})"
+    if problem["type"] == "missing":
+        return f"{origin}: key {key} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{origin}: {message}"
+    return f"{origin}: {key} = {problem['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _keys_of_section(location: Sequence[int | str]) -> list[str]:
+    section: Any = Config
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        options = getattr(annotation, "__args__", (annotation,))
+        section = next(option for option in options if isinstance(option, type) and issubclass(option, _Section))
+    return sorted(section.model_fields)

@@ -1,0 +1,1 @@
+"""From raw logs to the dataset directory, and from it to training batches."""

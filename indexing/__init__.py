@@ -1,0 +1,1 @@
+"""From item vectors to a published servable."""

@@ -1,0 +1,1 @@
+"""The TensorFlow op library and its kernels."""

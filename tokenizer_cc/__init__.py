@@ -1,0 +1,1 @@
+"""The C++ tokenizer: its Python face and its TensorFlow op."""
