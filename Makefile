@@ -1,0 +1,77 @@
+# Two commands set everything up: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Real data for some tests and benchmarks; tests that need it skip, visibly, where it is missing.
+export DPSR_DATA ?= $(abspath ../shared/data)
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+CC_SOURCES := $(shell find tokenizer_cc ops_cc -name '*.cc' -o -name '*.h' -o -name '*.inc' 2>/dev/null)
+PY_FOLDERS := data evaluation indexing model ops_cc serving tokenizer_cc
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.built ## the whole path on a generated shop: log, dataset, model, servable, answers
+	$(BIN)/dpsr demo
+
+.PHONY: test
+test: $(VENV)/.dev ## the whole test suite, C++ and Python
+	$(MAKE) --no-print-directory -C tokenizer_cc/core test
+	$(BIN)/python -m pytest -m "not slow"
+
+.PHONY: test-slow
+test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs
+	$(MAKE) --no-print-directory -C tokenizer_cc/core sanitize
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: fuzz
+fuzz: ## ten minutes of libFuzzer over the tokenizer, address and undefined-behaviour sanitizers
+	$(MAKE) --no-print-directory -C tokenizer_cc/core fuzz
+
+.PHONY: bench
+bench: $(VENV)/.dev ## the benchmarks, one table each
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+.PHONY: lint
+lint: $(VENV)/.dev ## ruff, mypy and clang-format
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run --Werror $(filter %.cc %.h,$(CC_SOURCES))
+	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/dpsr
+	cd build/mypy && ../../$(BIN)/mypy -m dpsr -m dpsr.config -m dpsr.cli -m dpsr.train $(addprefix -p dpsr.,$(PY_FOLDERS))
+
+.PHONY: format
+format: $(VENV)/.dev ## rewrite the sources in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(filter %.cc %.h,$(CC_SOURCES))
+
+.PHONY: deps-cc
+deps-cc: ## system packages for the C++ unit tests, sanitizers and the fuzzer (Debian, Ubuntu; needs root)
+	apt-get update -qq
+	apt-get install -y -qq libgtest-dev clang
+
+.PHONY: clean
+clean: ## remove everything that make made
+	rm -rf $(VENV) build dist *.egg-info ops_cc/*.so tokenizer_cc/*.so ops_cc/_build_info.py
+
+# The C++ parts compile against the installed TensorFlow, so it comes first and the build runs without isolation.
+$(VENV)/.requirements: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dpsr needs Python 3.11 or newer; call: make PYTHON=python3.11 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@command -v g++ >/dev/null || { echo "no g++; on Debian and Ubuntu: apt-get install g++"; exit 1; }
+	$(PIP) install -q $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])') wheel
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.requirements setup.py __init__.py $(CC_SOURCES)
+	$(PIP) install -q --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.built
+	$(PIP) install -q --no-build-isolation -e '.[dev]'
+	@touch $@

@@ -1,0 +1,100 @@
+"""The configuration: defaults, overrides, and an error that names key, value and range for everything wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from dpsr.config import Config, ConfigError, load_config
+
+MINIMAL = """
+name = "shop"
+work_dir = "runs/shop"
+[data.items]
+path = "items.parquet"
+[data.interactions]
+path = "log.parquet"
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "shop.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_defaults_are_the_papers(config_file: Path) -> None:
+    config = load_config(config_file)
+    assert (config.model.dimension, config.model.heads) == (64, 2)
+    assert (config.loss.kind, config.loss.margin, config.loss.group_size) == ("hinge", 0.1, 64)
+    assert config.training.learning_rate == 0.01
+    assert 0.5 <= config.loss.mixing_ratio <= 0.75
+
+
+def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
+    config = load_config(
+        config_file,
+        ["training.epochs=7", "loss.kind=softmax", "model.hidden=[8, 4]", "work_dir=elsewhere", "model.residual=true"],
+    )
+    assert config.training.epochs == 7
+    assert config.loss.kind == "softmax"
+    assert config.model.hidden == [8, 4]
+    assert config.model.residual is True
+    assert config.model_base_path == Path("elsewhere/servables/shop")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epoch=3", "unknown key training.epoch (known here: batch_size"),
+        ("modle.heads=2", "unknown key modle (known here: data"),
+        ("training.epochs=0", "training.epochs = 0: input should be greater than or equal to 1"),
+        ("loss.kind=triplet", "loss.kind = 'triplet': input should be 'hinge' or 'softmax'"),
+        ("loss.mixing_ratio=1.5", "loss.mixing_ratio = 1.5: input should be less than or equal to 1"),
+        ("training.epochs=many", "training.epochs = 'many': input should be a valid integer"),
+        ("training.batch_size=65", "training.batch_size = 65 is not a multiple of loss.group_size = 64"),
+        ("data.test_share=0.96", "leave nothing to train on"),
+        ("data.users.path=u.parquet", "key data.users.profile is missing"),
+        ("data.items.titel=x", "unknown key data.items.titel (known here: categorical, columns, path, text)"),
+        ("data.items.path=${DPSR_NOT_SET_ANYWHERE}/x", "environment variable DPSR_NOT_SET_ANYWHERE is not set"),
+        ("name=a/b", "name = 'a/b': string should match pattern"),
+        ("training.epochs", "--set training.epochs: expected section.key=value"),
+        ("name.first=x", "--set name.first=x: name is a value, not a section"),
+    ],
+)
+def test_bad_values_are_named(config_file: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(config_file, [override])
+    assert message in str(error.value)
+
+
+def test_every_problem_is_reported_at_once(config_file: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(config_file, ["training.epochs=0", "model.heads=0", "foo=1"])
+    assert len(str(error.value).splitlines()) == 3
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no\.toml: no such configuration file"):
+        load_config(tmp_path / "no.toml")
+    (tmp_path / "broken.toml").write_text("name = \n")
+    with pytest.raises(ConfigError, match=r"broken\.toml: not a TOML file"):
+        load_config(tmp_path / "broken.toml")
+    (tmp_path / "empty.toml").write_text("")
+    with pytest.raises(ConfigError, match="key name is missing"):
+        load_config(tmp_path / "empty.toml")
+
+
+def test_environment_variables_in_paths(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    override = ["data.items.path=${DPSR_TEST_ROOT:-fallback}/items.parquet"]
+    monkeypatch.delenv("DPSR_TEST_ROOT", raising=False)
+    assert load_config(config_file, override).data.items.path == "fallback/items.parquet"
+    monkeypatch.setenv("DPSR_TEST_ROOT", "/somewhere")
+    assert load_config(config_file, override).data.items.path == "/somewhere/items.parquet"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parent.parent / "examples").glob("*.toml")), ids=lambda p: p.name
+)
+def test_examples_are_valid(path: Path) -> None:
+    assert isinstance(load_config(path), Config)
