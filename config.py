@@ -25,7 +25,11 @@ from pydantic import Field
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
 
 
-class ConfigError(ValueError):
+class DpsrError(Exception):
+    """An error that its reader can mend: the message says where, what was found and what to do."""
+
+
+class ConfigError(DpsrError, ValueError):
     """A configuration that cannot be used; the message names every offending key."""
 
 
