@@ -1,0 +1,95 @@
+"""The dense part of the two towers: from the embedded inputs to unit vectors (paper, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras
+
+
+class _Perceptron(tf.Module):
+    """Hidden ReLU layers and a linear layer of ``outputs`` vectors."""
+
+    def __init__(self, inputs: int, dimension: int, hidden: Sequence[int], outputs: int, residual: bool, seed: int):
+        super().__init__()
+        self._dimension = dimension
+        self._outputs = outputs
+        self._residual = residual
+        self.layers = [
+            tf_keras.layers.Dense(
+                width, activation="relu", kernel_initializer=tf_keras.initializers.HeNormal(seed=seed + 1 + position)
+            )
+            for position, width in enumerate(hidden)
+        ]
+        self.last = tf_keras.layers.Dense(
+            outputs * dimension, kernel_initializer=tf_keras.initializers.GlorotUniform(seed=seed)
+        )
+        width = inputs * dimension
+        for layer in [*self.layers, self.last]:
+            layer.build([None, width])
+            width = layer.units
+        if residual:
+            # Output 0 starts as the input itself. The others start beside it: equal outputs would get equal gradients
+            # and never part.
+            kernel = self.last.kernel
+            kernel.assign(tf.concat([tf.zeros_like(kernel[:, :dimension]), kernel[:, dimension:]], axis=1))
+
+    def __call__(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Maps parts, each [B, d], to unit vectors [B, outputs, d]."""
+        hidden = tf.concat(parts, axis=1)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        vectors = tf.reshape(self.last(hidden), [-1, self._outputs, self._dimension])
+        if self._residual:
+            vectors += tf.add_n(list(parts))[:, tf.newaxis]
+        return tf.math.l2_normalize(vectors, axis=-1)
+
+
+class QueryTower(tf.Module):
+    """Query text, profile and history to ``heads`` unit vectors, one for each meaning of the query."""
+
+    def __init__(self, inputs: int, dimension: int, hidden: Sequence[int], heads: int, *, residual: bool, seed: int):
+        """Builds the layers.
+
+        Args:
+            inputs: number of parts, each of width d.
+            dimension: d, also the width of a head.
+            hidden: widths of the hidden layers.
+            heads: number of heads m.
+            residual: the first head starts as the sum of the parts.
+            seed: the same seed gives the same layers.
+        """
+        super().__init__()
+        self.perceptron = _Perceptron(inputs, dimension, hidden, heads, residual, seed)
+
+    def __call__(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Embeds queries.
+
+        Args:
+            parts: float32 [B, d] each.
+
+        Returns:
+            float32 [B, heads, d], unit vectors.
+        """
+        return self.perceptron(parts)
+
+
+class ItemTower(tf.Module):
+    """Item text and categories to one unit vector."""
+
+    def __init__(self, inputs: int, dimension: int, hidden: Sequence[int], *, residual: bool, seed: int):
+        """Builds the layers; the arguments are the query tower's."""
+        super().__init__()
+        self.perceptron = _Perceptron(inputs, dimension, hidden, 1, residual, seed)
+
+    def __call__(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Embeds items.
+
+        Args:
+            parts: float32 [N, d] each.
+
+        Returns:
+            float32 [N, d], unit vectors.
+        """
+        return self.perceptron(parts)[:, 0]

@@ -1,0 +1,102 @@
+"""The model: embedding tables and two towers, and how features reach them."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from dpsr.config import ModelConfig
+from dpsr.data.pipeline import ItemFeatures, QueryFeatures
+from dpsr.data.schema import Schema
+from dpsr.model.embeddings import EmbeddingTable, scale_bag_sums
+from dpsr.model.towers import ItemTower, QueryTower
+
+TableValues = dict[str, tf.Tensor]
+TableBags = dict[str, tf.RaggedTensor]
+
+
+class TwoTower(tf.Module):
+    """Embeds queries (with their user) and items as unit vectors of one space (paper, section 4.2).
+
+    Every input is a bag of ids with a table of its own; with ``shared_tokens`` query and item text share one. The input
+    of a tower is the list of its bag sums, each divided by the square root of the bag's length.
+    """
+
+    def __init__(self, config: ModelConfig, schema: Schema, *, seed: int = 1):
+        """Draws the tables and the layers; the same seed gives the same model."""
+        super().__init__()
+        self.config = config
+        self.schema = schema
+        self.query_tokens = "tokens" if config.shared_tokens else "query_tokens"
+        self.item_tokens = "tokens" if config.shared_tokens else "item_tokens"
+        self.has_history = config.history_length > 0 and schema.num_users > 0
+        query_inputs = {self.query_tokens: schema.token_rows}
+        if config.profile:
+            query_inputs |= {f"user.{column}": rows for column, rows in schema.profile.items()}
+        if self.has_history:
+            query_inputs["history"] = schema.num_items
+        item_inputs = {self.item_tokens: schema.token_rows}
+        item_inputs |= {f"item.{column}": rows for column, rows in schema.categorical.items()}
+        self.tables = {
+            name: EmbeddingTable(rows, config.dimension, scale=config.initial_scale, seed=(seed, position))
+            for position, (name, rows) in enumerate((query_inputs | item_inputs).items())
+        }
+        dense_seed = 1000 * seed
+        self.query_tower = QueryTower(
+            len(query_inputs),
+            config.dimension,
+            config.hidden,
+            config.heads,
+            residual=config.residual,
+            seed=dense_seed,
+        )
+        self.item_tower = ItemTower(
+            len(item_inputs), config.dimension, config.hidden, residual=config.residual, seed=dense_seed + 100
+        )
+
+    def query_heads(self, queries: QueryFeatures) -> tf.Tensor:
+        """Embeds queries.
+
+        Returns:
+            float32 [B, heads, d], unit vectors.
+        """
+        bags = self.query_bags(queries)
+        return self.heads_from_sums(self.lookup(bags), bags)
+
+    def item_vectors(self, items: ItemFeatures) -> tf.Tensor:
+        """Embeds items.
+
+        Returns:
+            float32 [N, d], unit vectors.
+        """
+        bags = self.item_bags(items)
+        return self.vectors_from_sums(self.lookup(bags), bags)
+
+    def query_bags(self, queries: QueryFeatures) -> TableBags:
+        """Names the table of every input of the query tower, in the tower's order; int32 [B, None] each."""
+        bags = {self.query_tokens: queries.tokens}
+        if self.config.profile:
+            bags |= {f"user.{column}": _bags_of_one(queries.profile[column]) for column in self.schema.profile}
+        if self.has_history:
+            bags["history"] = queries.history
+        return bags
+
+    def item_bags(self, items: ItemFeatures) -> TableBags:
+        """Names the table of every input of the item tower, in the tower's order; int32 [N, None] each."""
+        bags = {self.item_tokens: items.tokens}
+        return bags | {f"item.{column}": _bags_of_one(items.categorical[column]) for column in self.schema.categorical}
+
+    def lookup(self, bags: TableBags) -> TableValues:
+        """Sums every bag in its table; float32 [B, d] each."""
+        return {name: self.tables[name].lookup_sum(table_bags) for name, table_bags in bags.items()}
+
+    def heads_from_sums(self, sums: TableValues, bags: TableBags) -> tf.Tensor:
+        """The dense part of ``query_heads``; ``sums`` are the bag sums of ``query_bags``."""
+        return self.query_tower([scale_bag_sums(sums[name], bags[name]) for name in bags])
+
+    def vectors_from_sums(self, sums: TableValues, bags: TableBags) -> tf.Tensor:
+        """The dense part of ``item_vectors``; ``sums`` are the bag sums of ``item_bags``."""
+        return self.item_tower([scale_bag_sums(sums[name], bags[name]) for name in bags])
+
+
+def _bags_of_one(ids: tf.Tensor) -> tf.RaggedTensor:
+    return tf.RaggedTensor.from_row_splits(ids, tf.range(tf.size(ids, tf.int64) + 1), validate=False)
