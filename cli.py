@@ -250,6 +250,7 @@ def demo(size: str, work_dir: Path) -> None:
     \b
     Example: dpsr demo --size small
     """
+    _empty_demo_directory(work_dir)
     from dpsr.data.demo_shop import SHOWCASE_QUERIES, generate
     from dpsr.data.prepare import prepare as run_prepare
     from dpsr.data.tables import Dataset
@@ -258,7 +259,6 @@ def demo(size: str, work_dir: Path) -> None:
     from dpsr.model.trainer import load_trained
     from dpsr.model.trainer import train as run_train
 
-    _empty_demo_directory(work_dir)
     config = load_config(DEMO_CONFIG, [f"work_dir={work_dir}", *_demo_paths(work_dir / "shop")])
     items, users, clicks = DEMO_SIZES[size]
 
