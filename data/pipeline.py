@@ -1,0 +1,233 @@
+"""Training batches: shuffled blocks of fixed-width records, joined with the tables inside the graph.
+
+The records on disk are already shuffled, so an epoch shuffles blocks of them, and then the rows of a window of blocks:
+nearly as random as shuffling rows, at a fraction of the cost. Everything random is a function of (seed, epoch,
+position), never of state: a run that is interrupted continues with exactly the batches that it has not seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dpsr.data.schema import INTERACTION
+from dpsr.data.tables import Bags, Dataset, DatasetError
+
+_FIELDS = len(INTERACTION.names or ())
+_BLOCK_RECORDS = 1024
+_WINDOW_BLOCKS = 64
+
+
+class QueryFeatures(NamedTuple):
+    """What the query tower reads, B rows."""
+
+    tokens: tf.RaggedTensor
+    """int32 [B, None]."""
+    profile: dict[str, tf.Tensor]
+    """int32 [B] for each profile column."""
+    history: tf.RaggedTensor
+    """int32 [B, None] item rows, oldest first, at most ``history_length``."""
+
+
+class ItemFeatures(NamedTuple):
+    """What the item tower reads, N rows."""
+
+    tokens: tf.RaggedTensor
+    """int32 [N, None]."""
+    categorical: dict[str, tf.Tensor]
+    """int32 [N] for each categorical column."""
+
+
+class Batch(NamedTuple):
+    """One training step: B examples and R random negatives that all of them share."""
+
+    queries: QueryFeatures
+    """B rows."""
+    items: ItemFeatures
+    """B positives, then R random negatives."""
+    query_rows: tf.Tensor
+    """int32 [B]."""
+    item_rows: tf.Tensor
+    """int32 [B + R]."""
+
+
+class JoinedTables:
+    """The item, query and user tables as tensors; joins are gathers inside the graph."""
+
+    def __init__(self, dataset: Dataset, history_length: int) -> None:
+        """Copies the tables to TensorFlow.
+
+        Args:
+            dataset: an opened dataset.
+            history_length: the most item rows of a history; 0 leaves histories empty.
+        """
+        self._history_length = history_length
+        self._item_tokens = _ragged(dataset.item_tokens)
+        self._item_categorical = {name: tf.constant(ids) for name, ids in dataset.item_categorical.items()}
+        self._query_tokens = _ragged(dataset.query_tokens)
+        # One row more than there are users stands for the unknown user: no profile, no history.
+        self._unknown_user = len(dataset.history)
+        self._user_profile = {
+            name: tf.constant(np.append(ids, np.int32(0))) for name, ids in dataset.user_profile.items()
+        }
+        self._history_values = tf.constant(dataset.history.values)
+        self._history_starts = tf.constant(dataset.history.row_splits)  # [users + 1], so the unknown user has a start
+
+    def queries(self, interactions: tf.Tensor) -> QueryFeatures:
+        """Joins records with queries and users.
+
+        Args:
+            interactions: int32 [B, 5], the fields of INTERACTION.
+        """
+        query, user, history_end = interactions[:, 0], interactions[:, 1], interactions[:, 4]
+        user = tf.where(user < 0, self._unknown_user, user)
+        return QueryFeatures(
+            tokens=tf.gather(self._query_tokens, query),
+            profile={name: tf.gather(ids, user) for name, ids in self._user_profile.items()},
+            history=self._history(user, history_end),
+        )
+
+    def items(self, item_rows: tf.Tensor) -> ItemFeatures:
+        """The features of items.
+
+        Args:
+            item_rows: int32 [N].
+        """
+        return ItemFeatures(
+            tokens=tf.gather(self._item_tokens, item_rows),
+            categorical={name: tf.gather(ids, item_rows) for name, ids in self._item_categorical.items()},
+        )
+
+    def _history(self, user: tf.Tensor, history_end: tf.Tensor) -> tf.RaggedTensor:
+        start = tf.gather(self._history_starts, user)
+        end = start + tf.cast(history_end, tf.int64)
+        positions = tf.ragged.range(tf.maximum(start, end - self._history_length), end)
+        return positions.with_flat_values(tf.gather(self._history_values, positions.flat_values))
+
+
+def training_batches(
+    tables: JoinedTables,
+    records_files: Sequence[str | os.PathLike[str]],
+    *,
+    batch_size: int,
+    random_negatives: int,
+    num_items: int,
+    seed: int,
+    epoch: int,
+    skip_steps: int = 0,
+) -> tf.data.Dataset:
+    """One epoch of training batches; the same arguments always give the same batches.
+
+    An epoch has ``ceil(records / batch_size)`` steps and every record once; the last batch, where it is short, is
+    filled up from the start of the same order, so that shapes never change.
+
+    Args:
+        tables: the joined tables.
+        records_files: files of INTERACTION records, shuffled when they were written.
+        batch_size: B, examples of a step.
+        random_negatives: R, items drawn uniformly (with replacement) from the catalogue at each step.
+        num_items: size of the catalogue.
+        seed: together with ``epoch`` decides every order and every draw.
+        epoch: number of the epoch.
+        skip_steps: leaves out the first steps, as an interrupted epoch has done them already.
+
+    Returns:
+        A dataset of Batch, ``queries`` [B], ``items`` [B + R].
+
+    Raises:
+        DatasetError: there is no record, or a file's size is no whole number of records.
+    """
+    blocks = _Blocks(records_files)
+    order_seed, negatives_seed = _derived_seeds(seed, epoch)
+    steps = -(-blocks.num_records // batch_size)
+    if not 0 <= skip_steps <= steps:
+        raise ValueError(f"skip_steps = {skip_steps}, but an epoch has {steps} steps of {batch_size} records")
+    start = min(skip_steps * batch_size, blocks.num_records - 1)  # after the last step nothing is taken
+    records = blocks.shuffled(order_seed, start).rebatch(batch_size, drop_remainder=True).take(steps - skip_steps)
+
+    def join(step: tf.Tensor, interactions: tf.Tensor) -> Batch:
+        negatives = tf.random.stateless_uniform(
+            [random_negatives],
+            tf.stack([tf.constant(negatives_seed, tf.int64), step]),
+            maxval=num_items,
+            dtype=tf.int32,
+        )
+        item_rows = tf.concat([interactions[:, 2], negatives], axis=0)
+        return Batch(tables.queries(interactions), tables.items(item_rows), interactions[:, 0], item_rows)
+
+    batches = records.enumerate(start=skip_steps).map(join, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+class _Blocks:
+    """The records of some files, as blocks of at most ``_BLOCK_RECORDS``."""
+
+    def __init__(self, files: Sequence[str | os.PathLike[str]]) -> None:
+        self._files = [os.fspath(file) for file in files]
+        self._sizes = [Path(file).stat().st_size for file in self._files]
+        for file, size in zip(self._files, self._sizes, strict=True):
+            if size % INTERACTION.itemsize:
+                raise DatasetError(
+                    f"{file}: {size} bytes are no whole number of {INTERACTION.itemsize}-byte records; "
+                    "run `dpsr prepare` again"
+                )
+        self.num_records = sum(self._sizes) // INTERACTION.itemsize
+        if not self.num_records:
+            raise DatasetError(f"{', '.join(self._files) or 'no records file'}: holds no record to train on")
+
+    def shuffled(self, seed: int, start: int) -> tf.data.Dataset:
+        """The shuffled order from record ``start`` on, then the same order for ever, in pieces int32 [n, 5]."""
+        blocks = self._table()
+        blocks = blocks[np.random.default_rng(seed).permutation(len(blocks))]
+        lengths = np.add.reduceat(blocks[:, 2], np.arange(0, len(blocks), _WINDOW_BLOCKS)) // INTERACTION.itemsize
+        window_starts = np.cumsum(lengths) - lengths
+        first = int(np.searchsorted(window_starts, start, side="right")) - 1
+        rest = self._windows(blocks, seed, first, start - int(window_starts[first]))
+        return rest.concatenate(self._windows(blocks, seed, 0, 0).repeat())
+
+    def _windows(self, blocks: np.ndarray, seed: int, first: int, skip: int) -> tf.data.Dataset:
+        """Shuffled windows from number ``first`` on, without the first ``skip`` rows of that one."""
+        sizes = tf.constant(self._sizes, tf.int64)
+
+        def read(block: tf.Tensor) -> tf.data.Dataset:
+            file, offset, length = block[0], block[1], block[2]
+            return tf.data.FixedLengthRecordDataset(
+                tf.gather(self._files, file),
+                record_bytes=length,
+                header_bytes=offset,
+                footer_bytes=tf.gather(sizes, file) - offset - length,
+                buffer_size=_BLOCK_RECORDS * INTERACTION.itemsize,
+            )
+
+        def shuffle(window: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
+            rows = tf.reshape(tf.io.decode_raw(tf.strings.reduce_join(texts), tf.int32), [-1, _FIELDS])
+            rows = tf.random.experimental.stateless_shuffle(rows, tf.stack([tf.constant(seed, tf.int64), window]))
+            return rows[tf.where(window == first, skip, 0) :]
+
+        texts = tf.data.Dataset.from_tensor_slices(blocks[first * _WINDOW_BLOCKS :]).flat_map(read)
+        return texts.batch(_WINDOW_BLOCKS).enumerate(start=first).map(shuffle)
+
+    def _table(self) -> np.ndarray:
+        """Every block as (file, offset, length in bytes), int64 [blocks, 3]."""
+        block_bytes = _BLOCK_RECORDS * INTERACTION.itemsize
+        rows = [
+            (file, offset, min(block_bytes, size - offset))
+            for file, size in enumerate(self._sizes)
+            for offset in range(0, size, block_bytes)
+        ]
+        return np.array(rows, dtype=np.int64)
+
+
+def _derived_seeds(seed: int, epoch: int) -> tuple[int, int]:
+    """Independent non-negative seeds for the order and the negatives of an epoch."""
+    state = np.random.SeedSequence([seed % (1 << 64), epoch]).generate_state(2, np.uint64)
+    return int(state[0] >> 1), int(state[1] >> 1)
+
+
+def _ragged(bags: Bags) -> tf.RaggedTensor:
+    return tf.RaggedTensor.from_row_splits(tf.constant(bags.values), tf.constant(bags.row_splits), validate=False)
