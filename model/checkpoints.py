@@ -1,0 +1,117 @@
+"""What lies in a checkpoint directory besides the checkpoints, and whether a run may continue from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dpsr.config import Config, DpsrError, ModelConfig
+from dpsr.data.schema import Schema
+
+MODEL_FILE = "model.json"
+METRICS_FILE = "metrics.json"
+EVENTS_FOLDER = "events"
+CHECKPOINT_PREFIX = "ckpt"
+
+# These may change between two runs of one training without changing what a step does.
+_FREE_KEYS = {"epochs", "checkpoint_every", "keep_checkpoints"}
+
+
+class CheckpointError(DpsrError, ValueError):
+    """A checkpoint that is missing, damaged, or of another dataset or configuration."""
+
+
+def describe(config: Config, schema: Schema) -> dict[str, Any]:
+    """All that decides what a training step does, as the JSON tree of ``model.json``."""
+    return {
+        "schema": schema.to_json(),
+        "model": config.model.model_dump(),
+        "loss": config.loss.model_dump(),
+        "training": config.training.model_dump(exclude=_FREE_KEYS),
+    }
+
+
+def read_description(directory: Path) -> tuple[ModelConfig, Schema, int]:
+    """Reads the model's configuration, its schema and its seed from ``model.json``.
+
+    Raises:
+        CheckpointError: the file is missing or is not ours.
+    """
+    tree = _read_tree(directory)
+    try:
+        return ModelConfig(**tree["model"]), Schema.from_json(tree["schema"]), tree["training"]["seed"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{directory / MODEL_FILE}: does not describe a model: {error}; train again") from None
+
+
+def check_resumable(directory: Path, description: dict[str, Any]) -> None:
+    """Checks that a training may continue from the checkpoints of a directory.
+
+    Raises:
+        CheckpointError: they come from another dataset or another configuration; names what differs.
+    """
+    stored = _read_tree(directory)
+    check_same_dataset(directory, Schema.from_json(stored["schema"]), Schema.from_json(description["schema"]))
+    differences = [
+        f"{section}.{key} = {stored[section].get(key)!r} there, {value!r} here"
+        for section in ("model", "loss", "training")
+        for key, value in description[section].items()
+        if stored[section].get(key) != value
+    ]
+    if differences:
+        raise CheckpointError(
+            f"{directory}: holds checkpoints of another configuration ({'; '.join(differences)}); "
+            "restore these values, choose another work_dir, or start anew with --no-resume"
+        )
+
+
+def check_same_dataset(directory: Path, stored: Schema, found: Schema) -> None:
+    """Checks that a checkpoint and a dataset belong together.
+
+    Raises:
+        CheckpointError: the tokenizers or the schemas differ; names both.
+    """
+    if stored.tokenizer_fingerprint != found.tokenizer_fingerprint:
+        raise CheckpointError(
+            f"{directory}: the checkpoint was trained with tokenizer {stored.tokenizer_fingerprint}, the dataset has "
+            f"{found.tokenizer_fingerprint}; train anew (--no-resume), or use the dataset of the checkpoint"
+        )
+    before, now = stored.to_json(), found.to_json()
+    differences = [f"{key} = {before[key]!r} there, {now[key]!r} here" for key in now if before[key] != now[key]]
+    if differences:
+        raise CheckpointError(
+            f"{directory}: the checkpoint was trained on another dataset ({'; '.join(differences)}); "
+            "train anew (--no-resume), or use the dataset of the checkpoint"
+        )
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def clear(directory: Path) -> None:
+    """Removes what an earlier training wrote to a checkpoint directory, and nothing else."""
+    for path in [*directory.glob(f"{CHECKPOINT_PREFIX}-*"), directory / "checkpoint"]:
+        path.unlink(missing_ok=True)
+    for name in (MODEL_FILE, METRICS_FILE):
+        (directory / name).unlink(missing_ok=True)
+    shutil.rmtree(directory / EVENTS_FOLDER, ignore_errors=True)
+
+
+def _read_tree(directory: Path) -> dict[str, Any]:
+    path = directory / MODEL_FILE
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no trained model here; run `dpsr train` first") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not JSON: {error}; train again with --no-resume") from None
+    if not isinstance(tree, dict) or not {"schema", "model", "loss", "training"} <= tree.keys():
+        raise CheckpointError(f"{path}: does not describe a model; train again with --no-resume")
+    return tree

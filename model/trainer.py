@@ -1,0 +1,237 @@
+"""Training on one machine: epochs, checkpoints, exact resume, validation and metrics."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from dpsr.config import Config, DpsrError
+from dpsr.data.pipeline import JoinedTables, training_batches
+from dpsr.data.schema import split_file
+from dpsr.data.tables import Dataset
+from dpsr.model import checkpoints
+from dpsr.model.checkpoints import CheckpointError
+from dpsr.model.negatives import count_random_negatives
+from dpsr.model.training_step import TrainingStep
+from dpsr.model.two_tower import TwoTower
+from dpsr.model.validation import Validation
+
+# Steps are taken in one call of the graph until about so many examples are done: long enough to hide the call, short
+# enough for a lively progress bar.
+_EXAMPLES_PER_CALL = 16_384
+
+
+class TrainingDivergedError(DpsrError, ArithmeticError):
+    """The loss is no longer a number."""
+
+
+def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bool = True) -> dict[str, Any]:
+    """Trains the two towers, and leaves checkpoints, ``model.json``, ``metrics.json`` and TensorBoard events.
+
+    The same configuration, seed and dataset give the same losses on the same machine, also across interruptions.
+
+    Args:
+        config: the run; everything lands in ``config.checkpoint_dir``.
+        dataset: what ``dpsr prepare`` wrote.
+        resume: continue from the latest checkpoint where there is one, else remove it and start anew.
+        progress: show a progress bar.
+
+    Returns:
+        What ``metrics.json`` holds: ``epochs``, one entry each (``epoch``, ``train_loss``, ``valid_loss``,
+        ``valid_top1``, ``seconds``, ``examples_per_second``), and ``steps``, ``examples``, ``parameters``.
+
+    Raises:
+        CheckpointError: the checkpoints there come from another dataset or configuration.
+        TrainingDivergedError: the loss became NaN or infinite.
+    """
+    directory = config.checkpoint_dir
+    directory.mkdir(parents=True, exist_ok=True)
+    description = checkpoints.describe(config, dataset.schema)
+    if not resume:
+        checkpoints.clear(directory)
+    elif (directory / checkpoints.MODEL_FILE).exists():
+        checkpoints.check_resumable(directory, description)
+    checkpoints.write_json(directory / checkpoints.MODEL_FILE, description)
+    return _Training(config, dataset, progress).run()
+
+
+def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> TwoTower:
+    """Loads the model of the latest checkpoint.
+
+    Args:
+        checkpoint_dir: a run's ``checkpoint_dir``.
+        dataset: checked to be the one that the model was trained on.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it belongs to another dataset.
+    """
+    directory = Path(checkpoint_dir)
+    config, schema, seed = checkpoints.read_description(directory)
+    if dataset is not None:
+        checkpoints.check_same_dataset(directory, schema, dataset.schema)
+    latest = tf.train.latest_checkpoint(directory)
+    if latest is None:
+        raise CheckpointError(f"{directory}: no checkpoint was written yet; run `dpsr train` first")
+    model = TwoTower(config, schema, seed=seed)
+    # The optimiser's state stays in the file: a model that only answers has no use for it.
+    tf.train.Checkpoint(model=model).restore(latest).assert_existing_objects_matched().expect_partial()
+    return model
+
+
+class _Position(tf.Module):
+    """How far a training has come; part of every checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch = tf.Variable(0, dtype=tf.int64)
+        self.step = tf.Variable(0, dtype=tf.int64)
+        self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
+
+    def assign(self, epoch: int, step: int, loss_sum: float) -> None:
+        """``step`` steps of ``epoch`` are done, and their losses sum to ``loss_sum``."""
+        self.epoch.assign(epoch)
+        self.step.assign(step)
+        self.loss_sum.assign(loss_sum)
+
+
+class _Training:
+    """The state of one training and its loop."""
+
+    def __init__(self, config: Config, dataset: Dataset, progress: bool) -> None:
+        self._config = config
+        self._dataset = dataset
+        self._progress = progress
+        self._directory = config.checkpoint_dir
+        self._steps = -(-len(dataset.interactions("train")) // config.training.batch_size)
+        self._tables = JoinedTables(dataset, config.model.history_length)
+        self._model = TwoTower(config.model, dataset.schema, seed=config.training.seed)
+        self._step = TrainingStep(self._model, config.loss, config.training)
+        self._take_steps = tf.function(self._steps_in_graph)
+        self._validation = Validation(config, dataset, self._tables, self._model, self._step)
+        self._position = _Position()
+        checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._step.optimizer, position=self._position)
+        self._checkpoints = tf.train.CheckpointManager(
+            checkpoint,
+            str(self._directory),
+            max_to_keep=config.training.keep_checkpoints,
+            checkpoint_name=checkpoints.CHECKPOINT_PREFIX,
+        )
+        self._epochs: list[dict[str, Any]] = []
+        if self._checkpoints.latest_checkpoint:
+            checkpoint.restore(self._checkpoints.latest_checkpoint).assert_consumed()
+            self._epochs = self._read_epochs()[: int(self._position.epoch)]
+
+    def run(self) -> dict[str, Any]:
+        writer = tf.summary.create_file_writer(str(self._directory / checkpoints.EVENTS_FOLDER))
+        with writer.as_default():
+            for epoch in range(int(self._position.epoch), self._config.training.epochs):
+                figures = self._run_epoch(epoch)
+                for name, value in figures.items():
+                    if name != "epoch" and value is not None:
+                        tf.summary.scalar(f"epoch/{name}", value, step=epoch)
+                self._epochs.append(figures)
+                # The metrics first: should the process die before the checkpoint, the epoch's end is done again.
+                self._write_metrics()
+                self._save(epoch + 1, 0, 0.0)
+        return self._write_metrics()
+
+    def _run_epoch(self, epoch: int) -> dict[str, Any]:
+        training = self._config.training
+        step, loss_sum = int(self._position.step), float(self._position.loss_sum)
+        batches = iter(self._epoch_batches(epoch, step))
+        first_step, started = step, time.monotonic()
+        with tqdm(
+            desc=f"epoch {epoch + 1}/{training.epochs}",
+            total=self._steps * training.batch_size,
+            initial=step * training.batch_size,
+            unit="ex",
+            unit_scale=True,
+            disable=not self._progress,
+        ) as bar:
+            while step < self._steps:
+                losses = self._take_steps(batches, tf.constant(self._steps_of_next_call(step))).numpy()
+                self._check_finite(losses, epoch, step)
+                step += len(losses)
+                loss_sum += float(losses.sum(dtype=np.float64))
+                bar.update(len(losses) * training.batch_size)
+                bar.set_postfix(loss=f"{loss_sum / step:.4f}")
+                tf.summary.scalar("step/loss", losses.mean(), step=epoch * self._steps + step)
+                if step % training.checkpoint_every == 0 and step < self._steps:
+                    self._save(epoch, step, loss_sum)
+            seconds = time.monotonic() - started
+            figures = {
+                "epoch": epoch + 1,
+                "train_loss": loss_sum / self._steps,
+                **self._validation(),
+                "seconds": round(seconds, 3),
+                "examples_per_second": round((step - first_step) * training.batch_size / seconds, 1),
+            }
+            bar.set_postfix({key: f"{figures[key]:.4f}" for key in _SHOWN if figures[key] is not None})
+        return figures
+
+    def _steps_in_graph(self, batches: tf.data.Iterator, steps: tf.Tensor) -> tf.Tensor:
+        losses = tf.TensorArray(tf.float32, size=steps)
+        for position in tf.range(steps):
+            losses = losses.write(position, self._step(next(batches)))
+        return losses.stack()
+
+    def _steps_of_next_call(self, step: int) -> int:
+        """Steps up to the next look at the losses, never beyond a checkpoint or the epoch."""
+        training = self._config.training
+        at_once = max(1, _EXAMPLES_PER_CALL // training.batch_size)
+        to_checkpoint = training.checkpoint_every - step % training.checkpoint_every
+        return min(at_once, to_checkpoint, self._steps - step)
+
+    def _epoch_batches(self, epoch: int, skip_steps: int) -> tf.data.Dataset:
+        training, loss = self._config.training, self._config.loss
+        return training_batches(
+            self._tables,
+            [self._dataset.directory / split_file("train")],
+            batch_size=training.batch_size,
+            random_negatives=count_random_negatives(loss.mixing_ratio, loss.group_size),
+            num_items=self._dataset.schema.num_items,
+            seed=training.seed,
+            epoch=epoch,
+            skip_steps=skip_steps,
+        )
+
+    def _check_finite(self, losses: np.ndarray, epoch: int, step: int) -> None:
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if not len(bad):
+            return
+        training = self._config.training
+        raise TrainingDivergedError(
+            f"the loss is {losses[bad[0]]} at step {step + bad[0] + 1} of epoch {epoch + 1}, most likely because the "
+            f"learning rates are too high (training.table_learning_rate = {training.table_learning_rate:g}, "
+            f"training.learning_rate = {training.learning_rate:g}); lower them and start anew with --no-resume"
+        )
+
+    def _save(self, epoch: int, step: int, loss_sum: float) -> None:
+        self._position.assign(epoch, step, loss_sum)
+        self._checkpoints.save(checkpoint_number=epoch * self._steps + step)
+
+    def _read_epochs(self) -> list[dict[str, Any]]:
+        try:
+            return list(json.loads((self._directory / checkpoints.METRICS_FILE).read_text(encoding="utf-8"))["epochs"])
+        except (FileNotFoundError, json.JSONDecodeError, KeyError):
+            return []  # only the figures of past epochs are lost
+
+    def _write_metrics(self) -> dict[str, Any]:
+        steps = len(self._epochs) * self._steps
+        metrics = {
+            "epochs": self._epochs,
+            "steps": steps,
+            "examples": steps * self._config.training.batch_size,
+            "parameters": sum(int(np.prod(variable.shape)) for variable in self._model.trainable_variables),
+        }
+        checkpoints.write_json(self._directory / checkpoints.METRICS_FILE, metrics)
+        return metrics
+
+
+_SHOWN = ("train_loss", "valid_loss", "valid_top1")

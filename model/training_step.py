@@ -1,0 +1,127 @@
+"""One step of training: the loss of a batch, and the updates of the tables and the dense layers."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tf_keras
+
+from dpsr.config import LossConfig, TrainingConfig
+from dpsr.data.pipeline import Batch
+from dpsr.model.losses import hinge_loss, sampled_softmax_loss
+from dpsr.model.negatives import batch_negative_mask, random_negative_mask, split_into_groups
+from dpsr.model.scoring import soft_dot_product
+from dpsr.model.two_tower import TableBags, TableValues, TwoTower
+
+
+def batch_loss(
+    heads: tf.Tensor, vectors: tf.Tensor, batch: Batch, config: LossConfig, attention_temperature: float
+) -> tf.Tensor:
+    """The loss of a batch over its mixture of batch negatives and random negatives.
+
+    Args:
+        heads: float32 [B, m, d]; B is a multiple of the group size b.
+        vectors: float32 [B + R, d]; the positives, then the random negatives.
+        batch: names the query and item of every row.
+        config: the loss.
+        attention_temperature: beta of the soft dot product.
+
+    Returns:
+        float32 [], the mean over the B rows.
+    """
+    rows = tf.shape(heads)[0]
+    positives, random_vectors = vectors[:rows], vectors[rows:]
+    positive_rows, random_rows = batch.item_rows[:rows], batch.item_rows[rows:]
+    scores = []
+    masks = []
+    if config.mixing_ratio < 1.0:
+        grouped = soft_dot_product(
+            split_into_groups(heads, config.group_size),
+            split_into_groups(positives, config.group_size),
+            attention_temperature,
+        )
+        positive = tf.reshape(tf.linalg.diag_part(grouped), [rows])
+        scores.append(tf.reshape(grouped, [rows, config.group_size]))
+        masks.append(
+            tf.reshape(
+                batch_negative_mask(
+                    split_into_groups(batch.query_rows, config.group_size),
+                    split_into_groups(positive_rows, config.group_size),
+                ),
+                [rows, config.group_size],
+            )
+        )
+    else:
+        own = soft_dot_product(heads[:, tf.newaxis], positives[:, tf.newaxis], attention_temperature)
+        positive = tf.reshape(own, [rows])
+    if config.mixing_ratio > 0.0:
+        scores.append(soft_dot_product(heads, random_vectors, attention_temperature))
+        masks.append(random_negative_mask(positive_rows, random_rows))
+    negatives, mask = tf.concat(scores, axis=1), tf.concat(masks, axis=1)
+    if config.kind == "hinge":
+        return hinge_loss(positive, negatives, mask, config.margin)
+    return sampled_softmax_loss(positive, negatives, mask, config.temperature)
+
+
+class TrainingStep(tf.Module):
+    """The loss and the AdaGrad updates of a model, whose optimiser state it holds.
+
+    The tape watches the bag sums, never the tables: a gradient of [B, d] for each input goes to its table's explicit
+    sparse update.
+    """
+
+    def __init__(self, model: TwoTower, loss: LossConfig, training: TrainingConfig):
+        """Creates the accumulators of the tables and of the dense layers."""
+        super().__init__()
+        self._model = model
+        self._loss = loss
+        self._table_learning_rate = training.table_learning_rate
+        for table in model.tables.values():
+            table.start_training(training.initial_accumulator)
+        self._dense = [*model.query_tower.trainable_variables, *model.item_tower.trainable_variables]
+        self.optimizer = tf_keras.optimizers.Adagrad(
+            training.learning_rate, initial_accumulator_value=training.initial_accumulator, jit_compile=False
+        )
+        self.optimizer.build(self._dense)
+
+    def loss(self, batch: Batch) -> tf.Tensor:
+        """The loss of a batch; changes nothing."""
+        model = self._model
+        return batch_loss(
+            model.query_heads(batch.queries),
+            model.item_vectors(batch.items),
+            batch,
+            self._loss,
+            model.config.attention_temperature,
+        )
+
+    def __call__(self, batch: Batch) -> tf.Tensor:
+        """Takes one step; returns the loss before it."""
+        model = self._model
+        query_bags, item_bags = model.query_bags(batch.queries), model.item_bags(batch.items)
+        bags = _join(query_bags, item_bags)
+        sums = model.lookup(bags)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([*sums.values(), *self._dense])
+            heads = model.heads_from_sums(_first_rows(sums, query_bags), query_bags)
+            vectors = model.vectors_from_sums(_last_rows(sums, item_bags), item_bags)
+            loss = batch_loss(heads, vectors, batch, self._loss, model.config.attention_temperature)
+        gradients, dense_gradients = tape.gradient(loss, (sums, self._dense))
+        for name, gradient in gradients.items():
+            model.tables[name].apply_gradient(bags[name], gradient, self._table_learning_rate)
+        self.optimizer.apply_gradients(zip(dense_gradients, self._dense, strict=True))
+        return loss
+
+
+def _join(query_bags: TableBags, item_bags: TableBags) -> TableBags:
+    """All bags of one table in one lookup: the queries' rows first, then the items'."""
+    both = query_bags.keys() & item_bags.keys()
+    joined = {name: tf.concat([query_bags[name], item_bags[name]], axis=0) for name in sorted(both)}
+    return {**query_bags, **item_bags, **joined}
+
+
+def _first_rows(sums: TableValues, bags: TableBags) -> TableValues:
+    return {name: sums[name][: table_bags.nrows()] for name, table_bags in bags.items()}
+
+
+def _last_rows(sums: TableValues, bags: TableBags) -> TableValues:
+    return {name: sums[name][-table_bags.nrows() :] for name, table_bags in bags.items()}

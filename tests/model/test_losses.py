@@ -1,0 +1,132 @@
+"""Score, negatives and losses against brute-force loops over rows, heads and negatives."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dpsr.config import LossConfig
+from dpsr.data.pipeline import Batch
+from dpsr.model.losses import hinge_loss, sampled_softmax_loss
+from dpsr.model.negatives import batch_negative_mask, count_random_negatives, random_negative_mask
+from dpsr.model.scoring import soft_dot_product
+from dpsr.model.training_step import batch_loss
+
+SEEDS = range(6)
+
+
+def unit(random: np.random.Generator, *shape: int) -> np.ndarray:
+    vectors = random.normal(size=shape)
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def soft_score(heads: np.ndarray, item: np.ndarray, beta: float) -> float:
+    products = [float(np.dot(head, item)) for head in heads]
+    weights = [math.exp(product / beta) for product in products]
+    return sum(weight * product for weight, product in zip(weights, products, strict=True)) / sum(weights)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_soft_dot_product(seed: int, heads: int) -> None:
+    random = np.random.default_rng(seed)
+    queries, items, beta = unit(random, 5, heads, 8), unit(random, 7, 8), float(random.choice([0.05, 0.5, 1.0]))
+    expected = [[soft_score(query, item, beta) for item in items] for query in queries]
+    np.testing.assert_allclose(soft_dot_product(tf.constant(queries), tf.constant(items), beta), expected, atol=1e-6)
+    grouped = soft_dot_product(tf.constant(queries)[tf.newaxis], tf.constant(items)[tf.newaxis], beta)
+    np.testing.assert_allclose(grouped[0], expected, atol=1e-6)
+
+
+def test_soft_dot_product_tends_to_the_best_head() -> None:
+    random = np.random.default_rng(0)
+    queries, items = unit(random, 5, 3, 8), unit(random, 7, 8)
+    best = np.einsum("bmd,nd->bmn", queries, items).max(axis=1)
+    np.testing.assert_allclose(soft_dot_product(tf.constant(queries), tf.constant(items), 1e-4), best, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_hinge_and_softmax(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    positive, negatives = random.normal(size=6).astype(np.float32), random.normal(size=(6, 9)).astype(np.float32)
+    mask = random.random((6, 9)) < 0.6
+    mask[0] = False
+    hinge = [sum(max(0.0, 0.1 - positive[i] + negatives[i, j]) for j in range(9) if mask[i, j]) for i in range(6)]
+    softmax = [
+        -math.log(
+            math.exp(positive[i] / 0.3)
+            / (math.exp(positive[i] / 0.3) + sum(math.exp(negatives[i, j] / 0.3) for j in range(9) if mask[i, j]))
+        )
+        for i in range(6)
+    ]
+    arguments = tf.constant(positive), tf.constant(negatives), tf.constant(mask)
+    np.testing.assert_allclose(hinge_loss(*arguments, 0.1), np.mean(hinge), rtol=1e-5)
+    np.testing.assert_allclose(sampled_softmax_loss(*arguments, 0.3), np.mean(softmax), rtol=1e-5)
+
+
+def test_softmax_without_negatives_is_flat() -> None:
+    positive, negatives = tf.constant([0.2, 0.4]), tf.ones([2, 3])
+    with tf.GradientTape() as tape:
+        tape.watch([positive, negatives])
+        loss = sampled_softmax_loss(positive, negatives, tf.zeros([2, 3], tf.bool), 0.01)
+    assert float(loss) == 0.0
+    assert all(not np.any(gradient.numpy()) for gradient in tape.gradient(loss, [positive, negatives]))
+
+
+@pytest.mark.parametrize(
+    ("alpha", "group", "expected"),
+    [(0.0, 64, 0), (0.5, 64, 63), (0.75, 64, 189), (1.0, 64, 63), (0.25, 64, 21), (0.5, 2, 1)],
+)
+def test_count_random_negatives(alpha: float, group: int, expected: int) -> None:
+    assert count_random_negatives(alpha, group) == expected
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.3, 0.5, 0.9])
+def test_random_negatives_are_the_wanted_share(alpha: float) -> None:
+    count = count_random_negatives(alpha, 64)
+    assert count / (count + 63) == pytest.approx(alpha, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_masks(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    queries, items = random.integers(0, 4, (3, 6)), random.integers(0, 5, (3, 6))
+    drawn = random.integers(0, 5, 8)
+    expected = [
+        [[queries[g, i] != queries[g, j] and items[g, i] != items[g, j] for j in range(6)] for i in range(6)]
+        for g in range(3)
+    ]
+    assert np.array_equal(batch_negative_mask(tf.constant(queries), tf.constant(items)), expected)
+    assert np.array_equal(
+        random_negative_mask(tf.constant(items[0]), tf.constant(drawn)),
+        [[item != other for other in drawn] for item in items[0]],
+    )
+
+
+@pytest.mark.parametrize("kind", ["hinge", "softmax"])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_batch_loss_is_the_loop_over_every_row_and_negative(seed: int, alpha: float, kind: str) -> None:
+    random = np.random.default_rng(seed)
+    config = LossConfig(kind=kind, mixing_ratio=alpha, group_size=4, temperature=0.2)
+    rows, drawn, beta = 12, count_random_negatives(alpha, 4), 0.5
+    heads, vectors = unit(random, rows, 2, 8), unit(random, rows + drawn, 8)
+    query_rows = random.integers(0, 6, rows).astype(np.int32)
+    item_rows = random.integers(0, 9, rows + drawn).astype(np.int32)
+    losses = []
+    for i in range(rows):
+        group = range(i // 4 * 4, i // 4 * 4 + 4) if alpha < 1 else []
+        negatives = [
+            soft_score(heads[i], vectors[j], beta)
+            for j in [*group, *range(rows, rows + drawn)]
+            if item_rows[j] != item_rows[i] and (j >= rows or query_rows[j] != query_rows[i])
+        ]
+        positive = soft_score(heads[i], vectors[i], beta)
+        if kind == "hinge":
+            losses.append(sum(max(0.0, config.margin - positive + negative) for negative in negatives))
+        else:
+            terms = [math.exp((negative - positive) / config.temperature) for negative in negatives]
+            losses.append(math.log(1 + sum(terms)))
+    batch = Batch(None, None, tf.constant(query_rows), tf.constant(item_rows))
+    found = batch_loss(tf.constant(heads), tf.constant(vectors), batch, config, beta)
+    np.testing.assert_allclose(found, np.mean(losses), rtol=1e-5)

@@ -1,0 +1,189 @@
+"""Shapes and laws of the towers, and one whole training step against automatic differentiation."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from dpsr.config import Config, LossConfig, ModelConfig, TrainingConfig
+from dpsr.data.pipeline import Batch, ItemFeatures, QueryFeatures
+from dpsr.data.schema import Schema
+from dpsr.model.training_step import TrainingStep, batch_loss
+from dpsr.model.two_tower import TwoTower
+
+SCHEMA = Schema(
+    text=("title",),
+    categorical={"brand": 7, "category": 4},
+    profile={"age": 5},
+    num_items=20,
+    num_users=9,
+    num_queries=30,
+    token_rows=50,
+    item_id_type="int64",
+    tokenizer_fingerprint="f00d",
+)
+VARIANTS = [
+    {"residual": residual, "shared_tokens": shared, "heads": heads, "history_length": history}
+    for residual, shared, heads, history in [
+        (False, False, 2, 0),
+        (False, True, 1, 3),
+        (True, False, 3, 3),
+        (True, True, 2, 3),
+        (True, True, 1, 0),
+    ]
+]
+
+
+def make_model(**settings: object) -> TwoTower:
+    return TwoTower(ModelConfig(**{"dimension": 8, "hidden": [10]} | settings), SCHEMA, seed=3)
+
+
+def random_ragged(random: np.random.Generator, rows: int, ids: int, shortest: int = 1) -> tf.RaggedTensor:
+    lengths = random.integers(shortest, 6, rows)
+    return tf.RaggedTensor.from_row_lengths(tf.constant(random.integers(0, ids, lengths.sum()), tf.int32), lengths)
+
+
+def random_queries(random: np.random.Generator, rows: int) -> QueryFeatures:
+    return QueryFeatures(
+        random_ragged(random, rows, SCHEMA.token_rows),
+        {"age": tf.constant(random.integers(0, 5, rows), tf.int32)},
+        random_ragged(random, rows, SCHEMA.num_items, shortest=0),
+    )
+
+
+def random_items(random: np.random.Generator, rows: int) -> ItemFeatures:
+    return ItemFeatures(
+        random_ragged(random, rows, SCHEMA.token_rows),
+        {name: tf.constant(random.integers(0, size, rows), tf.int32) for name, size in SCHEMA.categorical.items()},
+    )
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_heads_and_vectors_are_unit_vectors(settings: dict) -> None:
+    random = np.random.default_rng(0)
+    model = make_model(**settings)
+    heads, vectors = model.query_heads(random_queries(random, 6)), model.item_vectors(random_items(random, 9))
+    assert heads.shape == (6, settings["heads"], 8)
+    assert vectors.shape == (9, 8)
+    np.testing.assert_allclose(np.linalg.norm(heads, axis=-1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_heads_differ_from_the_start(residual: bool) -> None:
+    heads = make_model(residual=residual, heads=3).query_heads(random_queries(np.random.default_rng(0), 6)).numpy()
+    for first, second in [(0, 1), (0, 2), (1, 2)]:
+        assert np.abs(heads[:, first] - heads[:, second]).max() > 1e-2
+
+
+def test_residual_starts_as_the_bag_of_tokens() -> None:
+    model = make_model(residual=True, profile=False)
+    queries = random_queries(np.random.default_rng(1), 5)
+    rows = model.tables["query_tokens"].embeddings.numpy()
+    sums = np.stack([rows[bag.numpy()].sum(axis=0) for bag in queries.tokens])
+    expected = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.query_heads(queries)[:, 0], expected, atol=1e-5)
+
+
+def test_shared_tokens_are_one_table() -> None:
+    assert {"query_tokens", "item_tokens"} <= make_model().tables.keys()
+    shared = make_model(shared_tokens=True).tables
+    assert "tokens" in shared
+    assert not {"query_tokens", "item_tokens"} & shared.keys()
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_rows_do_not_depend_on_their_neighbours(settings: dict) -> None:
+    model = make_model(**settings)
+    queries = random_queries(np.random.default_rng(2), 6)
+    alone = [
+        model.query_heads(
+            QueryFeatures(
+                queries.tokens[row : row + 1],
+                {"age": queries.profile["age"][row : row + 1]},
+                queries.history[row : row + 1],
+            )
+        )[0]
+        for row in range(6)
+    ]
+    np.testing.assert_allclose(model.query_heads(queries), alone, atol=1e-6)
+
+
+def test_profile_and_history_change_the_heads_only_where_configured() -> None:
+    queries = random_queries(np.random.default_rng(3), 6)
+    other = queries._replace(profile={"age": (queries.profile["age"] + 1) % 5})
+    assert not np.allclose(make_model().query_heads(queries), make_model().query_heads(other))
+    assert np.array_equal(make_model(profile=False).query_heads(queries), make_model(profile=False).query_heads(other))
+    other = queries._replace(history=random_ragged(np.random.default_rng(9), 6, SCHEMA.num_items))
+    with_history = make_model(history_length=3)
+    assert not np.allclose(with_history.query_heads(queries), with_history.query_heads(other))
+    assert np.array_equal(make_model().query_heads(queries), make_model().query_heads(other))
+
+
+@pytest.mark.parametrize("kind", ["hinge", "softmax"])
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_a_step_equals_automatic_differentiation_through_every_lookup(settings: dict, kind: str) -> None:
+    random = np.random.default_rng(5)
+    loss = LossConfig(kind=kind, group_size=4, margin=0.5)
+    training = TrainingConfig(learning_rate=0.05, table_learning_rate=0.2)
+    explicit, stock = make_model(**settings), make_model(**settings)
+    step = TrainingStep(explicit, loss, training)
+    tables = [table.embeddings for table in stock.tables.values()]
+    dense = [*stock.query_tower.trainable_variables, *stock.item_tower.trainable_variables]
+    table_optimizer = tf_keras.optimizers.Adagrad(0.2, epsilon=1e-30, jit_compile=False)
+    dense_optimizer = tf_keras.optimizers.Adagrad(0.05, jit_compile=False)
+    for _ in range(3):
+        queries, items = random_queries(random, 8), random_items(random, 8 + 3)
+        rows = tf.constant(random.integers(0, 20, 11), tf.int32)
+        batch = Batch(queries, items, tf.range(8), rows)
+        with tf.GradientTape() as tape:
+            value = batch_loss(stock.query_heads(queries), stock.item_vectors(items), batch, loss, 1.0)
+        table_gradients, dense_gradients = tape.gradient(value, (tables, dense))
+        table_optimizer.apply_gradients(
+            [(tf.convert_to_tensor(gradient), table) for gradient, table in zip(table_gradients, tables, strict=True)]
+        )
+        dense_optimizer.apply_gradients(zip(dense_gradients, dense, strict=True))
+        np.testing.assert_allclose(step(batch), value, rtol=1e-5)
+    for name, table in explicit.tables.items():
+        np.testing.assert_allclose(table.embeddings, stock.tables[name].embeddings, atol=1e-4, err_msg=name)
+    for one, other in zip(explicit.query_tower.trainable_variables, stock.query_tower.trainable_variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_model_survives_a_saved_model(tmp_path: Path) -> None:
+    model = make_model(residual=True, history_length=3)
+    queries, items = random_queries(np.random.default_rng(4), 5), random_items(np.random.default_rng(4), 5)
+
+    class Served(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([None], tf.int64),
+                tf.TensorSpec([None], tf.int32),
+            ]
+        )
+        def heads(self, values: tf.Tensor, row_splits: tf.Tensor, age: tf.Tensor) -> tf.Tensor:
+            tokens = tf.RaggedTensor.from_row_splits(values, row_splits)
+            empty = tf.RaggedTensor.from_row_splits(tf.zeros([0], tf.int32), tf.zeros_like(row_splits))
+            return self.model.query_heads(QueryFeatures(tokens, {"age": age}, empty))
+
+    served = Served()
+    arguments = queries.tokens.values, queries.tokens.row_splits, queries.profile["age"]
+    tf.saved_model.save(served, str(tmp_path / "saved"), signatures=served.heads)
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_allclose(loaded.heads(*arguments), served.heads(*arguments), atol=1e-6)
+    assert model.item_vectors(items).shape == (5, 8)
+
+
+def test_every_input_has_a_table(make_config: Callable[..., Config]) -> None:
+    model = TwoTower(make_config().model, SCHEMA)
+    assert sorted(model.tables) == sorted(
+        ["query_tokens", "item_tokens", "user.age", "history", "item.brand", "item.category"]
+    )

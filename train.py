@@ -1,0 +1,43 @@
+"""Trains the two towers on one machine: ``python train.py --config shop.toml``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from dpsr.config import ConfigError, DpsrError, load_config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads the command line and trains.
+
+    Returns:
+        The exit code: 0 trained, 1 failed, 2 wrong usage.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="Example: python train.py --config examples/demo_shop.toml --set training.epochs=3"
+    )
+    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="the TOML configuration")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="override one value"
+    )
+    parser.add_argument("--no-resume", action="store_true", help="start anew instead of from the last checkpoint")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    try:
+        config = load_config(options.config, options.overrides)
+        from dpsr.data.tables import Dataset
+        from dpsr.model.trainer import train
+
+        train(config, Dataset.load(config.dataset_dir), resume=not options.no_resume)
+    except (DpsrError, OSError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    print(f"checkpoints: {config.checkpoint_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
