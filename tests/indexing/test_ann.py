@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dpsr.indexing.ann import Index
+from dpsr.indexing.exact import exact_search, recall_at_k
+
+from .vectors import clustered_vectors, unit
+
+ITEMS, K = 3000, 50
+REGIMES = {
+    "exact": {"exact_below": ITEMS + 1},
+    "hashed": {"exact_below": 0},
+    "tree": {"exact_below": 0, "tree_from": 0},
+}
+SCANN = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+
+
+def search(index: Index, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows, scores = index.search(tf.constant(queries))
+    return rows.numpy(), scores.numpy()
+
+
+def recall(vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> float:
+    heads = queries[:, np.newaxis]
+    return recall_at_k(vectors, heads, rows, exact_search(vectors, heads, rows.shape[1])[1][:, -1])
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    return clustered_vectors(ITEMS, seed=1)
+
+
+@pytest.fixture(scope="module", params=REGIMES)
+def index(request: pytest.FixtureRequest, vectors: np.ndarray) -> Index:
+    built = Index.build(vectors, K, queries=clustered_vectors(100, seed=2), **REGIMES[request.param])
+    assert built.plan.kind == request.param
+    return built
+
+
+def test_recall_on_queries_it_was_not_tuned_on(index: Index, vectors: np.ndarray) -> None:
+    queries = clustered_vectors(100, seed=3)
+    rows, _ = search(index, queries)
+    assert recall(vectors, queries, rows) >= (1.0 if index.plan.kind == "exact" else 0.95)
+
+
+def test_scores_are_the_inner_products_best_first(index: Index, vectors: np.ndarray) -> None:
+    queries = clustered_vectors(20, seed=4)
+    rows, scores = search(index, queries)
+    exact = np.take_along_axis(queries @ vectors.T, rows, axis=1)
+    np.testing.assert_allclose(scores, exact, atol=1e-5 if index.plan.kind == "exact" else 0.02)
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_rows_of_a_search_are_distinct(index: Index) -> None:
+    rows, _ = search(index, clustered_vectors(20, seed=5))
+    assert all(len(np.unique(found)) == K for found in rows)
+
+
+def test_a_batch_is_the_same_as_single_searches(index: Index) -> None:
+    queries = clustered_vectors(8, seed=6)
+    rows, scores = search(index, queries)
+    for i in range(len(queries)):
+        single_rows, single_scores = search(index, queries[i : i + 1])
+        np.testing.assert_array_equal(np.sort(rows[i]), np.sort(single_rows[0]))
+        np.testing.assert_allclose(scores[i], single_scores[0], rtol=1e-6)  # the order of a float sum may differ
+
+
+def test_an_empty_batch_finds_nothing(index: Index) -> None:
+    rows, scores = search(index, np.zeros([0, 32], np.float32))
+    assert rows.shape == scores.shape == (0, K)
+
+
+def test_a_vector_without_direction_does_not_fail(index: Index) -> None:
+    rows, scores = search(index, np.stack([np.full(32, np.nan), np.zeros(32)]).astype(np.float32))
+    assert (rows[0] == -1).all()
+    assert np.isfinite(scores).all()
+
+
+def test_saved_and_loaded_it_answers_the_same(index: Index, tmp_path: Path) -> None:
+    queries = tf.constant(clustered_vectors(10, seed=7))
+    tf.saved_model.save(index, str(tmp_path), options=SCANN)
+    loaded = tf.saved_model.load(str(tmp_path))
+    for after, before in zip(loaded.search(queries), index.search(queries), strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+def test_two_loaded_indexes_do_not_share_a_searcher(tmp_path: Path) -> None:
+    paths = []
+    for seed in (11, 12):
+        items = clustered_vectors(500, seed=seed)
+        index = Index.build(items, 5, queries=items[:1])
+        paths.append((tmp_path / str(seed), items))
+        tf.saved_model.save(index, str(paths[-1][0]), options=SCANN)
+    loaded = [(tf.saved_model.load(str(path)), items) for path, items in paths]
+    queries = clustered_vectors(10, seed=13)
+    for model, items in loaded + loaded[::-1]:
+        rows, _ = model.search(tf.constant(queries))
+        np.testing.assert_array_equal(rows, exact_search(items, queries[:, np.newaxis], 5)[0])
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("items", [1, 2, 40])
+def test_k_beyond_the_catalogue_returns_all_of_it(items: int, regime: str) -> None:
+    options = REGIMES[regime]
+    vectors = clustered_vectors(items, seed=8)
+    index = Index.build(vectors, 1000, queries=clustered_vectors(10, seed=9), **options)
+    rows, _ = search(index, clustered_vectors(4, seed=10))
+    assert rows.shape == (4, items)
+    assert all(sorted(found) == list(range(items)) for found in rows.tolist())
+
+
+def test_leaves_with_too_few_items_leave_places_empty(vectors: np.ndarray) -> None:
+    index = Index.build(
+        vectors, 1000, queries=clustered_vectors(10, seed=2), exact_below=0, tree_from=0, target_recall=0
+    )
+    rows, scores = search(index, clustered_vectors(30, seed=3))
+    missing = rows < 0
+    assert missing.any()
+    assert (rows[missing] == -1).all()
+    assert (scores[missing] == np.float32(tf.float32.min)).all()
+    assert (~missing[:, 0]).all()
+
+
+def test_a_higher_target_searches_further(vectors: np.ndarray) -> None:
+    queries = clustered_vectors(100, seed=2)
+    cheap, thorough = (
+        Index.build(vectors, K, queries=queries, exact_below=0, tree_from=0, target_recall=target)
+        for target in (0.1, 0.99)
+    )
+    assert cheap.plan.leaves_to_search < thorough.plan.leaves_to_search
+    assert thorough.measured_recall is not None
+    assert thorough.measured_recall >= 0.99
+
+
+def test_odd_dimensions_can_be_hashed() -> None:
+    vectors = clustered_vectors(1000, 7, seed=1)
+    index = Index.build(vectors, 20, queries=vectors[:50], exact_below=0)
+    assert recall(vectors, vectors[50:100], search(index, vectors[50:100])[0]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("vectors", "queries", "message"),
+    [
+        (np.zeros([0, 4]), np.zeros([1, 4]), "at least one item"),
+        (np.ones([9, 4]), np.zeros([1, 3]), r"expected \[Q, 4\]"),
+        (np.ones([20, 4]), np.zeros([0, 4]), "tuned on query vectors"),
+    ],
+)
+def test_what_cannot_be_indexed_is_refused(vectors: np.ndarray, queries: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Index.build(vectors, 5, queries=queries, exact_below=0)
+
+
+def test_recall_counts_any_of_equal_items() -> None:
+    twice = np.repeat(unit(np.random.default_rng(0).normal(size=(5, 8))), 2, axis=0)
+    heads = twice[:1, np.newaxis]
+    _, scores = exact_search(twice, heads, 1)
+    for row, expected in ((0, 1.0), (1, 1.0), (2, 0.0)):
+        assert recall_at_k(twice, heads, np.array([[row]]), scores[:, -1]) == expected
+    assert recall_at_k(twice, heads, np.array([[-1]]), scores[:, -1]) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_exact_search_equals_sorting_everything(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(-2, 3, size=(60, 3)).astype(np.float32)
+    heads = rng.integers(-2, 3, size=(7, 2, 3)).astype(np.float32)
+    rows, scores = exact_search(vectors, heads, 20)
+    for i, query in enumerate(heads):
+        every = sorted((-max(float(h @ v) for h in query), row) for row, v in enumerate(vectors))[:20]
+        assert rows[i].tolist() == [row for _, row in every]
+        assert scores[i].tolist() == [-score for score, _ in every]
