@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from dpsr.config import DpsrError
+
 INTERACTION = np.dtype([("query", "<i4"), ("user", "<i4"), ("item", "<i4"), ("event", "<i4"), ("history_end", "<i4")])
 """One interaction: rows of the three tables, the event, and how much of the user's history it may see."""
 
@@ -28,7 +30,7 @@ def split_file(split: str) -> str:
     return f"interactions/{split}/part-00000.bin"
 
 
-class DatasetError(ValueError):
+class DatasetError(DpsrError, ValueError):
     """Raw inputs or a dataset directory that cannot be used; the message says where, what and what to do."""
 
 

@@ -1,0 +1,90 @@
+"""Records on disk, larger than memory: a sequential spill, and the buckets of a distribution sort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+BUCKET_RECORDS = 1 << 20
+"""Buckets aim at so many records: what is in memory at once."""
+
+
+class Spill:
+    """One file of records: appended to, then read again as often as needed."""
+
+    def __init__(self, path: Path, dtype: np.dtype) -> None:
+        """Creates the file."""
+        self._path = path
+        self._dtype = dtype
+        self._file: BinaryIO = path.open("wb")
+
+    def append(self, records: np.ndarray) -> None:
+        """Adds records [n] of the spill's dtype."""
+        records.tofile(self._file)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All records in the order of arrival, at most ``BUCKET_RECORDS`` at once."""
+        self._file.flush()
+        with self._path.open("rb") as file:
+            while len(records := np.fromfile(file, self._dtype, BUCKET_RECORDS)):
+                yield records
+
+    def close(self) -> None:
+        """Closes and removes the file."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+class Buckets:
+    """Records distributed over files; within a bucket they keep the order of arrival."""
+
+    def __init__(self, directory: Path, name: str, num_buckets: int, dtype: np.dtype) -> None:
+        """Creates one file for each bucket below ``directory``."""
+        self._paths = [directory / f"{name}.{number:05d}" for number in range(num_buckets)]
+        self._dtype = dtype
+        for path in self._paths:
+            path.touch()
+
+    def __len__(self) -> int:
+        """The number of buckets."""
+        return len(self._paths)
+
+    def __enter__(self) -> Buckets:
+        """The files live until the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Removes the files."""
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+    def append(self, buckets: np.ndarray, records: np.ndarray) -> None:
+        """Adds records.
+
+        Args:
+            buckets: integers [n], the bucket of each record.
+            records: [n] of the buckets' dtype.
+        """
+        order = np.argsort(buckets, kind="stable")
+        ends = np.cumsum(np.bincount(buckets, minlength=len(self)))
+        for path, part in zip(self._paths, np.split(records[order], ends[:-1]), strict=True):
+            if len(part):
+                with path.open("ab") as file:
+                    part.tofile(file)
+
+    def read(self) -> Iterator[np.ndarray]:
+        """The records of one bucket after another; a bucket's file goes when it has been read."""
+        for path in self._paths:
+            yield np.fromfile(path, self._dtype)
+            path.unlink()
+
+
+def num_buckets(records: int) -> int:
+    """How many buckets of about ``BUCKET_RECORDS`` hold so many records."""
+    return max(1, -(-records // BUCKET_RECORDS))
