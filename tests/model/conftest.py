@@ -1,5 +1,6 @@
 """A small generated dataset, written in the layout of docs/architecture.md."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,14 +69,19 @@ def make_dataset() -> Callable[..., Dataset]:
     return make
 
 
-@pytest.fixture
-def make_config(tmp_path: Path) -> Callable[..., Config]:
-    """A configuration of a short training below ``tmp_path``; sections may be overridden."""
+@pytest.fixture(scope="session")
+def make_config(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
+    """A configuration of a short training, by default in a folder of the test; keys may be overridden."""
+    folders: dict[str, Path] = {}
+
+    def folder_of_test() -> Path:
+        test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
+        return folders.setdefault(test, tmp_path_factory.mktemp("run"))
 
     def make(work_dir: Path | None = None, **sections: dict) -> Config:
         tree = {
             "name": "shop",
-            "work_dir": str(work_dir or tmp_path / "run"),
+            "work_dir": str(work_dir or folder_of_test()),
             "data": {"items": {"path": "items.csv"}, "interactions": {"path": "log.csv"}},
             "model": {"dimension": 16, "hidden": [24], "history_length": 4},
             "loss": {"kind": "softmax", "group_size": 8},
