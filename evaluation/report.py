@@ -14,6 +14,8 @@ from tabulate import tabulate
 
 import dpsr
 
+ALL = "all"
+"""The slice of all examples."""
 HEADLINES = ("MAP@5", "Top-1")
 """Measures that come with an interval in the tables."""
 COLUMNS = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Recall@1000", "Top-1", "Top-10")
@@ -49,7 +51,7 @@ class Report:
     machine: dict[str, Any]
     results: list[Result]
 
-    def result(self, retriever: str, slice_name: str = "all") -> Result:
+    def result(self, retriever: str, slice_name: str = ALL) -> Result:
         """The result of one retriever on one slice.
 
         Raises:
@@ -70,8 +72,14 @@ class Report:
         return self._render("github", "### {}", "**{}**")
 
     def to_json(self) -> dict[str, Any]:
-        """The report as a JSON object; every measure in full precision."""
-        return asdict(self)
+        """The report as a JSON object, in full precision.
+
+        ``retrievers.<name>.<measure>`` (``map_5``, ``top_1``, ...) and ``half_widths`` alike are over all examples;
+        ``slices.<slice>`` has the same keys for a slice.
+        """
+        slices = {name: self._slice_to_json(name) for name in self._slices()}
+        facts = {key: value for key, value in asdict(self).items() if key != "results"}
+        return facts | slices.pop(ALL) | {"slices": slices}
 
     def write(self, directory: Path) -> Path:
         """Writes ``metrics.json`` to a directory, which is made if need be; returns the file's path."""
@@ -82,9 +90,20 @@ class Report:
         beside.rename(path)
         return path
 
+    def _slices(self) -> list[str]:
+        return list(dict.fromkeys(result.slice for result in self.results))
+
+    def _slice_to_json(self, name: str) -> dict[str, Any]:
+        results = [result for result in self.results if result.slice == name]
+        return {
+            "examples": results[0].examples,
+            "retrievers": {result.retriever: _with_json_keys(result.metrics) for result in results},
+            "half_widths": {result.retriever: _with_json_keys(result.half_widths) for result in results},
+        }
+
     def _render(self, table_format: str, title: str, heading: str) -> str:
         parts = [title.format(f"{self.name}, {self.split} split"), self._facts()]
-        for name in dict.fromkeys(result.slice for result in self.results):
+        for name in self._slices():
             results = [result for result in self.results if result.slice == name]
             table = tabulate(
                 [[result.retriever, *(_cell(result, column) for column in COLUMNS)] for result in results],
@@ -125,6 +144,10 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _with_json_keys(measures: dict[str, float]) -> dict[str, float]:
+    return {name.lower().replace("@", "_").replace("-", "_"): value for name, value in measures.items()}
 
 
 def _cell(result: Result, column: str) -> str:

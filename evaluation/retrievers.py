@@ -11,6 +11,7 @@ from dpsr.evaluation.examples import Examples
 from dpsr.evaluation.ranking import top_k
 
 _SCORES_AT_ONCE = 1 << 24  # 64 MiB of float32
+_QUERIES_AT_ONCE = 1024
 
 
 class Retriever(Protocol):
@@ -65,4 +66,4 @@ class CatalogueRetriever(ABC):
         return scores
 
     def _chunks(self, examples: Examples) -> list[Examples]:
-        return examples.chunks(max(1, _SCORES_AT_ONCE // self.num_items))
+        return examples.chunks(min(_QUERIES_AT_ONCE, max(1, _SCORES_AT_ONCE // self.num_items)))

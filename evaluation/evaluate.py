@@ -1,0 +1,187 @@
+"""Measures retrievers on the same examples, and the trained model against the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from dpsr.config import Config
+from dpsr.data.tables import Dataset
+from dpsr.evaluation.baselines import (
+    DEFAULT_POPULARITY_WEIGHT,
+    BM25PopularityRetriever,
+    BM25Retriever,
+    MemoryRetriever,
+    PopularityRetriever,
+    choose_popularity_weight,
+    click_counts,
+    tokenizer_words,
+)
+from dpsr.evaluation.examples import Examples, load_examples, seen_in_training, with_one_typo
+from dpsr.evaluation.metrics import RANKED_DEPTH, half_width, ranked_values, sample_candidates, top_k_values
+from dpsr.evaluation.ranking import best_first, ranks_of_first
+from dpsr.evaluation.report import ALL, Report, Result, describe_machine
+from dpsr.evaluation.retrievers import Retriever
+from dpsr.evaluation.two_tower import TwoTowerRetriever
+from dpsr.indexing.corpus import embed_items
+from dpsr.model.two_tower import TwoTower
+from dpsr.tokenizer_cc import Tokenizer
+
+_CHUNK = 1000  # examples between two steps of the progress bar
+_TUNING_EXAMPLES = 1000  # clicks of the valid split that choose the baseline's one parameter
+
+
+def evaluate(
+    config: Config, dataset: Dataset, model: TwoTower, *, split: str = "test", progress: bool = True
+) -> Report:
+    """Compares the trained model with the baselines; also writes ``work_dir/evaluation/metrics.json``.
+
+    Args:
+        config: the run's configuration; ``training.seed`` decides every random choice.
+        dataset: the dataset that the model was trained on.
+        model: the trained towers.
+        split: ``valid`` or ``test``.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: there is no such split.
+        DatasetError: the split is empty.
+    """
+    seed = config.training.seed
+    examples = load_examples(dataset, split, max_examples=config.evaluation.max_examples, seed=seed)
+    baselines, weight = standard_baselines(dataset, seed=seed)
+    vectors = embed_items(model, dataset, progress=progress)
+    retrievers = baselines | {"dpsr": TwoTowerRetriever(model, dataset, vectors)}
+    results = compare(
+        retrievers, dataset, examples, candidates=config.evaluation.candidates, seed=seed, progress=progress
+    )
+    report = Report(
+        name=config.name,
+        split=split,
+        split_size=len(dataset.interactions(split)),
+        num_items=dataset.schema.num_items,
+        candidates=min(config.evaluation.candidates, dataset.schema.num_items),
+        popularity_weight=weight,
+        seed=seed,
+        machine=describe_machine(),
+        results=results,
+    )
+    report.write(Path(config.work_dir) / "evaluation")
+    return report
+
+
+def standard_baselines(dataset: Dataset, *, seed: int) -> tuple[dict[str, Retriever], float]:
+    """Popularity, BM25, both, and the memory of the train split; also the weight that popularity got beside BM25.
+
+    The weight is chosen on the valid split, where there is one.
+    """
+    train = dataset.interactions("train")
+    counts = click_counts(train, dataset.schema.num_items)
+    texts = dataset.item_table().select(list(dataset.schema.text)).to_pydict().values()
+    item_texts = [" ".join(text or "" for text in row) for row in zip(*texts, strict=True)]
+    bm25 = BM25Retriever(item_texts, tokenizer_words(Tokenizer.load(dataset.tokenizer_path)))
+    weight = DEFAULT_POPULARITY_WEIGHT
+    if len(dataset.interactions("valid")):
+        tuning = load_examples(dataset, "valid", max_examples=_TUNING_EXAMPLES, seed=seed)
+        weight = choose_popularity_weight(bm25, counts, tuning)
+    both = BM25PopularityRetriever(bm25, counts, weight)
+    return {
+        "popularity": PopularityRetriever(counts),
+        "bm25": bm25,
+        "bm25+popularity": both,
+        "memory": MemoryRetriever(dataset.query_texts().to_pylist(), train, both),
+    }, weight
+
+
+def compare(
+    retrievers: Mapping[str, Retriever],
+    dataset: Dataset,
+    examples: Examples,
+    *,
+    candidates: int,
+    seed: int,
+    progress: bool = True,
+) -> list[Result]:
+    """Measures retrievers on the same examples and the same candidates.
+
+    Args:
+        retrievers: name -> retriever.
+        dataset: says which queries were seen in training.
+        examples: the clicks to find.
+        candidates: items that Top-k is measured among.
+        seed: decides candidates and typos.
+        progress: show a progress bar.
+
+    Returns:
+        A result for every slice (``all``, ``seen queries``, ``unseen queries``, ``one typo``) that has a click, and
+        every retriever.
+    """
+    seen = seen_in_training(examples, dataset)
+    typos = with_one_typo(examples, seed=seed)
+    everything = np.ones(len(examples), dtype=bool)
+    masks = {ALL: everything, "seen queries": seen, "unseen queries": ~seen}
+    parts = [(examples, masks), (typos, {"one typo": np.ones(len(typos), dtype=bool)})]
+    results = []
+    with tqdm(total=len(retrievers) * sum(len(part) for part, _ in parts), unit="query", disable=not progress) as bar:
+        for part, part_masks in parts:
+            drawn = sample_candidates(part.item_rows, dataset.schema.num_items, candidates, seed=seed)
+            values = {
+                name: measure(retriever, part, drawn, num_items=dataset.schema.num_items, bar=bar)
+                for name, retriever in retrievers.items()
+            }
+            for slice_name, mask in part_masks.items():
+                if mask.any():
+                    results += [summarise(slice_name, name, part, values[name], mask) for name in retrievers]
+    return results
+
+
+def measure(
+    retriever: Retriever, examples: Examples, candidates: np.ndarray, *, num_items: int, bar: tqdm | None = None
+) -> dict[str, np.ndarray]:
+    """Every measure of one retriever for every example.
+
+    Args:
+        retriever: what is measured.
+        examples: n clicks.
+        candidates: int32 [n, c], the clicked item first.
+        num_items: size of the catalogue.
+        bar: moves by one for each example.
+
+    Returns:
+        float64 [n] for each measure.
+
+    Raises:
+        ValueError: the retriever gave a NaN score or an item twice.
+    """
+    chunks = []
+    for start in range(0, len(examples), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        chunk = examples.take(rows)
+        items, scores = retriever.retrieve(chunk, min(RANKED_DEPTH, num_items))
+        candidate_scores = retriever.score(chunk, candidates[rows])
+        if np.isnan(scores).any() or np.isnan(candidate_scores).any():
+            raise ValueError(f"{type(retriever).__name__} gave NaN scores, which have no rank; every score is a number")
+        items, _ = best_first(items, scores, chunk.tie_keys)
+        relevant = [{item: 1} for item in chunk.item_rows.tolist()]
+        ranks = ranks_of_first(candidate_scores, candidates[rows], chunk.tie_keys)
+        chunks.append(ranked_values(items, relevant) | top_k_values(ranks))
+        if bar is not None:
+            bar.update(len(chunk))
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def summarise(
+    slice_name: str, retriever: str, examples: Examples, values: Mapping[str, np.ndarray], mask: np.ndarray
+) -> Result:
+    """Means and intervals over the examples of a slice; every click counts once."""
+    queries = examples.records["query"][mask]
+    return Result(
+        slice=slice_name,
+        retriever=retriever,
+        examples=int(mask.sum()),
+        metrics={name: float(value[mask].mean()) for name, value in values.items()},
+        half_widths={name: half_width(value[mask], queries) for name, value in values.items()},
+    )

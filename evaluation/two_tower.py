@@ -1,0 +1,49 @@
+"""The two towers as a retriever."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from dpsr.data.pipeline import JoinedTables
+from dpsr.data.tables import Dataset
+from dpsr.evaluation.examples import Examples
+from dpsr.evaluation.retrievers import CatalogueRetriever
+from dpsr.model.two_tower import TwoTower
+from dpsr.tokenizer_cc import Tokenizer
+
+
+class TwoTowerRetriever(CatalogueRetriever):
+    """The model by exact search: an item's score is its best inner product with any head, as in retrieval."""
+
+    def __init__(self, model: TwoTower, dataset: Dataset, item_vectors: np.ndarray) -> None:
+        """Prepares the query tower's inputs.
+
+        Args:
+            model: the trained towers.
+            dataset: the tables of users and their histories, and the tokenizer.
+            item_vectors: float32 [items, d], the catalogue through the item tower.
+        """
+        super().__init__(len(item_vectors))
+        self._model = model
+        self._tables = JoinedTables(dataset, model.config.history_length)
+        self._tokenizer = Tokenizer.load(dataset.tokenizer_path)
+        self._columns = np.ascontiguousarray(item_vectors.T)
+
+    def query_heads(self, examples: Examples) -> np.ndarray:
+        """Embeds the texts with their users, float32 [n, heads, d]."""
+        fields = np.ascontiguousarray(examples.records).view("<i4").reshape(len(examples), -1)
+        values, row_splits = self._tokenizer.encode_batch(examples.texts.tolist())
+        # The text may have been changed since it was logged: its tokens replace those of the stored query.
+        queries = self._tables.queries(tf.constant(fields))._replace(
+            tokens=tf.RaggedTensor.from_row_splits(values, row_splits)
+        )
+        return self._model.query_heads(queries).numpy()
+
+    def score_all(self, examples: Examples) -> np.ndarray:
+        """As ``CatalogueRetriever.score_all``."""
+        heads = self.query_heads(examples)
+        scores = heads[:, 0] @ self._columns
+        for head in range(1, heads.shape[1]):
+            np.maximum(scores, heads[:, head] @ self._columns, out=scores)
+        return scores
