@@ -1,0 +1,92 @@
+"""Version directories: numbered, and there whole or not at all.
+
+A version is written to a hidden directory beside the others and renamed, which a file system does in one step; servers
+look only at integer names, so they never see a half-written one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+_STAGING_PREFIX = ".tmp-"
+
+
+@contextlib.contextmanager
+def staging_directory(base: Path) -> Iterator[Path]:
+    """An empty hidden directory inside ``base``, gone when the block ends; those of killed processes go too."""
+    base.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(base)
+    staging = base / f"{_STAGING_PREFIX}{socket.gethostname()}-{os.getpid()}"
+    staging.mkdir()
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def publish(directory: Path, base: Path) -> Path:
+    """Renames a finished directory to the next version of ``base``, all of it on disk before the name is.
+
+    Args:
+        directory: on the file system of ``base``.
+        base: the directory of versions.
+
+    Returns:
+        The version's directory, ``base/<largest version + 1>``.
+    """
+    _flush(directory)
+    while True:
+        version = base / str(max(_versions(base), default=0) + 1)
+        try:
+            os.rename(directory, version)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            continue  # another export took the number in between
+        _flush_directory(base)
+        return version
+
+
+def _versions(base: Path) -> list[int]:
+    return [int(path.name) for path in base.iterdir() if path.name.isascii() and path.name.isdigit()]
+
+
+def _remove_abandoned(base: Path) -> None:
+    """Removes what exports of this machine left behind when they were killed."""
+    ours = f"{_STAGING_PREFIX}{socket.gethostname()}-"
+    for path in base.glob(f"{ours}*"):
+        process = path.name.removeprefix(ours)
+        if process.isdigit() and (int(process) == os.getpid() or not _is_running(int(process))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush(directory: Path) -> None:
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                os.fsync(file.fileno())
+        _flush_directory(Path(folder))
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
