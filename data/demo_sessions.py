@@ -1,0 +1,240 @@
+"""The click log of the generated shop: sessions of one query, ten shown items, clicks, purchases and skips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpsr.data.demo_catalogue import LEAVES
+from dpsr.data.demo_queries import Intent, grades, make_intents, query_text
+from dpsr.data.demo_world import Catalogue, Users
+
+SHOWN = 10
+"""Items on a result page."""
+_SESSIONS_AT_ONCE = 1 << 15
+_START = np.datetime64("2025-01-06T00:00:00", "ms")
+_WEEKS = 8
+_ANONYMOUS_SHARE = 0.1
+_MOST_ATTRIBUTES = 8
+
+
+class Groups:
+    """Items by a key, drawn within a group in proportion to their popularity."""
+
+    def __init__(self, keys: np.ndarray, items: np.ndarray, popularity: np.ndarray, num_keys: int) -> None:
+        """Sorts items [n] by keys [n], integers in 0..num_keys - 1; ``popularity`` is of the items, [n]."""
+        order = np.argsort(keys, kind="stable")
+        self._items = items[order]
+        self._mass = np.concatenate([[0.0], np.cumsum(popularity[order])])
+        self._ends = np.cumsum(np.bincount(keys, minlength=num_keys))
+
+    def draw(self, keys: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """One item for every key and number in 0..1; all groups asked for have items."""
+        end = self._ends[keys]
+        start = np.where(keys > 0, self._ends[keys - 1], 0)
+        target = self._mass[start] + uniform * (self._mass[end] - self._mass[start])
+        place = np.searchsorted(self._mass, target, side="right") - 1
+        return self._items[np.clip(place, start, end - 1)]
+
+
+class Sessions:
+    """Draws sessions; see docs/demo_shop.md for the model."""
+
+    def __init__(self, catalogue: Catalogue, users: Users, random: np.random.Generator) -> None:
+        """Groups the catalogue for drawing."""
+        self._catalogue = catalogue
+        self._users = users
+        self._random = random
+        self._texts: dict[int, str] = {}
+        rows, popularity = np.arange(len(catalogue.leaf)), catalogue.popularity
+        self._num_brands = len(catalogue.brand_tastes)
+        self._by_leaf = Groups(catalogue.leaf, rows, popularity, len(LEAVES))
+        self._by_brand = Groups(
+            catalogue.leaf * self._num_brands + catalogue.brand, rows, popularity, len(LEAVES) * self._num_brands
+        )
+        has, place = np.nonzero(catalogue.attributes >= 0)
+        keys = catalogue.leaf[has] * _MOST_ATTRIBUTES + catalogue.attributes[has, place]
+        self._by_attribute = Groups(keys, has, popularity[has], len(LEAVES) * _MOST_ATTRIBUTES)
+        self._all = Groups(np.zeros_like(rows), rows, popularity, 1)
+
+    def write(self, path: Path, clicks: int, item_ids: pa.Array, user_ids: pa.Array) -> None:
+        """Writes sessions until the log has so many clicks.
+
+        Args:
+            path: the Parquet file.
+            clicks: of the whole log.
+            item_ids: by row.
+            user_ids: by row.
+        """
+        missing, start, writer = clicks, 0.0, None
+        try:
+            while missing > 0:
+                batch = self._draw(_SESSIONS_AT_ONCE)
+                per_session = batch["clicked"].sum(axis=1)
+                last = int(np.searchsorted(np.cumsum(per_session), missing)) + 1
+                batch = {name: values[:last] for name, values in batch.items()}
+                gap = _WEEKS * 7 * 86_400_000 * per_session.mean() / clicks
+                times = start + np.cumsum(self._random.exponential(gap, len(batch["user"])))
+                start = float(times[-1])
+                missing -= int(batch["clicked"].sum())
+                table = self._rows(batch, times.astype(np.int64), item_ids, user_ids)
+                writer = writer or pq.ParquetWriter(path, table.schema)
+                writer.write_table(table)
+        finally:
+            if writer:
+                writer.close()
+
+    def write_relevance(self, path: Path, queries: int, item_ids: pa.Array) -> None:
+        """Writes the true grades (1 to 3) of all items for so many queries, drawn as people ask them."""
+        batch = self._draw(_SESSIONS_AT_ONCE)
+        codes = np.unique(batch["code"])
+        texts = np.array([self._text(code) for code in codes.tolist()], dtype=object)
+        chosen = self._random.permutation(np.unique(texts))[:queries]
+        columns: dict[str, list[pa.Array]] = {"query": [], "item_id": [], "grade": []}
+        catalogue = self._catalogue
+        for text in chosen:
+            grade = np.zeros(len(catalogue.leaf), dtype=np.int8)
+            for code in codes[texts == text]:  # one text may mean several things: the best counts
+                intent = Intent.of_codes(np.array([code]))
+                grade = np.maximum(
+                    grade,
+                    grades(
+                        intent, catalogue.leaf, catalogue.brand, catalogue.attributes, catalogue.size, catalogue.model
+                    ),
+                )
+            found = np.flatnonzero(grade)
+            columns["query"].append(pa.array([text] * len(found), pa.string()))
+            columns["item_id"].append(item_ids.take(pa.array(found)))
+            columns["grade"].append(pa.array(grade[found]))
+        pq.write_table(pa.table({name: pa.chunked_array(parts) for name, parts in columns.items()}), path)
+
+    def _draw(self, sessions: int) -> dict[str, np.ndarray]:
+        """Sessions: ``user`` [n] (-1 anonymous), ``code`` [n], ``shown`` [n, SHOWN], and ``clicked``, ``bought``."""
+        random = self._random
+        user = np.searchsorted(self._users.activity, random.random(sessions))
+        user = np.minimum(user, len(self._users.activity) - 1)
+        wanted = self._wanted_items(user)
+        intent, code = self._ask(wanted)
+        shown, grade = self._show(intent, wanted)
+        appeal = 1.1 * grade - 4.2 + self._taste(user[:, None], shown) + 0.2 * self._catalogue.quality[shown]
+        examined = random.random(shown.shape) < 1.0 / (1.0 + np.arange(SHOWN)) ** 0.6
+        clicked = examined & (random.random(shown.shape) < 1.0 / (1.0 + np.exp(-appeal)))
+        bought = clicked & (random.random(shown.shape) < 0.05 * grade)
+        anonymous = random.random(sessions) < _ANONYMOUS_SHARE
+        return {
+            "user": np.where(anonymous, -1, user),
+            "code": code,
+            "shown": shown,
+            "clicked": clicked,
+            "bought": bought,
+        }
+
+    def _wanted_items(self, user: np.ndarray) -> np.ndarray:
+        """The item that each user has in mind: of a category they care for, the most liked of four popular ones."""
+        random = self._random
+        position = random.random(len(user), dtype=np.float32)[:, None]
+        leaf = np.minimum((self._users.leaf_shares[user] < position).sum(axis=1), len(LEAVES) - 1)
+        four = self._by_leaf.draw(np.repeat(leaf[:, None], 4, axis=1), random.random((len(user), 4)))
+        liking = self._taste(user[:, None], four) + random.gumbel(0, 0.5, four.shape)
+        return four[np.arange(len(user)), liking.argmax(axis=1)]
+
+    def _ask(self, wanted: np.ndarray) -> tuple[Intent, np.ndarray]:
+        catalogue = self._catalogue
+        both = catalogue.attributes[wanted]
+        second = (both[:, 1] >= 0) & (self._random.random(len(wanted)) < 0.5)
+        attribute = np.where(second, both[:, 1], both[:, 0])
+        intent = make_intents(
+            catalogue.leaf[wanted],
+            catalogue.brand[wanted],
+            attribute,
+            catalogue.size[wanted],
+            catalogue.model[wanted],
+            self._random,
+        )
+        return intent, intent.codes()
+
+    def _show(self, intent: Intent, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The page of a fair but noisy engine that knows the truth: items (-1 a gap) and their grades, [n, SHOWN]."""
+        random, count = self._random, len(wanted)
+
+        def drawn(groups: Groups, keys: np.ndarray, number: int) -> np.ndarray:
+            return groups.draw(np.repeat(keys[:, None], number, axis=1), random.random((count, number)))
+
+        of_leaf = drawn(self._by_leaf, intent.leaf, 13)
+        of_brand = drawn(self._by_brand, intent.leaf * self._num_brands + self._catalogue.brand[wanted], 6)
+        attribute = np.where(intent.attribute >= 0, intent.attribute, self._catalogue.attributes[wanted, 0])
+        of_attribute = drawn(self._by_attribute, intent.leaf * _MOST_ATTRIBUTES + attribute, 6)
+        candidates = np.concatenate(
+            [
+                wanted[:, None],
+                np.where((intent.brand >= 0)[:, None], of_brand, of_leaf[:, :6]),
+                np.where((intent.attribute >= 0)[:, None], of_attribute, of_leaf[:, 6:12]),
+                of_leaf[:, 12:],
+                drawn(self._all, np.zeros(count, dtype=int), 2),
+            ],
+            axis=1,
+        )
+        candidates.sort(axis=1)
+        items = self._catalogue
+        asked = Intent(*(values[:, None] for values in intent))
+        grade = grades(
+            asked,
+            items.leaf[candidates],
+            items.brand[candidates],
+            items.attributes[candidates],
+            items.size[candidates],
+            items.model[candidates],
+        )
+        score = grade + 0.4 * np.log(items.popularity[candidates]) + random.normal(0, 0.8, candidates.shape)
+        score[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = -np.inf  # the same item again
+        order = np.argsort(-score, axis=1, kind="stable")[:, :SHOWN]
+        shown = np.take_along_axis(candidates, order, axis=1)
+        grade = np.take_along_axis(grade, order, axis=1)
+        gap = np.take_along_axis(score, order, axis=1) == -np.inf
+        return np.where(gap, -1, shown), np.where(gap, -100, grade)  # nobody clicks a gap of a short page
+
+    def _taste(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """How much users like items, whatever they asked for: the brand, and a price that suits the purse."""
+        catalogue, users = self._catalogue, self._users
+        brand = (users.tastes[user] * catalogue.brand_tastes[catalogue.brand[item]]).sum(axis=-1) / 2.0
+        purse = users.purchase_power[user] - 1.0
+        return 1.2 * brand - 0.3 * (catalogue.price_level[item] - purse) ** 2
+
+    def _rows(
+        self, batch: dict[str, np.ndarray], times: np.ndarray, item_ids: pa.Array, user_ids: pa.Array
+    ) -> pa.Table:
+        """The events of sessions in the order of time, as the log has them."""
+        clicked, bought = batch["clicked"], batch["bought"]
+        place = np.arange(SHOWN)
+        last = np.where(clicked.any(axis=1), SHOWN - 1 - clicked[:, ::-1].argmax(axis=1), -1)
+        skipped = ~clicked & (place < last[:, None]) & (batch["shown"] >= 0)
+        parts = [np.nonzero(mask) for mask in (clicked, bought, skipped)]
+        session = np.concatenate([part[0] for part in parts])
+        position = np.concatenate([part[1] for part in parts])
+        event = np.repeat(np.arange(3), [len(part[0]) for part in parts])
+        delay = np.choose(event, [4_000 * (position + 1), 90_000 + 20_000 * position, np.zeros_like(position)])
+        time = times[session] + delay
+        order = np.lexsort((position, event, session, time))
+        session, position, event, time = session[order], position[order], event[order], time[order]
+        user = batch["user"][session]
+        codes, query = np.unique(batch["code"][session], return_inverse=True)
+        texts = pa.array([self._text(code) for code in codes.tolist()], pa.string())
+        return pa.table(
+            {
+                "query": texts.take(pa.array(query)),
+                "item_id": item_ids.take(pa.array(batch["shown"][session, position])),
+                "user_id": user_ids.take(pa.array(user, mask=user < 0)),
+                "timestamp": pa.array(_START + time.astype("timedelta64[ms]"), pa.timestamp("ms")),
+                "event": pa.array(["click", "purchase", "skip"]).take(pa.array(event)),
+                "position": pa.array((position + 1).astype(np.int8)),
+            }
+        )
+
+    def _text(self, code: int) -> str:
+        text = self._texts.get(code)
+        if text is None:
+            text = self._texts[code] = query_text(code)
+        return text
