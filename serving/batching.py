@@ -1,0 +1,105 @@
+"""Micro-batches without a timer: what waits while the runtime is busy goes into the next run together.
+
+A request never waits for company. While fewer than ``parallel_runs`` runs are under way it starts at once, alone; the
+others queue, and the next free run takes the oldest of them with all that fit to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from dpsr.serving.errors import ServingError
+from dpsr.serving.runtime import Call
+
+MAX_BATCH_ROWS = 32
+
+
+def respond(calls: Sequence[Call]) -> list[bytes | ServingError]:
+    """Runs calls of one group; the serialised response or the error of each."""
+    results = calls[0].servable.run_together(calls)
+    return [
+        result if isinstance(result, ServingError) else call.response(result)
+        for call, result in zip(calls, results, strict=True)
+    ]
+
+
+class MicroBatcher:
+    """Runs calls in an executor; used from one event loop."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Call]], Sequence[bytes | ServingError]] = respond,
+        *,
+        parallel_runs: int | None = None,
+    ) -> None:
+        """Starts the threads.
+
+        Args:
+            run: answers calls of one group, one result for each; called in a thread.
+            parallel_runs: runs under way at once; None is one per core, two at least.
+        """
+        self._run = run
+        self._parallel_runs = parallel_runs or max(2, len(os.sched_getaffinity(0)))
+        self._executor = ThreadPoolExecutor(self._parallel_runs, thread_name_prefix="predict")
+        self._waiting: deque[tuple[Call, asyncio.Future[bytes]]] = deque()
+        self._running = 0
+
+    async def submit(self, call: Call) -> bytes:
+        """The serialised response of a call.
+
+        Raises:
+            ServingError: the call failed.
+        """
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, answer))
+        self._start_runs()
+        return await answer
+
+    def close(self) -> None:
+        """Ends the threads once their runs are done."""
+        self._executor.shutdown(wait=True)
+
+    def _start_runs(self) -> None:
+        while self._running < self._parallel_runs and (batch := self._take()):
+            self._running += 1
+            run = asyncio.get_running_loop().run_in_executor(self._executor, self._run, [call for call, _ in batch])
+            run.add_done_callback(partial(self._finish, [answer for _, answer in batch]))
+
+    def _take(self) -> list[tuple[Call, asyncio.Future[bytes]]]:
+        """The oldest waiting call and those that fit to it; calls that were cancelled meanwhile are dropped."""
+        batch: list[tuple[Call, asyncio.Future[bytes]]] = []
+        left: deque[tuple[Call, asyncio.Future[bytes]]] = deque()
+        rows = 0
+        for call, answer in self._waiting:
+            if answer.done():
+                continue
+            fits = not batch or (
+                call.group is not None and call.group == batch[0][0].group and rows + call.rows <= MAX_BATCH_ROWS
+            )
+            if fits:
+                batch.append((call, answer))
+                rows += call.rows
+            else:
+                left.append((call, answer))
+        self._waiting = left
+        return batch
+
+    def _finish(
+        self, answers: Sequence[asyncio.Future[bytes]], run: asyncio.Future[Sequence[bytes | ServingError]]
+    ) -> None:
+        self._running -= 1
+        failure = run.exception()
+        results = [failure] * len(answers) if failure else run.result()
+        for answer, result in zip(answers, results, strict=True):
+            if answer.done():
+                continue
+            if isinstance(result, BaseException):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+        self._start_runs()

@@ -1,0 +1,206 @@
+"""A loaded SavedModel: its signatures, the validation of a request, and runs of one request or of a few together.
+
+A version runs in a session of its own, as in TensorFlow Serving: kernels with state (vocabularies, searchers) are not
+shared with another version that is loaded at the same time, an ``output_filter`` prunes the graph, and closing the
+session gives the memory back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
+
+from dpsr.serving.errors import ServableError, ServingError, status_code
+from dpsr.serving.loader import INIT_SIGNATURE, first_cause, load_session
+from dpsr.serving.tensors import encode
+from dpsr.serving.validation import Signature, check_inputs, select_outputs
+
+_DEFAULT_SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One validated request.
+
+    ``group`` is equal for calls that may share a run, and None for a call that has to run alone.
+    """
+
+    servable: Servable
+    signature: Signature
+    inputs: tuple[np.ndarray, ...]
+    """In the order of ``signature.inputs``."""
+    outputs: tuple[str, ...]
+    rows: int
+    group: tuple | None
+
+    def response(self, outputs: Mapping[str, np.ndarray]) -> bytes:
+        """The serialised ``PredictResponse``."""
+        response = predict_pb2.PredictResponse()
+        spec = response.model_spec
+        spec.name = self.servable.name
+        spec.version.value = self.servable.version
+        spec.signature_name = self.signature.name
+        for alias in self.outputs:
+            encode(outputs[alias], response.outputs[alias])
+        return response.SerializeToString()
+
+
+@dataclass(eq=False)
+class Servable:
+    """One version of a model, ready to run; ``load`` makes it, ``close`` frees it. Thread-safe."""
+
+    name: str
+    version: int
+    path: Path
+    signatures: dict[str, Signature]
+    signature_map: get_model_metadata_pb2.SignatureDefMap
+    session: tf.compat.v1.Session
+    tensors: dict[str, tf.Tensor]
+    """The inputs and outputs of all signatures, by their names in the graph."""
+    independent_rows: set[str] = field(default_factory=set)
+    """Signatures whose rows are known not to depend on each other: only their requests share a run."""
+
+    @classmethod
+    def load(cls, name: str, version: int, path: Path) -> Servable:
+        """Loads the SavedModel in ``path``.
+
+        Raises:
+            ServableError: it is no SavedModel, or needs an op that no loaded library has.
+        """
+        session, meta_graph = load_session(path)
+        try:
+            signatures = {
+                key: Signature.from_definition(key, definition)
+                for key, definition in meta_graph.signature_def.items()
+                if key != INIT_SIGNATURE
+            }
+            tensors = {
+                argument.tensor: session.graph.get_tensor_by_name(argument.tensor)
+                for signature in signatures.values()
+                for argument in (*signature.inputs, *signature.outputs.values())
+            }
+        except (KeyError, ValueError) as error:
+            session.close()
+            raise ServableError(
+                grpc.StatusCode.INVALID_ARGUMENT, f"{path}: a signature does not fit the graph: {error}"
+            ) from error
+        signature_map = get_model_metadata_pb2.SignatureDefMap(signature_def=meta_graph.signature_def)
+        session.graph.finalize()
+        return cls(name, version, path, signatures, signature_map, session, tensors)
+
+    def prepare(self, request: predict_pb2.PredictRequest) -> Call:
+        """Validates a request against its signature, in TensorFlow Serving's order and with its texts.
+
+        Raises:
+            ServingError: the request does not fit.
+        """
+        key = request.model_spec.signature_name or _DEFAULT_SIGNATURE
+        signature = self.signatures.get(key)
+        if signature is None:
+            raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
+        inputs = check_inputs(signature, request.inputs)
+        outputs = select_outputs(signature, request.output_filter)
+        return self.call(signature, inputs, outputs)
+
+    def call(self, signature: Signature, inputs: tuple[np.ndarray, ...], outputs: tuple[str, ...]) -> Call:
+        """A call of arrays that fit the signature."""
+        sizes = {array.shape[0] if array.ndim else None for array in inputs}
+        rows = sizes.pop() if len(sizes) == 1 else None
+        group = None
+        if rows and signature.name in self.independent_rows:
+            group = (id(self), signature.name, outputs, *(array.shape[1:] for array in inputs))
+        return Call(self, signature, inputs, outputs, rows or 0, group)
+
+    def run(self, call: Call) -> dict[str, np.ndarray]:
+        """Runs one call.
+
+        Raises:
+            ServingError: the graph refused the values, with the failing op's code and text.
+        """
+        fetches = [self.tensors[call.signature.outputs[alias].tensor] for alias in call.outputs]
+        feeds = {
+            self.tensors[argument.tensor]: array
+            for argument, array in zip(call.signature.inputs, call.inputs, strict=True)
+        }
+        try:
+            values = self.session.run(fetches, feeds)
+        except tf.errors.OpError as error:
+            raise ServingError(status_code(error.error_code), first_cause(error)) from None
+        return {alias: np.asarray(value) for alias, value in zip(call.outputs, values, strict=True)}
+
+    def run_together(self, calls: Sequence[Call]) -> list[dict[str, np.ndarray] | ServingError]:
+        """Runs calls of one group as one batch; a failing batch is run call by call, so that only its cause fails."""
+        if len(calls) > 1:
+            try:
+                return list(self._run_joined(calls))
+            except ServingError:
+                pass
+        return [self._run_isolated(call) for call in calls]
+
+    def _run_isolated(self, call: Call) -> dict[str, np.ndarray] | ServingError:
+        try:
+            return self.run(call)
+        except ServingError as error:
+            return error
+
+    def _run_joined(self, calls: Sequence[Call]) -> list[dict[str, np.ndarray]]:
+        first = calls[0]
+        inputs = tuple(np.concatenate(arrays) for arrays in zip(*(call.inputs for call in calls), strict=True))
+        outputs = self.run(Call(self, first.signature, inputs, first.outputs, sum(call.rows for call in calls), None))
+        ends = np.cumsum([call.rows for call in calls])
+        for alias, array in outputs.items():
+            if array.ndim == 0 or len(array) != ends[-1]:
+                self.independent_rows.discard(first.signature.name)
+                raise ServingError(grpc.StatusCode.INTERNAL, f"output {alias} has not one row per row of the inputs")
+        return [
+            {alias: array[end - call.rows : end] for alias, array in outputs.items()}
+            for call, end in zip(calls, ends, strict=True)
+        ]
+
+    def rows_are_independent(self, first: Call, second: Call) -> str | None:
+        """Tries whether two calls of a signature have the same answers alone and in one run.
+
+        Returns:
+            None when they do, else the reason why not. A signature whose outputs are not all ``[rows, ...]`` of rank
+            two or more never does: a list of tokens may have as many entries as there are rows by chance.
+        """
+        signature = first.signature
+        for argument in (*signature.inputs, *signature.outputs.values()):
+            if not argument.shape or argument.shape[0] is not None:
+                return f"{argument.alias} has no batch dimension"
+        for argument in signature.outputs.values():
+            if len(argument.shape or ()) < 2:
+                return f"output {argument.alias} is a list"
+        if [array.shape[1:] for array in first.inputs] != [array.shape[1:] for array in second.inputs]:
+            second = first
+        if not first.rows or not second.rows:
+            return "the inputs differ in their number of rows"
+        try:
+            joined = self._run_joined([first, second])
+            single = [self.run(first), self.run(second)]
+        except ServingError as error:
+            return error.message
+        for alias in first.outputs:
+            for together, alone in zip(joined, single, strict=True):
+                if not _same(together[alias], alone[alias]):
+                    return f"output {alias} of a row depends on the other rows"
+        return None
+
+    def close(self) -> None:
+        """Frees the model; runs that are under way end with an error."""
+        self.session.close()
+        self.tensors.clear()
+
+
+def _same(left: np.ndarray, right: np.ndarray) -> bool:
+    if left.shape != right.shape:
+        return False
+    if left.dtype.kind == "f":  # a matrix product may round differently for another number of rows
+        return bool(np.allclose(left, right, rtol=1e-4, atol=1e-5, equal_nan=True))
+    return bool(np.array_equal(left, right))

@@ -1,0 +1,74 @@
+"""A real server around a small real servable, or the server that DPSR_SERVING_TARGET names.
+
+The conformance table speaks to an address by stock stubs. To run the same rows against TensorFlow Serving, give it the
+servable of ``tiny_shop.py`` and run ``DPSR_SERVING_TARGET=host:port pytest tests/serving/test_conformance.py``.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny_shop
+
+from dpsr.serving.client import PredictClient
+from dpsr.serving.server import ModelServer
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Versions 1 and 2 of the tiny shop; not to be changed."""
+    folder = tmp_path_factory.mktemp("exported")
+    for version in (1, 2):
+        tiny_shop.write(folder / str(version), version)
+    return {version: folder / str(version) for version in (1, 2)}
+
+
+@pytest.fixture
+def base_path(tmp_path: Path) -> Path:
+    return tmp_path / tiny_shop.NAME
+
+
+@pytest.fixture
+def publish(exported: dict[int, Path], base_path: Path) -> Callable[..., Path]:
+    """Copies an exported version beside ``base_path``, lets the test change it, and renames it to its place."""
+
+    def copy(version: int, *, source: int | None = None, change: Callable[[Path], None] | None = None) -> Path:
+        hidden = base_path / f".{version}.part"
+        shutil.copytree(exported[source or version], hidden)
+        if change:
+            change(hidden)
+        return hidden.rename(base_path / str(version))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def target(exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of version 1."""
+    given = os.environ.get("DPSR_SERVING_TARGET")
+    if given:
+        yield given
+        return
+    base_path = tmp_path_factory.mktemp("served") / tiny_shop.NAME
+    shutil.copytree(exported[1], base_path / "1")
+    server = ModelServer(tiny_shop.NAME, base_path, port=0)
+    yield f"127.0.0.1:{server.start()}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def channel(target: str) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(target) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="session")
+def client(target: str) -> Iterator[PredictClient]:
+    with PredictClient(target) as client:
+        yield client

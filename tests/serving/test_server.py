@@ -1,0 +1,177 @@
+"""The server process and its limits: signals, ports, load, health."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tiny_shop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from dpsr.serving.client import PredictClient
+from dpsr.serving.errors import ServableError, ServingError
+from dpsr.serving.server import ModelServer
+
+NAME = tiny_shop.NAME
+SERVE = """
+import sys
+from dpsr.config import ServingConfig
+from dpsr.serving.server import serve
+serve(sys.argv[1], sys.argv[2], ServingConfig(port=0))
+"""
+
+
+def slow_call(client: PredictClient, steps: int) -> dict[str, np.ndarray]:
+    return client.predict(NAME, {"steps": np.array([steps], np.int32)}, signature="slow", timeout=60)
+
+
+def in_flight(client: PredictClient, count: int, steps: int) -> list[Any]:
+    """Starts so many slow calls; returns their futures once the server must have them."""
+    pool = ThreadPoolExecutor(count)
+    futures = [pool.submit(slow_call, client, steps) for _ in range(count)]
+    time.sleep(0.3)
+    return futures
+
+
+@pytest.fixture
+def process(publish: Callable[..., Path], base_path: Path) -> Iterator[subprocess.Popen[str]]:
+    publish(1)
+    command = [sys.executable, "-c", SERVE, NAME, str(base_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_what_is_in_flight(process: subprocess.Popen[str], number: int) -> None:
+    assert process.stdout is not None
+    ready = process.stdout.readline().split()
+    assert ready[:4] == ["ready:", NAME, "version", "1"]
+    with PredictClient(ready[-1]) as client:
+        assert client.wait_until_ready(NAME) == 1
+        answers = in_flight(client, 3, 150_000)
+        process.send_signal(number)
+        assert [answer.result()["done"].tolist() for answer in answers] == [[150_000]] * 3
+        assert process.wait(timeout=20) == 0
+        with pytest.raises(ServingError) as error:
+            client.predict(NAME, {"query": ["red"]}, timeout=5)
+        assert error.value.code == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_taken_port_is_an_error_that_names_it(publish: Callable[..., Path], base_path: Path) -> None:
+    publish(1)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServableError, match=rf"cannot listen on 127.0.0.1:{port}: the port is taken"):
+            ModelServer(NAME, base_path, port=port).start()
+
+
+def test_two_servers_cannot_share_a_port(target: str, publish: Callable[..., Path], base_path: Path) -> None:
+    publish(1)
+    with pytest.raises(ServableError, match="the port is taken"):
+        ModelServer(NAME, base_path, port=int(target.rpartition(":")[2])).start()
+
+
+def test_the_server_listens_on_loopback_alone(target: str) -> None:
+    port = int(target.rpartition(":")[2])
+    socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    with pytest.raises(ConnectionRefusedError):  # a server on 0.0.0.0 would answer here
+        socket.create_connection(("127.0.0.2", port), timeout=2)
+
+
+def test_sixteen_threads_get_their_own_answers(client: PredictClient) -> None:
+    def ask(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        for _ in range(25):
+            queries = [b"q" * int(length) for length in random.integers(0, 40, random.integers(1, 6))]
+            if seed % 4:
+                answer, wanted = client.predict(NAME, {"query": queries}), tiny_shop.expected(queries, 1)
+            else:
+                history = random.integers(-1, tiny_shop.ITEMS, (len(queries), 3))
+                gender = [b"f" * int(length) for length in random.integers(0, 3, len(queries))]
+                inputs = {"query": queries, "gender": gender, "history": history}
+                answer = client.predict(NAME, inputs, signature="personalized")
+                wanted = tiny_shop.expected(queries, 1, tiny_shop.personal_bonus(gender, history))
+            for alias, array in wanted.items():
+                np.testing.assert_array_equal(answer[alias], array)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, range(16)))
+
+
+def test_what_exceeds_max_in_flight_is_refused_at_once(publish: Callable[..., Path], base_path: Path) -> None:
+    publish(1)
+    server = ModelServer(NAME, base_path, port=0, max_in_flight=2)
+    with PredictClient(f"127.0.0.1:{server.start()}") as client:
+        answers = in_flight(client, 2, 300_000)
+        with pytest.raises(ServingError) as error:
+            client.predict(NAME, {"query": ["red"]})
+        assert not any(answer.done() for answer in answers)
+        assert error.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "2 requests are in flight" in error.value.message
+        assert client.status(NAME)[1].state == "AVAILABLE"  # only predictions count
+        assert [answer.result()["done"].tolist() for answer in answers] == [[300_000]] * 2
+        assert client.predict(NAME, {"query": ["red"]})
+    server.stop()
+
+
+def test_a_passed_deadline_frees_its_place(publish: Callable[..., Path], base_path: Path) -> None:
+    publish(1)
+    server = ModelServer(NAME, base_path, port=0, max_in_flight=1)
+    with PredictClient(f"127.0.0.1:{server.start()}") as client:
+        with pytest.raises(ServingError) as error:
+            client.predict(NAME, {"steps": np.array([300_000], np.int32)}, signature="slow", timeout=0.2)
+        assert error.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
+        time.sleep(0.1)
+        assert client.predict(NAME, {"query": ["red"]})
+    server.stop()
+
+
+def test_health_and_status_follow_the_first_load(
+    publish: Callable[..., Path], base_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(1)
+    server = ModelServer(NAME, base_path, port=_free_port())
+    go_on, load_first = threading.Event(), server._versions.load_first
+    monkeypatch.setattr(server._versions, "load_first", lambda: go_on.wait(20) and load_first())
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    with grpc.insecure_channel(f"127.0.0.1:{server._port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+
+        def check() -> int:
+            return health.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True).status
+
+        assert check() == health_pb2.HealthCheckResponse.NOT_SERVING
+        with PredictClient(f"127.0.0.1:{server._port}") as client:
+            with pytest.raises(ServingError, match=r"Servable not found for request: Latest\(tiny_shop\)"):
+                client.predict(NAME, {"query": ["red"]})
+            with pytest.raises(ServingError, match=r"was not ready within 0\.3 s; last answer: NOT_FOUND"):
+                client.wait_until_ready(NAME, timeout=0.3)
+            go_on.set()
+            assert client.wait_until_ready(NAME) == 1
+        starting.join()
+        assert check() == health_pb2.HealthCheckResponse.SERVING
+    server.stop()
+
+
+def test_stop_is_safe_to_call_twice_and_before_start(base_path: Path) -> None:
+    server = ModelServer(NAME, base_path, port=0)
+    server.stop()
+    server.stop()
+    server.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])

@@ -1,0 +1,242 @@
+"""Versions of a model on disk: load, warm up, swap under load, fall back, and reports of what is broken."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tiny_shop
+
+from dpsr.serving.client import PredictClient
+from dpsr.serving.errors import ServableError, ServingError
+from dpsr.serving.server import ModelServer
+from dpsr.serving.versions import ModelVersions
+
+NAME = tiny_shop.NAME
+Publish = Callable[..., Path]
+
+
+@pytest.fixture
+def versions(base_path: Path) -> Iterator[ModelVersions]:
+    versions = ModelVersions(NAME, base_path)
+    yield versions
+    versions.close()
+
+
+@pytest.fixture
+def serve(base_path: Path) -> Iterator[Callable[..., PredictClient]]:
+    """Starts a server on ``base_path``; a client of it."""
+    opened: list[Any] = []
+
+    def start(**options: Any) -> PredictClient:
+        server = ModelServer(NAME, base_path, port=0, **options)
+        opened.append(server.stop)
+        client = PredictClient(f"127.0.0.1:{server.start()}")
+        opened.append(client.close)
+        return client
+
+    yield start
+    for close in reversed(opened):
+        close()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the awaited state did not come"
+        time.sleep(0.02)
+
+
+def state(client: PredictClient, version: int) -> str | None:
+    status = client.status(NAME).get(version)
+    return status and status.state
+
+
+def replace_op(path: Path) -> None:
+    """Renames an op of the graph to one that nobody has; the lengths in the file stay right."""
+    file = path / "saved_model.pb"
+    data = file.read_bytes()
+    assert b"StringToNumber" in data
+    file.write_bytes(data.replace(b"StringToNumber", b"StringToMumble"))
+
+
+def damage_graph(path: Path) -> None:
+    file = path / "saved_model.pb"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def damage_variables(path: Path) -> None:
+    for file in (path / "variables").glob("*data*"):
+        file.write_bytes(b"")
+
+
+def bad_warm_up_request(path: Path) -> None:
+    bad = tiny_shop.warm_up_record("parse_number", {"text": np.array([b"many"], object)})
+    tiny_shop.write_warm_up(path, [*tiny_shop.default_warm_up(), bad])
+
+
+def classify_warm_up(path: Path) -> None:
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    log = prediction_log_pb2.PredictionLog()
+    log.classify_log.SetInParent()
+    tiny_shop.write_warm_up(path, [log.SerializeToString()])
+
+
+def warm_up_in_another_format(path: Path) -> None:
+    (path / "assets.extra" / "tf_serving_warmup_requests").write_text("these are no records, but long enough for one")
+
+
+BROKEN = {
+    "op": (replace_op, "NOT_FOUND", "op 'StringToMumble' is in none of the loaded op libraries"),
+    "graph": (damage_graph, "DATA_LOSS", "saved_model.pb: damaged"),
+    "no graph": (lambda path: (path / "saved_model.pb").unlink(), "NOT_FOUND", "saved_model.pb: No such file"),
+    "variables": (damage_variables, None, "cannot be loaded"),
+    "warm-up request": (bad_warm_up_request, "INVALID_ARGUMENT", "warm-up request 6 failed: StringToNumberOp"),
+    "kind of warm-up": (classify_warm_up, "UNIMPLEMENTED", "record 1 is classify_log"),
+    "warm-up record": (
+        lambda path: tiny_shop.write_warm_up(path, [b"\xff\xff"]),
+        "INVALID_ARGUMENT",
+        "Failed to parse warmup record",
+    ),
+    "warm-up file": (warm_up_in_another_format, "DATA_LOSS", "verify your warmup data is in TFRecord format"),
+    "too many warm-ups": (
+        lambda path: tiny_shop.write_warm_up(path, tiny_shop.default_warm_up()[:1] * 1001),
+        "INVALID_ARGUMENT",
+        "Number of warmup records exceeds the maximum (1000)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_version_that_does_not_work_is_refused_with_the_reason(
+    versions: ModelVersions, publish: Publish, kind: str
+) -> None:
+    change, code, text = BROKEN[kind]
+    publish(1, change=change)
+    with pytest.raises(ServableError) as error:
+        versions.load_first()
+    assert text in str(error.value)
+    assert str(versions.base_path) in str(error.value)
+    failure = versions.states()[1].error
+    assert failure is not None
+    assert code is None or failure.code == grpc.StatusCode[code]
+
+
+def test_without_a_version_the_error_says_what_to_put_where(versions: ModelVersions, base_path: Path) -> None:
+    for prepare in (lambda: None, base_path.mkdir, (base_path / "notes").mkdir, (base_path / ".3.part").mkdir):
+        prepare()
+        with pytest.raises(ServableError, match="no version to serve; expected a directory with an integer name"):
+            versions.load_first()
+
+
+def test_the_highest_number_is_served_not_the_last_in_the_alphabet(versions: ModelVersions, publish: Publish) -> None:
+    publish(2)
+    publish(10, source=1)
+    assert versions.load_first().version == 10
+
+
+def test_a_broken_newest_version_at_the_start_leaves_the_one_before(versions: ModelVersions, publish: Publish) -> None:
+    publish(1)
+    publish(2, change=damage_graph)
+    assert versions.load_first().version == 1
+    assert versions.states()[2].error is not None
+
+
+def test_a_swap_loses_no_request_and_mixes_no_versions(serve: Callable[..., PredictClient], publish: Publish) -> None:
+    publish(1)
+    client = serve()
+    queries = [b"red", b"blue tea"]
+    wanted = {version: tiny_shop.expected(queries, version)["score"] for version in (1, 2)}
+    seen: list[int] = []
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                score = client.predict(NAME, {"query": queries}, outputs=["score"])["score"]
+                seen.append(next(version for version in wanted if np.array_equal(score, wanted[version])))
+            except BaseException as error:
+                failures.append(error)
+                return
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    publish(2)
+    wait_for(lambda: state(client, 1) == "END")
+    count = len(seen)
+    wait_for(lambda: len(seen) > count + 20)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert {1, 2} == set(seen)
+    assert set(seen[count:]) == {2}
+    assert {version: status.state for version, status in client.status(NAME).items()} == {2: "AVAILABLE", 1: "END"}
+    with pytest.raises(ServingError, match=r"Servable not found for request: Specific\(tiny_shop, 1\)"):
+        client.predict(NAME, {"query": queries}, version=1)
+
+
+def test_the_old_version_answers_what_it_has_begun(serve: Callable[..., PredictClient], publish: Publish) -> None:
+    publish(1)
+    client = serve()
+    answers: list[Any] = []
+    steps = np.array([400_000], np.int32)
+    slow = threading.Thread(
+        target=lambda: answers.append(client.predict(NAME, {"steps": steps}, signature="slow", timeout=60))
+    )
+    slow.start()
+    publish(2)
+    wait_for(lambda: state(client, 2) == "AVAILABLE")
+    slow.join()
+    assert answers[0]["done"].tolist() == [400_000]
+    wait_for(lambda: state(client, 1) == "END")
+
+
+def test_a_broken_new_version_is_reported_and_the_old_one_goes_on(
+    serve: Callable[..., PredictClient], publish: Publish
+) -> None:
+    publish(1)
+    client = serve()
+    broken = publish(2, change=replace_op)
+    wait_for(lambda: state(client, 2) == "END")
+    status = client.status(NAME)[2]
+    assert status.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+    assert "op 'StringToMumble' is in none of the loaded op libraries" in status.error_message
+    assert client.status(NAME)[1].state == "AVAILABLE"
+    answer = client.predict(NAME, {"query": [b"red"]})
+    np.testing.assert_array_equal(answer["score"], tiny_shop.expected([b"red"], 1)["score"])
+    shutil.rmtree(broken)
+    publish(2)  # the repaired version is tried again
+    wait_for(lambda: state(client, 2) == "AVAILABLE")
+
+
+def test_deleting_the_served_version_rolls_back(versions: ModelVersions, publish: Publish) -> None:
+    publish(1)
+    newest = publish(2)
+    assert versions.load_first().version == 2
+    shutil.rmtree(newest)
+    rolled_back = versions.update()
+    assert rolled_back is not None
+    assert rolled_back.version == 1
+
+
+def test_the_last_version_stays_when_its_files_vanish(versions: ModelVersions, publish: Publish) -> None:
+    only = publish(1)
+    served = versions.load_first()
+    shutil.rmtree(only)
+    assert versions.update() is served
+
+
+def test_a_version_without_warm_up_requests_serves_without_shared_runs(
+    versions: ModelVersions, publish: Publish
+) -> None:
+    publish(1, change=lambda path: shutil.rmtree(path / "assets.extra"))
+    assert versions.load_first().independent_rows == set()
