@@ -40,16 +40,10 @@ def ranked_values(ranked: np.ndarray, relevant: Sequence[Mapping[int, int]]) -> 
     _refuse_repetitions(ranked)
     label_of = {measure: name for name, measure in RANKED_MEASURES.items()}
     values = {name: np.zeros(len(ranked)) for name in RANKED_MEASURES}
-    score_at = (-np.arange(ranked.shape[1], dtype=np.float64)).tolist()
     for start in range(0, len(ranked), _CHUNK):
-        stop = min(start + _CHUNK, len(ranked))
-        judged = {str(row): {str(item): gain for item, gain in relevant[row].items()} for row in range(start, stop)}
-        run = {
-            str(row): {
-                str(item): score for item, score in zip(ranked[row].tolist(), score_at, strict=True) if item >= 0
-            }
-            for row in range(start, stop)
-        }
+        rows = range(start, min(start + _CHUNK, len(ranked)))
+        judged = {str(row): {str(item): gain for item, gain in relevant[row].items()} for row in rows}
+        run = {str(row): _scores_by_place(ranked[row], relevant[row]) for row in rows}
         for found in ir_measures.iter_calc(list(label_of), judged, run):
             values[label_of[found.measure]][int(found.query_id)] = found.value
     return values
@@ -101,6 +95,13 @@ def half_width(values: np.ndarray, clusters: np.ndarray) -> float:
     deviations = np.bincount(cluster, values - values.mean(), minlength=count)
     variance = count / (count - 1) * np.square(deviations).sum() / len(values) ** 2
     return float(1.959964 * np.sqrt(variance))
+
+
+def _scores_by_place(items: np.ndarray, relevant: Mapping[int, int]) -> dict[str, float]:
+    """A list as ir-measures wants it, up to its last relevant item: what comes after that changes no measure."""
+    places = np.flatnonzero(np.isin(items, list(relevant)))
+    last = places[-1] + 1 if len(places) else 0
+    return {str(item): -float(place) for place, item in enumerate(items[:last].tolist()) if item >= 0}
 
 
 def _refuse_repetitions(ranked: np.ndarray) -> None:

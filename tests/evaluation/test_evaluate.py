@@ -1,0 +1,318 @@
+"""Whole evaluations on a prepared dataset, and retrievers whose results are known beforehand."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpsr.config import Config, parse_config
+from dpsr.data.prepare import prepare
+from dpsr.data.schema import INTERACTION, DatasetError
+from dpsr.data.tables import Dataset
+from dpsr.evaluation.evaluate import compare, evaluate, measure, standard_baselines
+from dpsr.evaluation.examples import (
+    Examples,
+    load_examples,
+    make_examples,
+    normalise_query,
+    seen_in_training,
+    with_one_typo,
+)
+from dpsr.evaluation.metrics import sample_candidates
+from dpsr.evaluation.two_tower import TwoTowerRetriever
+from dpsr.indexing.corpus import embed_items, embed_queries
+from dpsr.model.two_tower import TwoTower
+
+ITEMS, USERS, CLICKS = 120, 30, 1500
+WORDS = [
+    "red",
+    "blue",
+    "phone",
+    "case",
+    "milk",
+    "powder",
+    "shoe",
+    "coat",
+    "lamp",
+    "desk",
+    "chair",
+    "game",
+    "cable",
+    "hat",
+]
+
+
+def write_shop(folder: Path) -> None:
+    """A small log: queries are words of the clicked item's title, some with a capital letter."""
+    rng = np.random.default_rng(3)
+    titles = [" ".join(rng.choice(WORDS, 3, replace=False)) + f" {row % 7}" for row in range(ITEMS)]
+    items = np.minimum(rng.geometric(0.04, CLICKS) - 1, ITEMS - 1)
+    queries = [" ".join(rng.choice(titles[item].split(), rng.integers(1, 3), replace=False)) for item in items]
+    queries = [query.title() if rng.random() < 0.2 else query for query in queries]
+    tables = {
+        "items": {
+            "item_id": [f"i{row}" for row in range(ITEMS)],
+            "title": titles,
+            "brand": [f"brand {row % 5}" for row in range(ITEMS)],
+        },
+        "users": {
+            "user_id": [f"u{row}" for row in range(USERS)],
+            "gender": [("f", "m")[row % 2] for row in range(USERS)],
+        },
+        "interactions": {
+            "query": queries,
+            "item_id": [f"i{item}" for item in items],
+            "user_id": [f"u{user}" if user < USERS else None for user in rng.integers(0, USERS + 5, CLICKS)],
+            "timestamp": np.arange(CLICKS) * 60 + 1_600_000_000,
+        },
+    }
+    for name, columns in tables.items():
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+def make_config(folder: Path, **sections: dict[str, object]) -> Config:
+    data = {
+        "items": {"path": str(folder / "items.parquet"), "categorical": ["brand"]},
+        "users": {"path": str(folder / "users.parquet"), "profile": ["gender"]},
+        "interactions": {"path": str(folder / "interactions.parquet")},
+        "valid_share": 0.1,
+        "test_share": 0.2,
+    }
+    tree = {"name": "small", "work_dir": str(folder / "run"), "model": {"history_length": 5}}
+    return parse_config(tree | {"data": data | sections.pop("data", {})} | sections, "test")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    write_shop(folder)
+    prepare(make_config(folder), progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(shop: Path) -> Dataset:
+    return Dataset.load(make_config(shop).dataset_dir)
+
+
+@pytest.fixture(scope="module")
+def model(shop: Path, dataset: Dataset) -> TwoTower:
+    return TwoTower(make_config(shop).model, dataset.schema, seed=5)
+
+
+@dataclass
+class KnownScores:
+    """A retriever whose scores are a function of (example, item), without any tie-breaking of its own."""
+
+    scores: np.ndarray
+    """float32 [n, items]; rows in the order of the examples' history_end, which stands in for their number."""
+
+    def retrieve(self, examples: Examples, k: int) -> tuple[np.ndarray, np.ndarray]:
+        scores = self.scores[examples.records["history_end"]]
+        items = np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int32)
+        return items, np.take_along_axis(scores, items, axis=1)
+
+    def score(self, examples: Examples, candidates: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(self.scores[examples.records["history_end"]], candidates, axis=1)
+
+
+def numbered_examples(n: int, num_items: int) -> Examples:
+    rng = np.random.default_rng(0)
+    records = np.zeros(n, dtype=INTERACTION)
+    records["item"] = rng.integers(0, num_items, n)
+    records["history_end"] = np.arange(n)
+    return make_examples(np.array(["q"] * n, dtype=object), records, seed=1)
+
+
+def means(scores: np.ndarray, examples: Examples, candidates: int = 64) -> dict[str, float]:
+    num_items = scores.shape[1]
+    drawn = sample_candidates(examples.item_rows, num_items, candidates, seed=2)
+    values = measure(KnownScores(scores.astype(np.float32)), examples, drawn, num_items=num_items)
+    return {name: float(value.mean()) for name, value in values.items()}
+
+
+def test_a_perfect_retriever_gets_one_everywhere_and_the_worst_nothing() -> None:
+    examples = numbered_examples(200, 1500)
+    scores = np.random.default_rng(1).random((200, 1500))
+    scores[np.arange(200), examples.item_rows] = 2.0
+    assert set(means(scores, examples).values()) == {1.0}
+    scores[np.arange(200), examples.item_rows] = -1.0
+    assert set(means(scores, examples).values()) == {0.0}
+
+
+def test_a_constant_scorer_gets_no_more_than_chance() -> None:
+    examples = numbered_examples(4000, 64)
+    found = means(np.zeros((4000, 64)), examples)
+    for name, chance in {"Top-1": 1 / 64, "Top-10": 10 / 64, "Recall@10": 10 / 64}.items():
+        assert abs(found[name] - chance) < 5 * np.sqrt(chance * (1 - chance) / 4000), name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_measures_follow_the_rank_of_the_clicked_item(seed: int) -> None:
+    n, num_items = 150, 400
+    examples = numbered_examples(n, num_items)
+    scores = np.random.default_rng(seed).normal(size=(n, num_items)).astype(np.float32)
+    scores[np.arange(n), examples.item_rows] += 2
+    clicked = scores[np.arange(n), examples.item_rows][:, None]
+    ranks = 1 + (scores > clicked).sum(axis=1)
+    found = means(scores, examples, candidates=50)
+    assert found["MAP@5"] == pytest.approx(np.where(ranks <= 5, 1 / ranks, 0).mean())
+    assert found["MRR@10"] == pytest.approx(np.where(ranks <= 10, 1 / ranks, 0).mean())
+    assert found["Recall@100"] == pytest.approx((ranks <= 100).mean())
+    drawn = sample_candidates(examples.item_rows, num_items, 50, seed=2)
+    among = np.take_along_axis(scores, drawn, axis=1)
+    assert found["Top-1"] == pytest.approx((among[:, 0] == among.max(axis=1)).mean())
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    examples = numbered_examples(3, 8)
+    with pytest.raises(ValueError, match="NaN"):
+        means(np.full((3, 8), np.nan), examples)
+
+
+def test_two_towers_equal_numpy(dataset: Dataset, model: TwoTower) -> None:
+    examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
+    vectors = embed_items(model, dataset, progress=False)
+    retriever = TwoTowerRetriever(model, dataset, vectors)
+    heads = embed_queries(model, dataset, examples.records)
+    expected = np.einsum("nmd,id->nmi", heads.astype(np.float64), vectors.astype(np.float64)).max(axis=1)
+    items, scores = retriever.retrieve(examples, 20)
+    np.testing.assert_allclose(scores, -np.sort(-expected, axis=1)[:, :20], atol=1e-5)
+    np.testing.assert_allclose(scores, np.take_along_axis(expected, items.astype(np.int64), axis=1), atol=1e-5)
+    candidates = sample_candidates(examples.item_rows, ITEMS, 30, seed=1)
+    np.testing.assert_allclose(
+        retriever.score(examples, candidates),
+        np.take_along_axis(expected, candidates.astype(np.int64), axis=1),
+        atol=1e-5,
+    )
+    assert heads.shape[1] > 1
+    assert (examples.records["user"] < 0).any()
+    assert (examples.records["history_end"] > 0).any()
+
+
+def test_two_towers_read_the_text_and_not_the_logged_query(dataset: Dataset, model: TwoTower) -> None:
+    retriever = TwoTowerRetriever(model, dataset, embed_items(model, dataset, progress=False))
+    records = load_examples(dataset, "test", max_examples=4, seed=1).records
+    texts = np.array(["phone case", "phonne case", "phone case", "red hat"], dtype=object)
+    records = np.repeat(records[:1], 4)
+    heads = retriever.query_heads(make_examples(texts, records, seed=1))
+    assert np.array_equal(heads[0], heads[2])
+    assert not np.allclose(heads[0], heads[1])
+    assert not np.allclose(heads[0], heads[3])
+
+
+def test_examples_are_the_clicks_of_the_split_in_the_words_that_were_typed(dataset: Dataset) -> None:
+    examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
+    records = dataset.interactions("test")
+    assert sorted(examples.records.tolist()) == sorted(records.tolist())
+    queries = dataset.query_texts().to_pylist()
+    assert examples.texts.tolist() == [queries[row] for row in examples.records["query"]]
+
+
+def test_a_sample_is_a_part_of_the_split_and_a_function_of_the_seed(dataset: Dataset) -> None:
+    first, again, other = (load_examples(dataset, "test", max_examples=50, seed=seed) for seed in (1, 1, 2))
+    assert len(first) == 50
+    assert first.records.tolist() == again.records.tolist()
+    assert first.records.tolist() != other.records.tolist()
+    whole = dataset.interactions("test").tolist()
+    assert all(first.records.tolist().count(record) <= whole.count(record) for record in first.records.tolist())
+
+
+def test_seen_queries_are_those_of_the_train_split(dataset: Dataset) -> None:
+    examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
+    queries = dataset.query_texts().to_pylist()
+    train = {normalise_query(queries[row]) for row in dataset.interactions("train")["query"]}
+    expected = [normalise_query(text) in train for text in examples.texts]
+    assert seen_in_training(examples, dataset).tolist() == expected
+    assert 0 < sum(expected) < len(expected)
+
+
+def test_evaluation_repeats_itself_and_writes_its_report(shop: Path, dataset: Dataset, model: TwoTower) -> None:
+    config = make_config(shop, evaluation={"max_examples": 150, "candidates": 40})
+    report = evaluate(config, dataset, model, progress=False)
+    again = evaluate(config, dataset, model, progress=False)
+    assert report == again
+    tree = json.loads((Path(config.work_dir) / "evaluation" / "metrics.json").read_text())
+    assert tree == json.loads(json.dumps(report.to_json()))
+    assert tree["retrievers"].keys() == {"popularity", "bm25", "bm25+popularity", "memory", "dpsr"}
+    assert tree["slices"].keys() == {"seen queries", "unseen queries", "one typo"}
+    assert tree["slices"]["seen queries"]["examples"] + tree["slices"]["unseen queries"]["examples"] == 150
+    assert report.split_size == CLICKS // 5
+    other = evaluate(make_config(shop, training={"seed": 2}), dataset, model, progress=False)
+    assert other.results != report.results
+
+
+def test_slices_add_up_to_the_whole(shop: Path, dataset: Dataset) -> None:
+    examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
+    baselines, _ = standard_baselines(dataset, seed=1)
+    results = compare(baselines, dataset, examples, candidates=40, seed=1, progress=False)
+    found = {(result.slice, result.retriever): result for result in results}
+    for name in baselines:
+        parts = [found["seen queries", name], found["unseen queries", name]]
+        mean = sum(part.examples * part.metrics["MAP@5"] for part in parts) / len(examples)
+        assert mean == pytest.approx(found["all", name].metrics["MAP@5"])
+    # The memory knows nothing of a query that it never saw.
+    assert found["unseen queries", "memory"].metrics == found["unseen queries", "bm25+popularity"].metrics
+    assert found["seen queries", "memory"].metrics["MAP@5"] > found["seen queries", "bm25"].metrics["MAP@5"]
+    assert found["all", "bm25"].metrics["MAP@5"] > found["one typo", "bm25"].metrics["MAP@5"]
+
+
+def test_typos_reach_the_retriever(dataset: Dataset) -> None:
+    examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
+    bm25 = standard_baselines(dataset, seed=1)[0]["bm25"]
+    typos = with_one_typo(examples, seed=1)
+    before, after = bm25.retrieve(examples, 5)[1], bm25.retrieve(typos, 5)[1]
+    assert after[:, 0].mean() < before[:, 0].mean()
+
+
+def test_an_unknown_split_is_an_error_that_names_the_splits(dataset: Dataset) -> None:
+    with pytest.raises(ValueError, match="train, valid, test"):
+        load_examples(dataset, "tset", max_examples=10, seed=1)
+
+
+def test_an_empty_split_is_an_error_that_says_what_to_do(shop: Path, tmp_path: Path) -> None:
+    config = make_config(shop, data={"valid_share": 0.0})
+    config = config.model_copy(update={"work_dir": str(tmp_path / "run")})
+    prepare(config, progress=False)
+    dataset = Dataset.load(config.dataset_dir)
+    with pytest.raises(DatasetError, match=r"split 'valid' .* data\.valid_share"):
+        load_examples(dataset, "valid", max_examples=10, seed=1)
+    assert standard_baselines(dataset, seed=1)[1] > 0  # the weight of popularity falls back to its default
+
+
+def test_baselines_are_as_strong_as_the_anchors_on_real_clicks(dpsr_data: Path, tmp_path: Path) -> None:
+    source = dpsr_data / "bestbuy_xbox"
+    data = {
+        "items": {"path": str(source / "items.parquet")},
+        "interactions": {
+            "path": str(source / "clicks.parquet"),
+            "columns": {"user_id": "user", "timestamp": "query_time"},
+        },
+        "valid_share": 0.0,
+        "test_share": 0.1,
+    }
+    config = parse_config(
+        {"name": "xbox", "work_dir": str(tmp_path), "data": data, "tokenizer": {"min_count": 1}}, "test"
+    )
+    prepare(config, progress=False)
+    dataset = Dataset.load(config.dataset_dir)
+    baselines, _ = standard_baselines(dataset, seed=1)
+    examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
+    num_items = dataset.schema.num_items
+    candidates = sample_candidates(examples.item_rows, num_items, 1024, seed=1)
+    found = {
+        (retriever, name): values.mean()
+        for retriever in baselines
+        for name, values in measure(baselines[retriever], examples, candidates, num_items=num_items).items()
+    }
+    assert found["popularity", "MAP@5"] == pytest.approx(0.087, abs=0.01)
+    assert found["popularity", "Hit@10"] == pytest.approx(0.423, abs=0.02)
+    assert found["bm25", "MAP@5"] >= 0.51
+    assert found["bm25", "Hit@10"] >= 0.75
+    assert found["bm25+popularity", "MAP@5"] >= 0.543
+    assert found["memory", "MAP@5"] >= 0.745
+    assert found["memory", "Hit@10"] >= 0.92
