@@ -1,0 +1,226 @@
+"""Export: item vectors, index and servable, checked in a fresh process, and only then published."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dpsr import __version__
+from dpsr.config import Config, DpsrError
+from dpsr.data.tables import Dataset
+from dpsr.indexing.ann import Index
+from dpsr.indexing.corpus import embed_items, embed_queries
+from dpsr.indexing.parity import Examples
+from dpsr.indexing.servable import Servable, profile_inputs
+from dpsr.indexing.versions import publish, staging_directory
+from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
+from dpsr.model.two_tower import TwoTower
+from dpsr.tokenizer_cc import Tokenizer
+
+MANIFEST_FILE = "assets.extra/manifest.json"
+"""Relative to the version directory."""
+_TUNING_QUERIES = 256
+_CHECKED_QUERIES = 256
+_WARMUP_ROWS = 8
+
+
+class ExportError(DpsrError, ValueError):
+    """A model that cannot be published; the message says what was found and what to do."""
+
+
+def export(config: Config, dataset: Dataset, model: TwoTower, *, progress: bool = True) -> Path:
+    """Publishes tokenizer, query tower, index and item ids as the next version of ``config.model_base_path``.
+
+    Args:
+        config: the run; ``index`` decides the index and its recall bar.
+        dataset: the catalogue to serve, and the held-out interactions that the index is tuned and checked on.
+        model: trained on the same tokenizer and columns.
+        progress: show progress bars.
+
+    Returns:
+        The published version's directory.
+
+    Raises:
+        ExportError: model and dataset do not belong together, or the servable does not load in a fresh process, answer
+            as the model does and reach ``index.min_recall``. Nothing is published then, and nothing is left behind.
+    """
+    _check_belong_together(dataset, model)
+    vectors = embed_items(model, dataset, progress=progress)
+    tuning, checked = _held_out_records(dataset)
+    base = config.model_base_path
+    with (
+        staging_directory(base) as staging,
+        tqdm(total=4, desc="exporting", unit="step", disable=not progress) as steps,
+    ):
+        index = _build_index(config, model, dataset, vectors, tuning)
+        steps.update()
+        servable, examples_dir = staging / "servable", staging / "examples"
+        Servable(model, dataset, index).save(servable)
+        examples = _examples(model, dataset, vectors, checked)
+        _write_warmup(servable / WARMUP_FILE, config.name, examples)
+        examples_dir.mkdir()
+        examples.write(examples_dir)
+        steps.update()
+        recall = verify_in_fresh_process(servable, examples_dir)
+        _check_recall(recall, config, index)
+        steps.update()
+        manifest = _manifest(config, dataset, model, index, recall, len(checked))
+        (servable / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        version = publish(servable, base)
+        steps.update()
+        return version
+
+
+def verify_in_fresh_process(servable: Path, examples: Path) -> dict[str, float]:
+    """Loads a servable in a process of its own and checks its answers; see ``dpsr.indexing.verify``.
+
+    Returns:
+        recall at k by signature.
+
+    Raises:
+        ExportError: it does not load, or does not answer as the model does.
+    """
+    command = [sys.executable, "-m", "dpsr.indexing.verify", str(servable), str(examples)]
+    # Servables are served from the CPU, and the accelerator's memory may be taken by this process.
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    try:
+        report = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        tail = "\n".join(done.stderr.splitlines()[-15:])
+        raise ExportError(
+            f"the servable does not load or answer in a fresh process (exit code {done.returncode}); "
+            f"nothing was published:\n{tail}"
+        ) from None
+    if "error" in report:
+        raise ExportError(f"the servable answers differently from the model; nothing was published: {report['error']}")
+    return report["recall"]
+
+
+def _check_belong_together(dataset: Dataset, model: TwoTower) -> None:
+    """One tokenizer in all of them, and the columns that the model was trained on."""
+    file = Tokenizer.load(dataset.tokenizer_path).fingerprint
+    of_dataset, of_model = dataset.schema.tokenizer_fingerprint, model.schema.tokenizer_fingerprint
+    if file != of_dataset:
+        raise ExportError(
+            f"{dataset.tokenizer_path} has fingerprint {file}, but the dataset's manifest says {of_dataset}; "
+            "run `dpsr prepare` again"
+        )
+    if of_dataset != of_model:
+        raise ExportError(
+            f"the model was trained with tokenizer {of_model}, but the dataset {dataset.directory} has tokenizer "
+            f"{of_dataset}; export with the dataset it was trained on, or train again"
+        )
+    for name in ("text", "categorical", "profile", *(("num_items",) if model.has_history else ())):
+        trained, found = getattr(model.schema, name), getattr(dataset.schema, name)
+        if trained != found:
+            raise ExportError(
+                f"the model was trained with {name} = {trained}, but the dataset {dataset.directory} has {found}; "
+                "export with the dataset it was trained on, or train again"
+            )
+
+
+def _held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Records to tune the index on and others to check it with, of the latest split that has any; INTERACTION [n]."""
+    for split in ("test", "valid", "train"):
+        records = dataset.interactions(split)
+        if len(records) == 0:
+            continue
+        chosen = np.random.default_rng(1).permutation(len(records))[: _TUNING_QUERIES + _CHECKED_QUERIES]
+        tuning = max(1, len(chosen) * _TUNING_QUERIES // (_TUNING_QUERIES + _CHECKED_QUERIES))
+        return records[chosen[:tuning]], records[chosen[tuning:] if len(chosen) > 1 else chosen]
+    raise ExportError(
+        f"the dataset {dataset.directory} has no interaction to check the servable with; run `dpsr prepare` again"
+    )
+
+
+def _build_index(config: Config, model: TwoTower, dataset: Dataset, vectors: np.ndarray, records: np.ndarray) -> Index:
+    heads = embed_queries(model, dataset, records)
+    return Index.build(
+        vectors,
+        config.index.k,
+        queries=heads.reshape(-1, heads.shape[-1]),
+        exact_below=config.index.exact_below,
+        # Half-way between the bar and exactness, so that queries it was not tuned on pass the bar too.
+        target_recall=(1.0 + config.index.min_recall) / 2,
+    )
+
+
+def _examples(model: TwoTower, dataset: Dataset, vectors: np.ndarray, records: np.ndarray) -> Examples:
+    anonymous = records.copy()
+    anonymous["user"], anonymous["history_end"] = -1, 0
+    # More than the model reads, so that the servable has to choose the most recent ones.
+    sent = model.config.history_length + 5
+    return Examples(
+        item_ids=dataset.item_ids.tolist(),
+        queries=dataset.query_texts().take(records["query"]).to_pylist(),
+        profile={
+            name: _profile_values(dataset, column, records["user"])
+            for column, name in profile_inputs(dataset.schema.profile).items()
+        },
+        history=[
+            dataset.item_ids[dataset.history[user][:end][-sent:]].tolist() if user >= 0 else []
+            for user, end in zip(records["user"].tolist(), records["history_end"].tolist(), strict=True)
+        ],
+        tokens=[dataset.query_tokens[row].tolist() for row in records["query"].tolist()],
+        anonymous_heads=embed_queries(model, dataset, anonymous),
+        personalized_heads=embed_queries(model, dataset, records),
+        item_vectors=vectors,
+    )
+
+
+def _profile_values(dataset: Dataset, column: str, users: np.ndarray) -> list[str]:
+    """The strings a client would send; "" for what is missing, and a value no vocabulary has for a rare one."""
+    vocabulary = dataset.vocabularies[f"users.{column}"]
+    unknown = "?" + max(vocabulary, key=len, default="")
+    values = ["", *vocabulary, unknown]
+    return [values[dataset.user_profile[column][user]] if user >= 0 else "" for user in users.tolist()]
+
+
+def _write_warmup(path: Path, name: str, examples: Examples) -> None:
+    personalized = examples.personalized_inputs()
+    query = {"query": personalized["query"]}
+    inputs = {"serving_default": query, "personalized": personalized, "embed_query": query, "tokenize": query}
+    path.parent.mkdir()
+    requests = [
+        predict_request(name, signature, {key: values[:rows] for key, values in arrays.items()})
+        for signature, arrays in inputs.items()
+        for rows in (1, _WARMUP_ROWS)
+    ]
+    write_warmup_requests(path, requests)
+
+
+def _check_recall(recall: dict[str, float], config: Config, index: Index) -> None:
+    signature = min(recall, key=lambda name: recall[name])
+    if recall[signature] < config.index.min_recall:
+        raise ExportError(
+            f"recall@{index.k} of signature {signature} is {recall[signature]:.4f} against exact search, below "
+            f"index.min_recall = {config.index.min_recall} (index: {index.describe()}); nothing was published; search "
+            "exactly by raising index.exact_below, or lower the bar"
+        )
+
+
+def _manifest(
+    config: Config, dataset: Dataset, model: TwoTower, index: Index, recall: dict[str, float], checked: int
+) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dpsr_version": __version__,
+        "tokenizer_fingerprint": dataset.schema.tokenizer_fingerprint,
+        "items": dataset.schema.num_items,
+        "item_id_type": dataset.schema.item_id_type,
+        "dimension": model.config.dimension,
+        "heads": model.config.heads,
+        "index": index.describe(),
+        "recall": {**recall, "queries": checked},
+        "config": config.model_dump(mode="json"),
+    }

@@ -1,0 +1,127 @@
+"""Loads an exported servable and checks its answers; run in a process of its own, as a server would load it.
+
+``python -m dpsr.indexing.verify SERVABLE EXAMPLES`` prints the measured recall as JSON. Nothing of the towers is
+imported: what passes here needs the op libraries and the SavedModel alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from dpsr.indexing.exact import exact_search, recall_at_k
+from dpsr.indexing.parity import Examples
+from dpsr.indexing.warmup import WARMUP_FILE
+from dpsr.ops_cc import library
+
+_HEAD_TOLERANCE = 1e-4
+_BATCH = 32
+
+Answer = dict[str, np.ndarray]
+
+
+class VerificationError(Exception):
+    """The servable answers, but not what it must."""
+
+
+def verify(servable: Path, examples: Examples) -> dict[str, float]:
+    """Checks every signature and measures the recall of the retrieving ones.
+
+    Args:
+        servable: the SavedModel's directory.
+        examples: requests with the Python side's tokens and heads.
+
+    Returns:
+        recall at k against exact search with the Python side's heads, by signature.
+
+    Raises:
+        VerificationError: tokens, heads or the replay of the warm-up requests differ from what they must be.
+    """
+    signatures = tf.saved_model.load(str(servable)).signatures
+    call = {name: _caller(signatures[name]) for name in signatures}
+    query = {"query": examples.query_input()}
+    _check_tokens(call["tokenize"](query), examples)
+    _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.anonymous_heads)
+    recall = {
+        "serving_default": _recall(_in_batches(call["serving_default"], query), examples, examples.anonymous_heads),
+        "personalized": _recall(
+            _in_batches(call["personalized"], examples.personalized_inputs()), examples, examples.personalized_heads
+        ),
+    }
+    _replay_warmup(servable / WARMUP_FILE, call)
+    return recall
+
+
+def _caller(function: Callable[..., dict[str, tf.Tensor]]) -> Callable[[Mapping[str, np.ndarray]], Answer]:
+    def call(inputs: Mapping[str, np.ndarray]) -> Answer:
+        outputs = function(**{name: tf.constant(values) for name, values in inputs.items()})
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    return call
+
+
+def _in_batches(call: Callable[[Mapping[str, np.ndarray]], Answer], inputs: Mapping[str, np.ndarray]) -> Answer:
+    rows = len(inputs["query"])
+    answers = [
+        call({name: values[start : start + _BATCH] for name, values in inputs.items()})
+        for start in range(0, rows, _BATCH)
+    ]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _check_tokens(answer: Answer, examples: Examples) -> None:
+    found = np.split(answer["values"], answer["row_splits"][1:-1])
+    for query, ids, expected in zip(examples.queries, found, examples.tokens, strict=True):
+        if ids.tolist() != expected:
+            raise VerificationError(
+                f"query {query!r}: signature tokenize gives {ids.tolist()}, the dataset has {expected}"
+            )
+
+
+def _check_heads(heads: np.ndarray, expected: np.ndarray) -> None:
+    if heads.shape != expected.shape:
+        raise VerificationError(f"signature embed_query gives heads {heads.shape}, the model gives {expected.shape}")
+    difference = float(np.abs(heads - expected).max(initial=0.0))
+    if not difference <= _HEAD_TOLERANCE:
+        raise VerificationError(f"heads of signature embed_query are up to {difference:g} away from the model's")
+
+
+def _recall(answer: Answer, examples: Examples, heads: np.ndarray) -> float:
+    row_of = {item: row for row, item in enumerate(examples.item_ids)}
+    ids = answer["item_id"]
+    texts = [item.decode() if isinstance(item, bytes) else int(item) for item in ids.flat]
+    found = np.array([row_of.get(item, -1) for item in texts], np.int32).reshape(ids.shape)
+    kth_scores = exact_search(examples.item_vectors, heads, ids.shape[1])[1][:, -1]
+    return recall_at_k(examples.item_vectors, heads, found, kth_scores)
+
+
+def _replay_warmup(path: Path, call: Mapping[str, Callable[[Mapping[str, np.ndarray]], Answer]]) -> None:
+    records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    if not records:
+        raise VerificationError(f"{path.name} holds no request")
+    for record in records:
+        request = PredictionLog.FromString(record).predict_log.request
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        call[request.model_spec.signature_name](inputs)
+
+
+def main(arguments: list[str]) -> int:
+    """Prints ``{"recall": {...}}`` or ``{"error": "..."}``; returns the exit code."""
+    servable, examples = map(Path, arguments)
+    library.load_all()
+    try:
+        print(json.dumps({"recall": verify(servable, Examples.read(examples))}))
+    except VerificationError as error:
+        print(json.dumps({"error": str(error)}))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

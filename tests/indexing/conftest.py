@@ -1,0 +1,107 @@
+"""A small shop, prepared for real, and towers that have not been trained: their answers are arbitrary but exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpsr.config import Config, parse_config
+from dpsr.data.prepare import prepare
+from dpsr.data.tables import Dataset
+from dpsr.model.two_tower import TwoTower
+
+ITEMS, USERS, CLICKS = 300, 40, 2000
+K = 20
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "shoe",
+    "lamp",
+    "phone",
+    "case",
+    "milk",
+    "sugar",
+    "chair",
+    "手机",
+    "naïve",
+    "4.5",
+    "kg",
+]
+_EVENTS = ["click", "click", "click", "purchase"]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A configuration with the dataset it prepared and a model for it."""
+
+    config: Config
+    dataset: Dataset
+    model: TwoTower
+
+
+def write_raw_shop(directory: Path, item_id_type: str, seed: int = 1) -> None:
+    rng = np.random.default_rng(seed)
+    numbers = rng.permutation(10 * ITEMS)[:ITEMS]
+    ids = [f"sku-{number}" for number in numbers] if item_id_type == "string" else [int(number) for number in numbers]
+    users = [f"u{number}" for number in range(USERS)]
+
+    def phrases(count: int, words: int) -> list[str]:
+        return [" ".join(rng.choice(WORDS, size=words)) for _ in range(count)]
+
+    def write(name: str, columns: dict[str, list]) -> None:
+        pq.write_table(pa.table(columns), directory / f"{name}.parquet")
+
+    def chosen(values: list, count: int) -> list:
+        return [values[i] for i in rng.integers(len(values), size=count)]
+
+    brands = ["Acme", "Søren", "零", None]
+    write("items", {"item_id": ids, "title": phrases(ITEMS, 5), "brand": chosen(brands, ITEMS)})
+    ages, cities = ["18-25", "26-40", None], ["Wien", "大阪", "Oslo"]
+    write("users", {"user_id": users, "age": chosen(ages, USERS), "home city": chosen(cities, USERS)})
+    log = {
+        "query": chosen(phrases(60, 2), CLICKS),
+        "item_id": chosen(ids, CLICKS),
+        "user_id": chosen([*users, None], CLICKS),
+        "timestamp": list(range(CLICKS)),
+        "event": chosen(_EVENTS, CLICKS),
+    }
+    write("interactions", log)
+
+
+def make_shop(directory: Path, *, item_id_type: str = "string", seed: int = 1, **sections: dict) -> Shop:
+    write_raw_shop(directory, item_id_type, seed)
+    tree = {
+        "name": "shop",
+        "work_dir": str(directory / "work"),
+        "data": {
+            "items": {"path": str(directory / "items.parquet"), "categorical": ["brand"]},
+            "users": {"path": str(directory / "users.parquet"), "profile": ["age", "home city"]},
+            "interactions": {"path": str(directory / "interactions.parquet")},
+        },
+        "tokenizer": {"min_count": 1, "oov_buckets": 50},
+        "model": {"dimension": 16, "hidden": [32], "heads": 2, "history_length": 4, **sections.pop("model", {})},
+        "index": {"k": K, **sections.pop("index", {})},
+        **sections,
+    }
+    config = parse_config(tree, "tests")
+    prepare(config, progress=False)
+    dataset = Dataset.load(config.dataset_dir)
+    return Shop(config, dataset, TwoTower(config.model, dataset.schema, seed=3))
+
+
+@pytest.fixture(scope="session", params=["string", "int64"])
+def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The shop with item ids of either type."""
+    return make_shop(tmp_path_factory.mktemp(f"shop-{request.param}"), item_id_type=request.param)
+
+
+@pytest.fixture(scope="session")
+def string_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """One shop, where the type of the ids does not matter."""
+    return make_shop(tmp_path_factory.mktemp("shop"))

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from dpsr.config import Config
+from dpsr.indexing import publish as publish_module
+from dpsr.indexing.publish import MANIFEST_FILE, ExportError, export
+from dpsr.indexing.warmup import WARMUP_FILE
+from dpsr.model.two_tower import TwoTower
+
+from .conftest import ITEMS, K, Shop, make_shop
+
+ANSWERS = """
+import sys
+import tensorflow as tf
+from dpsr.ops_cc import library
+library.load_all()
+loaded = tf.saved_model.load(sys.argv[1])
+answer = loaded.signatures["serving_default"](query=tf.constant(["red shoe", ""]))
+assert answer["item_id"].shape[0] == 2
+mine = [name for name in sys.modules if name.startswith("dpsr.") and not name.startswith("dpsr.ops_cc")]
+assert not mine, mine
+"""
+
+
+def names(base: Path) -> set[str]:
+    return {path.name for path in base.iterdir()} if base.exists() else set()
+
+
+def elsewhere(config: Config, directory: Path, **index: Any) -> Config:
+    """The configuration with another place for servables."""
+    return config.model_copy(update={"work_dir": str(directory), "index": config.index.model_copy(update=index)})
+
+
+@pytest.fixture(scope="module")
+def published(shop: Shop) -> Path:
+    return export(shop.config, shop.dataset, shop.model, progress=False)
+
+
+def test_the_first_version_is_whole(published: Path, shop: Shop) -> None:
+    assert published == shop.config.model_base_path / "1"
+    assert names(shop.config.model_base_path) == {"1"}
+    assert {"saved_model.pb", "variables", "assets", "assets.extra"} <= names(published)
+
+
+def test_the_manifest_says_what_was_published(published: Path, shop: Shop) -> None:
+    manifest = json.loads((published / MANIFEST_FILE).read_text())
+    assert manifest["tokenizer_fingerprint"] == shop.dataset.schema.tokenizer_fingerprint
+    assert manifest["items"] == ITEMS
+    assert manifest["item_id_type"] == shop.dataset.schema.item_id_type
+    assert manifest["index"]["kind"] == "exact"
+    assert manifest["index"]["k"] == K
+    assert manifest["recall"]["serving_default"] == manifest["recall"]["personalized"] == 1.0
+    assert Config.model_validate(manifest["config"]) == shop.config
+
+
+def test_it_answers_where_there_is_no_model_code(published: Path) -> None:
+    subprocess.run([sys.executable, "-c", ANSWERS, str(published)], check=True)
+
+
+def test_warmup_requests_replay(published: Path, shop: Shop) -> None:
+    loaded = tf.saved_model.load(str(published))
+    signatures = []
+    for record in tf.data.TFRecordDataset(str(published / WARMUP_FILE)).as_numpy_iterator():
+        request = PredictionLog.FromString(record).predict_log.request
+        assert request.model_spec.name == shop.config.name
+        signatures.append(request.model_spec.signature_name)
+        inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+        loaded.signatures[signatures[-1]](**inputs)
+    assert set(signatures) == {"serving_default", "personalized", "embed_query", "tokenize"}
+
+
+def test_versions_follow_one_another(string_shop: Shop, tmp_path: Path) -> None:
+    config = elsewhere(string_shop.config, tmp_path)
+    (config.model_base_path / "6").mkdir(parents=True)
+    for number in ("7", "8"):
+        version = export(config, string_shop.dataset, string_shop.model, progress=False)
+        assert version == config.model_base_path / number
+    assert names(config.model_base_path) == {"6", "7", "8"}
+
+
+def test_a_hashed_index_is_published_with_its_recall(string_shop: Shop, tmp_path: Path) -> None:
+    config = elsewhere(string_shop.config, tmp_path, exact_below=0)
+    version = export(config, string_shop.dataset, string_shop.model, progress=False)
+    manifest = json.loads((version / MANIFEST_FILE).read_text())
+    assert manifest["index"]["kind"] == "hashed"
+    assert 0.95 <= manifest["recall"]["serving_default"] <= 1.0
+
+
+def test_below_the_recall_bar_nothing_is_published(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
+    """Half of the vectors that are indexed belong to other items."""
+    build = publish_module.Index.build
+
+    def wrong(vectors: np.ndarray, k: int, **options: Any) -> Any:
+        shuffled = vectors.copy()
+        shuffled[: ITEMS // 2] = vectors[: ITEMS // 2][::-1]
+        return build(shuffled, k, **options)
+
+    monkeypatch.setattr(publish_module.Index, "build", wrong)
+    config = elsewhere(string_shop.config, tmp_path)
+    with pytest.raises(ExportError, match=r"recall@20 of signature \w+ is 0\.\d+ .*index.min_recall = 0.95"):
+        export(config, string_shop.dataset, string_shop.model, progress=False)
+    assert names(config.model_base_path) == set()
+
+
+def test_a_servable_of_another_model_is_refused(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
+    servable = publish_module.Servable
+    other = TwoTower(string_shop.config.model, string_shop.dataset.schema, seed=99)
+    monkeypatch.setattr(publish_module, "Servable", lambda model, dataset, index: servable(other, dataset, index))
+    config = elsewhere(string_shop.config, tmp_path)
+    with pytest.raises(ExportError, match=r"embed_query are up to .* away from the model's"):
+        export(config, string_shop.dataset, string_shop.model, progress=False)
+    assert names(config.model_base_path) == set()
+
+
+def test_a_servable_that_does_not_load_is_refused(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
+    save = publish_module.Servable.save
+
+    def truncated(self: Any, path: Path) -> None:
+        save(self, path)
+        for data in (path / "variables").glob("variables.data*"):
+            os.truncate(data, data.stat().st_size // 2)
+
+    monkeypatch.setattr(publish_module.Servable, "save", truncated)
+    config = elsewhere(string_shop.config, tmp_path)
+    with pytest.raises(ExportError, match="does not load or answer in a fresh process"):
+        export(config, string_shop.dataset, string_shop.model, progress=False)
+    assert names(config.model_base_path) == set()
+
+
+def test_another_tokenizer_is_refused_and_both_are_named(string_shop: Shop, tmp_path: Path) -> None:
+    schema = replace(string_shop.dataset.schema, tokenizer_fingerprint="abc123")
+    stranger = TwoTower(string_shop.config.model, schema)
+    config = elsewhere(string_shop.config, tmp_path)
+    with pytest.raises(ExportError) as refused:
+        export(config, string_shop.dataset, stranger, progress=False)
+    assert "abc123" in str(refused.value)
+    assert string_shop.dataset.schema.tokenizer_fingerprint in str(refused.value)
+    assert names(config.model_base_path) == set()
+
+
+def test_an_exchanged_tokenizer_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    shop = make_shop(tmp_path / "a")
+    other = make_shop(tmp_path / "b", seed=2, tokenizer={"min_count": 3, "oov_buckets": 9})
+    shop.dataset.tokenizer_path.write_bytes(other.dataset.tokenizer_path.read_bytes())
+    with pytest.raises(ExportError, match="but the dataset's manifest says"):
+        export(shop.config, shop.dataset, shop.model, progress=False)
+
+
+def test_other_columns_are_refused(string_shop: Shop, tmp_path: Path) -> None:
+    schema = replace(string_shop.dataset.schema, profile={"age": 9})
+    stranger = TwoTower(string_shop.config.model, schema)
+    with pytest.raises(ExportError, match=r"trained with profile = \{'age': 9\}"):
+        export(elsewhere(string_shop.config, tmp_path), string_shop.dataset, stranger, progress=False)
+
+
+KILLED = """
+import sys
+from dpsr.config import load_config
+from dpsr.data.tables import Dataset
+from dpsr.indexing.publish import export
+from dpsr.model.two_tower import TwoTower
+config = load_config(sys.argv[1])
+dataset = Dataset.load(config.dataset_dir)
+export(config, dataset, TwoTower(config.model, dataset.schema), progress=False)
+"""
+
+
+def test_killed_while_it_verifies_no_version_is_visible(tmp_path: Path) -> None:
+    shop = make_shop(tmp_path)
+    file = tmp_path / "shop.toml"
+    file.write_text(_toml(shop.config.model_dump(mode="json", exclude_none=True)))
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(file)], start_new_session=True)
+    base = shop.config.model_base_path
+    deadline = time.monotonic() + 120
+    while not list(base.glob(".tmp-*/examples/item_vectors.npy")):
+        assert process.poll() is None, "the export ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+    assert all(name.startswith(".tmp-") for name in names(base))
+    assert export(shop.config, shop.dataset, shop.model, progress=False).name == "1"
+    assert names(base) == {"1"}
+
+
+def _toml(tree: dict[str, Any], prefix: str = "") -> str:
+    plain = {key: value for key, value in tree.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items()]
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            lines += [f"[{prefix}{key}]", _toml(value, f"{prefix}{key}.")]
+    return "\n".join(lines)
