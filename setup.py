@@ -1,10 +1,183 @@
-"""Build of the package: the repository root is the Python package ``dpsr``."""
+"""Build of the package: the repository root is the Python package ``dpsr``.
 
-from setuptools import setup
+One build makes both native parts out of the same C++ core: the Python module ``dpsr.tokenizer_cc._tokenizer`` and the
+TensorFlow op library ``dpsr/ops_cc/_dpsr_ops.so``. Objects are kept below ``build/native`` and compiled again only when
+a file they include, or a flag, has changed. ``BUILD.md`` tells more.
+"""
 
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+ROOT = Path(__file__).resolve().parent
 PACKAGES = ["data", "evaluation", "indexing", "model", "ops_cc", "serving", "tokenizer_cc"]
+
+COMPILE = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-DNDEBUG", "-I."]
+LINK = ["-shared", "-Wl,--as-needed", "-Wl,--exclude-libs,ALL"]
+
+CORE = "tokenizer_cc/core/*.cc"
+MODULE = ["tokenizer_cc/pybind/*.cc"]
+BUILD_INFO = "dpsr/ops_cc/_build_info.py"
+OPS = ["tokenizer_cc/ops/*.cc", "tokenizer_cc/kernels/*.cc", "ops_cc/ops/*.cc", "ops_cc/kernels/*.cc"]
+
+
+def sources(*patterns: str) -> list[Path]:
+    """The files of some patterns, but for tests and fuzzers."""
+    found = (path for pattern in patterns for path in ROOT.glob(pattern))
+    return sorted(path for path in found if not path.stem.endswith(("_test", "_fuzzer")))
+
+
+def tensorflow_location() -> tuple[str, Path]:
+    """Version and directory of the installed TensorFlow, without importing it."""
+    spec = importlib.util.find_spec("tensorflow")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("TensorFlow is not installed; the op library is compiled against it: pip install tensorflow")
+    return importlib.metadata.version("tensorflow"), Path(spec.submodule_search_locations[0])
+
+
+class Toolchain:
+    """Compiles and links what is out of date."""
+
+    def __init__(self, cache: Path) -> None:
+        """Keeps objects and archives in the directory ``cache``."""
+        self.cache = cache
+        self.compiler = os.environ.get("CXX", "g++")
+
+    def compile(self, files: list[Path], flags: list[str]) -> list[Path]:
+        """Compiles files in parallel; returns their objects."""
+        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
+            return list(pool.map(lambda file: self._compile(file, flags), files))
+
+    def archive(self, objects: list[Path], name: str) -> Path:
+        """Makes a static library."""
+        target = self.cache / name
+        if self._stale(target, objects, []):
+            target.unlink(missing_ok=True)
+            self._run([os.environ.get("AR", "ar"), "rcs", str(target), *map(str, objects)], target, [])
+        return target
+
+    def link(self, objects: list[Path], target: Path, flags: list[str]) -> None:
+        """Links a shared library."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self._stale(target, objects, flags):
+            # A new file, never the old one written over: a process may have it mapped.
+            fresh = target.with_suffix(".tmp")
+            self._run([self.compiler, "-o", str(fresh), *map(str, objects), *LINK, *flags], target, flags)
+            fresh.replace(target)
+
+    def _compile(self, file: Path, flags: list[str]) -> Path:
+        name = file.relative_to(ROOT)
+        target = self.cache / name.with_suffix(".o")
+        dependencies = target.with_suffix(".d")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        flags = [*COMPILE, *flags]
+        if not dependencies.exists() or self._stale(target, self._included(dependencies), flags):
+            command = [self.compiler, *flags, "-MMD", "-MF", str(dependencies), "-c", str(name), "-o", str(target)]
+            self._run(command, target, flags)
+        return target
+
+    @staticmethod
+    def _included(dependencies: Path) -> list[Path]:
+        text = dependencies.read_text().replace("\\\n", " ")
+        return [ROOT / name.replace("\\ ", " ") for name in re.split(r"(?<!\\)\s+", text)[1:] if name]
+
+    def _stamp(self, target: Path) -> Path:
+        name = str(target.relative_to(ROOT)).replace("/", "__") if target.is_relative_to(ROOT) else target.name
+        return self.cache / f"{name}.flags"
+
+    def _stale(self, target: Path, inputs: list[Path], flags: list[str]) -> bool:
+        stamp = self._stamp(target)
+        if not target.exists() or not stamp.exists() or stamp.read_text() != self._signature(flags):
+            return True
+        made = target.stat().st_mtime_ns
+        return any(not path.exists() or path.stat().st_mtime_ns > made for path in inputs)
+
+    def _signature(self, flags: list[str]) -> str:
+        return "\n".join([self.compiler, *flags])
+
+    def _run(self, command: list[str], target: Path, flags: list[str]) -> None:
+        print(" ".join(command), flush=True)
+        if subprocess.run(command, cwd=ROOT).returncode != 0:
+            raise CompileError(f"failed: {' '.join(command)}")
+        self._stamp(target).write_text(self._signature(flags))
+
+
+class BuildNative(build_ext):
+    """Builds the core once, and links it into both native parts."""
+
+    def get_ext_filename(self, name: str) -> str:
+        """Gives the op library, which is no Python module, a plain name."""
+        if name.endswith("_dpsr_ops"):
+            return str(Path(*name.split("."))) + ".so"
+        return super().get_ext_filename(name)
+
+    def build_extensions(self) -> None:
+        """Replaces the one-file-after-the-other build of setuptools."""
+        # A wheel of a clean tree is built in a temporary directory; objects stay with the tree.
+        toolchain = Toolchain(ROOT / "build" / "native")
+        core = toolchain.archive(toolchain.compile(sources(CORE), []), "libdpsr_tokenizer.a")
+        for extension in self.extensions:
+            target = Path(self.get_ext_fullpath(extension.name)).resolve()
+            if extension.name.endswith("_dpsr_ops"):
+                self._build_ops(toolchain, core, target)
+            else:
+                self._build_module(toolchain, core, target)
+
+    def copy_extensions_to_source(self) -> None:
+        """Brings what an editable install needs into the tree."""
+        super().copy_extensions_to_source()
+        self.copy_file(str(Path(self.build_lib, BUILD_INFO)), str(ROOT / Path(BUILD_INFO).relative_to("dpsr")))
+
+    def _build_module(self, toolchain: Toolchain, core: Path, target: Path) -> None:
+        import pybind11
+
+        includes = [sysconfig.get_paths()["include"], pybind11.get_include()]
+        flags = [flag for include in includes for flag in ("-isystem", include)]
+        toolchain.link([*toolchain.compile(sources(*MODULE), flags), core], target, ["-pthread"])
+
+    def _build_ops(self, toolchain: Toolchain, core: Path, target: Path) -> None:
+        version, directory = tensorflow_location()
+        flags = self._tensorflow_flags(toolchain.cache, version, directory)
+        # No run path: whoever loads the library has TensorFlow's own one loaded already.
+        framework = ["-Wl,-z,defs", f"-L{directory}", "-l:libtensorflow_framework.so.2", "-pthread"]
+        toolchain.link([*toolchain.compile(sources(*OPS), flags), core], target, framework)
+        info = Path(self.build_lib, BUILD_INFO)
+        text = f'"""Written by the build."""\n\nTENSORFLOW_VERSION = "{version}"\n'
+        if not info.exists() or info.read_text() != text:
+            info.write_text(text)
+
+    @staticmethod
+    def _tensorflow_flags(cache: Path, version: str, directory: Path) -> list[str]:
+        # Asking TensorFlow takes seconds; the answer is good until another one is installed.
+        known = cache / f"tensorflow-{version}.json"
+        if not known.exists() or json.loads(known.read_text())["directory"] != str(directory):
+            ask = "import json, tensorflow as tf; print(json.dumps(tf.sysconfig.get_compile_flags()))"
+            answer = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True).stdout
+            flags = json.loads(answer.splitlines()[-1])
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.write_text(json.dumps({"directory": str(directory), "flags": flags}))
+        flags = json.loads(known.read_text())["flags"]
+        includes = [flag.removeprefix("-I") for flag in flags if flag.startswith("-I")]
+        others = [flag for flag in flags if not flag.startswith(("-I", "--std", "-std"))]
+        return [*(flag for include in includes for flag in ("-isystem", include)), *others]
+
 
 setup(
     packages=["dpsr", *(f"dpsr.{name}" for name in PACKAGES)],
     package_dir={"dpsr": "."},
+    package_data={"dpsr": ["py.typed"], "dpsr.tokenizer_cc": ["*.pyi"]},
+    include_package_data=False,
+    ext_modules=[Extension("dpsr.tokenizer_cc._tokenizer", []), Extension("dpsr.ops_cc._dpsr_ops", [])],
+    cmdclass={"build_ext": BuildNative},
 )

@@ -1,0 +1,37 @@
+// Text -> casefold(NFKC(text)).
+
+#ifndef DPSR_TOKENIZER_CC_CORE_NORMALIZER_H_
+#define DPSR_TOKENIZER_CC_CORE_NORMALIZER_H_
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "tokenizer_cc/core/buffer.h"
+
+namespace dpsr {
+
+// For all bytes `text`, what Normalize appends is, byte for byte, what Python gives for
+//
+//     unicodedata.normalize("NFKC", text.decode("utf-8", errors="replace")).casefold().encode()
+//
+// under the Unicode version of unicode_tables.h. Linear in the text, except that a cluster of combining marks is
+// sorted. A Normalizer keeps its working memory between calls; it is not for two threads at once.
+class Normalizer {
+ public:
+  void Normalize(std::string_view text, Buffer<uint8_t>* out);
+
+ private:
+  // Normalizes code points that cannot be looked at one by one: a starter and what may join it.
+  void NormalizeCluster(Buffer<uint8_t>* out);
+  void Decompose(uint32_t code_point);
+  void Reorder();
+  void Compose();
+
+  std::vector<uint32_t> cluster_;
+  std::vector<uint32_t> decomposed_;
+};
+
+}  // namespace dpsr
+
+#endif  // DPSR_TOKENIZER_CC_CORE_NORMALIZER_H_

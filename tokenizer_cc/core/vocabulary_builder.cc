@@ -1,0 +1,264 @@
+#include "tokenizer_cc/core/vocabulary_builder.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <thread>
+#include <utility>
+
+#include "tokenizer_cc/core/buffer.h"
+#include "tokenizer_cc/core/hashing.h"
+#include "tokenizer_cc/core/segmenter.h"
+#include "tokenizer_cc/core/trigrams.h"
+#include "tokenizer_cc/core/utf8.h"
+#include "tokenizer_cc/core/vocabulary.h"
+
+namespace dpsr {
+namespace {
+
+constexpr size_t kFewestTextsPerThread = 256;
+
+struct Count {
+  uint64_t key;
+  uint64_t documents;  // 0: an empty slot
+  uint64_t last_document;
+};
+
+// Document counts by 64-bit keys: open addressing, at most two thirds full.
+class CountTable {
+ public:
+  // Counts a key once for each document, which are numbered from 1.
+  void CountOnce(uint64_t key, uint64_t document) {
+    Count& count = Find(key);
+    if (count.documents == 0 && Grown()) return CountOnce(key, document);
+    if (count.last_document == document) return;
+    used_ += count.documents == 0;
+    count = {key, count.documents + 1, document};
+  }
+
+  void Add(uint64_t key, uint64_t documents) {
+    Count& count = Find(key);
+    if (count.documents == 0 && Grown()) return Add(key, documents);
+    used_ += count.documents == 0;
+    count = {key, count.documents + documents, 0};
+  }
+
+  template <class Visit>
+  void ForEach(Visit&& visit) const {
+    for (const Count& count : slots_) {
+      if (count.documents != 0) visit(count);
+    }
+  }
+
+ private:
+  Count& Find(uint64_t key) {
+    uint64_t i = Reduce(Mix(key ^ kTrigramSeed), slots_.size());
+    while (slots_[i].documents != 0 && slots_[i].key != key) i = i + 1 == slots_.size() ? 0 : i + 1;
+    return slots_[i];
+  }
+
+  // Makes the table larger when it is full.
+  bool Grown() {
+    if (3 * (used_ + 1) <= 2 * slots_.size()) return false;
+    std::vector<Count> old(2 * slots_.size());
+    old.swap(slots_);
+    for (const Count& count : old) {
+      if (count.documents != 0) Find(count.key) = count;
+    }
+    return true;
+  }
+
+  std::vector<Count> slots_ = std::vector<Count>(1024);
+  size_t used_ = 0;
+};
+
+// Distinct words, numbered from 0 as they come, with their document counts.
+class WordTable {
+ public:
+  struct Entry {
+    uint64_t hash;
+    size_t begin;
+    size_t length;
+    uint64_t documents;
+    uint64_t last_document;
+  };
+
+  // The number of a word, behind which 8 bytes are readable.
+  uint32_t Number(const uint8_t* bytes, size_t length) { return Number(bytes, length, HashWord(bytes, length)); }
+
+  uint32_t Number(const uint8_t* bytes, size_t length, uint64_t hash) {
+    uint64_t i = Reduce(hash, slots_.size());
+    for (; slots_[i] != 0; i = i + 1 == slots_.size() ? 0 : i + 1) {
+      const Entry& entry = entries_[slots_[i] - 1];
+      if (entry.hash == hash && view(slots_[i] - 1) == std::string_view(reinterpret_cast<const char*>(bytes), length)) {
+        return slots_[i] - 1;
+      }
+    }
+    if (3 * (entries_.size() + 1) > 2 * slots_.size()) {
+      Grow();
+      return Number(bytes, length, hash);
+    }
+    entries_.push_back({hash, texts_.size(), length, 0, 0});
+    texts_.Append(bytes, length);
+    slots_[i] = static_cast<uint32_t>(entries_.size());
+    return slots_[i] - 1;
+  }
+
+  std::string_view view(uint32_t number) const {
+    const Entry& entry = entries_[number];
+    return {reinterpret_cast<const char*>(texts_.data()) + entry.begin, entry.length};
+  }
+  std::vector<Entry>& entries() { return entries_; }
+  const std::vector<Entry>& entries() const { return entries_; }
+
+ private:
+  void Grow() {
+    slots_.assign(2 * slots_.size(), 0);
+    for (uint32_t number = 0; number < entries_.size(); ++number) {
+      uint64_t i = Reduce(entries_[number].hash, slots_.size());
+      while (slots_[i] != 0) i = i + 1 == slots_.size() ? 0 : i + 1;
+      slots_[i] = number + 1;
+    }
+  }
+
+  std::vector<uint32_t> slots_ = std::vector<uint32_t>(1024);  // number + 1; 0: empty
+  std::vector<Entry> entries_;
+  Buffer<uint8_t> texts_;
+};
+
+uint64_t PairKey(uint64_t first, uint64_t second) { return first << 32 | second; }
+
+std::string TrigramText(uint64_t packed) {
+  std::string text;
+  for (const int shift : {42, 21, 0}) {
+    uint8_t bytes[4];
+    const uint32_t size = EncodeUtf8(static_cast<uint32_t>(packed >> shift & 0x1FFFFF), bytes);
+    text.append(reinterpret_cast<const char*>(bytes), size);
+  }
+  return text;
+}
+
+}  // namespace
+
+class VocabularyBuilder::Counter {
+ public:
+  void Count(const TokenizerConfig& config, std::string_view text) {
+    ++document_;
+    segmenter_.Segment(text);
+    uint32_t previous = 0;
+    bool first = true;
+    for (const Word& word : segmenter_.words()) {
+      const uint8_t* const bytes = segmenter_.bytes(word);
+      const uint32_t number = words.Number(bytes, word.length);
+      WordTable::Entry& entry = words.entries()[number];
+      const bool seen = entry.last_document == document_;
+      entry.documents += !seen;
+      entry.last_document = document_;
+      if (config.bigrams && !first) bigrams.CountOnce(PairKey(previous, number), document_);
+      if (config.trigrams && word.latin && !seen) {
+        ForEachTrigram(bytes, word.length, [&](uint32_t a, uint32_t b, uint32_t c) {
+          trigrams.CountOnce(PackTrigram(a, b, c), document_);
+        });
+      }
+      previous = number;
+      first = false;
+    }
+  }
+
+  // Adds the counts of another counter.
+  void Merge(const Counter& other) {
+    std::vector<uint32_t> numbers;
+    for (uint32_t i = 0; i < other.words.entries().size(); ++i) {
+      const WordTable::Entry& entry = other.words.entries()[i];
+      const std::string_view text = other.words.view(i);
+      numbers.push_back(words.Number(reinterpret_cast<const uint8_t*>(text.data()), text.size(), entry.hash));
+      words.entries()[numbers.back()].documents += entry.documents;
+    }
+    other.bigrams.ForEach([&](const auto& count) {
+      bigrams.Add(PairKey(numbers[count.key >> 32], numbers[static_cast<uint32_t>(count.key)]), count.documents);
+    });
+    other.trigrams.ForEach([&](const auto& count) { trigrams.Add(count.key, count.documents); });
+  }
+
+  // The tokens in the order of their ids.
+  std::vector<VocabularyEntry> Commonest(const TokenizerConfig& config) const;
+
+  WordTable words;
+  CountTable bigrams;   // by PairKey of word numbers
+  CountTable trigrams;  // by PackTrigram
+
+ private:
+  uint64_t document_ = 0;
+  Segmenter segmenter_;
+};
+
+std::vector<VocabularyEntry> VocabularyBuilder::Counter::Commonest(const TokenizerConfig& config) const {
+  // Ranks put bigrams in the order of their bytes without writing them out: a space sorts before all that words hold.
+  const size_t num_words = words.entries().size();
+  std::vector<uint32_t> by_text(num_words), rank(num_words);
+  std::iota(by_text.begin(), by_text.end(), 0);
+  std::sort(by_text.begin(), by_text.end(), [&](uint32_t a, uint32_t b) { return words.view(a) < words.view(b); });
+  for (uint32_t i = 0; i < num_words; ++i) rank[by_text[i]] = i;
+
+  struct Candidate {
+    uint64_t documents;
+    Kind kind;
+    uint64_t order;  // of the bytes within the kind
+  };
+  std::vector<Candidate> candidates;
+  const auto add = [&](uint64_t documents, Kind kind, uint64_t order) {
+    if (documents >= config.min_count) candidates.push_back({documents, kind, order});
+  };
+  for (uint32_t i = 0; i < num_words; ++i) add(words.entries()[i].documents, Kind::kWord, rank[i]);
+  bigrams.ForEach([&](const auto& count) {
+    add(count.documents, Kind::kBigram, PairKey(rank[count.key >> 32], rank[static_cast<uint32_t>(count.key)]));
+  });
+  trigrams.ForEach([&](const auto& count) { add(count.documents, Kind::kTrigram, count.key); });
+
+  const auto before = [](const Candidate& a, const Candidate& b) {
+    if (a.documents != b.documents) return a.documents > b.documents;
+    return a.kind != b.kind ? a.kind < b.kind : a.order < b.order;
+  };
+  const size_t kept = std::min<size_t>(candidates.size(), config.max_vocabulary);
+  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<ptrdiff_t>(kept), candidates.end(), before);
+
+  std::vector<VocabularyEntry> entries;
+  entries.reserve(kept);
+  const auto word = [&](uint64_t word_rank) { return std::string(words.view(by_text[word_rank])); };
+  for (size_t i = 0; i < kept; ++i) {
+    const auto& [documents, kind, order] = candidates[i];
+    std::string text = kind == Kind::kWord     ? word(order)
+                       : kind == Kind::kBigram ? word(order >> 32) + " " + word(static_cast<uint32_t>(order))
+                                               : TrigramText(order);
+    entries.push_back({std::move(text), kind, static_cast<int64_t>(documents)});
+  }
+  return entries;
+}
+
+VocabularyBuilder::VocabularyBuilder(const TokenizerConfig& config, size_t threads) : config_(config) {
+  for (size_t i = 0; i < threads; ++i) counters_.push_back(std::make_unique<Counter>());
+}
+
+VocabularyBuilder::~VocabularyBuilder() = default;
+
+void VocabularyBuilder::Add(const std::vector<std::string_view>& texts) {
+  num_documents_ += texts.size();
+  const size_t used = std::clamp<size_t>(texts.size() / kFewestTextsPerThread, 1, counters_.size());
+  const auto count = [&](size_t thread) {
+    const size_t end = texts.size() * (thread + 1) / used;
+    for (size_t i = texts.size() * thread / used; i < end; ++i) counters_[thread]->Count(config_, texts[i]);
+  };
+  std::vector<std::thread> workers;
+  for (size_t thread = 1; thread < used; ++thread) workers.emplace_back(count, thread);
+  count(0);
+  for (std::thread& worker : workers) worker.join();
+}
+
+std::string VocabularyBuilder::Build(ModelBytes* model) const {
+  if (counters_.size() == 1) return WriteModel(config_, counters_[0]->Commonest(config_), num_documents_, model);
+  Counter all;
+  for (const auto& counter : counters_) all.Merge(*counter);
+  return WriteModel(config_, all.Commonest(config_), num_documents_, model);
+}
+
+}  // namespace dpsr

@@ -1,0 +1,39 @@
+// The tokenizer as a TensorFlow resource.
+
+#ifndef DPSR_TOKENIZER_CC_KERNELS_TOKENIZER_RESOURCE_H_
+#define DPSR_TOKENIZER_CC_KERNELS_TOKENIZER_RESOURCE_H_
+
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/status.h"
+#include "tensorflow/core/framework/resource_base.h"
+#include "tensorflow/core/platform/env.h"
+#include "tokenizer_cc/core/tokenizer.h"
+
+namespace dpsr {
+
+// Holds a tokenizer once it is loaded. Thread-safe.
+class TokenizerResource : public tensorflow::ResourceBase {
+ public:
+  // Reads the model file, or joins another resource of the process that has the same content, and counts a user.
+  absl::Status Load(tensorflow::Env* env, const std::string& path);
+  // Takes away a user; true if it was the last one.
+  bool Release();
+
+  // Null before Load.
+  std::shared_ptr<const Tokenizer> tokenizer() const;
+
+  std::string DebugString() const override;
+  int64_t MemoryUsed() const override;
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  int64_t users_ = 0;
+};
+
+}  // namespace dpsr
+
+#endif  // DPSR_TOKENIZER_CC_KERNELS_TOKENIZER_RESOURCE_H_

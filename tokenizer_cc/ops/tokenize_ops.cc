@@ -1,0 +1,90 @@
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace dpsr {
+
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
+
+REGISTER_OP("DpsrTokenizerHandle")
+    .Output("tokenizer: resource")
+    .Attr("container: string = ''")
+    .Attr("shared_name: string = ''")
+    .SetIsStateful()
+    .SetShapeFn(tensorflow::shape_inference::ScalarShape)
+    .Doc(R"doc(
+A handle to a tokenizer, which DpsrTokenizerLoad fills.
+
+Handles of one process with the same container and shared_name are the same tokenizer. Name it by the content of its
+model file, so that a name never stands for two contents.
+
+tokenizer: the handle, a scalar.
+container: the resource container; the default one if empty.
+shared_name: the name of the resource; the name of the node if empty.
+)doc");
+
+REGISTER_OP("DpsrTokenizerLoad")
+    .Input("tokenizer: resource")
+    .Input("model_path: string")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle scalar;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 0, &scalar));
+      return context->WithRank(context->input(1), 0, &scalar);
+    })
+    .Doc(R"doc(
+Reads a model file into a tokenizer.
+
+The content is checked here: a file that is damaged, or of a newer version, is an error now and not at the first text.
+All tokenizers of a process whose model files have equal content share one copy of it. Loading again counts the users
+of the resource; DpsrTokenizerRelease undoes one load.
+
+tokenizer: a handle from DpsrTokenizerHandle, a scalar.
+model_path: the path of a tokenizer.model, a scalar; as an asset of a SavedModel it moves with it.
+)doc");
+
+REGISTER_OP("DpsrTokenizerRelease")
+    .Input("tokenizer: resource")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle scalar;
+      return context->WithRank(context->input(0), 0, &scalar);
+    })
+    .Doc(R"doc(
+Undoes one DpsrTokenizerLoad; the last one deletes the resource.
+
+tokenizer: a handle from DpsrTokenizerHandle, a scalar. It is no error if there is nothing to release.
+)doc");
+
+REGISTER_OP("DpsrTokenize")
+    .Input("tokenizer: resource")
+    .Input("texts: string")
+    .Output("values: int32")
+    .Output("row_splits: int64")
+    .SetIsStateful()
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle scalar, texts;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 0, &scalar));
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(1), 1, &texts));
+      DimensionHandle splits;
+      TF_RETURN_IF_ERROR(context->Add(context->Dim(texts, 0), 1, &splits));
+      context->set_output(0, context->Vector(InferenceContext::kUnknownDim));
+      context->set_output(1, context->Vector(splits));
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Turns texts into bags of token ids.
+
+The ids of text i are values[row_splits[i]:row_splits[i + 1]]: its words, then its bigrams, then the letter trigrams of
+its Latin words. They are the same as those of the Python class Tokenizer for the same bytes. Large batches are
+shared out among the threads of the session.
+
+tokenizer: a loaded tokenizer, a scalar.
+texts: [B], any bytes; what is no UTF-8 counts as U+FFFD.
+values: [nnz], ids from 1 on.
+row_splits: [B + 1].
+)doc");
+
+}  // namespace dpsr

@@ -1,0 +1,158 @@
+"""The Python face of the C++ tokenizer; no TensorFlow needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsr.tokenizer_cc import _tokenizer
+
+Kind = Literal["word", "bigram", "trigram"]
+_KINDS: tuple[Kind, ...] = ("word", "bigram", "trigram")
+
+
+class Token(NamedTuple):
+    """One token of a text."""
+
+    text: str
+    """The normalized text: ``sink``, ``steel sink``, ``#si``."""
+    kind: Kind
+    id: int
+    document_frequency: int
+    """In how many of the texts that made the vocabulary it was; 0 for what is hashed into a bucket."""
+
+
+class Tokenizer:
+    """Turns texts into bags of token ids: words, bigrams of neighbours, letter trigrams of Latin words.
+
+    Id 0 is padding and never emitted; ``1..V`` is the vocabulary by descending document frequency; ``V+1..V+B`` are the
+    buckets that everything else is hashed into. Immutable, and safe to share between threads: encoding releases the
+    GIL.
+    """
+
+    def __init__(self, core: _tokenizer.Tokenizer) -> None:
+        """Wraps the C++ object; ``load`` and ``VocabularyBuilder.build`` are the ways to get one."""
+        self._core = core
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
+        """Reads a model file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is empty, truncated, corrupt, of a newer version, or something else altogether.
+        """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path}: no such tokenizer model; `dpsr prepare` writes one")
+        return cls(_tokenizer.Tokenizer.load(os.fspath(path)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model file; it is there whole or not at all."""
+        target = Path(path)
+        fresh = target.with_name(f".{target.name}.{os.getpid()}")
+        fresh.write_bytes(self._core.content)
+        fresh.replace(target)
+
+    def encode(self, text: str | bytes) -> npt.NDArray[np.int32]:
+        """Encodes one text; bytes that are no UTF-8, and lone surrogates, count as U+FFFD.
+
+        Returns:
+            int32 [n]: the ids of its words, then of its bigrams, then of its trigrams.
+        """
+        return self._core.encode(text)
+
+    def encode_batch(self, texts: Sequence[str | bytes]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Encodes many texts.
+
+        Returns:
+            ``(values, row_splits)``, int32 [nnz] and int64 [len(texts) + 1]: the ids of text ``i`` are
+            ``values[row_splits[i]:row_splits[i + 1]]``.
+
+        Raises:
+            TypeError: an element is neither str nor bytes; the message says which.
+        """
+        return self._core.encode_batch(texts)
+
+    def tokens(self, text: str | bytes) -> list[Token]:
+        """The tokens behind the ids of ``encode``, one by one and in the same order."""
+        return [
+            Token(token, _KINDS[kind], token_id, frequency)
+            for token, kind, token_id, frequency in self._core.tokens(text)
+        ]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of the model file's content; equal fingerprints mean equal ids for all texts."""
+        return self._core.fingerprint
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V: how many tokens have an id of their own."""
+        return self._core.vocabulary_size
+
+    @property
+    def num_ids(self) -> int:
+        """1 + V + B: rows of a table of token embeddings."""
+        return self._core.num_ids
+
+    @property
+    def num_documents(self) -> int:
+        """How many texts made the vocabulary."""
+        return self._core.num_documents
+
+    @property
+    def document_frequencies(self) -> npt.NDArray[np.int64]:
+        """int64 [V], by id - 1: in how many of those texts each token was. Read-only."""
+        return self._core.document_frequencies
+
+
+class VocabularyBuilder:
+    """Counts the tokens of texts, and makes a tokenizer of the commonest.
+
+    The result depends on the multiset of texts alone: neither on their order nor on batches or threads.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_vocabulary: int,
+        min_count: int,
+        oov_buckets: int,
+        bigrams: bool,
+        trigrams: bool,
+        threads: int = 1,
+    ) -> None:
+        """Starts with no text.
+
+        Args:
+            max_vocabulary: at most so many tokens get an id of their own, the commonest first.
+            min_count: they are in at least so many texts.
+            oov_buckets: ids that all other tokens are hashed into.
+            bigrams: whether neighbouring words make tokens.
+            trigrams: whether Latin words are also cut into letter trigrams.
+            threads: how many threads count large batches.
+
+        Raises:
+            ValueError: a number is out of its range.
+        """
+        self._core = _tokenizer.VocabularyBuilder(
+            max_vocabulary=max_vocabulary,
+            min_count=min_count,
+            oov_buckets=oov_buckets,
+            bigrams=bigrams,
+            trigrams=trigrams,
+            threads=threads,
+        )
+
+    def add(self, texts: Sequence[str | bytes]) -> None:
+        """Counts a batch of texts."""
+        self._core.add(texts)
+
+    def build(self) -> Tokenizer:
+        """The tokenizer of all texts so far; more may be added afterwards."""
+        return Tokenizer(self._core.build())
