@@ -151,6 +151,7 @@ def training_batches(
     records = blocks.shuffled(order_seed, start).rebatch(batch_size, drop_remainder=True).take(steps - skip_steps)
 
     def join(step: tf.Tensor, interactions: tf.Tensor) -> Batch:
+        interactions = tf.ensure_shape(interactions, [batch_size, _FIELDS])
         negatives = tf.random.stateless_uniform(
             [random_negatives],
             tf.stack([tf.constant(negatives_seed, tf.int64), step]),

@@ -308,7 +308,9 @@ class _Preparation:
         for records in log.records.blocks():
             in_train[records["query"][records["time"] < boundaries.valid]] = True
         columns = [items.column(column).cast(pa.string()) for column in self._config.data.items.text]
-        texts = pc.binary_join_element_wise(*columns, " ", null_handling="skip").combine_chunks()
+        texts = pc.binary_join_element_wise(
+            *columns, " ", null_handling="replace", null_replacement=""
+        ).combine_chunks()
         with self._bar("tokens", len(texts) + len(query_texts)) as bar:
             train_queries = query_texts.filter(pa.array(in_train))
             tokenizer = build_tokenizer(self._config.tokenizer, [texts, train_queries])

@@ -169,11 +169,14 @@ class _Csv:
             raise DatasetError(f"{self._file}: not a CSV file with a header: {error}") from None
 
     def column_names(self) -> list[str]:
-        with Path(self._file).open(encoding="utf-8-sig", newline="") as file:
+        with Path(self._file).open("rb") as file:
             header = file.readline()
         if not header.strip():
             raise DatasetError(f"{self._file}: is empty; expected a CSV file with a header")
-        return list(pa.csv.read_csv(io.BytesIO(header.encode())).schema.names)
+        try:
+            return list(pa.csv.read_csv(io.BytesIO(header)).schema.names)
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise DatasetError(f"{self._file}: not a CSV file with a header in UTF-8: {error}") from None
 
     def batches(self, columns: list[str], rejected: RejectedRows) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         invalid: list[int] = []

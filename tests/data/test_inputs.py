@@ -1,0 +1,272 @@
+"""Formats, column names, rejected rows, and every error of an input that cannot be used."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpsr.config import SourceConfig
+from dpsr.data import readers
+from dpsr.data.prepare import prepare
+from dpsr.data.readers import Source
+from dpsr.data.rejected import RejectedRows
+from dpsr.data.schema import DatasetError
+from dpsr.data.tables import Dataset
+
+from .conftest import Raw
+
+ROWS: list[dict[str, Any]] = [
+    {"item_id": f"id{number}", "title": f'naïve "手机", {number}\nline' if number % 7 == 0 else f"title {number}"}
+    for number in range(500)
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=64)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def read(path: Path, tmp_path: Path, columns: dict[str, str] | None = None) -> tuple[list[Any], list[dict[str, Any]]]:
+    """All rows as (file name, row number, item_id, title), and the rejected ones."""
+    source = Source("items", SourceConfig(path=str(path), columns=columns or {}), ["item_id", "title"])
+    with RejectedRows(tmp_path / "rejected", "items") as rejected:
+        found = [
+            (Path(chunk.file).name, int(row), item, title)
+            for chunk in source.chunks(rejected)
+            for row, item, title in zip(
+                chunk.rows, chunk.columns["item_id"].to_pylist(), chunk.columns["title"].to_pylist(), strict=True
+            )
+        ]
+    listed = rejected.path.read_text(encoding="utf-8").splitlines() if rejected.path.exists() else []
+    assert len(listed) == rejected.count
+    return found, [json.loads(line) for line in listed]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(readers, "BATCH_ROWS", 50)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_every_format_gives_every_row_with_its_number(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path / f"a.{suffix}", ROWS[:300])
+    write(tmp_path / f"b.{suffix}", ROWS[300:])
+    found, rejected = read(tmp_path / f"*.{suffix}", tmp_path)
+    expected = [(f"a.{suffix}", place + 1, row["item_id"], row["title"]) for place, row in enumerate(ROWS[:300])]
+    expected += [(f"b.{suffix}", place + 1, row["item_id"], row["title"]) for place, row in enumerate(ROWS[300:])]
+    assert found == expected
+    assert rejected == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_unreadable_lines_are_rejected_and_the_numbers_of_others_stay_right(tmp_path: Path, suffix: str) -> None:
+    rows = [{"item_id": f"id{number}", "title": f"title {number}"} for number in range(300)]
+    path = tmp_path / f"a.{suffix}"
+    write(path, rows)
+    lines = path.read_text().splitlines()
+    bad = [3, 4, 150, 299]
+    header = 1 if suffix == "csv" else 0
+    for number in bad:
+        lines[number + header] = "a,b,c,d" if suffix == "csv" else '{"item_id": "x", '
+    path.write_text("\n".join(lines) + "\n")
+    found, rejected = read(path, tmp_path)
+    assert found == [(path.name, n + 1, f"id{n}", f"title {n}") for n in range(300) if n not in bad]
+    assert [(Path(row["file"]).name, row["row"]) for row in rejected] == [(path.name, n + 1) for n in bad]
+    assert all(row["reason"].startswith("malformed") for row in rejected)
+    assert all(row["value"] == lines[n + header] for row, n in zip(rejected, bad, strict=True))
+
+
+def test_ids_of_a_csv_keep_their_zeros(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("item_id,title\n007,x\n,y\n")
+    assert read(tmp_path / "a.csv", tmp_path)[0] == [("a.csv", 1, "007", "x"), ("a.csv", 2, None, "y")]
+
+
+def test_json_integers_stay_integers_and_other_values_are_rejected(tmp_path: Path) -> None:
+    lines = [{"item_id": 7, "title": "x"}, {"item_id": "8", "title": "y"}, {"title": 5, "item_id": 9}]
+    write(tmp_path / "a.jsonl", lines)
+    found, rejected = read(tmp_path / "a.jsonl", tmp_path)
+    assert [row[1:] for row in found] == [(1, "7", "x"), (2, "8", "y"), (3, "9", "5")]  # mixed: all become strings
+    assert rejected == []
+    write(tmp_path / "b.jsonl", [{"item_id": 7, "title": "x"}] * 1000 + [{"item_id": "8", "title": "y"}])
+    found, rejected = read(tmp_path / "b.jsonl", tmp_path)
+    assert len(found) == 1000
+    assert found[0][2] == 7
+    assert [(row["row"], row["reason"]) for row in rejected] == [(1001, "malformed JSON line: item_id is no int64")]
+
+
+def test_columns_are_mapped(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [{"sku": "1", "name": "x"}])
+    found, _ = read(tmp_path / "a.parquet", tmp_path, {"item_id": "sku", "title": "name"})
+    assert found == [("a.parquet", 1, "1", "x")]
+
+
+def test_dictionary_and_large_strings_read_as_strings(tmp_path: Path) -> None:
+    table = pa.table(
+        {"item_id": pa.array(["a", "b"]).dictionary_encode(), "title": pa.array(["x", None], pa.large_string())}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert [row[2:] for row in read(tmp_path / "a.parquet", tmp_path)[0]] == [("a", "x"), ("b", None)]
+
+
+def failure(raw: Raw, **data: Any) -> str:
+    """The message of the error that prepare ends with; nothing but the rejected rows may be left."""
+    with pytest.raises(DatasetError) as error:
+        prepare(raw.config(**data), progress=False)
+    assert not (raw.directory / "work" / "dataset").exists()
+    assert not (raw.directory / "work" / "dataset.partial").exists()
+    return str(error.value)
+
+
+def test_a_missing_column_is_named_with_what_was_found_and_what_to_do(raw: Raw) -> None:
+    raw.items = [{"item_id": "1", "name": "x", "brand": "b"}]
+    raw.write()
+    assert failure(raw) == (
+        "items.parquet: column 'title' is missing (found: item_id, name, brand); "
+        'map it with data.items.columns.title = "name"'
+    )
+
+
+def test_a_column_mapped_in_vain_is_an_error(raw: Raw) -> None:
+    assert failure(raw, interactions={"columns": {"timestamp": "when"}}) == (
+        "interactions.parquet: column 'when', named by data.interactions.columns.timestamp, is missing "
+        "(found: query, item_id, user_id, timestamp, event)"
+    )
+
+
+def test_an_unknown_contract_column_is_an_error(raw: Raw) -> None:
+    assert "data.items.columns.titel: the items have no such column (known: item_id, title, brand)" in failure(
+        raw, items={"columns": {"titel": "title"}}
+    )
+
+
+def test_a_missing_file_is_an_error(raw: Raw) -> None:
+    message = failure(raw, items={"path": str(raw.directory / "nowhere*.parquet")})
+    assert "nowhere*.parquet: no such file" in message
+    assert "set data.items.path" in message
+
+
+def test_an_unknown_format_is_an_error(raw: Raw) -> None:
+    (raw.directory / "items.xlsx").touch()
+    message = failure(raw, items={"path": str(raw.directory / "items.xlsx")})
+    assert "items.xlsx: unknown format; data.items.path must name .parquet, .csv, .jsonl files" in message
+
+
+@pytest.mark.parametrize("name", ["broken.parquet", "broken.csv", "broken.jsonl"])
+def test_a_damaged_file_is_an_error(raw: Raw, name: str) -> None:
+    (raw.directory / name).write_bytes(b"\xff\xfe\x00PAR")
+    assert name in failure(raw, items={"path": str(raw.directory / name)})
+
+
+@pytest.mark.parametrize("name", ["empty.csv", "empty.jsonl"])
+def test_an_empty_file_is_an_error(raw: Raw, name: str) -> None:
+    (raw.directory / name).touch()
+    assert name in failure(raw, items={"path": str(raw.directory / name)})
+
+
+def test_a_file_without_rows_is_an_error(raw: Raw) -> None:
+    table = pa.table({"query": pa.array([], pa.string()), "item_id": pa.array([], pa.string())})
+    pq.write_table(table, raw.directory / "interactions.parquet")
+    assert "interactions.parquet: has no rows" in failure(raw)
+
+
+def test_duplicate_item_ids_are_an_error_that_lists_some(raw: Raw) -> None:
+    raw.items += raw.items[:7]
+    raw.write()
+    message = failure(raw)
+    assert "7 values of item_id occur more than once (i0, i1, i2, i3, i4, ...)" in message
+
+
+def test_item_ids_of_a_strange_type_are_an_error(raw: Raw) -> None:
+    for number, item in enumerate(raw.items):
+        item["item_id"] = number / 2
+    raw.write()
+    assert "column 'item_id' has type double; expected strings or integers" in failure(raw)
+
+
+def test_nothing_to_train_on_is_an_error(raw: Raw) -> None:
+    for row in raw.interactions:
+        row["event"] = "skip"
+    raw.write()
+    assert "no click and no purchase among 3,000 rows" in failure(raw)
+    for row in raw.interactions:
+        row |= {"event": "click", "timestamp": raw.interactions[0]["timestamp"]}
+    raw.write()
+    assert "use finer timestamps or lower data.valid_share and data.test_share" in failure(raw)
+
+
+BAD: list[tuple[str, dict[str, Any], Any]] = [
+    ("empty query", {"query": "  "}, "  "),
+    ("empty query", {"query": None}, None),
+    ("unknown item_id", {"item_id": "nope"}, "nope"),
+    ("unknown item_id", {"item_id": None}, None),
+    ("unknown event", {"event": "wink"}, "wink"),
+    ("unreadable timestamp", {"timestamp": None}, None),
+]
+
+
+def test_unusable_rows_are_listed_and_counted_and_change_nothing_else(raw: Raw) -> None:
+    clean = Dataset.load(prepare(raw.config("clean"), progress=False))
+    places = list(range(100, 100 + 50 * len(BAD), 50))
+    for place, (_, change, _) in zip(places, BAD, strict=True):
+        raw.interactions.insert(place, raw.interactions[place] | change)
+    raw.write()
+    dataset = Dataset.load(prepare(raw.config(), progress=False))
+    listed = [json.loads(line) for line in (dataset.directory / "rejected/interactions.jsonl").read_text().splitlines()]
+    file = str(raw.directory / "interactions.parquet")
+    expected = [
+        {"file": file, "row": place + 1, "reason": reason} | ({} if value is None else {"value": value})
+        for place, (reason, _, value) in zip(places, BAD, strict=True)
+    ]
+    assert listed == expected
+    assert dataset.manifest["inputs"]["interactions"] == {
+        "files": [file],
+        "rows": 3000 + len(BAD),
+        "rejected": {"empty query": 2, "unknown event": 1, "unknown item_id": 2, "unreadable timestamp": 1},
+    }
+    for split in ("train", "valid", "test"):
+        np.testing.assert_array_equal(dataset.interactions(split), clean.interactions(split))
+
+
+def test_too_many_unusable_rows_end_the_job_and_stay_readable(raw: Raw) -> None:
+    for row in raw.interactions[:60]:
+        row["item_id"] = "nope"
+    for row in raw.interactions[60:80]:
+        row["query"] = ""
+    raw.write()
+    message = failure(raw)
+    kept = raw.directory / "work/dataset.rejected/interactions.jsonl"
+    assert message == (
+        "interactions: 80 of 3,000 rows (2.7%) cannot be used, more than data.max_rejected_share = 1.0% allows: "
+        f"unknown item_id (60), empty query (20); they are listed in {kept}; "
+        "mend the input or raise data.max_rejected_share"
+    )
+    assert len(kept.read_text().splitlines()) == 80
+    prepare(raw.config(max_rejected_share=0.05), progress=False)
+    assert not kept.exists()
+
+
+def test_items_without_an_id_are_rejected(raw: Raw) -> None:
+    raw.items.insert(2, {"item_id": " ", "title": "x", "brand": "b"})
+    raw.write()
+    dataset = Dataset.load(prepare(raw.config(max_rejected_share=0.1), progress=False))
+    assert dataset.schema.num_items == 50
+    assert dataset.manifest["inputs"]["items"]["rejected"] == {"empty item_id": 1}
+    listed = json.loads((dataset.directory / "rejected/items.jsonl").read_text())
+    assert (listed["row"], listed["reason"]) == (3, "empty item_id")

@@ -1,0 +1,73 @@
+"""Times of every type, one order."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dpsr.data.schema import DatasetError
+from dpsr.data.timestamps import Clock
+
+MOMENT = datetime(2025, 3, 4, 5, 6, 7)
+MICROSECONDS = int(MOMENT.replace(tzinfo=UTC).timestamp()) * 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([MOMENT], pa.timestamp("s")), MICROSECONDS),
+        (pa.array([MOMENT], pa.timestamp("ns")), MICROSECONDS),
+        (pa.array([MOMENT.replace(tzinfo=UTC)], pa.timestamp("ms", "Asia/Tokyo")), MICROSECONDS),
+        (pa.array([date(2025, 3, 4)]), MICROSECONDS - (5 * 3600 + 6 * 60 + 7) * 1_000_000),
+        (pa.array([MICROSECONDS / 1e6 + 0.5]), MICROSECONDS + 500_000),
+        (pa.array(["2025-03-04 05:06:07"]), MICROSECONDS),
+        (pa.array([" 2025-03-04T05:06:07.25 "]), MICROSECONDS + 250_000),
+        (pa.array(["2025-03-04T05:06:07Z"]), MICROSECONDS),
+        (pa.array(["2025-03-04T06:06:07+01:00"]), MICROSECONDS),
+    ],
+)
+def test_every_type_is_the_same_moment(column: pa.Array, expected: int) -> None:
+    clock = Clock()
+    times, known = clock.read(column)
+    assert (times.tolist(), known.tolist(), clock.unit) == ([expected], [True], "timestamp")
+    assert (
+        clock.text(expected)
+        == (MOMENT.replace(tzinfo=UTC) + timedelta(microseconds=expected - MICROSECONDS)).isoformat()
+    )
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([17, None, -3]), pa.array(["17", None, "-3"]), pa.array(["17", "x", " -3"])]
+)
+def test_integers_are_kept(column: pa.Array) -> None:
+    clock = Clock()
+    times, known = clock.read(column)
+    assert (times[known].tolist(), known.tolist(), clock.unit) == ([17, -3], [True, False, True], "integer")
+    assert clock.text(17) == 17
+
+
+def test_unreadable_strings_are_found_among_readable_ones() -> None:
+    texts: list[Any] = [f"2025-03-{1 + day % 28:02d} 10:00:00" for day in range(1000)]
+    bad = {0: "soon", 1: "2025-02-30 10:00:00", 500: None, 501: "", 999: "2025-13-01"}
+    for place, value in bad.items():
+        texts[place] = value
+    clock = Clock()
+    clock.read(pa.array(["2025-01-01"]))
+    times, known = clock.read(pa.array(texts))
+    assert [place for place in range(1000) if not known[place]] == list(bad)
+    assert times[2] == int(datetime(2025, 3, 3, 10, tzinfo=UTC).timestamp()) * 1_000_000
+
+
+def test_two_kinds_of_time_in_one_log_are_an_error() -> None:
+    clock = Clock()
+    clock.read(pa.array([1, 2]))
+    with pytest.raises(DatasetError, match="both integer and timestamp values"):
+        clock.read(pa.array([MOMENT]))
+
+
+def test_a_column_without_times_is_an_error() -> None:
+    with pytest.raises(DatasetError, match="column 'timestamp' has type bool"):
+        Clock().read(pa.array([True]))
