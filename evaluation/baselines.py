@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import bm25s
@@ -18,6 +19,9 @@ DEFAULT_POPULARITY_WEIGHT = 0.2
 
 Words = Callable[[str], list[str]]
 
+# "4ft" and "xbox360" are written apart as often as together; ours keeps "1/2" and "2.5" whole, and so does this.
+_RUNS = re.compile(r"\d+(?:[./]\d+)*|[^\W\d]+")
+
 
 def click_counts(records: np.ndarray, num_items: int) -> np.ndarray:
     """Clicks and purchases of every item in INTERACTION records [n], int64 [items]."""
@@ -30,10 +34,11 @@ def light_stem(word: str) -> str:
 
 
 def tokenizer_words(tokenizer: Tokenizer) -> Words:
-    """The words of our own segmentation, lightly stemmed: what BM25 indexes."""
+    """The words of our own segmentation, letters apart from digits, lightly stemmed: what BM25 indexes."""
 
     def words(text: str) -> list[str]:
-        return [light_stem(token.text) for token in tokenizer.tokens(text) if token.kind == "word"]
+        units = (token.text for token in tokenizer.tokens(text) if token.kind == "word")
+        return [light_stem(run) for unit in units for run in _RUNS.findall(unit) or [unit]]
 
     return words
 

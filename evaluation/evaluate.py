@@ -31,7 +31,7 @@ from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
 
 _CHUNK = 1000  # examples between two steps of the progress bar
-_TUNING_EXAMPLES = 1000  # clicks of the valid split that choose the baseline's one parameter
+_TUNING_EXAMPLES = 2000  # clicks of the valid split that choose the baseline's one parameter
 
 
 def evaluate(
@@ -125,7 +125,12 @@ def compare(
     masks = {ALL: everything, "seen queries": seen, "unseen queries": ~seen}
     parts = [(examples, masks), (typos, {"one typo": np.ones(len(typos), dtype=bool)})]
     results = []
-    with tqdm(total=len(retrievers) * sum(len(part) for part, _ in parts), unit="query", disable=not progress) as bar:
+    with tqdm(
+        total=len(retrievers) * sum(len(part) for part, _ in parts),
+        desc="evaluating",
+        unit="query",
+        disable=not progress,
+    ) as bar:
         for part, part_masks in parts:
             drawn = sample_candidates(part.item_rows, dataset.schema.num_items, candidates, seed=seed)
             values = {

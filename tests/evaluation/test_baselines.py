@@ -16,9 +16,11 @@ from dpsr.evaluation.baselines import (
     choose_popularity_weight,
     click_counts,
     light_stem,
+    tokenizer_words,
 )
 from dpsr.evaluation.examples import Examples, make_examples
 from dpsr.evaluation.retrievers import CatalogueRetriever, Retriever
+from dpsr.tokenizer_cc import VocabularyBuilder
 
 TITLES = ["red shoe", "red shoe red", "blue shoe", "green hat", "hat hat hat", "", "red shoe"]
 
@@ -63,6 +65,15 @@ def test_bm25_equals_its_formula(query: str) -> None:
 )
 def test_light_stem_takes_the_plural_away(word: str, stem: str) -> None:
     assert light_stem(word) == stem
+
+
+def test_the_terms_of_bm25_are_words_with_letters_apart_from_digits_and_no_plural() -> None:
+    builder = VocabularyBuilder(max_vocabulary=100, min_count=1, oov_buckets=4, bigrams=True, trigrams=True)
+    builder.add(["red shoe"])
+    words = tokenizer_words(builder.build())
+    assert words("4ft XBOX360 Games, 1/2 inch; glass") == ["4", "ft", "xbox", "360", "game", "1/2", "inch", "glass"]
+    assert words("激安スマホ") == list("激安スマホ")
+    assert words("?!") == []
 
 
 def test_popularity_counts_clicks_and_purchases_but_no_skips() -> None:
