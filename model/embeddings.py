@@ -59,10 +59,14 @@ class EmbeddingTable(tf.Module):
         """
         if self.accumulator is None:
             raise RuntimeError("the table has no AdaGrad accumulators: call start_training first")
-        rows, occurrence = tf.unique(bags.values)
-        gradient = tf.math.unsorted_segment_sum(
-            tf.gather(bag_gradient, bags.value_rowids()), occurrence, num_segments=tf.size(rows)
+        rows, occurrence = tf.unique(bags.values, out_idx=tf.int64)
+        # Sums the bag gradients by row: a product with the [rows, B] matrix of counts, which beats every segment sum.
+        counts = tf.SparseTensor(
+            tf.stack([occurrence, bags.value_rowids()], axis=1),
+            tf.ones_like(bags.values, bag_gradient.dtype),
+            tf.stack([tf.size(rows, tf.int64), bags.nrows()]),
         )
+        gradient = tf.sparse.sparse_dense_matmul(counts, bag_gradient)
         tf.raw_ops.ResourceSparseApplyAdagradV2(
             var=self.embeddings.handle,
             accum=self.accumulator.handle,
