@@ -56,6 +56,16 @@ deps-cc: ## system packages for the C++ unit tests, sanitizers and the fuzzer (D
 	apt-get update -qq
 	apt-get install -y -qq libgtest-dev clang
 
+.PHONY: bazel
+bazel: $(VENV)/.requirements ## the C++ parts built and tested by Bazel (BUILD.md)
+	bazel test //tokenizer_cc/...
+	bazel build //:dpsr_ops
+
+.PHONY: deps-bazel
+deps-bazel: ## Debian's Bazel (needs root)
+	apt-get update -qq
+	apt-get install -y -qq bazel-bootstrap bazel-rules-java
+
 .PHONY: clean
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist *.egg-info ops_cc/*.so tokenizer_cc/*.so ops_cc/_build_info.py

@@ -60,8 +60,8 @@ def main() -> None:
       dpsr serve    -c shop.toml      servable -> gRPC server
       dpsr search   -c shop.toml "q"  query -> items
     """
-    # TensorFlow's start-up notices would drown the progress bars; its warnings and errors stay.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    # TensorFlow logs an error where there is no GPU; what goes wrong in a step is raised, not only logged.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _with_config(command: F) -> F:
