@@ -43,8 +43,8 @@ def verify(servable: Path, examples: Examples) -> dict[str, float]:
     Raises:
         VerificationError: tokens, heads or the replay of the warm-up requests differ from what they must be.
     """
-    signatures = tf.saved_model.load(str(servable)).signatures
-    call = {name: _caller(signatures[name]) for name in signatures}
+    loaded = tf.saved_model.load(str(servable))  # its tables and tokenizer live as long as this object does
+    call = {name: _caller(loaded.signatures[name]) for name in loaded.signatures}
     query = {"query": examples.query_input()}
     _check_tokens(call["tokenize"](query), examples)
     _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.anonymous_heads)
