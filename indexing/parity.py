@@ -69,6 +69,4 @@ class Examples:
 
 def _strings(values: list) -> np.ndarray:
     texts = np.array(values, object)
-    encoded = np.empty(texts.shape, object)
-    encoded.flat = [text.encode() for text in texts.flat]
-    return encoded
+    return np.array([text.encode() for text in texts.flat], object).reshape(texts.shape)
