@@ -143,6 +143,14 @@ class LossConfig(_Section):
     """alpha: the share of random negatives in a query's negative set."""
     group_size: Annotated[int, Field(ge=2)] = 64
     """b: rows whose positives are each other's batch negatives; the batch size is a multiple of it."""
+    popularity_correction: bool = False
+    """Softmax only: makes up for batch negatives being popular items, who would else be pushed away too often."""
+
+    @pydantic.model_validator(mode="after")
+    def _correction_needs_softmax(self) -> LossConfig:
+        if self.popularity_correction and self.kind != "softmax":
+            raise ValueError(f"popularity_correction is for kind = 'softmax', not for kind = {self.kind!r}")
+        return self
 
 
 class TrainingConfig(_Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -18,6 +19,23 @@ def count_random_negatives(mixing_ratio: float, group_size: int) -> int:
     if mixing_ratio == 1.0:
         return group_size - 1
     return round(mixing_ratio / (1.0 - mixing_ratio) * (group_size - 1))
+
+
+def expected_occurrences(clicks: np.ndarray, mixing_ratio: float, group_size: int) -> np.ndarray:
+    """How often an item is to be expected in a query's negative set.
+
+    Args:
+        clicks: [items], how often an item is the positive of an example.
+        mixing_ratio: alpha.
+        group_size: b.
+
+    Returns:
+        float32 [items], above 0 also for items without a click.
+    """
+    batch_negatives = group_size - 1 if mixing_ratio < 1.0 else 0
+    share = (clicks + 1.0) / (clicks.sum() + len(clicks))
+    random_negatives = count_random_negatives(mixing_ratio, group_size)
+    return (batch_negatives * share + random_negatives / len(clicks)).astype(np.float32)
 
 
 def split_into_groups(values: tf.Tensor, group_size: int) -> tf.Tensor:

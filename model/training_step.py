@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from dpsr.config import LossConfig, TrainingConfig
 from dpsr.data.pipeline import Batch
 from dpsr.model.losses import hinge_loss, sampled_softmax_loss
-from dpsr.model.negatives import batch_negative_mask, random_negative_mask, split_into_groups
+from dpsr.model.negatives import (
+    batch_negative_mask,
+    expected_occurrences,
+    random_negative_mask,
+    split_into_groups,
+)
 from dpsr.model.scoring import soft_dot_product
 from dpsr.model.two_tower import TableBags, TableValues, TwoTower
 
 
 def batch_loss(
-    heads: tf.Tensor, vectors: tf.Tensor, batch: Batch, config: LossConfig, attention_temperature: float
+    heads: tf.Tensor,
+    vectors: tf.Tensor,
+    batch: Batch,
+    config: LossConfig,
+    attention_temperature: float,
+    occurrences: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """The loss of a batch over its mixture of batch negatives and random negatives.
 
@@ -24,6 +35,8 @@ def batch_loss(
         batch: names the query and item of every row.
         config: the loss.
         attention_temperature: beta of the soft dot product.
+        occurrences: float32 [items], for ``popularity_correction``: ``negatives.expected_occurrences``. The softmax
+            then takes ``log`` of it off every logit, as sampled softmax must to estimate the one over all items.
 
     Returns:
         float32 [], the mean over the B rows.
@@ -57,9 +70,23 @@ def batch_loss(
         scores.append(soft_dot_product(heads, random_vectors, attention_temperature))
         masks.append(random_negative_mask(positive_rows, random_rows))
     negatives, mask = tf.concat(scores, axis=1), tf.concat(masks, axis=1)
+    if occurrences is not None:
+        corrections = config.temperature * tf.math.log(tf.gather(occurrences, batch.item_rows))
+        positive -= corrections[:rows]
+        negatives -= _by_negative(corrections, rows, config)
     if config.kind == "hinge":
         return hinge_loss(positive, negatives, mask, config.margin)
     return sampled_softmax_loss(positive, negatives, mask, config.temperature)
+
+
+def _by_negative(values: tf.Tensor, rows: tf.Tensor, config: LossConfig) -> tf.Tensor:
+    """Spreads a value of each of the B + R items over the negatives of every row, as ``batch_loss`` lines them up."""
+    spread = []
+    if config.mixing_ratio < 1.0:
+        spread.append(tf.repeat(split_into_groups(values[:rows], config.group_size), config.group_size, axis=0))
+    if config.mixing_ratio > 0.0:
+        spread.append(tf.broadcast_to(values[rows:], [rows, tf.size(values) - rows]))
+    return tf.concat(spread, axis=1)
 
 
 class TrainingStep(tf.Module):
@@ -69,11 +96,23 @@ class TrainingStep(tf.Module):
     sparse update.
     """
 
-    def __init__(self, model: TwoTower, loss: LossConfig, training: TrainingConfig):
-        """Creates the accumulators of the tables and of the dense layers."""
+    def __init__(self, model: TwoTower, loss: LossConfig, training: TrainingConfig, clicks: np.ndarray):
+        """Creates the accumulators of the tables and of the dense layers.
+
+        Args:
+            model: what is trained.
+            loss: what is minimised.
+            training: the learning rates.
+            clicks: [items], how often an item is the positive of a training example.
+        """
         super().__init__()
         self._model = model
         self._loss = loss
+        self._occurrences = (
+            tf.constant(expected_occurrences(clicks, loss.mixing_ratio, loss.group_size))
+            if loss.popularity_correction
+            else None
+        )
         self._table_learning_rate = training.table_learning_rate
         for table in model.tables.values():
             table.start_training(training.initial_accumulator)
@@ -86,13 +125,7 @@ class TrainingStep(tf.Module):
     def loss(self, batch: Batch) -> tf.Tensor:
         """The loss of a batch; changes nothing."""
         model = self._model
-        return batch_loss(
-            model.query_heads(batch.queries),
-            model.item_vectors(batch.items),
-            batch,
-            self._loss,
-            model.config.attention_temperature,
-        )
+        return self._batch_loss(model.query_heads(batch.queries), model.item_vectors(batch.items), batch)
 
     def __call__(self, batch: Batch) -> tf.Tensor:
         """Takes one step; returns the loss before it."""
@@ -104,12 +137,16 @@ class TrainingStep(tf.Module):
             tape.watch([*sums.values(), *self._dense])
             heads = model.heads_from_sums(_first_rows(sums, query_bags), query_bags)
             vectors = model.vectors_from_sums(_last_rows(sums, item_bags), item_bags)
-            loss = batch_loss(heads, vectors, batch, self._loss, model.config.attention_temperature)
+            loss = self._batch_loss(heads, vectors, batch)
         gradients, dense_gradients = tape.gradient(loss, (sums, self._dense))
         for name, gradient in gradients.items():
             model.tables[name].apply_gradient(bags[name], gradient, self._table_learning_rate)
         self.optimizer.apply_gradients(zip(dense_gradients, self._dense, strict=True))
         return loss
+
+    def _batch_loss(self, heads: tf.Tensor, vectors: tf.Tensor, batch: Batch) -> tf.Tensor:
+        beta = self._model.config.attention_temperature
+        return batch_loss(heads, vectors, batch, self._loss, beta, self._occurrences)
 
 
 def _join(query_bags: TableBags, item_bags: TableBags) -> TableBags:

@@ -9,7 +9,12 @@ import tensorflow as tf
 from dpsr.config import LossConfig
 from dpsr.data.pipeline import Batch
 from dpsr.model.losses import hinge_loss, sampled_softmax_loss
-from dpsr.model.negatives import batch_negative_mask, count_random_negatives, random_negative_mask
+from dpsr.model.negatives import (
+    batch_negative_mask,
+    count_random_negatives,
+    expected_occurrences,
+    random_negative_mask,
+)
 from dpsr.model.scoring import soft_dot_product
 from dpsr.model.training_step import batch_loss
 
@@ -103,30 +108,59 @@ def test_masks(seed: int) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["hinge", "softmax"])
+def test_popularity_correction_is_refused_for_the_hinge() -> None:
+    with pytest.raises(ValueError, match="popularity_correction is for kind = 'softmax', not for kind = 'hinge'"):
+        LossConfig(kind="hinge", popularity_correction=True)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_expected_occurrences_are_what_drawing_gives(alpha: float) -> None:
+    random, group = np.random.default_rng(0), 8
+    clicks = np.array([100_000, 400_000, 0, 200_000, 300_000])
+    drawn, rounds = np.zeros(5), 4000
+    for _ in range(rounds):
+        if alpha < 1:
+            drawn += np.bincount(random.choice(5, group - 1, p=clicks / clicks.sum()), minlength=5)
+        drawn += np.bincount(random.integers(0, 5, count_random_negatives(alpha, group)), minlength=5)
+    expected = expected_occurrences(clicks, alpha, group)
+    assert (expected > 0).all()
+    np.testing.assert_allclose(drawn / rounds, expected, atol=0.1)
+
+
+@pytest.mark.parametrize(("kind", "corrected"), [("hinge", False), ("softmax", False), ("softmax", True)])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("seed", range(3))
-def test_batch_loss_is_the_loop_over_every_row_and_negative(seed: int, alpha: float, kind: str) -> None:
+def test_batch_loss_is_the_loop_over_every_row_and_negative(
+    seed: int, alpha: float, kind: str, corrected: bool
+) -> None:
     random = np.random.default_rng(seed)
     config = LossConfig(kind=kind, mixing_ratio=alpha, group_size=4, temperature=0.2)
     rows, drawn, beta = 12, count_random_negatives(alpha, 4), 0.5
     heads, vectors = unit(random, rows, 2, 8), unit(random, rows + drawn, 8)
     query_rows = random.integers(0, 6, rows).astype(np.int32)
     item_rows = random.integers(0, 9, rows + drawn).astype(np.int32)
+    occurrences = random.uniform(0.1, 3.0, 9).astype(np.float32) if corrected else None
     losses = []
     for i in range(rows):
         group = range(i // 4 * 4, i // 4 * 4 + 4) if alpha < 1 else []
         negatives = [
-            soft_score(heads[i], vectors[j], beta)
+            (soft_score(heads[i], vectors[j], beta), item_rows[j])
             for j in [*group, *range(rows, rows + drawn)]
             if item_rows[j] != item_rows[i] and (j >= rows or query_rows[j] != query_rows[i])
         ]
         positive = soft_score(heads[i], vectors[i], beta)
         if kind == "hinge":
-            losses.append(sum(max(0.0, config.margin - positive + negative) for negative in negatives))
+            losses.append(sum(max(0.0, config.margin - positive + negative) for negative, _ in negatives))
         else:
-            terms = [math.exp((negative - positive) / config.temperature) for negative in negatives]
+            # Every candidate weighs as much as it is rare among the drawn ones.
+            rarity = 1 / occurrences if corrected else np.ones(9)
+            terms = [
+                math.exp((negative - positive) / config.temperature) * rarity[item] / rarity[item_rows[i]]
+                for negative, item in negatives
+            ]
             losses.append(math.log(1 + sum(terms)))
     batch = Batch(None, None, tf.constant(query_rows), tf.constant(item_rows))
-    found = batch_loss(tf.constant(heads), tf.constant(vectors), batch, config, beta)
+    found = batch_loss(
+        tf.constant(heads), tf.constant(vectors), batch, config, beta, tf.constant(occurrences) if corrected else None
+    )
     np.testing.assert_allclose(found, np.mean(losses), rtol=1e-5)

@@ -130,7 +130,7 @@ def test_a_step_equals_automatic_differentiation_through_every_lookup(settings: 
     loss = LossConfig(kind=kind, group_size=4, margin=0.5)
     training = TrainingConfig(learning_rate=0.05, table_learning_rate=0.2)
     explicit, stock = make_model(**settings), make_model(**settings)
-    step = TrainingStep(explicit, loss, training)
+    step = TrainingStep(explicit, loss, training, np.zeros(SCHEMA.num_items))
     tables = [table.embeddings for table in stock.tables.values()]
     dense = [*stock.query_tower.trainable_variables, *stock.item_tower.trainable_variables]
     table_optimizer = tf_keras.optimizers.Adagrad(0.2, epsilon=1e-30, jit_compile=False)
