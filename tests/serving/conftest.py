@@ -9,15 +9,24 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
+import numpy as np
 import pytest
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_shop
 
 from dpsr.serving.client import PredictClient
 from dpsr.serving.server import ModelServer
+from dpsr.serving.tensors import encode
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +81,27 @@ def channel(target: str) -> Iterator[grpc.Channel]:
 def client(target: str) -> Iterator[PredictClient]:
     with PredictClient(target) as client:
         yield client
+
+
+@pytest.fixture
+def start_slow_calls() -> Iterator[Callable[..., list[Any]]]:
+    """Starts so many slow calls, each of so many steps; returns their futures once the server has them all."""
+    channels = []
+
+    def start(target: str, count: int, steps: int) -> list[Any]:
+        channels.append(grpc.insecure_channel(target))
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = tiny_shop.NAME
+        request.model_spec.signature_name = "slow"
+        encode(np.array([steps], np.int32), request.inputs["steps"])
+        predictions = prediction_service_pb2_grpc.PredictionServiceStub(channels[-1])
+        futures = [predictions.Predict.future(request, timeout=120) for _ in range(count)]
+        # A connection keeps the order of its calls: when this one is answered, the others have arrived.
+        status = get_model_status_pb2.GetModelStatusRequest()
+        status.model_spec.name = tiny_shop.NAME
+        model_service_pb2_grpc.ModelServiceStub(channels[-1]).GetModelStatus(status, timeout=120, wait_for_ready=True)
+        return futures
+
+    yield start
+    for channel in channels:
+        channel.close()

@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServableError, ServingError
 from dpsr.serving.server import ModelServer
+from dpsr.serving.tensors import decode
 
 NAME = tiny_shop.NAME
 SERVE = """
@@ -30,16 +31,26 @@ serve(sys.argv[1], sys.argv[2], ServingConfig(port=0))
 """
 
 
-def slow_call(client: PredictClient, steps: int) -> dict[str, np.ndarray]:
-    return client.predict(NAME, {"steps": np.array([steps], np.int32)}, signature="slow", timeout=60)
+def answers(client: PredictClient) -> bool:
+    """Whether a request is taken; False when the server says that it has too many."""
+    try:
+        return bool(client.predict(NAME, {"query": ["red"]}, timeout=60))
+    except ServingError as error:
+        if error.code != grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        return False
 
 
-def in_flight(client: PredictClient, count: int, steps: int) -> list[Any]:
-    """Starts so many slow calls; returns their futures once the server must have them."""
-    pool = ThreadPoolExecutor(count)
-    futures = [pool.submit(slow_call, client, steps) for _ in range(count)]
-    time.sleep(0.3)
-    return futures
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the awaited state did not come"
+        time.sleep(0.02)
+
+
+def steps_done(answer: Any) -> int:
+    """How far a slow call got."""
+    return int(decode(answer.result().outputs["done"])[0])
 
 
 @pytest.fixture
@@ -53,15 +64,17 @@ def process(publish: Callable[..., Path], base_path: Path) -> Iterator[subproces
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_what_is_in_flight(process: subprocess.Popen[str], number: int) -> None:
+def test_a_signal_drains_what_is_in_flight(
+    process: subprocess.Popen[str], start_slow_calls: Callable[..., list[Any]], number: int
+) -> None:
     assert process.stdout is not None
     ready = process.stdout.readline().split()
     assert ready[:4] == ["ready:", NAME, "version", "1"]
     with PredictClient(ready[-1]) as client:
         assert client.wait_until_ready(NAME) == 1
-        answers = in_flight(client, 3, 150_000)
+        answers = start_slow_calls(ready[-1], 3, 60_000)
         process.send_signal(number)
-        assert [answer.result()["done"].tolist() for answer in answers] == [[150_000]] * 3
+        assert [steps_done(answer) for answer in answers] == [60_000] * 3
         assert process.wait(timeout=20) == 0
         with pytest.raises(ServingError) as error:
             client.predict(NAME, {"query": ["red"]}, timeout=5)
@@ -109,18 +122,21 @@ def test_sixteen_threads_get_their_own_answers(client: PredictClient) -> None:
         list(pool.map(ask, range(16)))
 
 
-def test_what_exceeds_max_in_flight_is_refused_at_once(publish: Callable[..., Path], base_path: Path) -> None:
+def test_what_exceeds_max_in_flight_is_refused_at_once(
+    publish: Callable[..., Path], base_path: Path, start_slow_calls: Callable[..., list[Any]]
+) -> None:
     publish(1)
     server = ModelServer(NAME, base_path, port=0, max_in_flight=2)
-    with PredictClient(f"127.0.0.1:{server.start()}") as client:
-        answers = in_flight(client, 2, 300_000)
+    target = f"127.0.0.1:{server.start()}"
+    with PredictClient(target, timeout=60) as client:
+        answers = start_slow_calls(target, 2, 200_000)
         with pytest.raises(ServingError) as error:
             client.predict(NAME, {"query": ["red"]})
         assert not any(answer.done() for answer in answers)
         assert error.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "2 requests are in flight" in error.value.message
         assert client.status(NAME)[1].state == "AVAILABLE"  # only predictions count
-        assert [answer.result()["done"].tolist() for answer in answers] == [[300_000]] * 2
+        assert [steps_done(answer) for answer in answers] == [200_000] * 2
         assert client.predict(NAME, {"query": ["red"]})
     server.stop()
 
@@ -130,10 +146,9 @@ def test_a_passed_deadline_frees_its_place(publish: Callable[..., Path], base_pa
     server = ModelServer(NAME, base_path, port=0, max_in_flight=1)
     with PredictClient(f"127.0.0.1:{server.start()}") as client:
         with pytest.raises(ServingError) as error:
-            client.predict(NAME, {"steps": np.array([300_000], np.int32)}, signature="slow", timeout=0.2)
+            client.predict(NAME, {"steps": np.array([200_000], np.int32)}, signature="slow", timeout=0.2)
         assert error.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
-        time.sleep(0.1)
-        assert client.predict(NAME, {"query": ["red"]})
+        wait_for(lambda: answers(client))
     server.stop()
 
 

@@ -21,6 +21,11 @@ NAME = tiny_shop.NAME
 Publish = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpsr.serving.versions.POLL_SECONDS", 0.1)
+
+
 @pytest.fixture
 def versions(base_path: Path) -> Iterator[ModelVersions]:
     versions = ModelVersions(NAME, base_path)
@@ -184,20 +189,22 @@ def test_a_swap_loses_no_request_and_mixes_no_versions(serve: Callable[..., Pred
         client.predict(NAME, {"query": queries}, version=1)
 
 
-def test_the_old_version_answers_what_it_has_begun(serve: Callable[..., PredictClient], publish: Publish) -> None:
+def test_the_old_version_answers_what_it_has_begun(
+    base_path: Path, publish: Publish, start_slow_calls: Callable[..., list[Any]]
+) -> None:
     publish(1)
-    client = serve()
-    answers: list[Any] = []
-    steps = np.array([400_000], np.int32)
-    slow = threading.Thread(
-        target=lambda: answers.append(client.predict(NAME, {"steps": steps}, signature="slow", timeout=60))
-    )
-    slow.start()
-    publish(2)
-    wait_for(lambda: state(client, 2) == "AVAILABLE")
-    slow.join()
-    assert answers[0]["done"].tolist() == [400_000]
-    wait_for(lambda: state(client, 1) == "END")
+    server = ModelServer(NAME, base_path, port=0)
+    target = f"127.0.0.1:{server.start()}"
+    with PredictClient(target) as client:
+        (slow,) = start_slow_calls(target, 1, 300_000)
+        publish(2)
+        wait_for(lambda: state(client, 2) == "AVAILABLE")
+        old_state = state(client, 1)
+        if not slow.done():
+            assert old_state == "UNLOADING"
+        assert slow.result().model_spec.version.value == 1
+        wait_for(lambda: state(client, 1) == "END")
+    server.stop()
 
 
 def test_a_broken_new_version_is_reported_and_the_old_one_goes_on(
