@@ -18,6 +18,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
 ROOT = Path(__file__).resolve().parent
@@ -113,6 +114,15 @@ class Toolchain:
         self._stamp(target).write_text(self._signature(flags))
 
 
+class BuildPackage(build_py):
+    """Leaves out this file, which lies in the folder of the package ``dpsr``."""
+
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        """The modules of a package."""
+        modules = super().find_package_modules(package, package_dir)
+        return [module for module in modules if module[:2] != ("dpsr", "setup")]
+
+
 class BuildNative(build_ext):
     """Builds the core once, and links it into both native parts."""
 
@@ -179,5 +189,5 @@ setup(
     package_data={"dpsr": ["py.typed"], "dpsr.tokenizer_cc": ["*.pyi"]},
     include_package_data=False,
     ext_modules=[Extension("dpsr.tokenizer_cc._tokenizer", []), Extension("dpsr.ops_cc._dpsr_ops", [])],
-    cmdclass={"build_ext": BuildNative},
+    cmdclass={"build_ext": BuildNative, "build_py": BuildPackage},
 )

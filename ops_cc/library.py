@@ -25,7 +25,7 @@ def load() -> ModuleType:
             and what to do.
     """
     _check_build()
-    _require("protobuf", "6.", "TensorFlow Serving's stubs do not import with another")
+    _require("protobuf", "6", "TensorFlow Serving's stubs do not import with another")
     import tensorflow as tf
 
     try:
@@ -47,12 +47,10 @@ def load_all() -> None:
 
 
 def _check_build() -> None:
-    try:
-        from dpsr.ops_cc import _build_info
-    except ImportError as error:
-        raise ImportError(
-            f"{LIBRARY}: the op library is not built; run: pip install --no-build-isolation -e ."
-        ) from error
+    if not LIBRARY.exists():
+        raise ImportError(f"{LIBRARY}: the op library is not built; run: pip install --no-build-isolation -e .")
+    from dpsr.ops_cc import _build_info
+
     compiled_against = _build_info.TENSORFLOW_VERSION
     installed = _installed("tensorflow")
     if _minor(installed) != _minor(compiled_against):
@@ -62,13 +60,12 @@ def _check_build() -> None:
         )
 
 
-def _require(distribution: str, prefix: str, why: str) -> None:
+def _require(distribution: str, release: str, why: str) -> None:
     installed = _installed(distribution)
-    if installed != prefix and not installed.startswith(prefix if prefix.endswith(".") else f"{prefix}."):
-        wanted = f"{prefix}*" if prefix.endswith(".") else prefix
+    if not f"{installed}.".startswith(f"{release}."):
         raise ImportError(
-            f"{distribution} {installed} is installed, expected {wanted}: {why}; "
-            f"run: pip install '{distribution}=={wanted}'"
+            f"{distribution} {installed} is installed, expected {release}.*: {why}; "
+            f"run: pip install '{distribution}=={release}.*'"
         )
 
 

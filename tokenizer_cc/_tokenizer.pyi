@@ -3,6 +3,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+UNICODE_VERSION: str
+
+def normalize(text: str | bytes) -> bytes: ...
+
 class Tokenizer:
     def __init__(self, content: bytes) -> None: ...
     @staticmethod

@@ -21,14 +21,14 @@ class _TokenizerResource(tf.saved_model.experimental.TrackableResource):
         self._initialize()
 
     def _create_resource(self) -> tf.Tensor:
-        # Named by content: the same name in another SavedModel of this process is the same tokenizer.
+        if tf.executing_eagerly() or tf.inside_function():
+            return self._ops.dpsr_anonymous_tokenizer()
+        # The graph of a SavedModel as sessions run it: the node runs again and again, and means one tokenizer, which is
+        # named by its content since a session may hold several.
         return self._ops.dpsr_tokenizer_handle(shared_name=self._shared_name)
 
     def _initialize(self) -> None:
         self._ops.dpsr_tokenizer_load(self.resource_handle, self._asset.asset_path)
-
-    def _destroy_resource(self) -> None:
-        self._ops.dpsr_tokenizer_release(self.resource_handle)
 
 
 class TokenizeLayer(tf.Module):

@@ -46,9 +46,9 @@ class Buffer {
     size_ += count;
   }
 
-  // Gives the memory to the caller, without what was reserved in vain, and leaves an empty buffer.
+  // Gives the memory to the caller, without what was reserved in vain, and leaves an empty buffer. It is never null.
   Memory Release() {
-    if (size_ < capacity_) Reallocate(std::max<size_t>(size_, 1));
+    if (memory_ == nullptr || size_ < capacity_) Reallocate(std::max<size_t>(size_, 1));
     size_ = capacity_ = 0;
     return std::move(memory_);
   }

@@ -37,6 +37,18 @@ class TokenizerHandleOp : public tensorflow::ResourceOpKernel<TokenizerResource>
   }
 };
 
+class AnonymousTokenizerOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    Tensor handle(tensorflow::DT_RESOURCE, TensorShape({}));
+    handle.scalar<tensorflow::ResourceHandle>()() =
+        tensorflow::ResourceHandle::MakeRefCountingHandle(new TokenizerResource, context->device()->name());
+    context->set_output(0, handle);
+  }
+};
+
 class TokenizerLoadOp : public OpKernel {
  public:
   using OpKernel::OpKernel;
@@ -48,18 +60,6 @@ class TokenizerLoadOp : public OpKernel {
     tensorflow::core::RefCountPtr<TokenizerResource> resource;
     OP_REQUIRES_OK(context, LookupResource(context, tensorflow::HandleFromInput(context, 0), &resource));
     OP_REQUIRES_OK(context, resource->Load(context->env(), path.scalar<tstring>()()));
-  }
-};
-
-class TokenizerReleaseOp : public OpKernel {
- public:
-  using OpKernel::OpKernel;
-
-  void Compute(OpKernelContext* context) override {
-    const tensorflow::ResourceHandle& handle = tensorflow::HandleFromInput(context, 0);
-    tensorflow::core::RefCountPtr<TokenizerResource> resource;
-    if (!LookupResource(context, handle, &resource).ok()) return;
-    if (resource->Release()) tensorflow::DeleteResource<TokenizerResource>(context, handle).IgnoreError();
   }
 };
 
@@ -151,7 +151,7 @@ class TokenizeOp : public OpKernel {
 
 REGISTER_KERNEL_BUILDER(Name("DpsrTokenizerHandle").Device(DEVICE_CPU), TokenizerHandleOp);
 REGISTER_KERNEL_BUILDER(Name("DpsrTokenizerLoad").Device(DEVICE_CPU), TokenizerLoadOp);
-REGISTER_KERNEL_BUILDER(Name("DpsrTokenizerRelease").Device(DEVICE_CPU), TokenizerReleaseOp);
+REGISTER_KERNEL_BUILDER(Name("DpsrAnonymousTokenizer").Device(DEVICE_CPU), AnonymousTokenizerOp);
 REGISTER_KERNEL_BUILDER(Name("DpsrTokenize").Device(DEVICE_CPU), TokenizeOp);
 
 }  // namespace

@@ -73,13 +73,7 @@ absl::Status TokenizerResource::Load(tensorflow::Env* env, const std::string& pa
                                                       "; give each model file a shared_name of its own"));
   }
   tokenizer_ = std::move(loaded);
-  ++users_;
   return absl::OkStatus();
-}
-
-bool TokenizerResource::Release() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return --users_ <= 0;
 }
 
 std::shared_ptr<const Tokenizer> TokenizerResource::tokenizer() const {

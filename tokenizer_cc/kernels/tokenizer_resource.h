@@ -17,11 +17,9 @@ namespace dpsr {
 // Holds a tokenizer once it is loaded. Thread-safe.
 class TokenizerResource : public tensorflow::ResourceBase {
  public:
-  // Reads the model file, or joins another resource of the process that has the same content, and counts a user.
+  // Reads the model file, or joins another resource of the process that has the same content. Loading the same content
+  // again changes nothing; loading another is an error.
   absl::Status Load(tensorflow::Env* env, const std::string& path);
-  // Takes away a user; true if it was the last one.
-  bool Release();
-
   // Null before Load.
   std::shared_ptr<const Tokenizer> tokenizer() const;
 
@@ -31,7 +29,6 @@ class TokenizerResource : public tensorflow::ResourceBase {
  private:
   mutable std::mutex mutex_;
   std::shared_ptr<const Tokenizer> tokenizer_;
-  int64_t users_ = 0;
 };
 
 }  // namespace dpsr

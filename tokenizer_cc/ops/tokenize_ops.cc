@@ -15,14 +15,24 @@ REGISTER_OP("DpsrTokenizerHandle")
     .SetIsStateful()
     .SetShapeFn(tensorflow::shape_inference::ScalarShape)
     .Doc(R"doc(
-A handle to a tokenizer, which DpsrTokenizerLoad fills.
+A named tokenizer of a session, which DpsrTokenizerLoad fills.
 
-Handles of one process with the same container and shared_name are the same tokenizer. Name it by the content of its
-model file, so that a name never stands for two contents.
+It lives as long as the session's resources. Handles with the same container and shared_name are the same tokenizer: name
+it by the content of its model file, so that a name never stands for two contents.
 
 tokenizer: the handle, a scalar.
 container: the resource container; the default one if empty.
 shared_name: the name of the resource; the name of the node if empty.
+)doc");
+
+REGISTER_OP("DpsrAnonymousTokenizer")
+    .Output("tokenizer: resource")
+    .SetIsStateful()
+    .SetShapeFn(tensorflow::shape_inference::ScalarShape)
+    .Doc(R"doc(
+A new tokenizer, which DpsrTokenizerLoad fills and which lives as long as its handle.
+
+tokenizer: the handle, a scalar; whatever holds it, a function that captured it for instance, keeps the tokenizer.
 )doc");
 
 REGISTER_OP("DpsrTokenizerLoad")
@@ -38,24 +48,11 @@ REGISTER_OP("DpsrTokenizerLoad")
 Reads a model file into a tokenizer.
 
 The content is checked here: a file that is damaged, or of a newer version, is an error now and not at the first text.
-All tokenizers of a process whose model files have equal content share one copy of it. Loading again counts the users
-of the resource; DpsrTokenizerRelease undoes one load.
+All tokenizers of a process whose model files have equal content share one copy of it. A tokenizer may be loaded again,
+but not with other content.
 
-tokenizer: a handle from DpsrTokenizerHandle, a scalar.
+tokenizer: a handle, a scalar.
 model_path: the path of a tokenizer.model, a scalar; as an asset of a SavedModel it moves with it.
-)doc");
-
-REGISTER_OP("DpsrTokenizerRelease")
-    .Input("tokenizer: resource")
-    .SetIsStateful()
-    .SetShapeFn([](InferenceContext* context) {
-      ShapeHandle scalar;
-      return context->WithRank(context->input(0), 0, &scalar);
-    })
-    .Doc(R"doc(
-Undoes one DpsrTokenizerLoad; the last one deletes the resource.
-
-tokenizer: a handle from DpsrTokenizerHandle, a scalar. It is no error if there is nothing to release.
 )doc");
 
 REGISTER_OP("DpsrTokenize")

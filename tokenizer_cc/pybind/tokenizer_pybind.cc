@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "tokenizer_cc/core/buffer.h"
+#include "tokenizer_cc/core/normalizer.h"
 #include "tokenizer_cc/core/tokenizer.h"
+#include "tokenizer_cc/core/unicode_tables.h"
 #include "tokenizer_cc/core/vocabulary_builder.h"
 
 namespace py = pybind11;
@@ -185,10 +187,19 @@ std::shared_ptr<Tokenizer> Build(const VocabularyBuilder& builder) {
   return Loaded(std::move(tokenizer), error);
 }
 
+py::bytes Normalize(const py::handle& text) {
+  thread_local Normalizer normalizer;
+  Buffer<uint8_t> normalized;
+  normalizer.Normalize(Texts::One(text).views()[0], &normalized);
+  return py::bytes(reinterpret_cast<const char*>(normalized.data()), normalized.size());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_tokenizer, module) {
   module.doc() = "The C++ core of the tokenizer; use dpsr.tokenizer_cc.";
+  module.attr("UNICODE_VERSION") = unicode::kVersion;
+  module.def("normalize", &Normalize, py::arg("text"));
 
   py::class_<Tokenizer, std::shared_ptr<Tokenizer>>(module, "Tokenizer")
       .def(py::init(&FromBytes), py::arg("content"))

@@ -1,0 +1,182 @@
+"""The C++ tokenizer against its oracle in plain Python."""
+
+import random
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from dpsr.tokenizer_cc import Tokenizer, VocabularyBuilder
+
+from .reference import ReferenceTokenizer, words_of
+from .texts import HARD, SHOP, batches, texts_or_bytes
+
+
+def tokens_of(tokenizer: Tokenizer, text: str | bytes) -> list[tuple[str, str, int, int]]:
+    return [tuple(token) for token in tokenizer.tokens(text)]
+
+
+@pytest.mark.parametrize("text", SHOP + HARD, ids=range(len(SHOP + HARD)))
+def test_known_texts(tokenizer: Tokenizer, reference: ReferenceTokenizer, text: str | bytes) -> None:
+    assert tokens_of(tokenizer, text) == reference.tokens(text)
+    assert tokenizer.encode(text).tolist() == reference.encode(text)
+
+
+@settings(max_examples=600, deadline=None)
+@given(text=texts_or_bytes)
+def test_tokens_are_those_of_the_reference(
+    tokenizer: Tokenizer, reference: ReferenceTokenizer, text: str | bytes
+) -> None:
+    assert tokens_of(tokenizer, text) == reference.tokens(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts=batches)
+def test_a_batch_is_its_texts_one_by_one(
+    tokenizer: Tokenizer, reference: ReferenceTokenizer, texts: list[str | bytes]
+) -> None:
+    values, row_splits = tokenizer.encode_batch(texts)
+    assert (values.dtype, row_splits.dtype) == (np.int32, np.int64)
+    assert (values.tolist(), row_splits.tolist()) == reference.encode_batch(texts)
+    for i, text in enumerate(texts):
+        assert tokenizer.encode(text).tolist() == values[row_splits[i] : row_splits[i + 1]].tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=batches)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bigrams": False, "trigrams": True},
+        {"bigrams": True, "trigrams": False, "min_count": 2},
+        {"max_vocabulary": 3, "oov_buckets": 1},
+    ],
+    ids=str,
+)
+def test_the_vocabulary_is_that_of_the_reference(
+    build: Callable[..., Tokenizer], options: dict, texts: list[str | bytes]
+) -> None:
+    settings_ = {"max_vocabulary": 40, "min_count": 1, "oov_buckets": 7, "bigrams": True, "trigrams": True} | options
+    texts = texts + SHOP[:3]
+    built, oracle = build(texts, **settings_), ReferenceTokenizer.build(texts, **settings_)
+    assert built.vocabulary_size == len(oracle.vocabulary)
+    assert built.num_ids == 1 + len(oracle.vocabulary) + settings_["oov_buckets"]
+    assert built.document_frequencies.tolist() == oracle.document_frequencies
+    assert built.num_documents == len(texts)
+    for text in texts:
+        assert tokens_of(built, text) == oracle.tokens(text)
+
+
+def test_long_random_bytes(tokenizer: Tokenizer, reference: ReferenceTokenizer) -> None:
+    texts = [random.Random(seed).randbytes(20_000) for seed in range(3)]
+    assert tokenizer.encode_batch(texts)[0].tolist() == reference.encode_batch(texts)[0]
+
+
+@pytest.mark.slow
+def test_a_megabyte(tokenizer: Tokenizer, reference: ReferenceTokenizer) -> None:
+    source = random.Random(1)
+    texts = [source.randbytes(1 << 20), " ".join(source.choices([str(text) for text in SHOP], k=20_000))[: 1 << 20]]
+    assert tokenizer.encode_batch(texts)[0].tolist() == reference.encode_batch(texts)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Stainless-Steel sink", ["stainless", "steel", "sink"]),
+        ("1.9 3/4 1-1/2 2x4", ["1.9", "3/4", "1", "1/2", "2x4"]),
+        ("½ inch", ["1/2", "inch"]),
+        ("xl-2000 mw3", ["xl", "2000", "mw3"]),
+        ("iphone13手机 abcпривет", ["iphone13", "手", "机", "abc", "привет"]),
+        ("ＡＢＣ　ﾜｲﾔ", ["abc", "ワ", "イ", "ヤ"]),
+        ("무선 이어폰", ["무선", "이어폰"]),
+        ("👍🏽❤️👨‍👩", ["👍", "❤", "👨", "👩"]),
+        ("e\u0301 soft\u00adware men's", ["é", "software", "men", "s"]),
+        ("Straße STRASSE", ["strasse", "strasse"]),
+    ],
+)
+def test_examples_of_the_manual(tokenizer: Tokenizer, text: str, words: list[str]) -> None:
+    assert [token.text for token in tokenizer.tokens(text) if token.kind == "word"] == words
+    assert words_of(text) == words
+
+
+def test_kinds_are_apart(build: Callable[..., Tokenizer]) -> None:
+    built = build(["foo food", "foo food"])
+    ids = {(token.kind, token.text): token.id for token in built.tokens("foo food")}
+    assert ids["word", "foo"] != ids["trigram", "foo"]
+    assert all(0 < token_id <= built.vocabulary_size for token_id in ids.values())
+
+
+def test_wrong_types_are_named(tokenizer: Tokenizer) -> None:
+    with pytest.raises(TypeError, match=r"texts\[1\] is a int; expected str or bytes"):
+        tokenizer.encode_batch(["a", 3])
+    with pytest.raises(TypeError, match="text is a NoneType; expected str or bytes"):
+        tokenizer.encode(None)
+    with pytest.raises(TypeError):
+        tokenizer.encode_batch(7)
+
+
+def test_other_sequences_work(tokenizer: Tokenizer) -> None:
+    expected = tokenizer.encode_batch(["steel", "sink"])[0].tolist()
+    for texts in (("steel", "sink"), np.array(["steel", "sink"], dtype=object), np.array(["steel", "sink"])):
+        assert tokenizer.encode_batch(texts)[0].tolist() == expected
+    assert tokenizer.encode_batch(iter([b"steel", "sink"]))[0].tolist() == expected
+
+
+def test_document_frequencies_outlive_the_tokenizer(build: Callable[..., Tokenizer]) -> None:
+    frequencies = build(["a b", "a"]).document_frequencies
+    assert frequencies.tolist()[0] == 2
+    with pytest.raises(ValueError, match="read-only"):
+        frequencies[0] = 1
+
+
+def test_threads_share_a_tokenizer(tokenizer: Tokenizer) -> None:
+    texts = (SHOP + HARD) * 20
+    expected = tokenizer.encode_batch(texts)[0].tolist()
+    found: list[list[int]] = []
+
+    def encode() -> None:
+        found.append(tokenizer.encode_batch(texts)[0].tolist())
+
+    threads = [threading.Thread(target=encode) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 8
+
+
+def test_order_batches_and_threads_do_not_matter(build: Callable[..., Tokenizer]) -> None:
+    source = random.Random(7)
+    texts = [" ".join(source.choices([str(text) for text in SHOP], k=2))[source.randrange(9) :] for _ in range(3000)]
+    expected = build(texts, max_vocabulary=5000, min_count=2).fingerprint
+    for threads in (1, 2, 5):
+        source.shuffle(texts)
+        builder = VocabularyBuilder(
+            max_vocabulary=5000, min_count=2, oov_buckets=13, bigrams=True, trigrams=True, threads=threads
+        )
+        cuts = sorted(source.sample(range(len(texts)), 3))
+        for begin, end in zip([0, *cuts], [*cuts, len(texts)], strict=True):
+            builder.add(texts[begin:end])
+        assert builder.build().fingerprint == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("max_vocabulary", 0, "max_vocabulary = 0, expected 1 to 1073741824"),
+        ("min_count", 0, "min_count = 0, expected at least 1"),
+        ("oov_buckets", 1 << 25, "oov_buckets = 33554432, expected 1 to 16777216"),
+        ("threads", 0, "threads = 0, expected at least 1"),
+    ],
+)
+def test_bad_settings_are_named(build: Callable[..., Tokenizer], option: str, value: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(["a"], **{option: value})
+
+
+def test_no_text_is_a_tokenizer_too(build: Callable[..., Tokenizer]) -> None:
+    built = build([], oov_buckets=5)
+    assert (built.vocabulary_size, built.num_ids, built.num_documents) == (0, 6, 0)
+    assert set(built.encode("steel sink 手机").tolist()) <= set(range(1, 6))
