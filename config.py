@@ -163,6 +163,8 @@ class TrainingConfig(_Section):
     table_learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
     """Sparse AdaGrad on the embedding tables."""
     initial_accumulator: Annotated[float, Field(gt=0.0)] = 0.1
+    token_dropout: Share = 0.0
+    """Share of the query tokens that a step leaves out at random: answers to misspelt queries get better."""
     seed: int = 1
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
     """Steps between checkpoints."""

@@ -15,6 +15,7 @@ MODEL_FILE = "model.json"
 METRICS_FILE = "metrics.json"
 EVENTS_FOLDER = "events"
 CHECKPOINT_PREFIX = "ckpt"
+BEST_PREFIX = "best"
 
 # These may change between two runs of one training without changing what a step does.
 _FREE_KEYS = {"epochs", "checkpoint_every", "keep_checkpoints"}
@@ -88,6 +89,35 @@ def check_same_dataset(directory: Path, stored: Schema, found: Schema) -> None:
         )
 
 
+def read_epochs(directory: Path) -> list[dict[str, Any]]:
+    """The figures of the epochs done so far, from ``metrics.json``; none where there is no such file."""
+    try:
+        return list(json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["epochs"])
+    except FileNotFoundError:
+        return []
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{directory / METRICS_FILE}: cannot be read: {error}; train with --no-resume") from None
+
+
+def best_epoch(epochs: list[dict[str, Any]]) -> int | None:
+    """The epoch with the highest ``valid_top1``, the later of equals; the last one where nothing was validated."""
+    if not epochs:
+        return None
+    return max(epochs, key=lambda figures: (figures["valid_top1"] or 0.0, figures["epoch"]))["epoch"]
+
+
+def best_path(directory: Path, epoch: int) -> Path:
+    """Where the model of an epoch lies, if it was the best when it ended."""
+    return directory / f"{BEST_PREFIX}-{epoch}"
+
+
+def remove_all_but_best(directory: Path, epoch: int | None) -> None:
+    """Removes the models of epochs that are no longer the best."""
+    for path in directory.glob(f"{BEST_PREFIX}-*"):
+        if path.name.partition(".")[0] != f"{BEST_PREFIX}-{epoch}":
+            path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, tree: Any) -> None:
     """Writes a JSON file whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -97,8 +127,9 @@ def write_json(path: Path, tree: Any) -> None:
 
 def clear(directory: Path) -> None:
     """Removes what an earlier training wrote to a checkpoint directory, and nothing else."""
-    for path in [*directory.glob(f"{CHECKPOINT_PREFIX}-*"), directory / "checkpoint"]:
-        path.unlink(missing_ok=True)
+    for pattern in (f"{CHECKPOINT_PREFIX}-*", f"{BEST_PREFIX}-*", "checkpoint"):
+        for path in directory.glob(pattern):
+            path.unlink(missing_ok=True)
     for name in (MODEL_FILE, METRICS_FILE):
         (directory / name).unlink(missing_ok=True)
     shutil.rmtree(directory / EVENTS_FOLDER, ignore_errors=True)

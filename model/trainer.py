@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,8 @@ def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bo
 
     Returns:
         What ``metrics.json`` holds: ``epochs``, one entry each (``epoch``, ``train_loss``, ``valid_loss``,
-        ``valid_top1``, ``seconds``, ``examples_per_second``), and ``steps``, ``examples``, ``parameters``.
+        ``valid_top1``, ``seconds``, ``examples_per_second``), ``best_epoch``, the one with the highest ``valid_top1``,
+        whose model ``load_trained`` loads, and ``steps``, ``examples``, ``parameters``.
 
     Raises:
         CheckpointError: the checkpoints there come from another dataset or configuration.
@@ -62,7 +62,7 @@ def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bo
 
 
 def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> TwoTower:
-    """Loads the model of the latest checkpoint.
+    """Loads the model of the best epoch by validation, or of the latest checkpoint before an epoch is done.
 
     Args:
         checkpoint_dir: a run's ``checkpoint_dir``.
@@ -75,12 +75,16 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
     config, schema, seed = checkpoints.read_description(directory)
     if dataset is not None:
         checkpoints.check_same_dataset(directory, schema, dataset.schema)
-    latest = tf.train.latest_checkpoint(directory)
-    if latest is None:
+    best = checkpoints.best_epoch(checkpoints.read_epochs(directory))
+    path = checkpoints.best_path(directory, best) if best else tf.train.latest_checkpoint(directory)
+    if path is None:
         raise CheckpointError(f"{directory}: no checkpoint was written yet; run `dpsr train` first")
     model = TwoTower(config, schema, seed=seed)
-    # The optimiser's state stays in the file: a model that only answers has no use for it.
-    tf.train.Checkpoint(model=model).restore(latest).assert_existing_objects_matched().expect_partial()
+    try:
+        # The optimiser's state stays in the file: a model that only answers has no use for it.
+        tf.train.Checkpoint(model=model).read(str(path)).assert_existing_objects_matched().expect_partial()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); train anew with --no-resume") from None
     return model
 
 
@@ -126,7 +130,7 @@ class _Training:
         self._epochs: list[dict[str, Any]] = []
         if self._checkpoints.latest_checkpoint:
             checkpoint.restore(self._checkpoints.latest_checkpoint).assert_consumed()
-            self._epochs = self._read_epochs()[: int(self._position.epoch)]
+            self._epochs = checkpoints.read_epochs(self._directory)[: int(self._position.epoch)]
 
     def run(self) -> dict[str, Any]:
         writer = tf.summary.create_file_writer(str(self._directory / checkpoints.EVENTS_FOLDER))
@@ -137,10 +141,21 @@ class _Training:
                     if name != "epoch" and value is not None:
                         tf.summary.scalar(f"epoch/{name}", value, step=epoch)
                 self._epochs.append(figures)
-                # The metrics first: should the process die before the checkpoint, the epoch's end is done again.
-                self._write_metrics()
-                self._save(epoch + 1, 0, 0.0)
+                self._end_epoch(epoch + 1)
         return self._write_metrics()
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Keeps the model if it is the best, then the position.
+
+        In this order a process may die at any moment: ``metrics.json`` never names a model that is not there, and an
+        epoch without its last checkpoint is done again.
+        """
+        best = checkpoints.best_epoch(self._epochs)
+        if best == epoch:
+            tf.train.Checkpoint(model=self._model).write(str(checkpoints.best_path(self._directory, epoch)))
+        self._write_metrics()
+        self._save(epoch, 0, 0.0)
+        checkpoints.remove_all_but_best(self._directory, best)
 
     def _run_epoch(self, epoch: int) -> dict[str, Any]:
         training = self._config.training
@@ -217,16 +232,11 @@ class _Training:
         self._position.assign(epoch, step, loss_sum)
         self._checkpoints.save(checkpoint_number=epoch * self._steps + step)
 
-    def _read_epochs(self) -> list[dict[str, Any]]:
-        try:
-            return list(json.loads((self._directory / checkpoints.METRICS_FILE).read_text(encoding="utf-8"))["epochs"])
-        except (FileNotFoundError, json.JSONDecodeError, KeyError):
-            return []  # only the figures of past epochs are lost
-
     def _write_metrics(self) -> dict[str, Any]:
         steps = len(self._epochs) * self._steps
         metrics = {
             "epochs": self._epochs,
+            "best_epoch": checkpoints.best_epoch(self._epochs),
             "steps": steps,
             "examples": steps * self._config.training.batch_size,
             "parameters": sum(int(np.prod(variable.shape)) for variable in self._model.trainable_variables),

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from dpsr.config import LossConfig, TrainingConfig
-from dpsr.data.pipeline import Batch
+from dpsr.data.pipeline import Batch, QueryFeatures
 from dpsr.model.losses import hinge_loss, sampled_softmax_loss
 from dpsr.model.negatives import (
     batch_negative_mask,
@@ -114,6 +114,8 @@ class TrainingStep(tf.Module):
             else None
         )
         self._table_learning_rate = training.table_learning_rate
+        self._token_dropout = training.token_dropout
+        self._seed = training.seed
         for table in model.tables.values():
             table.start_training(training.initial_accumulator)
         self._dense = [*model.query_tower.trainable_variables, *model.item_tower.trainable_variables]
@@ -130,7 +132,7 @@ class TrainingStep(tf.Module):
     def __call__(self, batch: Batch) -> tf.Tensor:
         """Takes one step; returns the loss before it."""
         model = self._model
-        query_bags, item_bags = model.query_bags(batch.queries), model.item_bags(batch.items)
+        query_bags, item_bags = model.query_bags(self._thin(batch.queries)), model.item_bags(batch.items)
         bags = _join(query_bags, item_bags)
         sums = model.lookup(bags)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -143,6 +145,15 @@ class TrainingStep(tf.Module):
             model.tables[name].apply_gradient(bags[name], gradient, self._table_learning_rate)
         self.optimizer.apply_gradients(zip(dense_gradients, self._dense, strict=True))
         return loss
+
+    def _thin(self, queries: QueryFeatures) -> QueryFeatures:
+        """Leaves out ``token_dropout`` of the query tokens, others in every step of a run."""
+        if not self._token_dropout:
+            return queries
+        seed = tf.stack([tf.constant(self._seed, tf.int64), self.optimizer.iterations])
+        draws = tf.random.stateless_uniform(tf.shape(queries.tokens.values), seed)
+        kept = queries.tokens.with_values(draws >= self._token_dropout)
+        return queries._replace(tokens=tf.ragged.boolean_mask(queries.tokens, kept))
 
     def _batch_loss(self, heads: tf.Tensor, vectors: tf.Tensor, batch: Batch) -> tf.Tensor:
         beta = self._model.config.attention_temperature

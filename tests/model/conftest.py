@@ -85,7 +85,13 @@ def make_config(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Confi
             "data": {"items": {"path": "items.csv"}, "interactions": {"path": "log.csv"}},
             "model": {"dimension": 16, "hidden": [24], "history_length": 4},
             "loss": {"kind": "softmax", "group_size": 8},
-            "training": {"epochs": 2, "batch_size": 32, "table_learning_rate": 0.3, "checkpoint_every": 7},
+            "training": {
+                "epochs": 2,
+                "batch_size": 32,
+                "table_learning_rate": 0.3,
+                "checkpoint_every": 7,
+                "token_dropout": 0.1,
+            },
         }
         for name, values in sections.items():
             tree[name] = tree[name] | values if name in tree else values

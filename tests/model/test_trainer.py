@@ -17,8 +17,9 @@ from dpsr.config import Config
 from dpsr.data.pipeline import JoinedTables
 from dpsr.data.tables import Dataset
 from dpsr.model import trainer
-from dpsr.model.checkpoints import CheckpointError
+from dpsr.model.checkpoints import CheckpointError, best_epoch
 from dpsr.model.trainer import TrainingDivergedError, load_trained, train
+from dpsr.model.validation import Validation
 
 TIMINGS = {"seconds", "examples_per_second"}
 
@@ -77,7 +78,31 @@ def test_top1_is_the_share_of_first_places(finished: tuple[Config, dict], datase
     heads = model.query_heads(tables.queries(tf.constant(records.view(np.int32).reshape(len(records), 5)))).numpy()
     vectors = model.item_vectors(tables.items(tf.range(dataset.schema.num_items))).numpy()
     best = [int((vectors @ row.T).max(axis=1).argmax()) for row in heads]
-    assert metrics["epochs"][-1]["valid_top1"] == pytest.approx(np.mean(best == records["item"]))
+    assert metrics["epochs"][metrics["best_epoch"] - 1]["valid_top1"] == pytest.approx(np.mean(best == records["item"]))
+
+
+def test_the_best_epoch_is_loaded(
+    make_config: Callable[..., Config], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, tables = make_config(training={"epochs": 3}), JoinedTables(dataset, 0)
+    items = tables.items(tf.range(dataset.schema.num_items))
+    vectors = []
+
+    def judge(validation: Validation) -> dict[str, float]:
+        vectors.append(validation._model.item_vectors(items).numpy())
+        return {"valid_loss": 1.0, "valid_top1": [0.3, 0.7, 0.5][len(vectors) - 1]}
+
+    monkeypatch.setattr(Validation, "__call__", judge)
+    assert train(config, dataset, progress=False)["best_epoch"] == 2
+    assert np.array_equal(load_trained(config.checkpoint_dir).item_vectors(items), vectors[1])
+    assert {path.name.partition(".")[0] for path in config.checkpoint_dir.glob("best-*")} == {"best-2"}
+
+
+def test_best_epoch() -> None:
+    assert best_epoch([]) is None
+    assert best_epoch([{"epoch": 1, "valid_top1": 0.5}, {"epoch": 2, "valid_top1": 0.5}]) == 2
+    assert best_epoch([{"epoch": 1, "valid_top1": 0.6}, {"epoch": 2, "valid_top1": 0.5}]) == 1
+    assert best_epoch([{"epoch": 1, "valid_top1": None}, {"epoch": 2, "valid_top1": None}]) == 2
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,22 @@ def test_a_step_equals_automatic_differentiation_through_every_lookup(settings: 
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+def test_token_dropout_leaves_out_other_tokens_in_every_step() -> None:
+    queries = random_queries(np.random.default_rng(0), 2000)
+    training = TrainingConfig(token_dropout=0.3)
+    step = TrainingStep(make_model(), LossConfig(), training, np.zeros(SCHEMA.num_items))
+    first = step._thin(queries)
+    assert np.array_equal(first.tokens.values, step._thin(queries).tokens.values)
+    assert first.tokens.nrows() == 2000
+    for thinned, row in zip(first.tokens, queries.tokens, strict=True):
+        remaining = iter(row.numpy().tolist())
+        assert all(token in remaining for token in thinned.numpy().tolist())  # a subsequence
+    kept = first.tokens.values.shape[0] / queries.tokens.values.shape[0]
+    assert kept == pytest.approx(0.7, abs=0.03)
+    step.optimizer.iterations.assign_add(1)
+    assert not np.array_equal(first.tokens.row_lengths(), step._thin(queries).tokens.row_lengths())
+
+
 def test_model_survives_a_saved_model(tmp_path: Path) -> None:
     model = make_model(residual=True, history_length=3)
     queries, items = random_queries(np.random.default_rng(4), 5), random_items(np.random.default_rng(4), 5)
