@@ -64,6 +64,7 @@ class Index(tf.Module):
         self.search = tf.function(
             self._search, input_signature=[tf.TensorSpec([None, dimension], tf.float32, "vectors")]
         )
+        self.release = tf.function(self._release, input_signature=[])
 
     @classmethod
     def build(
@@ -131,6 +132,14 @@ class Index(tf.Module):
         rows = tf.pad(tf.where(found, rows, NO_ROW), missing, constant_values=NO_ROW)
         scores = tf.pad(tf.where(found, scores, NO_SCORE), missing, constant_values=NO_SCORE)
         return tf.ensure_shape(rows, [None, self.k]), tf.ensure_shape(scores, [None, self.k])
+
+    def _release(self) -> None:
+        """Frees the searcher; a later search would build it again.
+
+        TensorFlow keeps the state of ScaNN's op for as long as the process lives, so whoever drops a loaded SavedModel
+        and lives on (a server that goes to the next version) calls this first, or loses the size of the index.
+        """
+        tf.raw_ops.DestroyResourceOp(resource=self._state.recreate_handle(), ignore_lookup_error=True)
 
 
 def _kind(items: int, exact_below: int, tree_from: int) -> Literal["exact", "hashed", "tree"]:

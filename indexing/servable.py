@@ -66,6 +66,7 @@ class Servable(tf.Module):
         """
         super().__init__(name="servable")
         self.index = index
+        self.release = index.release
         self.k = index.k
         self.tokenize_layer = TokenizeLayer(str(dataset.tokenizer_path))
         self._history_length = model.config.history_length

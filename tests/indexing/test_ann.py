@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,45 @@ def test_two_loaded_indexes_do_not_share_a_searcher(tmp_path: Path) -> None:
     for model, items in loaded + loaded[::-1]:
         rows, _ = model.search(tf.constant(queries))
         np.testing.assert_array_equal(rows, exact_search(items, queries[:, np.newaxis], 5)[0])
+
+
+RELOADS = """
+import ctypes, gc, sys
+import tensorflow as tf
+from dpsr.ops_cc import library
+
+def resident_bytes():
+    ctypes.CDLL(None).malloc_trim(0)
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+library.load_all()
+sizes = []
+for _ in range(5):
+    loaded = tf.saved_model.load(sys.argv[1])
+    loaded.search(tf.zeros([1, 64]))
+    loaded.release()
+    del loaded
+    gc.collect()
+    sizes.append(resident_bytes())
+print(sizes[-1] - sizes[0])
+"""
+
+
+def test_a_released_index_answers_again(vectors: np.ndarray) -> None:
+    index = Index.build(vectors, K, queries=vectors[:1])
+    before = search(index, vectors[:5])
+    index.release()
+    for after, first in zip(search(index, vectors[:5]), before, strict=True):
+        np.testing.assert_array_equal(after, first)
+
+
+@pytest.mark.slow
+def test_going_from_version_to_version_does_not_grow_the_process(tmp_path: Path) -> None:
+    vectors = clustered_vectors(200_000, 64, seed=1)
+    tf.saved_model.save(Index.build(vectors, 5, queries=vectors[:1], exact_below=10**9), str(tmp_path), options=SCANN)
+    command = [sys.executable, "-c", RELOADS, str(tmp_path)]
+    grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert grown < vectors.nbytes / 2, "four more loads kept memory of the size of an index"
 
 
 @pytest.mark.parametrize("regime", REGIMES)
