@@ -14,12 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from dpsr import __version__
-from dpsr.config import Config, DpsrError
+from dpsr.config import Config
 from dpsr.data.tables import Dataset
 from dpsr.indexing.ann import Index
 from dpsr.indexing.corpus import embed_items, embed_queries
 from dpsr.indexing.parity import Examples
-from dpsr.indexing.servable import Servable, profile_inputs
+from dpsr.indexing.servable import ExportError, Servable, profile_inputs
 from dpsr.indexing.versions import publish, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
 from dpsr.model.two_tower import TwoTower
@@ -30,10 +30,6 @@ MANIFEST_FILE = "assets.extra/manifest.json"
 _TUNING_QUERIES = 256
 _CHECKED_QUERIES = 256
 _WARMUP_ROWS = 8
-
-
-class ExportError(DpsrError, ValueError):
-    """A model that cannot be published; the message says what was found and what to do."""
 
 
 def export(config: Config, dataset: Dataset, model: TwoTower, *, progress: bool = True) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dpsr.config import DpsrError
 from dpsr.data.pipeline import QueryFeatures
 from dpsr.data.tables import Dataset
 from dpsr.indexing.ann import Index
@@ -25,6 +26,10 @@ _OP_NAMESPACES = ["Scann"]
 _INPUTS = ("query", "history")
 
 
+class ExportError(DpsrError, ValueError):
+    """A model that cannot be published; the message says what was found and what to do."""
+
+
 def profile_inputs(columns: Iterable[str]) -> dict[str, str]:
     """Names the inputs of profile columns: a tensor's name has only ASCII letters, digits and ``_``, the rest is ``_``.
 
@@ -32,14 +37,14 @@ def profile_inputs(columns: Iterable[str]) -> dict[str, str]:
         column -> input.
 
     Raises:
-        ValueError: two inputs would have one name.
+        ExportError: two inputs would have one name.
     """
     names: dict[str, str] = {}
     for column in columns:
         name = re.sub(r"[^a-zA-Z0-9_]", "_", column)
         name = name if name[0].isalpha() else f"arg_{name}"
         if name in (*_INPUTS, *names.values()):
-            raise ValueError(
+            raise ExportError(
                 f"profile column {column!r} would be input {name!r} of the servable, which is another one already; "
                 "rename the column"
             )
@@ -62,7 +67,7 @@ class Servable(tf.Module):
             index: over the item vectors of ``dataset``, row by row.
 
         Raises:
-            ValueError: a profile column has the name of another input; see ``profile_inputs``.
+            ExportError: a profile column has the name of another input; see ``profile_inputs``.
         """
         super().__init__(name="servable")
         self.index = index

@@ -17,7 +17,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from dpsr.config import Config
 from dpsr.indexing import publish as publish_module
-from dpsr.indexing.publish import MANIFEST_FILE, ExportError, export
+from dpsr.indexing.publish import MANIFEST_FILE, export
+from dpsr.indexing.servable import ExportError
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.model.two_tower import TwoTower
 

@@ -12,7 +12,7 @@ from dpsr.data.pipeline import QueryFeatures
 from dpsr.indexing.ann import Index
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.exact import exact_search
-from dpsr.indexing.servable import Servable, profile_inputs
+from dpsr.indexing.servable import ExportError, Servable, profile_inputs
 from dpsr.tokenizer_cc import Tokenizer
 
 from .conftest import ITEMS, K, Shop, make_shop
@@ -249,7 +249,7 @@ def _tables(shop: Shop) -> list[tuple[str, tf.Variable]]:
 
 @pytest.mark.parametrize("columns", [["query"], ["age", "history"], ["home city", "home-city"]])
 def test_columns_that_would_share_an_input_are_refused(columns: list[str]) -> None:
-    with pytest.raises(ValueError, match="rename the column"):
+    with pytest.raises(ExportError, match="rename the column"):
         profile_inputs(columns)
 
 
