@@ -60,7 +60,6 @@ REGISTER_OP("DpsrTokenize")
     .Input("texts: string")
     .Output("values: int32")
     .Output("row_splits: int64")
-    .SetIsStateful()
     .SetShapeFn([](InferenceContext* context) {
       ShapeHandle scalar, texts;
       TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 0, &scalar));

@@ -1,0 +1,68 @@
+#include "tokenizer_cc/core/vocabulary_builder.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tokenizer_cc/core/tokenizer.h"
+
+namespace dpsr {
+namespace {
+
+std::vector<std::string> RandomTexts(size_t count) {
+  std::mt19937 random(7);
+  std::vector<std::string> texts(count);
+  for (std::string& text : texts) {
+    for (int words = 0; words < 6; ++words) text += "w" + std::to_string(random() % 500 * (random() % 2)) + " ";
+  }
+  return texts;
+}
+
+std::string Build(const TokenizerConfig& config, const std::vector<std::string>& texts, size_t threads, size_t batch) {
+  VocabularyBuilder builder(config, threads);
+  for (size_t begin = 0; begin < texts.size(); begin += batch) {
+    builder.Add({texts.begin() + begin, texts.begin() + std::min(begin + batch, texts.size())});
+  }
+  ModelBytes model;
+  EXPECT_EQ(builder.Build(&model), "");
+  return std::string(model.view());
+}
+
+TEST(VocabularyBuilderTest, OrderBatchesAndThreadsDoNotMatter) {
+  const TokenizerConfig config{2000, 2, 10, true, true};
+  std::vector<std::string> texts = RandomTexts(3000);
+  const std::string expected = Build(config, texts, 1, texts.size());
+  std::shuffle(texts.begin(), texts.end(), std::mt19937(3));
+  EXPECT_EQ(Build(config, texts, 1, 700), expected);
+  EXPECT_EQ(Build(config, texts, 4, texts.size()), expected);
+  EXPECT_EQ(Build(config, texts, 3, 1100), expected);
+}
+
+TEST(VocabularyBuilderTest, CountsTextsAndNotOccurrences) {
+  std::string error;
+  const auto tokenizer =
+      Tokenizer::FromBytes(ModelBytes(Build({10, 1, 1, true, false}, {"b b b a", "a", "c"}, 1, 9)), &error);
+  std::vector<std::pair<std::string, int64_t>> entries;
+  for (uint32_t id = 1; id <= tokenizer->vocabulary_size(); ++id) {
+    entries.emplace_back(tokenizer->vocabulary().text(id), tokenizer->vocabulary().document_frequency(id));
+  }
+  EXPECT_EQ(entries,
+            (std::vector<std::pair<std::string, int64_t>>{{"a", 2}, {"b", 1}, {"c", 1}, {"b a", 1}, {"b b", 1}}));
+  EXPECT_EQ(tokenizer->num_documents(), 3u);
+}
+
+TEST(VocabularyBuilderTest, MayGoOnAfterBuild) {
+  VocabularyBuilder builder({10, 1, 1, true, true}, 2);
+  ModelBytes first, second;
+  builder.Add({"a"});
+  EXPECT_EQ(builder.Build(&first), "");
+  builder.Add({"b"});
+  EXPECT_EQ(builder.Build(&second), "");
+  EXPECT_EQ(second.view(), Build({10, 1, 1, true, true}, {"a", "b"}, 1, 1));
+}
+
+}  // namespace
+}  // namespace dpsr
