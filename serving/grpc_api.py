@@ -6,6 +6,8 @@ not in the event loop.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TypeVar
@@ -43,6 +45,8 @@ class GrpcApi:
         self._batcher = batcher
         self._max_in_flight = max_in_flight
         self._in_flight = 0
+        self._stopping = False
+        self._idle = asyncio.Event()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Registers both services."""
@@ -71,6 +75,8 @@ class GrpcApi:
 
     async def predict(self, data: bytes) -> bytes:
         """``PredictionService.Predict``: a serialised ``PredictRequest`` to a serialised ``PredictResponse``."""
+        if self._stopping:
+            raise ServingError(grpc.StatusCode.UNAVAILABLE, "the server is stopping; ask another one")
         if self._in_flight >= self._max_in_flight:
             raise ServingError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -83,6 +89,15 @@ class GrpcApi:
                 return await self._batcher.submit(servable.prepare(request))
         finally:
             self._in_flight -= 1
+            if self._stopping and not self._in_flight:
+                self._idle.set()
+
+    async def finish(self, grace: float) -> None:
+        """Refuses new predictions, and waits ``grace`` seconds at most for those in flight."""
+        self._stopping = True
+        if self._in_flight:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), grace)
 
     async def get_model_metadata(self, data: bytes) -> bytes:
         """``PredictionService.GetModelMetadata``: the signatures."""

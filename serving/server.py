@@ -19,26 +19,25 @@ from types import FrameType
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health_pb2_grpc
 
 from dpsr.config import ServingConfig
 from dpsr.serving.batching import MicroBatcher
 from dpsr.serving.errors import ServableError
 from dpsr.serving.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
+from dpsr.serving.health import Health
 from dpsr.serving.versions import ModelVersions
 
 DRAIN_SECONDS = 30.0
 READY_PREFIX = "ready: "
 """Starts the line that ``serve`` prints when it is ready; the line ends with ``host:port``."""
 
+_PAUSE_SECONDS = 0.2
 _CHANNEL_OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent sharer
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class ModelServer:
@@ -84,7 +83,7 @@ class ModelServer:
         try:
             port = self._run(self._listen())
             self._versions.load_first()
-            self._run(self._set_health(_SERVING))
+            self._run(self._health.report(serving=True))
         except BaseException:
             self.stop(grace=0)
             raise
@@ -123,10 +122,11 @@ class ModelServer:
 
     async def _listen(self) -> int:
         self._batcher = MicroBatcher()
-        self._health = health_aio.HealthServicer()
-        await self._set_health(_NOT_SERVING)
+        self._health = Health(("", PREDICTION_SERVICE, MODEL_SERVICE))
+        await self._health.report(serving=False)
         self._server = grpc.aio.server(options=_CHANNEL_OPTIONS)
-        GrpcApi(self._versions, self._batcher, max_in_flight=self._max_in_flight).add_to(self._server)
+        self._api = GrpcApi(self._versions, self._batcher, max_in_flight=self._max_in_flight)
+        self._api.add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         host = f"[{self._host}]" if ":" in self._host else self._host
         address = f"{host}:{self._port}"
@@ -143,12 +143,14 @@ class ModelServer:
         await self._server.start()
         return int(port)
 
-    async def _set_health(self, status: int) -> None:
-        for service in ("", PREDICTION_SERVICE, MODEL_SERVICE):
-            await self._health.set(service, status)
-
     async def _drain(self, grace: float) -> None:
-        await self._health.enter_graceful_shutdown()
+        # The transport cancels what it has received but not yet handed over, so it is closed last: requests that were
+        # on their way when the stop came are still answered, later ones hear UNAVAILABLE, which callers may retry.
+        pause = min(_PAUSE_SECONDS, grace)
+        await self._health.close()
+        await asyncio.sleep(pause)
+        await self._api.finish(grace)
+        await asyncio.sleep(pause)
         await self._server.stop(grace)
         await asyncio.get_running_loop().run_in_executor(None, self._batcher.close)
 

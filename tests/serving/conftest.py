@@ -90,13 +90,14 @@ def start_slow_calls() -> Iterator[Callable[..., list[Any]]]:
 
     def start(target: str, count: int, steps: int) -> list[Any]:
         channels.append(grpc.insecure_channel(target))
+        grpc.channel_ready_future(channels[-1]).result(timeout=60)
         request = predict_pb2.PredictRequest()
         request.model_spec.name = tiny_shop.NAME
         request.model_spec.signature_name = "slow"
         encode(np.array([steps], np.int32), request.inputs["steps"])
         predictions = prediction_service_pb2_grpc.PredictionServiceStub(channels[-1])
         futures = [predictions.Predict.future(request, timeout=120) for _ in range(count)]
-        # A connection keeps the order of its calls: when this one is answered, the others have arrived.
+        # An open connection keeps the order of its calls: when this one is answered, the others have arrived.
         status = get_model_status_pb2.GetModelStatusRequest()
         status.model_spec.name = tiny_shop.NAME
         model_service_pb2_grpc.ModelServiceStub(channels[-1]).GetModelStatus(status, timeout=120, wait_for_ready=True)

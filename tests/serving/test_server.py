@@ -81,6 +81,29 @@ def test_a_signal_drains_what_is_in_flight(
         assert error.value.code == grpc.StatusCode.UNAVAILABLE
 
 
+def test_a_stop_under_load_answers_or_says_unavailable(publish: Callable[..., Path], base_path: Path) -> None:
+    publish(1)
+    server = ModelServer(NAME, base_path, port=0)
+    target = f"127.0.0.1:{server.start()}"
+    answered = threading.Semaphore(0)
+
+    def ask_until_refused(_: int) -> grpc.StatusCode:
+        with PredictClient(target, timeout=60) as client:
+            while True:
+                try:
+                    client.predict(NAME, {"query": ["red"]})
+                    answered.release()
+                except ServingError as error:
+                    return error.code
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = pool.map(ask_until_refused, range(8))
+        for _ in range(40):
+            assert answered.acquire(timeout=60)
+        server.stop()
+        assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
+
+
 def test_a_taken_port_is_an_error_that_names_it(publish: Callable[..., Path], base_path: Path) -> None:
     publish(1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -178,6 +201,21 @@ def test_health_and_status_follow_the_first_load(
         starting.join()
         assert check() == health_pb2.HealthCheckResponse.SERVING
     server.stop()
+
+
+def test_a_health_watch_hears_of_the_stop_and_does_not_hold_it_up(
+    publish: Callable[..., Path], base_path: Path
+) -> None:
+    publish(1)
+    server = ModelServer(NAME, base_path, port=0)
+    with grpc.insecure_channel(f"127.0.0.1:{server.start()}") as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        stopping = threading.Thread(target=server.stop, kwargs={"grace": 3600})
+        stopping.start()
+        assert [response.status for response in watch] == [health_pb2.HealthCheckResponse.NOT_SERVING]
+        stopping.join(timeout=30)
+        assert not stopping.is_alive()
 
 
 def test_stop_is_safe_to_call_twice_and_before_start(base_path: Path) -> None:

@@ -225,6 +225,20 @@ def test_a_broken_new_version_is_reported_and_the_old_one_goes_on(
     wait_for(lambda: state(client, 2) == "AVAILABLE")
 
 
+def test_a_broken_version_is_not_tried_again_until_its_files_change(
+    versions: ModelVersions, publish: Publish, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(1)
+    broken = publish(2, change=damage_graph)
+    versions.load_first()
+    versions.update()
+    versions.update()
+    assert len([record for record in caplog.records if "cannot be served" in record.message]) == 1
+    damage_graph(broken)
+    versions.update()
+    assert len([record for record in caplog.records if "cannot be served" in record.message]) == 2
+
+
 def test_deleting_the_served_version_rolls_back(versions: ModelVersions, publish: Publish) -> None:
     publish(1)
     newest = publish(2)
