@@ -114,7 +114,8 @@ class Tokenizer:
 class VocabularyBuilder:
     """Counts the tokens of texts, and makes a tokenizer of the commonest.
 
-    The result depends on the multiset of texts alone: neither on their order nor on batches or threads.
+    The result depends on the multiset of texts alone, neither on their order nor on batches or threads, as long as
+    counting is exact: ``bigram_undercount`` is 0.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class VocabularyBuilder:
         bigrams: bool,
         trigrams: bool,
         threads: int = 1,
+        max_counted_bigrams: int = 100_000_000,
     ) -> None:
         """Starts with no text.
 
@@ -136,6 +138,8 @@ class VocabularyBuilder:
             bigrams: whether neighbouring words make tokens.
             trigrams: whether Latin words are also cut into letter trigrams.
             threads: how many threads count large batches.
+            max_counted_bigrams: beyond so many different bigrams the rarest are forgotten, to bound the memory (up to
+                108 bytes each); ``bigram_undercount`` bounds the error.
 
         Raises:
             ValueError: a number is out of its range.
@@ -147,6 +151,7 @@ class VocabularyBuilder:
             bigrams=bigrams,
             trigrams=trigrams,
             threads=threads,
+            max_counted_bigrams=max_counted_bigrams,
         )
 
     def add(self, texts: Sequence[str | bytes]) -> None:
@@ -156,3 +161,8 @@ class VocabularyBuilder:
     def build(self) -> Tokenizer:
         """The tokenizer of all texts so far; more may be added afterwards."""
         return Tokenizer(self._core.build())
+
+    @property
+    def bigram_undercount(self) -> int:
+        """By how much the document frequency of a bigram may be too low; 0 while counting is exact."""
+        return self._core.bigram_undercount

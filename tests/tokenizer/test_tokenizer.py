@@ -162,12 +162,30 @@ def test_order_batches_and_threads_do_not_matter(build: Callable[..., Tokenizer]
         assert builder.build().fingerprint == expected
 
 
+def test_forgetting_bigrams_states_its_error(build: Callable[..., Tokenizer]) -> None:
+    source = random.Random(3)
+    texts = [" ".join(f"w{source.randrange(60)}" for _ in range(8)) for _ in range(500)]
+    options = {"max_vocabulary": 10_000, "min_count": 1, "oov_buckets": 1, "bigrams": True, "trigrams": False}
+    builder = VocabularyBuilder(**options, max_counted_bigrams=800)
+    builder.add(texts)
+    oracle = ReferenceTokenizer.build(texts, **options)
+    assert 0 < builder.bigram_undercount < 20
+    built = builder.build()
+    tokens = (token for text in texts for token in built.tokens(text))
+    found = {(token.kind, token.text): token.document_frequency for token in tokens}
+    for token, token_id in oracle.vocabulary.items():
+        documents = oracle.document_frequencies[token_id - 1]
+        slack = builder.bigram_undercount if token[0] == "bigram" else 0
+        assert documents - slack <= found[token] <= documents
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
         ("max_vocabulary", 0, "max_vocabulary = 0, expected 1 to 1073741824"),
         ("min_count", 0, "min_count = 0, expected at least 1"),
         ("oov_buckets", 1 << 25, "oov_buckets = 33554432, expected 1 to 16777216"),
+        ("max_counted_bigrams", 0, "max_counted_bigrams = 0, expected at least 1"),
         ("threads", 0, "threads = 0, expected at least 1"),
     ],
 )

@@ -35,7 +35,7 @@ void EncodeAndCheck(const Tokenizer& tokenizer, std::string_view text) {
 }
 
 ModelBytes SmallModel() {
-  dpsr::VocabularyBuilder builder({100, 1, 7, true, true}, 1);
+  dpsr::VocabularyBuilder builder({100, 1, 7, true, true}, 1, 1'000);
   builder.Add({"stainless steel sink 33x22", "steel 1.5 手机 café", "incomprehensibilities 한국어"});
   ModelBytes model;
   Check(builder.Build(&model).empty());

@@ -20,7 +20,7 @@ const std::vector<std::string> kTexts = {"Stainless-Steel sink 33x22",
                                          "an-exceptionally-long-word incomprehensibilities"};
 
 std::shared_ptr<const Tokenizer> Build(const TokenizerConfig& config) {
-  VocabularyBuilder builder(config, 1);
+  VocabularyBuilder builder(config, 1, 1'000'000);
   builder.Add({kTexts.begin(), kTexts.end()});
   ModelBytes model;
   EXPECT_EQ(builder.Build(&model), "");

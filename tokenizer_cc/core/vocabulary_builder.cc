@@ -43,6 +43,20 @@ class CountTable {
     count = {key, count.documents + documents, 0};
   }
 
+  size_t size() const { return used_; }
+
+  // Forgets what is in at most `documents` documents.
+  void Forget(uint64_t documents) {
+    std::vector<Count> old(slots_.size());
+    old.swap(slots_);
+    used_ = 0;
+    for (const Count& count : old) {
+      if (count.documents <= documents) continue;
+      Find(count.key) = count;
+      ++used_;
+    }
+  }
+
   template <class Visit>
   void ForEach(Visit&& visit) const {
     for (const Count& count : slots_) {
@@ -165,6 +179,15 @@ class VocabularyBuilder::Counter {
     }
   }
 
+  // Forgets the rarest bigrams until half of `most` is free, if there are more.
+  void LimitBigrams(size_t most) {
+    if (bigrams.size() <= most) return;
+    uint64_t forgotten = 0;
+    while (2 * bigrams.size() > most) bigrams.Forget(++forgotten);
+    // What comes back starts from 0 and may be forgotten again: the errors of all times add up.
+    bigram_undercount += forgotten;
+  }
+
   // Adds the counts of another counter.
   void Merge(const Counter& other) {
     std::vector<uint32_t> numbers;
@@ -186,6 +209,7 @@ class VocabularyBuilder::Counter {
   WordTable words;
   CountTable bigrams;   // by PairKey of word numbers
   CountTable trigrams;  // by PackTrigram
+  uint64_t bigram_undercount = 0;
 
  private:
   uint64_t document_ = 0;
@@ -235,7 +259,8 @@ std::vector<VocabularyEntry> VocabularyBuilder::Counter::Commonest(const Tokeniz
   return entries;
 }
 
-VocabularyBuilder::VocabularyBuilder(const TokenizerConfig& config, size_t threads) : config_(config) {
+VocabularyBuilder::VocabularyBuilder(const TokenizerConfig& config, size_t threads, size_t max_counted_bigrams)
+    : config_(config), bigrams_per_counter_(std::max<size_t>(max_counted_bigrams / threads, 1)) {
   for (size_t i = 0; i < threads; ++i) counters_.push_back(std::make_unique<Counter>());
 }
 
@@ -246,12 +271,21 @@ void VocabularyBuilder::Add(const std::vector<std::string_view>& texts) {
   const size_t used = std::clamp<size_t>(texts.size() / kFewestTextsPerThread, 1, counters_.size());
   const auto count = [&](size_t thread) {
     const size_t end = texts.size() * (thread + 1) / used;
-    for (size_t i = texts.size() * thread / used; i < end; ++i) counters_[thread]->Count(config_, texts[i]);
+    for (size_t i = texts.size() * thread / used; i < end; ++i) {
+      counters_[thread]->Count(config_, texts[i]);
+      counters_[thread]->LimitBigrams(bigrams_per_counter_);
+    }
   };
   std::vector<std::thread> workers;
   for (size_t thread = 1; thread < used; ++thread) workers.emplace_back(count, thread);
   count(0);
   for (std::thread& worker : workers) worker.join();
+}
+
+uint64_t VocabularyBuilder::bigram_undercount() const {
+  uint64_t sum = 0;
+  for (const auto& counter : counters_) sum += counter->bigram_undercount;
+  return sum;
 }
 
 std::string VocabularyBuilder::Build(ModelBytes* model) const {

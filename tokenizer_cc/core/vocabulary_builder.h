@@ -17,10 +17,15 @@ namespace dpsr {
 // Counts in how many texts each token is, and keeps the commonest. The result depends on the set of texts alone:
 // neither on their order nor on how they were split into calls and threads. Add and Build are not for two threads at
 // once.
+//
+// Counts are exact as long as there are no more than `max_counted_bigrams` different bigrams, of which a log has far
+// more than of words and trigrams; a bigram takes up to 108 bytes for a moment. Beyond that the rarest are forgotten
+// again (lossy counting: Manku and Motwani, 2002): the document frequency of a bigram may then be too low, by
+// bigram_undercount() at the most, and it depends on the order of the texts.
 class VocabularyBuilder {
  public:
-  // `config` must have no Problem(); `threads` is at least 1.
-  VocabularyBuilder(const TokenizerConfig& config, size_t threads);
+  // `config` must have no Problem(); `threads` and `max_counted_bigrams` are at least 1.
+  VocabularyBuilder(const TokenizerConfig& config, size_t threads, size_t max_counted_bigrams);
   ~VocabularyBuilder();
 
   void Add(const std::vector<std::string_view>& texts);
@@ -28,11 +33,14 @@ class VocabularyBuilder {
   std::string Build(ModelBytes* model) const;
 
   uint64_t num_documents() const { return num_documents_; }
+  // By how much the document frequency of a bigram may be too low; 0 while counting is exact.
+  uint64_t bigram_undercount() const;
 
  private:
   class Counter;
 
   TokenizerConfig config_;
+  size_t bigrams_per_counter_;
   uint64_t num_documents_ = 0;
   std::vector<std::unique_ptr<Counter>> counters_;  // one for each thread
 };

@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "tokenizer_cc/core/tokenizer.h"
+#include "tokenizer_cc/core/vocabulary.h"
 
 namespace dpsr {
 namespace {
@@ -22,7 +24,7 @@ std::vector<std::string> RandomTexts(size_t count) {
 }
 
 std::string Build(const TokenizerConfig& config, const std::vector<std::string>& texts, size_t threads, size_t batch) {
-  VocabularyBuilder builder(config, threads);
+  VocabularyBuilder builder(config, threads, 1'000'000);
   for (size_t begin = 0; begin < texts.size(); begin += batch) {
     builder.Add({texts.begin() + begin, texts.begin() + std::min(begin + batch, texts.size())});
   }
@@ -54,8 +56,40 @@ TEST(VocabularyBuilderTest, CountsTextsAndNotOccurrences) {
   EXPECT_EQ(tokenizer->num_documents(), 3u);
 }
 
+TEST(VocabularyBuilderTest, ForgetsRareBigramsWithinTheStatedError) {
+  const std::vector<std::string> texts = RandomTexts(4000);
+  const TokenizerConfig config{1'000'000, 1, 1, true, false};
+  VocabularyBuilder exact(config, 1, 1'000'000), limited(config, 2, 6000);
+  exact.Add({texts.begin(), texts.end()});
+  limited.Add({texts.begin(), texts.end()});
+  EXPECT_EQ(exact.bigram_undercount(), 0u);
+  const auto undercount = static_cast<int64_t>(limited.bigram_undercount());
+  EXPECT_GT(undercount, 0);
+
+  const auto frequencies = [](const VocabularyBuilder& builder) {
+    ModelBytes model;
+    EXPECT_EQ(builder.Build(&model), "");
+    const Vocabulary vocabulary(LocateSections(model));
+    std::map<std::string, int64_t> found;
+    for (uint32_t id = 1; id <= vocabulary.size(); ++id) {
+      found[std::string(vocabulary.text(id))] = vocabulary.document_frequency(id);
+    }
+    return found;
+  };
+  std::map<std::string, int64_t> estimates = frequencies(limited);
+  EXPECT_LT(estimates.size(), 500u + 6000u + 1);
+  for (const auto& [text, documents] : frequencies(exact)) {
+    const int64_t estimate = estimates[text];
+    if (text.find(' ') == text.npos) {
+      EXPECT_EQ(estimate, documents) << text;
+    }
+    EXPECT_LE(estimate, documents) << text;
+    EXPECT_GE(estimate, documents - undercount) << text;
+  }
+}
+
 TEST(VocabularyBuilderTest, MayGoOnAfterBuild) {
-  VocabularyBuilder builder({10, 1, 1, true, true}, 2);
+  VocabularyBuilder builder({10, 1, 1, true, true}, 2, 1'000'000);
   ModelBytes first, second;
   builder.Add({"a"});
   EXPECT_EQ(builder.Build(&first), "");
