@@ -1,8 +1,10 @@
 """Normalization against Python's own, for every code point."""
 
 import random
+import runpy
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -34,6 +36,12 @@ def check(texts: list[str]) -> None:
         for text in texts:
             assert normalized(text) == expected(text), [hex(ord(character)) for character in text]
         raise AssertionError("the texts are normalized alone, but not together")
+
+
+def test_the_tables_are_what_the_generator_writes() -> None:
+    core = Path(__file__).resolve().parents[2] / "tokenizer_cc" / "core"
+    generator = runpy.run_path(str(core / "generate_unicode_tables.py"))
+    assert generator["tables"]() == (core / "unicode_tables.inc").read_text(encoding="ascii")
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ def array(kind: str, name: str, values: Sequence[int]) -> str:
     return f"inline constexpr {kind} {name}[] = {{\n" + "\n".join([*lines, line]) + "\n};\n"
 
 
-def main() -> None:
-    """Writes the tables beside this file."""
+def tables() -> str:
+    """The whole of ``unicode_tables.inc``."""
     pairs = compositions()
     composing_second = {second for _, second in pairs}
     folded, decomposed, casefolded = Pool(), Pool(), Pool()
@@ -180,10 +180,10 @@ def main() -> None:
     ordered = sorted(pairs.items())
     parts.append(array("uint64_t", "kCompositionPair", [first << 21 | second for (first, second), _ in ordered]))
     parts.append(array("uint32_t", "kComposition", [composed for _, composed in ordered]))
-    target = Path(__file__).with_name("unicode_tables.inc")
-    target.write_text("\n".join(parts), encoding="ascii")
-    print(f"{target}: Unicode {unicodedata.unidata_version}, {len(scripts)} scripts, {target.stat().st_size} bytes")
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":
-    main()
+    target = Path(__file__).with_name("unicode_tables.inc")
+    target.write_text(tables(), encoding="ascii")
+    print(f"{target}: Unicode {unicodedata.unidata_version}, {target.stat().st_size} bytes")
