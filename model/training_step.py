@@ -42,34 +42,7 @@ def batch_loss(
         float32 [], the mean over the B rows.
     """
     rows = tf.shape(heads)[0]
-    positives, random_vectors = vectors[:rows], vectors[rows:]
-    positive_rows, random_rows = batch.item_rows[:rows], batch.item_rows[rows:]
-    scores = []
-    masks = []
-    if config.mixing_ratio < 1.0:
-        grouped = soft_dot_product(
-            split_into_groups(heads, config.group_size),
-            split_into_groups(positives, config.group_size),
-            attention_temperature,
-        )
-        positive = tf.reshape(tf.linalg.diag_part(grouped), [rows])
-        scores.append(tf.reshape(grouped, [rows, config.group_size]))
-        masks.append(
-            tf.reshape(
-                batch_negative_mask(
-                    split_into_groups(batch.query_rows, config.group_size),
-                    split_into_groups(positive_rows, config.group_size),
-                ),
-                [rows, config.group_size],
-            )
-        )
-    else:
-        own = soft_dot_product(heads[:, tf.newaxis], positives[:, tf.newaxis], attention_temperature)
-        positive = tf.reshape(own, [rows])
-    if config.mixing_ratio > 0.0:
-        scores.append(soft_dot_product(heads, random_vectors, attention_temperature))
-        masks.append(random_negative_mask(positive_rows, random_rows))
-    negatives, mask = tf.concat(scores, axis=1), tf.concat(masks, axis=1)
+    positive, negatives, mask = _scores(heads, vectors, batch, config, attention_temperature)
     if occurrences is not None:
         corrections = config.temperature * tf.math.log(tf.gather(occurrences, batch.item_rows))
         positive -= corrections[:rows]
@@ -77,6 +50,28 @@ def batch_loss(
     if config.kind == "hinge":
         return hinge_loss(positive, negatives, mask, config.margin)
     return sampled_softmax_loss(positive, negatives, mask, config.temperature)
+
+
+def _scores(
+    heads: tf.Tensor, vectors: tf.Tensor, batch: Batch, config: LossConfig, beta: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Scores of the positives [B], of the negatives [B, N] (batch, then random), and which of these count [B, N]."""
+    rows = tf.shape(heads)[0]
+    positives, positive_rows = vectors[:rows], batch.item_rows[:rows]
+    negatives, masks = [], []
+    if config.mixing_ratio < 1.0:
+        grouped_heads, grouped_items = (split_into_groups(values, config.group_size) for values in (heads, positives))
+        of_group = soft_dot_product(grouped_heads, grouped_items, beta)
+        positive = tf.reshape(tf.linalg.diag_part(of_group), [rows])
+        names = [split_into_groups(values, config.group_size) for values in (batch.query_rows, positive_rows)]
+        negatives.append(tf.reshape(of_group, [rows, config.group_size]))
+        masks.append(tf.reshape(batch_negative_mask(*names), [rows, config.group_size]))
+    else:
+        positive = tf.reshape(soft_dot_product(heads[:, tf.newaxis], positives[:, tf.newaxis], beta), [rows])
+    if config.mixing_ratio > 0.0:
+        negatives.append(soft_dot_product(heads, vectors[rows:], beta))
+        masks.append(random_negative_mask(positive_rows, batch.item_rows[rows:]))
+    return positive, tf.concat(negatives, axis=1), tf.concat(masks, axis=1)
 
 
 def _by_negative(values: tf.Tensor, rows: tf.Tensor, config: LossConfig) -> tf.Tensor:
