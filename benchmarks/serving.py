@@ -123,7 +123,11 @@ def servers(path: Path) -> Iterator[dict[str, Server]]:
         ports = context.Queue()
         processes.append(context.Process(target=run, args=(path, ports), daemon=True))
         processes[-1].start()
-        started[name] = Server(f"127.0.0.1:{ports.get(timeout=120)}", processes[-1].pid)
+        while ports.empty():
+            if not processes[-1].is_alive():
+                raise SystemExit(f"the {name} server did not start; its own error is above")
+            time.sleep(0.1)
+        started[name] = Server(f"127.0.0.1:{ports.get()}", processes[-1].pid)
     try:
         yield started
     finally:
