@@ -23,6 +23,10 @@ from .texts import HARD, SHOP, batches
 OPS = library.load()
 
 
+def resident_megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 class Servable(tf.Module):
     """What an export makes of a layer."""
 
@@ -201,30 +205,26 @@ def test_a_tokenizer_goes_with_its_last_user(build: Callable[..., Tokenizer], tm
     megabytes = (tmp_path / "tokenizer.model").stat().st_size / 1e6
     assert megabytes > 2
 
-    def resident() -> float:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
     TokenizeLayer(tmp_path / "tokenizer.model")
     gc.collect()
-    before = resident()
+    before = resident_megabytes()
     for i in range(8):
         content = build([f"{i}", *[" ".join(f"word{i}" for i in range(20_000))]], max_vocabulary=200_000)
         content.save(tmp_path / "tokenizer.model")
         del content
         TokenizeLayer(tmp_path / "tokenizer.model")
         gc.collect()
-    assert resident() - before < 4 * megabytes
+    assert resident_megabytes() - before < 4 * megabytes
 
 
 def test_equal_content_is_held_once(build: Callable[..., Tokenizer], tmp_path: Path) -> None:
     build([" ".join(f"word{i}" for i in range(60_000))], max_vocabulary=600_000).save(tmp_path / "tokenizer.model")
     megabytes = (tmp_path / "tokenizer.model").stat().st_size / 1e6
     layers = [TokenizeLayer(tmp_path / "tokenizer.model")]
-    before = int(Path("/proc/self/statm").read_text().split()[1])
+    before = resident_megabytes()
     layers += [TokenizeLayer(tmp_path / "tokenizer.model") for _ in range(20)]
-    grown = (int(Path("/proc/self/statm").read_text().split()[1]) - before) * os.sysconf("SC_PAGE_SIZE") / 1e6
     assert len(layers) == 21
-    assert grown < 5 * megabytes
+    assert resident_megabytes() - before < 5 * megabytes
 
 
 def test_before_it_is_loaded_it_says_so() -> None:
