@@ -23,7 +23,7 @@ from scann.scann_ops.py import scann_ops
 from scann.scann_ops.py.scann_builder import ReorderType
 
 from dpsr.indexing.exact import exact_search, recall_at_k
-from dpsr.indexing.merge import NO_ROW, NO_SCORE
+from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 
 TREE_FROM = 100_000
 """Items from which a tree pays for itself."""

@@ -18,8 +18,8 @@ from dpsr.config import DpsrError
 from dpsr.data.pipeline import QueryFeatures
 from dpsr.data.tables import Dataset
 from dpsr.indexing.ann import Index
-from dpsr.indexing.merge import merge_heads
 from dpsr.model.two_tower import TwoTower
+from dpsr.ops_cc.head_merge import merge_heads
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
 _OP_NAMESPACES = ["Scann"]

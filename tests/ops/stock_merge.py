@@ -1,30 +1,17 @@
-"""Merging the lists that a query's heads retrieved into one (paper, section 4.2)."""
+"""The merge of ``dpsr.ops_cc.head_merge`` by stock TensorFlow ops."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-NO_ROW = -1
-"""The row (and the head) of a place for which nothing was found."""
-NO_SCORE = tf.float32.min
-"""Its score: below every inner product, and unlike an infinity it has a spelling in JSON."""
+from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 
 
-def merge_heads(rows: tf.Tensor, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The best k rows over all heads, each once.
+def stock_merge_heads(rows: tf.Tensor, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Two sorts instead of a merge; the lists may be in any order.
 
     Sorting by row puts the duplicates side by side, at most one for each head, so that m - 1 shifted comparisons find
     the best of each; a second sort ranks what is left.
-
-    Args:
-        rows: int32 [B, m, n] rows that every head found, distinct within a head; negative where it found fewer.
-        scores: float32 [B, m, n] their inner products, without NaN.
-        k: rows wanted.
-
-    Returns:
-        rows int32 [B, k], scores float32 [B, k] and heads int32 [B, k], best first, ties by lower row. ``heads`` is the
-        head of the largest inner product, the first of equal ones. Where fewer than k distinct rows came in, the rest
-        is ``NO_ROW``, ``NO_SCORE`` and head ``NO_ROW``.
     """
     num_heads, per_head = tf.shape(rows)[1], tf.shape(rows)[2]
     total = num_heads * per_head
@@ -35,7 +22,7 @@ def merge_heads(rows: tf.Tensor, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, 
     by_row = tf.gather(flat_rows, order, batch_dims=1)
     by_row_scores = tf.gather(flat_scores, order, batch_dims=1)
     keep = by_row >= 0
-    for shift in range(1, _static_heads(rows)):
+    for shift in range(1, int(rows.shape[1])):
         same = tf.equal(by_row[:, shift:], by_row[:, :-shift])
         earlier_wins = by_row_scores[:, :-shift] >= by_row_scores[:, shift:]
         keep &= ~tf.pad(same & earlier_wins, [[0, 0], [shift, 0]])
@@ -51,10 +38,3 @@ def merge_heads(rows: tf.Tensor, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, 
     merged = tf.where(kept, tf.gather(flat_rows, source, batch_dims=1), NO_ROW)
     heads = tf.where(kept, source // tf.maximum(per_head, 1), NO_ROW)
     return merged, best.values, heads
-
-
-def _static_heads(rows: tf.Tensor) -> int:
-    heads = rows.shape[1]
-    if heads is None:
-        raise ValueError(f"rows have shape {rows.shape}; the number of heads (dimension 1) must be known")
-    return int(heads)
