@@ -19,8 +19,8 @@ from dpsr.data.schema import INTERACTION
 from dpsr.data.tables import Bags, Dataset, DatasetError
 
 _FIELDS = len(INTERACTION.names or ())
-_BLOCK_RECORDS = 1024
-_WINDOW_BLOCKS = 64
+_BLOCK_RECORDS = 8192
+_WINDOW_BLOCKS = 8
 
 
 class QueryFeatures(NamedTuple):
@@ -120,11 +120,14 @@ def training_batches(
     seed: int,
     epoch: int,
     skip_steps: int = 0,
+    worker: int = 0,
+    num_workers: int = 1,
 ) -> tf.data.Dataset:
     """One epoch of training batches; the same arguments always give the same batches.
 
     An epoch has ``ceil(records / batch_size)`` steps and every record once; the last batch, where it is short, is
-    filled up from the start of the same order, so that shapes never change.
+    filled up from the start of the same order, so that shapes never change. With several workers each has its own
+    share of the records, the shares differ by one record at most, and all have as many steps as the largest needs.
 
     Args:
         tables: the joined tables.
@@ -135,19 +138,21 @@ def training_batches(
         seed: together with ``epoch`` decides every order and every draw.
         epoch: number of the epoch.
         skip_steps: leaves out the first steps, as an interrupted epoch has done them already.
+        worker: number of this worker, from 0.
+        num_workers: workers that share the records.
 
     Returns:
         A dataset of Batch, ``queries`` [B], ``items`` [B + R].
 
     Raises:
-        DatasetError: there is no record, or a file's size is no whole number of records.
+        DatasetError: there are fewer records than workers, or a file's size is no whole number of records.
     """
-    blocks = _Blocks(records_files)
-    order_seed, negatives_seed = _derived_seeds(seed, epoch)
-    steps = -(-blocks.num_records // batch_size)
+    blocks = _Blocks(records_files, worker, num_workers)
+    order_seed, negatives_seed = _derived_seeds(seed, epoch, worker)
+    steps = -(-blocks.most_records // batch_size)
     if not 0 <= skip_steps <= steps:
         raise ValueError(f"skip_steps = {skip_steps}, but an epoch has {steps} steps of {batch_size} records")
-    start = min(skip_steps * batch_size, blocks.num_records - 1)  # after the last step nothing is taken
+    start = skip_steps * batch_size % blocks.num_records  # the order goes round
     records = blocks.shuffled(order_seed, start).rebatch(batch_size, drop_remainder=True).take(steps - skip_steps)
 
     def join(step: tf.Tensor, interactions: tf.Tensor) -> Batch:
@@ -166,9 +171,11 @@ def training_batches(
 
 
 class _Blocks:
-    """The records of some files, as blocks of at most ``_BLOCK_RECORDS``."""
+    """One worker's share of the records of some files, as blocks of at most ``_BLOCK_RECORDS``."""
 
-    def __init__(self, files: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(self, files: Sequence[str | os.PathLike[str]], worker: int, num_workers: int) -> None:
+        if not 0 <= worker < num_workers:
+            raise ValueError(f"worker = {worker}, but there are {num_workers} workers, counted from 0")
         self._files = [os.fspath(file) for file in files]
         self._sizes = [Path(file).stat().st_size for file in self._files]
         for file, size in zip(self._files, self._sizes, strict=True):
@@ -177,9 +184,14 @@ class _Blocks:
                     f"{file}: {size} bytes are no whole number of {INTERACTION.itemsize}-byte records; "
                     "run `dpsr prepare` again"
                 )
-        self.num_records = sum(self._sizes) // INTERACTION.itemsize
-        if not self.num_records:
-            raise DatasetError(f"{', '.join(self._files) or 'no records file'}: holds no record to train on")
+        total = sum(self._sizes) // INTERACTION.itemsize
+        if total < num_workers:
+            missing = "no record to train on" if not total else f"{total} records, too few for {num_workers} workers"
+            raise DatasetError(f"{', '.join(self._files) or 'no records file'}: holds {missing}")
+        self._share = total * worker // num_workers, total * (worker + 1) // num_workers
+        self.num_records = self._share[1] - self._share[0]
+        self.most_records = -(-total // num_workers)
+        """Records of the largest share of all workers."""
 
     def shuffled(self, seed: int, start: int) -> tf.data.Dataset:
         """The shuffled order from record ``start`` on, then the same order for ever, in pieces int32 [n, 5]."""
@@ -216,17 +228,19 @@ class _Blocks:
     def _table(self) -> np.ndarray:
         """Every block as (file, offset, length in bytes), int64 [blocks, 3]."""
         block_bytes = _BLOCK_RECORDS * INTERACTION.itemsize
-        rows = [
-            (file, offset, min(block_bytes, size - offset))
-            for file, size in enumerate(self._sizes)
-            for offset in range(0, size, block_bytes)
-        ]
+        low, high = (record * INTERACTION.itemsize for record in self._share)
+        rows, start = [], 0
+        for file, size in enumerate(self._sizes):
+            first, last = max(low - start, 0), min(high - start, size)
+            rows += [(file, at, min(block_bytes, last - at)) for at in range(first, last, block_bytes)]
+            start += size
         return np.array(rows, dtype=np.int64)
 
 
-def _derived_seeds(seed: int, epoch: int) -> tuple[int, int]:
-    """Independent non-negative seeds for the order and the negatives of an epoch."""
-    state = np.random.SeedSequence([seed % (1 << 64), epoch]).generate_state(2, np.uint64)
+def _derived_seeds(seed: int, epoch: int, worker: int) -> tuple[int, int]:
+    """Independent non-negative seeds for the order and the negatives of a worker's epoch."""
+    sequence = np.random.SeedSequence([seed % (1 << 64), epoch], spawn_key=(worker,) if worker else ())
+    state = sequence.generate_state(2, np.uint64)
     return int(state[0] >> 1), int(state[1] >> 1)
 
 

@@ -61,7 +61,14 @@ class NumbersOnly:
 
 
 def epoch_of(
-    files: list[Path], *, epoch: int = 0, seed: int = 1, skip_steps: int = 0, batch_size: int = 32
+    files: list[Path],
+    *,
+    epoch: int = 0,
+    seed: int = 1,
+    skip_steps: int = 0,
+    batch_size: int = 32,
+    worker: int = 0,
+    num_workers: int = 1,
 ) -> np.ndarray:
     """The numbers of the records of an epoch and its negatives, [steps, batch + 8]."""
     batches = training_batches(
@@ -73,6 +80,8 @@ def epoch_of(
         seed=seed,
         epoch=epoch,
         skip_steps=skip_steps,
+        worker=worker,
+        num_workers=num_workers,
     )
     rows = [np.concatenate([batch.query_rows, batch.item_rows[batch_size:]]) for batch in batches.as_numpy_iterator()]
     return np.array(rows).reshape(-1, batch_size + 8)
@@ -116,6 +125,27 @@ def test_skipped_steps_leave_exactly_the_tail(tmp_path: Path, records: int) -> N
         np.testing.assert_array_equal(epoch_of(files, skip_steps=skip_steps), whole[skip_steps:])
     with pytest.raises(ValueError, match=f"an epoch has {len(whole)} steps"):
         epoch_of(files, skip_steps=len(whole) + 1)
+
+
+@pytest.mark.parametrize(("sizes", "workers"), [((1000, 1, 599), 3), ((64, 7), 2), ((5,), 5)])
+def test_workers_have_disjoint_shares_that_are_complete(tmp_path: Path, sizes: tuple[int, ...], workers: int) -> None:
+    files, total = numbered_records(tmp_path, *sizes), sum(sizes)
+    shares, steps, negatives = [], set(), []
+    for worker in range(workers):
+        batches = epoch_of(files, worker=worker, num_workers=workers)
+        order = batches[:, :32].ravel()
+        share = len(np.unique(order))
+        np.testing.assert_array_equal(order[share:], np.resize(order[:share], len(order))[share:])
+        np.testing.assert_array_equal(epoch_of(files, worker=worker, num_workers=workers, skip_steps=1), batches[1:])
+        shares.append(order[:share])
+        steps.add(len(batches))
+        negatives.append(batches[0, 32:])
+    assert sorted(np.concatenate(shares)) == list(range(total))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert steps == {-(-max(map(len, shares)) // 32)}
+    assert len(np.unique(negatives, axis=0)) == workers
+    with pytest.raises(DatasetError, match=f"holds {total} records, too few for {total + 1} workers"):
+        epoch_of(files, num_workers=total + 1)
 
 
 def test_random_negatives_are_uniform_and_independent_of_the_step(tmp_path: Path) -> None:
