@@ -226,8 +226,9 @@ def explain(config: Config, text: str) -> None:
 @click.option("--items", type=click.IntRange(100), default=DEMO_SIZES["default"][0], show_default=True)
 @click.option("--users", type=click.IntRange(1), default=DEMO_SIZES["default"][1], show_default=True)
 @click.option("--clicks", type=click.IntRange(1), default=DEMO_SIZES["default"][2], show_default=True)
+@click.option("--sessions", type=click.IntRange(1), help="Result pages that are seen, instead of --clicks.")
 @click.option("--seed", type=int, default=1, show_default=True)
-def demo_shop(out: Path, items: int, users: int, clicks: int, seed: int) -> None:
+def demo_shop(out: Path, items: int, users: int, clicks: int, sessions: int | None, seed: int) -> None:
     """Generate a shop: catalogue, users and click log as Parquet.
 
     \b
@@ -235,7 +236,7 @@ def demo_shop(out: Path, items: int, users: int, clicks: int, seed: int) -> None
     """
     from dpsr.data.demo_shop import generate
 
-    generate(out, items=items, users=users, interactions=clicks, seed=seed)
+    generate(out, items=items, users=users, interactions=None if sessions else clicks, sessions=sessions, seed=seed)
     click.echo(f"shop: {out}")
 
 

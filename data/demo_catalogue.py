@@ -150,6 +150,7 @@ def _leaf(line: str) -> Leaf:
 
 LEAVES = tuple(_leaf(line) for line in _LEAVES.splitlines())
 BRANDS = tuple(sorted({brand for leaf in LEAVES for brand in leaf.brands}))
+LARGEST_MODEL = 99
 _SERIES = {"Samsung": "Galaxy", "Huawei": "Mate", "Xiaomi": "Redmi", "Apple": "Pro", "Lenovo": "Think"}
 
 

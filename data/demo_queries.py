@@ -84,35 +84,35 @@ def make_intents(
     )
 
 
-def query_text(code: int) -> str:
-    """How an intent, given by its code, is written."""
-    intent = Intent.of_codes(np.array([code]))
-    form, word = int(intent.form[0]), int(intent.word[0])
-    leaf = LEAVES[intent.leaf[0]]
-    brand = BRANDS[intent.brand[0]].lower() if intent.brand[0] >= 0 else ""
-    attribute = leaf.attributes[intent.attribute[0]] if intent.attribute[0] >= 0 else None
+def query_texts(codes: np.ndarray) -> list[str]:
+    """How intents, given by their codes [n], are written."""
+    columns = (field.tolist() for field in Intent.of_codes(codes))
+    return [_text(*fields) for fields in zip(*columns, strict=True)]
+
+
+def _text(form: int, leaf_row: int, brand_row: int, place: int, size: int, model: int, word: int, typo: int) -> str:
+    leaf = LEAVES[leaf_row]
+    brand = BRANDS[brand_row].lower() if brand_row >= 0 else ""
+    attribute = leaf.attributes[place] if place >= 0 else None
     noun = leaf.nouns[word % len(leaf.nouns)]
     if form in (QUERY_NOUN, BRAND_QUERY_NOUN) or (form == PHRASE and word >= 8):
         noun = leaf.query_nouns[word % len(leaf.query_nouns)]
     if form == MODEL:
-        text = f"{brand} {model_name(intent.brand[0], intent.model[0]).lower()}"
+        text = f"{brand} {model_name(brand_row, model).lower()}"
     elif form == BRAND:
         text = brand
     elif form == CHINESE:
         text = (attribute.chinese if attribute else "") + leaf.chinese
     elif attribute and form == PHRASE:
         phrase = attribute.phrases[word % len(attribute.phrases)]
-        text = (
-            f"{noun} {phrase}"
-            if phrase.split()[0] in ("for", "with", "without", "that", "to", "in")
-            else f"{phrase} {noun}"
-        )
+        follows = phrase.split()[0] in ("for", "with", "without", "that", "to", "in")
+        text = f"{noun} {phrase}" if follows else f"{phrase} {noun}"
     else:
         text = f"{brand} {attribute.title.lower() if attribute else ''} {noun}"
-        if intent.size[0] >= 0:
-            text += " " + leaf.sizes[intent.size[0]].lower()
+        if size >= 0:
+            text += " " + leaf.sizes[size].lower()
     text = " ".join(text.split())
-    return misspell(text, int(intent.typo[0])) if intent.typo[0] else text
+    return misspell(text, typo) if typo else text
 
 
 def misspell(text: str, typo: int) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from dpsr.data.demo_catalogue import LEAVES
-from dpsr.data.demo_queries import Intent, grades, make_intents, query_text
+from dpsr.data.demo_queries import Intent, grades, make_intents, query_texts
+from dpsr.data.demo_titles import row_ids
 from dpsr.data.demo_world import Catalogue, Users
 
 SHOWN = 10
@@ -19,6 +20,7 @@ _START = np.datetime64("2025-01-06T00:00:00", "ms")
 _WEEKS = 8
 _ANONYMOUS_SHARE = 0.1
 _MOST_ATTRIBUTES = 8
+_JUDGED_ITEMS = 50_000
 
 
 class Groups:
@@ -27,8 +29,8 @@ class Groups:
     def __init__(self, keys: np.ndarray, items: np.ndarray, popularity: np.ndarray, num_keys: int) -> None:
         """Sorts items [n] by keys [n], integers in 0..num_keys - 1; ``popularity`` is of the items, [n]."""
         order = np.argsort(keys, kind="stable")
-        self._items = items[order]
-        self._mass = np.concatenate([[0.0], np.cumsum(popularity[order])])
+        self._items = items[order].astype(np.int32)
+        self._mass = np.concatenate([[0.0], np.cumsum(popularity[order], dtype=np.float64)])
         self._ends = np.cumsum(np.bincount(keys, minlength=num_keys))
 
     def draw(self, keys: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -49,67 +51,62 @@ class Sessions:
         self._users = users
         self._random = random
         self._texts: dict[int, str] = {}
-        rows, popularity = np.arange(len(catalogue.leaf)), catalogue.popularity
+        rows, popularity = np.arange(len(catalogue.leaf), dtype=np.int32), catalogue.popularity
         self._num_brands = len(catalogue.brand_tastes)
         self._by_leaf = Groups(catalogue.leaf, rows, popularity, len(LEAVES))
         self._by_brand = Groups(
-            catalogue.leaf * self._num_brands + catalogue.brand, rows, popularity, len(LEAVES) * self._num_brands
+            catalogue.leaf.astype(np.int16) * self._num_brands + catalogue.brand,
+            rows,
+            popularity,
+            len(LEAVES) * self._num_brands,
         )
         has, place = np.nonzero(catalogue.attributes >= 0)
-        keys = catalogue.leaf[has] * _MOST_ATTRIBUTES + catalogue.attributes[has, place]
+        has, place = has.astype(np.int32), place.astype(np.int8)
+        keys = catalogue.leaf[has].astype(np.int16) * _MOST_ATTRIBUTES + catalogue.attributes[has, place]
         self._by_attribute = Groups(keys, has, popularity[has], len(LEAVES) * _MOST_ATTRIBUTES)
-        self._all = Groups(np.zeros_like(rows), rows, popularity, 1)
+        self._all = Groups(np.zeros(len(rows), dtype=np.int8), rows, popularity, 1)
 
-    def write(self, path: Path, clicks: int, item_ids: pa.Array, user_ids: pa.Array) -> None:
-        """Writes sessions until the log has so many clicks.
+    def tables(self, *, clicks: int | None, sessions: int | None) -> Iterator[pa.Table]:
+        """The log, piece after piece, until it has so many clicks or shows so many pages; one of the two is None."""
+        missing, start = clicks or sessions or 0, 0.0
+        while missing > 0:
+            batch = self._draw(_SESSIONS_AT_ONCE)
+            clicked = batch["clicked"].sum(axis=1)
+            per_session = clicked if sessions is None else np.ones_like(clicked)
+            last = int(np.searchsorted(np.cumsum(per_session), missing)) + 1
+            batch = {name: values[:last] for name, values in batch.items()}
+            gap = _WEEKS * 7 * 86_400_000 * per_session.mean() / (clicks or sessions or 1)
+            times = start + np.cumsum(self._random.exponential(gap, len(batch["user"])))
+            start = float(times[-1])
+            missing -= int(per_session[:last].sum())
+            yield self._rows(batch, times.astype(np.int64))
 
-        Args:
-            path: the Parquet file.
-            clicks: of the whole log.
-            item_ids: by row.
-            user_ids: by row.
+    def relevance_tables(self, queries: int) -> Iterator[pa.Table]:
+        """The true grades (1 to 3) for so many queries, drawn as people ask them, a table for each.
+
+        All items are judged, or a random part of a large catalogue.
         """
-        missing, start, writer = clicks, 0.0, None
-        try:
-            while missing > 0:
-                batch = self._draw(_SESSIONS_AT_ONCE)
-                per_session = batch["clicked"].sum(axis=1)
-                last = int(np.searchsorted(np.cumsum(per_session), missing)) + 1
-                batch = {name: values[:last] for name, values in batch.items()}
-                gap = _WEEKS * 7 * 86_400_000 * per_session.mean() / clicks
-                times = start + np.cumsum(self._random.exponential(gap, len(batch["user"])))
-                start = float(times[-1])
-                missing -= int(batch["clicked"].sum())
-                table = self._rows(batch, times.astype(np.int64), item_ids, user_ids)
-                writer = writer or pq.ParquetWriter(path, table.schema)
-                writer.write_table(table)
-        finally:
-            if writer:
-                writer.close()
-
-    def write_relevance(self, path: Path, queries: int, item_ids: pa.Array) -> None:
-        """Writes the true grades (1 to 3) of all items for so many queries, drawn as people ask them."""
         batch = self._draw(_SESSIONS_AT_ONCE)
         codes = np.unique(batch["code"])
-        texts = np.array([self._text(code) for code in codes.tolist()], dtype=object)
+        texts = np.array(query_texts(codes), dtype=object)
         chosen = self._random.permutation(np.unique(texts))[:queries]
-        columns: dict[str, list[pa.Array]] = {"query": [], "item_id": [], "grade": []}
-        catalogue = self._catalogue
+        items = self._catalogue
+        rows = np.arange(len(items.leaf))
+        if len(rows) > _JUDGED_ITEMS:
+            rows = np.sort(self._random.choice(len(rows), _JUDGED_ITEMS, replace=False))
+        judged = items.leaf[rows], items.brand[rows], items.attributes[rows], items.size[rows], items.model[rows]
         for text in chosen:
-            grade = np.zeros(len(catalogue.leaf), dtype=np.int8)
+            grade = np.zeros(len(rows), dtype=np.int8)
             for code in codes[texts == text]:  # one text may mean several things: the best counts
-                intent = Intent.of_codes(np.array([code]))
-                grade = np.maximum(
-                    grade,
-                    grades(
-                        intent, catalogue.leaf, catalogue.brand, catalogue.attributes, catalogue.size, catalogue.model
-                    ),
-                )
+                grade = np.maximum(grade, grades(Intent.of_codes(np.array([code])), *judged))
             found = np.flatnonzero(grade)
-            columns["query"].append(pa.array([text] * len(found), pa.string()))
-            columns["item_id"].append(item_ids.take(pa.array(found)))
-            columns["grade"].append(pa.array(grade[found]))
-        pq.write_table(pa.table({name: pa.chunked_array(parts) for name, parts in columns.items()}), path)
+            yield pa.table(
+                {
+                    "query": pa.array([text] * len(found), pa.string()),
+                    "item_id": row_ids("I", rows[found], len(items.leaf)),
+                    "grade": grade[found],
+                }
+            )
 
     def _draw(self, sessions: int) -> dict[str, np.ndarray]:
         """Sessions: ``user`` [n] (-1 anonymous), ``code`` [n], ``shown`` [n, SHOWN], and ``clicked``, ``bought``."""
@@ -143,15 +140,15 @@ class Sessions:
 
     def _ask(self, wanted: np.ndarray) -> tuple[Intent, np.ndarray]:
         catalogue = self._catalogue
-        both = catalogue.attributes[wanted]
+        both = catalogue.attributes[wanted].astype(np.int64)
         second = (both[:, 1] >= 0) & (self._random.random(len(wanted)) < 0.5)
         attribute = np.where(second, both[:, 1], both[:, 0])
         intent = make_intents(
-            catalogue.leaf[wanted],
-            catalogue.brand[wanted],
+            catalogue.leaf[wanted].astype(np.int64),
+            catalogue.brand[wanted].astype(np.int64),
             attribute,
-            catalogue.size[wanted],
-            catalogue.model[wanted],
+            catalogue.size[wanted].astype(np.int64),
+            catalogue.model[wanted].astype(np.int64),
             self._random,
         )
         return intent, intent.codes()
@@ -203,9 +200,7 @@ class Sessions:
         purse = users.purchase_power[user] - 1.0
         return 1.2 * brand - 0.3 * (catalogue.price_level[item] - purse) ** 2
 
-    def _rows(
-        self, batch: dict[str, np.ndarray], times: np.ndarray, item_ids: pa.Array, user_ids: pa.Array
-    ) -> pa.Table:
+    def _rows(self, batch: dict[str, np.ndarray], times: np.ndarray) -> pa.Table:
         """The events of sessions in the order of time, as the log has them."""
         clicked, bought = batch["clicked"], batch["bought"]
         place = np.arange(SHOWN)
@@ -221,20 +216,19 @@ class Sessions:
         session, position, event, time = session[order], position[order], event[order], time[order]
         user = batch["user"][session]
         codes, query = np.unique(batch["code"][session], return_inverse=True)
-        texts = pa.array([self._text(code) for code in codes.tolist()], pa.string())
+        users = row_ids("U", user, len(self._users.gender))
         return pa.table(
             {
-                "query": texts.take(pa.array(query)),
-                "item_id": item_ids.take(pa.array(batch["shown"][session, position])),
-                "user_id": user_ids.take(pa.array(user, mask=user < 0)),
+                "query": self._texts_of(codes).take(pa.array(query)),
+                "item_id": row_ids("I", batch["shown"][session, position], len(self._catalogue.leaf)),
+                "user_id": pc.if_else(pa.array(user >= 0), users, None),
                 "timestamp": pa.array(_START + time.astype("timedelta64[ms]"), pa.timestamp("ms")),
                 "event": pa.array(["click", "purchase", "skip"]).take(pa.array(event)),
                 "position": pa.array((position + 1).astype(np.int8)),
             }
         )
 
-    def _text(self, code: int) -> str:
-        text = self._texts.get(code)
-        if text is None:
-            text = self._texts[code] = query_text(code)
-        return text
+    def _texts_of(self, codes: np.ndarray) -> pa.Array:
+        new = [code for code in codes.tolist() if code not in self._texts]
+        self._texts.update(zip(new, query_texts(np.array(new, dtype=np.int64)), strict=True))
+        return pa.array([self._texts[code] for code in codes.tolist()], pa.string())

@@ -6,6 +6,8 @@ what fits the query and their taste. What the words mean is in no title: only th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 
 from dpsr.data.demo_catalogue import LEAVES
 from dpsr.data.demo_sessions import Sessions
-from dpsr.data.demo_world import item_table, make_catalogue, make_users, user_table
+from dpsr.data.demo_world import item_tables, make_catalogue, make_users, user_tables
 
 SHOWCASE_TYPO = ("wireles headphones", "wireless headphones")
 """A misspelt query and the right one."""
@@ -24,29 +26,48 @@ SHOWCASE_QUERIES = ("cellphone for grandpa", "big kid milk powder", "apple", "è€
 _JUDGED_QUERIES = 500
 
 
-def generate(directory: str | Path, *, items: int, users: int, interactions: int, seed: int) -> None:
+def generate(
+    directory: str | Path,
+    *,
+    items: int,
+    users: int,
+    interactions: int | None = None,
+    sessions: int | None = None,
+    seed: int,
+) -> None:
     """Writes ``items.parquet``, ``users.parquet``, ``interactions.parquet`` and ``relevance.parquet``.
+
+    Texts and sessions are streamed to the files; what is held is some 80 bytes for each item and 300 for each user.
 
     Args:
         directory: where to; it is created.
         items: size of the catalogue, at least one for each leaf category.
         users: number of users.
         interactions: clicks of the log; purchases and skips come on top.
+        sessions: instead of ``interactions``, result pages that are seen; some have no click.
         seed: the same arguments give the same files.
     """
     if items < len(LEAVES):
         raise ValueError(f"items = {items}: a demo shop has {len(LEAVES)} categories and needs an item in each")
-    if users < 1 or interactions < 1:
-        raise ValueError(f"users = {users}, interactions = {interactions}: a demo shop needs at least one of each")
+    if (interactions is None) == (sessions is None):
+        raise ValueError("generate takes either interactions or sessions")
+    size = interactions if sessions is None else sessions
+    if users < 1 or not size or size < 1:
+        raise ValueError(f"users = {users}, log of {size}: a demo shop needs at least one of each")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     catalogue = make_catalogue(items, random)
     people = make_users(users, random)
-    item_ids = pa.array([f"I{row:07d}" for row in range(items)])
-    user_ids = pa.array([f"U{row:07d}" for row in range(users)])
-    pq.write_table(item_table(item_ids, catalogue, random), directory / "items.parquet")
-    pq.write_table(user_table(user_ids, people), directory / "users.parquet")
-    sessions = Sessions(catalogue, people, random)
-    sessions.write(directory / "interactions.parquet", interactions, item_ids, user_ids)
-    sessions.write_relevance(directory / "relevance.parquet", _JUDGED_QUERIES, item_ids)
+    _write(directory / "items.parquet", item_tables(catalogue, random))
+    _write(directory / "users.parquet", user_tables(people))
+    log = Sessions(catalogue, people, random)
+    _write(directory / "interactions.parquet", log.tables(clicks=interactions, sessions=sessions))
+    _write(directory / "relevance.parquet", iter([pa.concat_tables(log.relevance_tables(_JUDGED_QUERIES))]))
+
+
+def _write(path: Path, tables: Iterator[pa.Table]) -> None:
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from dpsr.data.demo_catalogue import BRANDS, CHINESE_BRANDS, LEAVES, model_name
+from dpsr.data.demo_catalogue import BRANDS, LARGEST_MODEL, LEAVES
+from dpsr.data.demo_titles import Titles, row_ids
 
 GENDERS = ("female", "male")
 AGE_BANDS = ("18-24", "25-34", "35-44", "45-54", "55+")
 PURCHASE_POWERS = ("low", "middle", "high")
 TASTES = 4
-_LARGEST_MODEL = 99
+_ROWS_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The items, each an entry of arrays [items]."""
+    """The items, each an entry of arrays [items], small enough to hold many millions."""
 
     leaf: np.ndarray
     brand: np.ndarray
@@ -52,31 +54,49 @@ class Users:
 def make_catalogue(items: int, random: np.random.Generator) -> Catalogue:
     """A catalogue with an item in every leaf category at least."""
     weights = random.permutation(1.0 / np.arange(3, 3 + len(LEAVES)))
-    leaf = np.concatenate(
-        [np.arange(len(LEAVES)), random.choice(len(LEAVES), items - len(LEAVES), p=weights / weights.sum())]
+    leaf = np.empty(items, dtype=np.int8)
+    leaf[: len(LEAVES)] = np.arange(len(LEAVES))
+    shares = weights / weights.sum()
+    leaf[len(LEAVES) :] = _in_pieces(
+        items - len(LEAVES), np.int8, lambda rows: random.choice(len(LEAVES), rows.stop - rows.start, p=shares)
     )
     random.shuffle(leaf)
     brand_number = {brand: number for number, brand in enumerate(BRANDS)}
     num_brands = np.array([len(each.brands) for each in LEAVES])
-    place = np.minimum((random.random(items) ** 1.7 * num_brands[leaf]).astype(int), num_brands[leaf] - 1)
-    brands = np.zeros((len(LEAVES), num_brands.max()), dtype=int)
+    brands = np.zeros((len(LEAVES), num_brands.max()), dtype=np.int16)
     for row, each in enumerate(LEAVES):
         brands[row, : len(each.brands)] = [brand_number[brand] for brand in each.brands]
-    num_attributes = np.array([len(each.attributes) for each in LEAVES])[leaf]
-    first = random.integers(0, num_attributes)
-    other = (first + random.integers(1, num_attributes)) % num_attributes
-    second = np.where(random.random(items) < 0.35, other, -1)
-    brand = brands[leaf, place]
+
+    def some_brand(rows: slice) -> np.ndarray:
+        number = num_brands[leaf[rows]]
+        place = np.minimum((random.random(len(number)) ** 1.7 * number).astype(int), number - 1)
+        return brands[leaf[rows], place]
+
+    brand = _in_pieces(items, np.int16, some_brand)
+    num_attributes = np.array([len(each.attributes) for each in LEAVES], dtype=np.int8)
+    first = _in_pieces(items, np.int8, lambda rows: random.integers(0, num_attributes[leaf[rows]].astype(int)))
+    step = _in_pieces(items, np.int8, lambda rows: random.integers(1, num_attributes[leaf[rows]].astype(int)))
+    has_second = _in_pieces(items, np.bool_, lambda rows: random.random(rows.stop - rows.start) < 0.35)
+    second = np.where(has_second, (first + step) % num_attributes[leaf], np.int8(-1))
     brand_level = random.normal(0, 0.6, len(BRANDS))
+    num_sizes = np.array([len(each.sizes) for each in LEAVES])
+
+    def drawn(dtype: type, draw: Callable[[int], np.ndarray]) -> np.ndarray:
+        return _in_pieces(items, dtype, lambda rows: draw(rows.stop - rows.start))
+
     return Catalogue(
         leaf=leaf,
         brand=brand,
         attributes=np.stack([first, second], axis=1),
-        size=random.integers(0, np.array([len(each.sizes) for each in LEAVES])[leaf]),
-        model=random.integers(1, _LARGEST_MODEL + 1, items),
-        price_level=brand_level[brand] + random.normal(0, 0.8, items),
-        popularity=random.lognormal(0, 1.0, items),
-        quality=random.normal(0, 1, items),
+        size=_in_pieces(items, np.int8, lambda rows: random.integers(0, num_sizes[leaf[rows]])),
+        model=drawn(np.int8, lambda count: random.integers(1, LARGEST_MODEL + 1, count)),
+        price_level=_in_pieces(
+            items,
+            np.float32,
+            lambda rows: brand_level[brand[rows]] + random.normal(0, 0.8, rows.stop - rows.start),
+        ),
+        popularity=drawn(np.float32, lambda count: random.lognormal(0, 1.0, count)),
+        quality=drawn(np.float32, lambda count: random.normal(0, 1, count)),
         brand_tastes=random.normal(0, 1, (len(BRANDS), TASTES)),
     )
 
@@ -89,59 +109,76 @@ def make_users(users: int, random: np.random.Generator) -> Users:
     sign = np.where(gender == 0, 1.0, -1.0)[:, None]
     age = (age_band[:, None] - 2) / 2.0
     tilts = np.array([leaf.tilt for leaf in LEAVES]), np.array([leaf.age for leaf in LEAVES])
-    affinity = 1.2 * sign * tilts[0] + 1.5 * age * tilts[1] + random.normal(0, 0.9, (users, len(LEAVES)))
-    shares = np.cumsum(np.exp(affinity), axis=1)
+    leaf_shares = np.empty((users, len(LEAVES)), dtype=np.float32)
+    for rows in _pieces(users):
+        noise = random.normal(0, 0.9, (rows.stop - rows.start, len(LEAVES)))
+        affinity = 1.2 * sign[rows] * tilts[0] + 1.5 * age[rows] * tilts[1] + noise
+        shares = np.cumsum(np.exp(affinity), axis=1)
+        leaf_shares[rows] = shares / shares[:, -1:]
     of_profile = random.normal(0, 1, (len(GENDERS), len(AGE_BANDS), TASTES))[gender, age_band]
     activity = np.cumsum(random.lognormal(0, 1.0, users))
     return Users(
         gender=gender,
         age_band=age_band,
         purchase_power=purchase_power,
-        leaf_shares=(shares / shares[:, -1:]).astype(np.float32),
+        leaf_shares=leaf_shares,
         tastes=0.7 * of_profile + 0.7 * random.normal(0, 1, (users, TASTES)),
         activity=activity / activity[-1],
     )
 
 
-def item_table(item_ids: pa.Array, catalogue: Catalogue, random: np.random.Generator) -> pa.Table:
-    """The catalogue as ``items.parquet`` has it."""
-    style = random.random(len(item_ids))
-    noun = random.random(len(item_ids))
-    price = np.array([leaf.price for leaf in LEAVES])[catalogue.leaf] * np.exp(0.45 * catalogue.price_level)
-    return pa.table(
-        {
-            "item_id": item_ids,
-            "title": [_title(catalogue, row, style[row], noun[row]) for row in range(len(item_ids))],
-            "brand": [BRANDS[brand] for brand in catalogue.brand],
-            "category": [LEAVES[leaf].name for leaf in catalogue.leaf],
-            "department": [LEAVES[leaf].department for leaf in catalogue.leaf],
-            "price": np.round(price, 2),
-        }
-    )
+def item_tables(catalogue: Catalogue, random: np.random.Generator) -> Iterator[pa.Table]:
+    """The catalogue as ``items.parquet`` has it, piece after piece."""
+    titles, items = Titles(), len(catalogue.leaf)
+    names, departments = pa.array([leaf.name for leaf in LEAVES]), pa.array([leaf.department for leaf in LEAVES])
+    median = np.array([leaf.price for leaf in LEAVES])
+    style = _in_pieces(items, np.float32, lambda rows: random.random(rows.stop - rows.start))
+    noun = _in_pieces(items, np.float32, lambda rows: random.random(rows.stop - rows.start) * (1 - 1e-6))
+    for rows in _pieces(items):
+        leaf = catalogue.leaf[rows]
+        title = titles.compose(
+            leaf,
+            catalogue.brand[rows],
+            catalogue.attributes[rows],
+            catalogue.size[rows],
+            catalogue.model[rows],
+            style[rows],
+            noun[rows],
+        )
+        price = median[leaf] * np.exp(0.45 * catalogue.price_level[rows].astype(float))
+        yield pa.table(
+            {
+                "item_id": row_ids("I", np.arange(rows.start, rows.stop), items),
+                "title": title,
+                "brand": pa.array(BRANDS).take(pa.array(catalogue.brand[rows])),
+                "category": names.take(pa.array(leaf)),
+                "department": departments.take(pa.array(leaf)),
+                "price": np.round(price, 2),
+            }
+        )
 
 
-def _title(catalogue: Catalogue, row: int, style: float, noun: float) -> str:
-    """English, a quarter with a Chinese part, a tenth in Chinese but for brand and model."""
-    leaf = LEAVES[catalogue.leaf[row]]
-    brand = BRANDS[catalogue.brand[row]]
-    attributes = [leaf.attributes[place] for place in catalogue.attributes[row] if place >= 0]
-    size = leaf.sizes[catalogue.size[row]]
-    named = f"{brand} {model_name(catalogue.brand[row], catalogue.model[row])}"
-    chinese = "".join(attribute.chinese for attribute in attributes) + leaf.chinese
-    if style < 0.1:
-        return f"{CHINESE_BRANDS.get(brand, brand)} {named.removeprefix(brand).strip()} {chinese} {size}"
-    words = " ".join(attribute.title for attribute in attributes) + " " + leaf.nouns[int(noun * len(leaf.nouns))]
-    english = f"{named} {words.title() if style < 0.6 else words} {size}"
-    return f"{english} {CHINESE_BRANDS.get(brand, '')}{chinese}" if style > 0.75 else english
+def user_tables(users: Users) -> Iterator[pa.Table]:
+    """The users as ``users.parquet`` has them, piece after piece."""
+    for rows in _pieces(len(users.gender)):
+        yield pa.table(
+            {
+                "user_id": row_ids("U", np.arange(rows.start, rows.stop), len(users.gender)),
+                "gender": pa.array(GENDERS).take(pa.array(users.gender[rows])),
+                "age_band": pa.array(AGE_BANDS).take(pa.array(users.age_band[rows])),
+                "purchase_power": pa.array(PURCHASE_POWERS).take(pa.array(users.purchase_power[rows])),
+            }
+        )
 
 
-def user_table(user_ids: pa.Array, users: Users) -> pa.Table:
-    """The users as ``users.parquet`` has them."""
-    return pa.table(
-        {
-            "user_id": user_ids,
-            "gender": [GENDERS[value] for value in users.gender],
-            "age_band": [AGE_BANDS[value] for value in users.age_band],
-            "purchase_power": [PURCHASE_POWERS[value] for value in users.purchase_power],
-        }
-    )
+def _pieces(rows: int) -> Iterator[slice]:
+    for start in range(0, rows, _ROWS_AT_ONCE):
+        yield slice(start, min(rows, start + _ROWS_AT_ONCE))
+
+
+def _in_pieces(rows: int, dtype: type, draw: Callable[[slice], np.ndarray]) -> np.ndarray:
+    """A column [rows], drawn piece after piece so that only its small type is ever held whole."""
+    column = np.empty(rows, dtype=dtype)
+    for piece in _pieces(rows):
+        column[piece] = draw(piece)
+    return column

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 
 from dpsr.config import load_config
 from dpsr.data.demo_catalogue import LEAVES
-from dpsr.data.demo_queries import Intent, make_intents, misspell, query_text
+from dpsr.data.demo_queries import Intent, make_intents, misspell, query_texts
 from dpsr.data.demo_shop import SHOWCASE_QUERIES, SHOWCASE_TYPO, generate
+from dpsr.data.demo_titles import row_ids
 from dpsr.data.prepare import prepare
 from dpsr.data.tables import Dataset
 
@@ -130,7 +132,7 @@ def test_intents_survive_packing() -> None:
     )
     for found, expected in zip(Intent.of_codes(intents.codes()), intents, strict=True):
         np.testing.assert_array_equal(found, expected)
-    texts = [query_text(int(code)) for code in np.unique(intents.codes())[:500]]
+    texts = query_texts(np.unique(intents.codes())[:500])
     assert all(text and text == " ".join(text.split()) for text in texts)
 
 
@@ -147,6 +149,21 @@ def test_typos_are_one_slip_away() -> None:
 def test_showcase_queries() -> None:
     assert len(SHOWCASE_QUERIES) == 5
     assert SHOWCASE_TYPO[0] in SHOWCASE_QUERIES
+
+
+def test_a_log_may_be_sized_by_its_pages(tmp_path: Path) -> None:
+    generate(tmp_path, items=100, users=20, sessions=3000, seed=1)
+    log = pq.read_table(tmp_path / "interactions.parquet")
+    clicks = log.filter(pc.equal(log["event"], "click"))
+    assert 0.3 < len(clicks) / 3000 < 1.5
+    assert log["timestamp"][-1].as_py() - log["timestamp"][0].as_py() > timedelta(weeks=7)
+    with pytest.raises(ValueError, match="either interactions or sessions"):
+        generate(tmp_path, items=100, users=20, seed=1)
+
+
+def test_ids_have_as_many_digits_as_the_shop_needs() -> None:
+    assert row_ids("I", np.array([0, 41, 9_999_999]), 10_000_000).to_pylist() == ["I0000000", "I0000041", "I9999999"]
+    assert row_ids("U", np.array([7, 14_999_999]), 15_000_000).to_pylist() == ["U00000007", "U14999999"]
 
 
 def test_too_few_items_are_an_error(tmp_path: Path) -> None:
