@@ -141,10 +141,13 @@ def export(config: Config) -> None:
     """
     from dpsr.data.tables import Dataset
     from dpsr.indexing.publish import export as run
+    from dpsr.indexing.publish import index_table
     from dpsr.model.trainer import load_trained
 
     dataset = Dataset.load(config.dataset_dir)
-    click.echo(f"servable: {run(config, dataset, load_trained(config.checkpoint_dir, dataset))}")
+    version = run(config, dataset, load_trained(config.checkpoint_dir, dataset))
+    click.echo(index_table(version))
+    click.echo(f"servable: {version}")
 
 
 @main.command()

@@ -188,6 +188,8 @@ class IndexConfig(_Section):
     """Catalogues smaller than this are searched exactly."""
     min_recall: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
     """The index's recall@k against exact search below which nothing is published."""
+    precision: Literal["float32", "int8"] = "float32"
+    """Of the vectors inside an approximate index; ``int8`` takes a quarter of the memory and rounds the scores."""
 
 
 class ServingConfig(_Section):

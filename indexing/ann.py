@@ -3,18 +3,15 @@
 What is built depends on the size of the catalogue, in the order of growing size:
 
 * ``exact``: every vector is scored in float32;
-* ``hashed``: asymmetric hashing scores every vector by its 4-bit codes, and the best ``reorder`` are scored again in
-  8-bit fixed point;
+* ``hashed``: asymmetric hashing scores every vector by its 4-bit codes, and the best ``reorder`` are scored again by
+  the vectors themselves, in float32 or, for a quarter of the memory, in 8-bit fixed point;
 * ``tree``: a k-means tree chooses ``leaves_to_search`` of ``num_leaves`` leaves first.
 
-How much of the catalogue the approximate kinds look at is not guessed: the cheapest parameters whose recall on query
-vectors reaches the target are taken.
+How much of the catalogue the approximate kinds look at is not guessed but measured; see ``tuning``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,27 +19,20 @@ import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 from scann.scann_ops.py.scann_builder import ReorderType
 
-from dpsr.indexing.exact import exact_search, recall_at_k
+from dpsr.indexing.tuning import SearchPlan, Tuned, first_plan, tune
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 
+__all__ = ["TREE_FROM", "Index", "Precision", "SearchPlan"]
+
+Precision = Literal["float32", "int8"]
 TREE_FROM = 100_000
 """Items from which a tree pays for itself."""
 _ANISOTROPIC_THRESHOLD = 0.2
 _DIMENSIONS_PER_BLOCK = 2
-_SMALLEST_REORDER = 100
 _SMALLEST_HASHED = 16
 """The centres of a hash block: fewer vectors cannot be hashed."""
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """What an index is and how far a search goes; -1 where the kind has no such parameter."""
-
-    kind: Literal["exact", "hashed", "tree"]
-    reorder: int = -1
-    """Candidates scored again in 8-bit fixed point; larger than k."""
-    num_leaves: int = -1
-    leaves_to_search: int = -1
+# bfloat16 reordering cannot be serialized.
+_REORDERING = {"float32": ReorderType.FLOAT32, "int8": ReorderType.INT8}
 
 
 class Index(tf.Module):
@@ -53,14 +43,16 @@ class Index(tf.Module):
     """
 
     def __init__(
-        self, state: tf.Module, plan: SearchPlan, *, k: int, dimension: int, measured_recall: float | None
+        self, state: tf.Module, tuned: Tuned, *, k: int, items: int, dimension: int, precision: Precision
     ) -> None:
         """Wraps ScaNN's tensors; see ``build``."""
         super().__init__(name="index")
         self._state = state
-        self.plan = plan
+        self.tuned = tuned
+        self.plan = tuned.plan
         self.k = k
-        self.measured_recall = measured_recall
+        self.items = items
+        self.precision: Precision = precision
         self.search = tf.function(
             self._search, input_signature=[tf.TensorSpec([None, dimension], tf.float32, "vectors")]
         )
@@ -76,6 +68,7 @@ class Index(tf.Module):
         exact_below: int = 20_000,
         tree_from: int = TREE_FROM,
         target_recall: float = 0.975,
+        precision: Precision = "float32",
     ) -> Index:
         """Builds the index that fits the size of the catalogue.
 
@@ -85,7 +78,9 @@ class Index(tf.Module):
             queries: float32 [Q, d] query vectors that the search parameters are chosen on.
             exact_below: smaller catalogues are searched exactly; so are those of less than 16 items.
             tree_from: catalogues of this size and more get a tree.
-            target_recall: recall at k that the chosen parameters reach if any do; else the most thorough are taken.
+            target_recall: recall at k that the chosen parameters reach, at the least latency, if any do; else those of
+                the highest recall are taken.
+            precision: of the vectors that approximate kinds score candidates again with.
 
         Raises:
             ValueError: no items, no queries for an approximate index, or shapes that do not fit.
@@ -100,38 +95,59 @@ class Index(tf.Module):
         kind = _kind(len(vectors), exact_below, tree_from)
         if kind != "exact" and len(queries) == 0:
             raise ValueError(f"an index of kind {kind!r} is tuned on query vectors, and none were given")
-        plans = list(_plans(kind, len(vectors), k))
-        searcher = _build_searcher(vectors, k, plans[0])
-        plan, recall = _cheapest(searcher, plans, vectors, queries, k, target_recall)
-        return cls(searcher.serialize_to_module(), plan, k=k, dimension=vectors.shape[1], measured_recall=recall)
+        first = first_plan(kind, len(vectors), k)
+        searcher = _build_searcher(vectors, k, first, precision)
+        tuned = _tune(searcher, first, vectors, queries, k, target_recall)
+        items, dimension = vectors.shape
+        precision = "float32" if kind == "exact" else precision
+        return cls(searcher.serialize_to_module(), tuned, k=k, items=items, dimension=dimension, precision=precision)
 
     def describe(self) -> dict[str, Any]:
-        """The plan, k and the recall measured when it was chosen, for manifests."""
-        chosen = {key: value for key, value in asdict(self.plan).items() if value != -1}
-        return {**chosen, "k": self.k, "recall_when_tuned": self.measured_recall}
+        """The plan, k, and the recall and latency measured when it was chosen, for manifests."""
+        return {**self.tuned.describe(), "precision": self.precision, "k": self.k}
 
     def _search(self, vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The nearest rows of every vector.
+        """The k nearest rows of every vector; see ``search_best``, int32 and float32 [Q, k]."""
+        rows, scores = self.search_best(vectors, self.k)
+        return tf.ensure_shape(rows, [None, self.k]), tf.ensure_shape(scores, [None, self.k])
+
+    def search_best(self, vectors: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The nearest rows of every vector, as many as one likes.
 
         Args:
             vectors: float32 [Q, d].
+            count: int32 scalar, at least 1. Beyond k the search goes further in proportion.
 
         Returns:
-            rows int32 [Q, k] and scores float32 [Q, k], best first. Where the leaves that were searched hold fewer than
-            k rows, the rest is -1 with the lowest float32.
+            rows int32 [Q, count] and scores float32 [Q, count], best first. Where what was searched holds fewer rows,
+            the rest is -1 with the lowest float32.
         """
         searcher = scann_ops.searcher_from_module(self._state)
-        count = tf.shape(vectors)[0]
+        queries = tf.shape(vectors)[0]
         # ScaNN's tree fails on an empty batch, so at least one vector is searched.
-        vectors = tf.pad(vectors, [[0, tf.maximum(1 - count, 0)], [0, 0]])
-        rows, scores = _search_batched(searcher, vectors, self.k, self.plan)
-        rows, scores = rows[:count], scores[:count]
+        vectors = tf.pad(vectors, [[0, tf.maximum(1 - queries, 0)], [0, 0]])
+        rows, scores = searcher.search_batched(
+            vectors,
+            final_num_neighbors=count,
+            pre_reorder_num_neighbors=self._in_proportion(self.plan.reorder, count, self.items + 1),
+            leaves_to_search=self._in_proportion(self.plan.leaves_to_search, count, self.plan.num_leaves),
+        )
+        rows, scores = rows[:queries], scores[:queries]
         # ScaNN pads a short list with row 0 and NaN, and returns no more columns than its longest list has.
         found = tf.math.is_finite(scores)
-        missing = [[0, 0], [0, self.k - tf.shape(rows)[1]]]
+        missing = [[0, 0], [0, count - tf.shape(rows)[1]]]
         rows = tf.pad(tf.where(found, rows, NO_ROW), missing, constant_values=NO_ROW)
         scores = tf.pad(tf.where(found, scores, NO_SCORE), missing, constant_values=NO_SCORE)
-        return tf.ensure_shape(rows, [None, self.k]), tf.ensure_shape(scores, [None, self.k])
+        return rows, scores
+
+    def _in_proportion(self, parameter: int, count: int | tf.Tensor, most: int) -> int | tf.Tensor:
+        """A parameter of the plan, which was chosen for k rows, for ``count`` of them."""
+        if parameter == -1:
+            return -1
+        if isinstance(count, int):
+            return max(parameter, min(-(-parameter * count // self.k), most))
+        wanted = -(-tf.cast(count, tf.int64) * parameter // self.k)
+        return tf.cast(tf.maximum(tf.minimum(wanted, most), parameter), tf.int32)
 
     def _release(self) -> None:
         """Frees the searcher; a later search would build it again.
@@ -148,63 +164,30 @@ def _kind(items: int, exact_below: int, tree_from: int) -> Literal["exact", "has
     return "hashed" if items < tree_from else "tree"
 
 
-def _plans(kind: Literal["exact", "hashed", "tree"], items: int, k: int) -> Iterator[SearchPlan]:
-    """Search parameters from cheap to thorough; all of them run on one built searcher."""
-    if kind == "exact":
-        yield SearchPlan("exact")
-        return
-    reorders = [max(k + 1, min(factor * max(k, _SMALLEST_REORDER), items)) for factor in (2, 4, 8, 16)]
-    if kind == "hashed":
-        yield from (SearchPlan("hashed", reorder) for reorder in reorders)
-        return
-    leaves = max(2, int(2 * items**0.5))
-    for share in (32, 16, 8, 4, 2, 1):
-        for reorder in reorders[: 2 if share > 1 else None]:
-            yield SearchPlan("tree", reorder, leaves, max(1, leaves // share))
-
-
-def _build_searcher(vectors: np.ndarray, k: int, plan: SearchPlan) -> scann_ops.ScannSearcher:
+def _build_searcher(vectors: np.ndarray, k: int, plan: SearchPlan, precision: Precision) -> scann_ops.ScannSearcher:
     builder = scann_ops.builder(vectors, k, "dot_product")
     if plan.kind == "exact":
         return builder.score_brute_force().build()
     if plan.kind == "tree":
         builder = builder.tree(plan.num_leaves, plan.leaves_to_search)
     builder = builder.score_ah(_DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD)
-    # Fixed point needs a quarter of the memory of floats; bfloat16 reordering cannot be serialized.
-    return builder.reorder(plan.reorder, quantize=ReorderType.INT8).build()
+    return builder.reorder(plan.reorder, quantize=_REORDERING[precision]).build()
 
 
-def _search_batched(
-    searcher: scann_ops.ScannSearcher, vectors: tf.Tensor, k: int, plan: SearchPlan
-) -> tuple[tf.Tensor, tf.Tensor]:
-    rows, scores = searcher.search_batched(
-        vectors,
-        final_num_neighbors=k,
-        pre_reorder_num_neighbors=plan.reorder,
-        leaves_to_search=plan.leaves_to_search,
-    )
-    return rows, scores
-
-
-def _cheapest(
+def _tune(
     searcher: scann_ops.ScannSearcher,
-    plans: list[SearchPlan],
+    first: SearchPlan,
     vectors: np.ndarray,
     queries: np.ndarray,
     k: int,
-    target_recall: float,
-) -> tuple[SearchPlan, float | None]:
-    """The first plan that reaches the target, or the last one; with its recall (None without queries)."""
-    if len(queries) == 0:
-        return plans[-1], None
-    heads = queries[:, np.newaxis]
-    kth_scores = exact_search(vectors, heads, k)[1][:, -1]
-    for plan in plans:
-        rows, scores = _search_batched(searcher, tf.constant(queries), k, plan)
-        found = np.where(np.isfinite(scores), rows, NO_ROW)
-        # Columns that no list filled count as not found.
-        found = np.pad(found, [(0, 0), (0, k - found.shape[1])], constant_values=NO_ROW)
-        recall = recall_at_k(vectors, heads, found, kth_scores)
-        if recall >= target_recall:
-            break
-    return plan, recall
+    target: float,
+) -> Tuned:
+    @tf.function(input_signature=[tf.TensorSpec([None, None]), *[tf.TensorSpec([], tf.int32)] * 2], autograph=False)
+    def run(batch: tf.Tensor, reorder: tf.Tensor, leaves: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tuple(searcher.search_batched(batch, k, reorder, leaves))
+
+    def search(batch: np.ndarray, plan: SearchPlan) -> tuple[np.ndarray, np.ndarray]:
+        rows, scores = run(tf.constant(batch), tf.constant(plan.reorder), tf.constant(plan.leaves_to_search))
+        return rows.numpy(), scores.numpy()
+
+    return tune(search, first, vectors, queries, k, target)

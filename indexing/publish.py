@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 from tqdm import tqdm
 
 from dpsr import __version__
@@ -73,6 +74,24 @@ def export(config: Config, dataset: Dataset, model: TwoTower, *, progress: bool 
         version = publish(servable, base)
         steps.update()
         return version
+
+
+def index_table(version: Path) -> str:
+    """What a published version searches with, and what was measured of it, as a small table."""
+    manifest = json.loads((version / MANIFEST_FILE).read_text(encoding="utf-8"))
+    index, recall = manifest["index"], manifest["recall"]
+    columns = {
+        "items": f"{manifest['items']:,}",
+        "index": index["kind"],
+        "leaves": f"{index['leaves_to_search']:,} of {index['num_leaves']:,}" if "num_leaves" in index else None,
+        "reorder": f"{index['reorder']:,}" if "reorder" in index else None,
+        "precision": index["precision"],
+        f"recall@{index['k']}": f"{recall['serving_default']:.4f}",
+        "personalized": f"{recall['personalized']:.4f}",
+        "ms per vector": f"{index['latency_ms']:.2f}",
+    }
+    shown = {name: value for name, value in columns.items() if value is not None}
+    return tabulate([list(shown.values())], headers=list(shown), disable_numparse=True)
 
 
 def verify_in_fresh_process(servable: Path, examples: Path) -> dict[str, float]:
@@ -147,6 +166,7 @@ def _build_index(config: Config, model: TwoTower, dataset: Dataset, vectors: np.
         exact_below=config.index.exact_below,
         # Half-way between the bar and exactness, so that queries it was not tuned on pass the bar too.
         target_recall=(1.0 + config.index.min_recall) / 2,
+        precision=config.index.precision,
     )
 
 

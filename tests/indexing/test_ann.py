@@ -177,8 +177,8 @@ def test_a_higher_target_searches_further(vectors: np.ndarray) -> None:
         for target in (0.1, 0.99)
     )
     assert cheap.plan.leaves_to_search < thorough.plan.leaves_to_search
-    assert thorough.measured_recall is not None
-    assert thorough.measured_recall >= 0.99
+    assert thorough.tuned.recall is not None
+    assert thorough.tuned.recall >= 0.99
 
 
 def test_odd_dimensions_can_be_hashed() -> None:
@@ -219,3 +219,25 @@ def test_exact_search_equals_sorting_everything(seed: int) -> None:
         every = sorted((-max(float(h @ v) for h in query), row) for row, v in enumerate(vectors))[:20]
         assert rows[i].tolist() == [row for _, row in every]
         assert scores[i].tolist() == [-score for score, _ in every]
+
+
+@pytest.mark.parametrize(("precision", "bytes_per_dimension"), [("float32", 4), ("int8", 1)])
+def test_precision_decides_what_a_vector_takes(precision: str, bytes_per_dimension: int, tmp_path: Path) -> None:
+    vectors = clustered_vectors(20_000, 64, seed=1)
+    index = Index.build(vectors, K, queries=vectors[:20], exact_below=0, precision=precision)
+    tf.saved_model.save(index, str(tmp_path), options=SCANN)
+    written = sum(path.stat().st_size for path in tmp_path.glob("variables/variables.data*"))
+    codes = 64 / 2 / 2
+    assert written == pytest.approx(len(vectors) * (64 * bytes_per_dimension + codes), rel=0.25)
+    rows, scores = search(index, vectors[20:30])
+    exact = np.take_along_axis(vectors[20:30] @ vectors.T, rows, axis=1)
+    np.testing.assert_allclose(scores, exact, atol=1e-5 if precision == "float32" else 0.02)
+
+
+@pytest.mark.parametrize("count", [1, K // 2, K, 7 * K, ITEMS])
+def test_one_may_ask_for_more_or_fewer_than_k(index: Index, vectors: np.ndarray, count: int) -> None:
+    queries = clustered_vectors(5, seed=14)
+    rows, scores = (tensor.numpy() for tensor in index.search_best(tf.constant(queries), tf.constant(count)))
+    assert rows.shape == scores.shape == (5, count)
+    assert all(len(np.unique(found[found >= 0])) == np.count_nonzero(found >= 0) for found in rows)
+    assert recall(vectors, queries, rows) >= (1.0 if index.plan.kind == "exact" else 0.9)

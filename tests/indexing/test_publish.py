@@ -17,7 +17,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from dpsr.config import Config
 from dpsr.indexing import publish as publish_module
-from dpsr.indexing.publish import MANIFEST_FILE, export
+from dpsr.indexing.publish import MANIFEST_FILE, export, index_table
 from dpsr.indexing.servable import ExportError
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.model.two_tower import TwoTower
@@ -93,6 +93,20 @@ def test_a_hashed_index_becomes_the_next_version_with_its_recall(string_shop: Sh
     manifest = json.loads((version / MANIFEST_FILE).read_text())
     assert manifest["index"]["kind"] == "hashed"
     assert 0.95 <= manifest["recall"]["serving_default"] <= 1.0
+    assert manifest["index"]["latency_ms"] > 0
+    header, _, row = index_table(version).splitlines()
+    assert header.split() == [
+        "items",
+        "index",
+        "reorder",
+        "precision",
+        f"recall@{K}",
+        "personalized",
+        "ms",
+        "per",
+        "vector",
+    ]
+    assert row.split()[:4] == [str(ITEMS), "hashed", str(manifest["index"]["reorder"]), "float32"]
 
 
 def test_below_the_recall_bar_nothing_is_published(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
