@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dpsr import __version__
-from dpsr.config import Config, ConfigError, DpsrError, load_config
+from dpsr.config import Config, ConfigError, DpsrError, load_config, load_serving_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,8 +151,10 @@ def export(config: Config) -> None:
 
 
 @main.command()
-@_with_config
-def serve(config: Config) -> None:
+@click.option("-c", "--config", "config_file", metavar="FILE", help="The TOML configuration: serves its model.")
+@click.option("--model-config-file", metavar="FILE", help="A ModelServerConfig of TensorFlow Serving: several models.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one value; may be given again.")
+def serve(config_file: str | None, model_config_file: str | None, overrides: tuple[str, ...]) -> None:
     """Serve the newest published version over gRPC until interrupted.
 
     Follows the model directory: a newer version is loaded, warmed up and swapped in.
@@ -160,9 +162,16 @@ def serve(config: Config) -> None:
     \b
     Example: dpsr serve -c shop.toml --set serving.port=8500
     """
+    from dpsr.serving.model_config import ServedModel
     from dpsr.serving.server import serve as run
+    from dpsr.serving.server import served_models
 
-    run(config.name, config.model_base_path, config.serving)
+    if model_config_file:
+        overrides += (f"serving.model_config_file={model_config_file}",)
+    config = load_config(config_file, overrides) if config_file else None
+    settings = config.serving if config else load_serving_config(overrides)
+    default = ServedModel(config.name, config.model_base_path) if config else None
+    run(served_models(settings, default), settings)
 
 
 @main.command()

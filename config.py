@@ -188,18 +188,26 @@ class IndexConfig(_Section):
     """Catalogues smaller than this are searched exactly."""
     min_recall: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
     """The index's recall@k against exact search below which nothing is published."""
+    filter_range: list[str] = []
+    """Numeric item columns that a request may restrict to a range; categorical ones can always be filtered by."""
+    filter_reach: Annotated[int, Field(ge=1)] = 20_000
+    """Items of each head that a filter looks among: k matching ones are found if there are k among these."""
     precision: Literal["float32", "int8"] = "float32"
     """Of the vectors inside an approximate index; ``int8`` takes a quarter of the memory and rounds the scores."""
 
 
 class ServingConfig(_Section):
-    """Where the server listens."""
+    """Where the server listens, what it serves and what it refuses."""
 
     host: str = "127.0.0.1"
     port: Port = 8500
     """gRPC port; 0 takes a free one."""
     max_in_flight: Annotated[int, Field(ge=1)] = 256
     """Requests beyond this many at once are refused with RESOURCE_EXHAUSTED."""
+    model_config_file: PathName | None = None
+    """A text ``ModelServerConfig`` of TensorFlow Serving: several models, version policies, labels."""
+    model_config_poll_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """How often that file is read again; 0 never."""
 
 
 class Config(_Section):
@@ -245,6 +253,10 @@ class Config(_Section):
         return Path(self.work_dir) / "servables" / self.name
 
 
+class _ServingOnly(_Section):
+    serving: ServingConfig = ServingConfig()
+
+
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
     """Reads and checks a configuration file.
 
@@ -264,6 +276,21 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     for override in overrides:
         _apply_override(tree, override)
     return parse_config(tree, str(path))
+
+
+def load_serving_config(overrides: Sequence[str] = ()) -> ServingConfig:
+    """The ``[serving]`` section of a server that has no configuration file: defaults and overrides.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return _ServingOnly.model_validate(tree).serving
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(_explain("--set", problem) for problem in error.errors())) from None
 
 
 def parse_config(tree: dict[str, Any], origin: str) -> Config:

@@ -78,6 +78,7 @@ class PredictClient:
         *,
         signature: str = "serving_default",
         version: int | None = None,
+        label: str | None = None,
         outputs: Sequence[str] = (),
         timeout: float | None = None,
     ) -> dict[str, np.ndarray]:
@@ -89,6 +90,7 @@ class PredictClient:
                 int64, ``str`` and ``bytes`` strings.
             signature: the signature's name.
             version: None for the latest.
+            label: the label of a version, instead of its number.
             outputs: aliases to compute; none for all.
             timeout: the deadline in seconds.
 
@@ -102,7 +104,7 @@ class PredictClient:
         from tensorflow_serving.apis import predict_pb2
 
         request = predict_pb2.PredictRequest(output_filter=outputs)
-        _fill_spec(request.model_spec, model, version)
+        _fill_spec(request.model_spec, model, version, label)
         request.model_spec.signature_name = signature
         for alias, value in inputs.items():
             try:
@@ -199,8 +201,10 @@ class PredictClient:
             raise ServingError(error.code(), error.details() or "") from None
 
 
-def _fill_spec(spec: Any, model: str, version: int | None) -> None:
+def _fill_spec(spec: Any, model: str, version: int | None, label: str | None = None) -> None:
     spec.name = model
+    if label is not None:
+        spec.version_label = label
     if version is not None:
         spec.version.value = version
 

@@ -7,19 +7,17 @@ not in the event loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_management_pb2, predict_pb2
 
-from dpsr.serving.batching import MicroBatcher
 from dpsr.serving.errors import ServingError
-from dpsr.serving.runtime import Servable
-from dpsr.serving.versions import ModelVersions
+from dpsr.serving.model_config import parse_model_config
+from dpsr.serving.models import Models
+from dpsr.serving.predictor import Predictor, named
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
@@ -31,22 +29,17 @@ _Handler = Callable[[bytes], Awaitable[bytes]]
 
 
 class GrpcApi:
-    """Answers the calls of both services for one model."""
+    """Answers the calls of both services for all models."""
 
-    def __init__(self, versions: ModelVersions, batcher: MicroBatcher, *, max_in_flight: int) -> None:
+    def __init__(self, models: Models, predictor: Predictor) -> None:
         """Keeps the parts.
 
         Args:
-            versions: what is served.
-            batcher: runs the predictions.
-            max_in_flight: predictions beyond this many at once are refused.
+            models: what is served.
+            predictor: runs the predictions.
         """
-        self._versions = versions
-        self._batcher = batcher
-        self._max_in_flight = max_in_flight
-        self._in_flight = 0
-        self._stopping = False
-        self._idle = asyncio.Event()
+        self._models = models
+        self._predictor = predictor
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Registers both services."""
@@ -60,10 +53,7 @@ class GrpcApi:
             },
             MODEL_SERVICE: {
                 "GetModelStatus": self.get_model_status,
-                "HandleReloadConfigRequest": _refuse(
-                    "HandleReloadConfigRequest: this server serves one model; start it again to serve another, or "
-                    "publish a new version, which is picked up by itself"
-                ),
+                "HandleReloadConfigRequest": self.handle_reload_config,
             },
         }
         for service, handlers in services.items():
@@ -75,29 +65,9 @@ class GrpcApi:
 
     async def predict(self, data: bytes) -> bytes:
         """``PredictionService.Predict``: a serialised ``PredictRequest`` to a serialised ``PredictResponse``."""
-        if self._stopping:
-            raise ServingError(grpc.StatusCode.UNAVAILABLE, "the server is stopping; ask another one")
-        if self._in_flight >= self._max_in_flight:
-            raise ServingError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{self._in_flight} requests are in flight, as many as serving.max_in_flight allows; try again later",
-            )
-        self._in_flight += 1
-        try:
-            request = _parse(predict_pb2.PredictRequest, data)
-            with self._servable(request) as servable:
-                return await self._batcher.submit(servable.prepare(request))
-        finally:
-            self._in_flight -= 1
-            if self._stopping and not self._in_flight:
-                self._idle.set()
-
-    async def finish(self, grace: float) -> None:
-        """Refuses new predictions, and waits ``grace`` seconds at most for those in flight."""
-        self._stopping = True
-        if self._in_flight:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), grace)
+        request = _parse(predict_pb2.PredictRequest, data)
+        _require_model_spec(request)
+        return await self._predictor.predict(request)
 
     async def get_model_metadata(self, data: bytes) -> bytes:
         """``PredictionService.GetModelMetadata``: the signatures."""
@@ -109,7 +79,7 @@ class GrpcApi:
             if name != _SIGNATURE_FIELD:
                 raise _invalid(f"Metadata field %s is not supported{name}")  # the stock text, "%s" and all
         response = get_model_metadata_pb2.GetModelMetadataResponse()
-        with self._servable(request) as servable:
+        with self._models.use(*named(request.model_spec)) as servable:
             response.model_spec.name = servable.name
             response.model_spec.version.value = servable.version
             response.metadata[_SIGNATURE_FIELD].Pack(servable.signature_map)
@@ -120,13 +90,10 @@ class GrpcApi:
         request = _parse(get_model_status_pb2.GetModelStatusRequest, data)
         _require_model_spec(request)
         spec = request.model_spec
-        states = self._versions.states() if spec.name == self._versions.name else {}
-        if spec.HasField("version"):
-            if spec.version.value not in states:
-                raise _not_found(f"Could not find version {spec.version.value} of model {spec.name}")
-            states = {spec.version.value: states[spec.version.value]}
-        if not states:
-            raise _not_found(f"Could not find any versions of model {spec.name}")
+        version = spec.version.value if spec.HasField("version") else None
+        if spec.HasField("version_label"):
+            version = self._models.version_of(spec.name, spec.version_label)
+        states = self._models.states(spec.name, version)
         response = get_model_status_pb2.GetModelStatusResponse()
         for version, state in states.items():
             status = response.model_version_status.add(version=version, state=state.state)
@@ -134,19 +101,19 @@ class GrpcApi:
             status.status.error_message = state.error.message if state.error else ""
         return response.SerializeToString()
 
-    def _servable(self, request: Any) -> AbstractContextManager[Servable]:
-        """The servable that a request's ``model_spec`` names."""
-        _require_model_spec(request)
-        spec = request.model_spec
-        if not spec.name:
-            raise _invalid("ModelSpec has no name specified.")
-        if spec.HasField("version_label"):
-            raise _invalid(f"Unrecognized servable version label: {spec.version_label}")
-        version = spec.version.value if spec.HasField("version") else None
-        if spec.name != self._versions.name:
-            wanted = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
-            raise _not_found(f"Servable not found for request: {wanted}")
-        return self._versions.use(version)
+    async def handle_reload_config(self, data: bytes) -> bytes:
+        """``ModelService.HandleReloadConfigRequest``: the new configuration replaces the old one."""
+        request = _parse(model_management_pb2.ReloadConfigRequest, data)
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise _invalid(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
+                "supported"
+            )
+        models = parse_model_config(request.config)
+        await asyncio.get_running_loop().run_in_executor(None, self._models.reload, models)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response.SerializeToString()
 
 
 def _with_status(handler: _Handler) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]:
@@ -183,7 +150,3 @@ def _require_model_spec(request: Any) -> None:
 
 def _invalid(message: str) -> ServingError:
     return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
-def _not_found(message: str) -> ServingError:
-    return ServingError(grpc.StatusCode.NOT_FOUND, message)

@@ -20,6 +20,21 @@ _SERVE = tf.saved_model.SERVING
 _MISSING_OP = re.compile(r"Op type not registered '([^']+)'")
 
 
+def refuse_links_outside(path: Path, base: Path) -> None:
+    """Fails when a file of a version is a link that leads out of the model's directory.
+
+    Raises:
+        ServableError: PERMISSION_DENIED, with the file.
+    """
+    root = base.resolve()
+    for file in (path, *path.rglob("*")):
+        if not file.resolve().is_relative_to(root):
+            raise ServableError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"{file} leads to {file.resolve()}, outside of {root}; copy what a version needs into its directory",
+            )
+
+
 def load_session(path: Path) -> tuple[tf.compat.v1.Session, meta_graph_pb2.MetaGraphDef]:
     """Loads a SavedModel.
 
@@ -74,7 +89,7 @@ def _read(file: Path) -> meta_graph_pb2.MetaGraphDef:
 
 
 def _initialise(session: tf.compat.v1.Session, meta_graph: meta_graph_pb2.MetaGraphDef, path: Path) -> None:
-    feeds = {asset.tensor_info.name: str(path / "assets" / asset.filename) for asset in meta_graph.asset_file_def}
+    feeds = {asset.tensor_info.name: _asset(path, asset.filename) for asset in meta_graph.asset_file_def}
     saver = meta_graph.saver_def
     if saver.restore_op_name and (path / "variables").is_dir():
         variables = str(path / "variables" / "variables")
@@ -84,7 +99,18 @@ def _initialise(session: tf.compat.v1.Session, meta_graph: meta_graph_pb2.MetaGr
         session.run(info.name, feeds)
 
 
+def _asset(path: Path, filename: str) -> str:
+    folder = path / "assets"
+    if not (folder / filename).resolve().is_relative_to(folder.resolve()):
+        raise ServableError(
+            grpc.StatusCode.PERMISSION_DENIED, f"{path}: asset {filename!r} is outside of the version's assets"
+        )
+    return str(folder / filename)
+
+
 def _unusable(path: Path, error: Exception) -> ServableError:
+    if isinstance(error, ServableError):
+        return error
     if isinstance(error, tf.errors.OpError):
         return ServableError(status_code(error.error_code), f"{path}: cannot be loaded: {first_cause(error)}")
     return ServableError(grpc.StatusCode.UNKNOWN, f"{path}: cannot be loaded: {type(error).__name__}: {error}")

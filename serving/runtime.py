@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
 from dpsr.serving.errors import ServableError, ServingError, status_code
-from dpsr.serving.loader import INIT_SIGNATURE, first_cause, load_session
+from dpsr.serving.loader import INIT_SIGNATURE, first_cause, load_session, refuse_links_outside
 from dpsr.serving.tensors import encode
 from dpsr.serving.validation import Signature, check_inputs, select_outputs
 
@@ -67,12 +67,13 @@ class Servable:
     """Signatures whose rows are known not to depend on each other: only their requests share a run."""
 
     @classmethod
-    def load(cls, name: str, version: int, path: Path) -> Servable:
-        """Loads the SavedModel in ``path``.
+    def load(cls, name: str, version: int, path: Path, *, inside: Path | None = None) -> Servable:
+        """Loads the SavedModel in ``path``, none of whose files may lie outside of ``inside``.
 
         Raises:
-            ServableError: it is no SavedModel, or needs an op that no loaded library has.
+            ServableError: it is no SavedModel, or needs an op that no loaded library has, or a file outside.
         """
+        refuse_links_outside(path, inside or path)
         session, meta_graph = load_session(path)
         try:
             signatures = {

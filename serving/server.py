@@ -1,7 +1,8 @@
-"""The model server: one model's versions behind TensorFlow Serving's gRPC services and ``grpc.health.v1``.
+"""The model server: the versions of models behind TensorFlow Serving's gRPC services and ``grpc.health.v1``.
 
 Example:
-    >>> server = ModelServer("shop", "runs/shop/servables/shop", port=0)
+    >>> models = [ServedModel("shop", Path("runs/shop/servables/shop"))]
+    >>> server = ModelServer(models, ServingConfig(port=0))
     >>> port = server.start()
     >>> server.stop()
 """
@@ -10,10 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,7 +26,9 @@ from dpsr.serving.batching import MicroBatcher
 from dpsr.serving.errors import ServableError
 from dpsr.serving.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
 from dpsr.serving.health import Health
-from dpsr.serving.versions import ModelVersions
+from dpsr.serving.model_config import ServedModel, read_model_config
+from dpsr.serving.models import Models
+from dpsr.serving.predictor import Predictor
 
 DRAIN_SECONDS = 30.0
 READY_PREFIX = "ready: "
@@ -41,63 +43,45 @@ _CHANNEL_OPTIONS = (
 
 
 class ModelServer:
-    """Serves the highest version below a directory, and every higher one that appears."""
+    """Serves models, and follows their directories of versions."""
 
-    def __init__(
-        self,
-        name: str,
-        base_path: str | os.PathLike[str],
-        *,
-        host: str = "127.0.0.1",
-        port: int = 8500,
-        max_in_flight: int = 256,
-    ) -> None:
+    def __init__(self, models: Sequence[ServedModel], config: ServingConfig) -> None:
         """Prepares a server; ``start`` starts it.
 
         Args:
-            name: the model's name, as clients ask for it.
-            base_path: the directory of versions.
-            host: the address to listen on.
-            port: the gRPC port; 0 takes a free one.
-            max_in_flight: predictions beyond this many at once are refused with RESOURCE_EXHAUSTED.
+            models: what to serve.
+            config: where to listen and what to refuse.
         """
-        self._host = host
-        self._port = port
-        self._max_in_flight = max_in_flight
-        self._versions = ModelVersions(name, Path(base_path))
+        self._config = config
+        self.models = Models(models)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"server of {name}", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="server", daemon=True)
         self._stopped = threading.Event()
         self._stop_once = threading.Lock()
 
     def start(self) -> int:
-        """Listens, loads and warms up a version, and then serves; until then the health is NOT_SERVING.
+        """Listens, loads and warms up the models, and then serves; until then the health is NOT_SERVING.
 
         Returns:
             The gRPC port.
 
         Raises:
-            ServableError: the port is taken, or no version can be served. The server is stopped then.
+            ServableError: the port is taken, or a model cannot be served. The server is stopped then.
         """
         self._thread.start()
         try:
             port = self._run(self._listen())
-            self._versions.load_first()
+            self.models.load_first()
             self._run(self._health.report(serving=True))
         except BaseException:
             self.stop(grace=0)
             raise
-        self._versions.start_polling()
+        file = self._config.model_config_file
+        self.models.start_polling(Path(file) if file else None, self._config.model_config_poll_seconds)
         return port
 
-    @property
-    def version(self) -> int:
-        """The version that serves now."""
-        with self._versions.use() as servable:
-            return servable.version
-
     def stop(self, grace: float = DRAIN_SECONDS) -> None:
-        """Refuses new requests, waits for those in flight, and frees the model.
+        """Refuses new requests, waits for those in flight, and frees the models.
 
         Args:
             grace: seconds after which requests in flight are cancelled.
@@ -107,7 +91,7 @@ class ModelServer:
                 return
             if self._thread.is_alive():
                 self._run(self._drain(grace))
-                self._versions.close()
+                self.models.close()
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
             self._loop.close()
@@ -125,11 +109,11 @@ class ModelServer:
         self._health = Health(("", PREDICTION_SERVICE, MODEL_SERVICE))
         await self._health.report(serving=False)
         self._server = grpc.aio.server(options=_CHANNEL_OPTIONS)
-        self._api = GrpcApi(self._versions, self._batcher, max_in_flight=self._max_in_flight)
-        self._api.add_to(self._server)
+        self._predictor = Predictor(self.models, self._batcher, max_in_flight=self._config.max_in_flight)
+        GrpcApi(self.models, self._predictor).add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        address = f"{host}:{self._port}"
+        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        address = f"{host}:{self._config.port}"
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError:
@@ -149,19 +133,35 @@ class ModelServer:
         pause = min(_PAUSE_SECONDS, grace)
         await self._health.close()
         await asyncio.sleep(pause)
-        await self._api.finish(grace)
+        await self._predictor.finish(grace)
         await asyncio.sleep(pause)
         await self._server.stop(grace)
         await asyncio.get_running_loop().run_in_executor(None, self._batcher.close)
 
 
-def serve(name: str, base_path: str | os.PathLike[str], config: ServingConfig) -> None:
-    """Serves a model until SIGTERM or SIGINT, then drains; prints one line when it is ready.
+def served_models(config: ServingConfig, default: ServedModel | None = None) -> list[ServedModel]:
+    """What a server of this configuration serves: the models of its model config file, else the default.
+
+    Raises:
+        ServableError: the file cannot be used, or there is nothing to serve.
+    """
+    if config.model_config_file:
+        return read_model_config(Path(config.model_config_file))
+    if default is None:
+        raise ServableError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "no model to serve; name a configuration (-c) or a model config file (serving.model_config_file)",
+        )
+    return [default]
+
+
+def serve(models: Sequence[ServedModel], config: ServingConfig) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; prints one line when it is ready.
 
     Raises:
         ServableError: as ``ModelServer.start``.
     """
-    server = ModelServer(name, base_path, host=config.host, port=config.port, max_in_flight=config.max_in_flight)
+    server = ModelServer(models, config)
     asked_to_stop = threading.Event()
     ready = False
 
@@ -174,7 +174,9 @@ def serve(name: str, base_path: str | os.PathLike[str], config: ServingConfig) -
     try:
         port = server.start()
         ready = True
-        print(f"{READY_PREFIX}{name} version {server.version} on {config.host}:{port}", flush=True)
+        loaded = server.models.loaded().items()
+        served = ", ".join(f"{name} version {' '.join(map(str, versions))}" for name, versions in loaded)
+        print(f"{READY_PREFIX}{served} on {config.host}:{port}", flush=True)
         asked_to_stop.wait()
         logging.getLogger(__name__).info("stopping: waiting for the requests in flight")
         server.stop()

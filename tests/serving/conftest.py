@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_shop
 
 from dpsr.serving.client import PredictClient
-from dpsr.serving.server import ModelServer
 from dpsr.serving.tensors import encode
 
 
@@ -66,7 +65,7 @@ def target(exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) 
         return
     base_path = tmp_path_factory.mktemp("served") / tiny_shop.NAME
     shutil.copytree(exported[1], base_path / "1")
-    server = ModelServer(tiny_shop.NAME, base_path, port=0)
+    server = tiny_shop.server(base_path)
     yield f"127.0.0.1:{server.start()}"
     server.stop()
 

@@ -359,18 +359,25 @@ def test_status_refuses_with_the_stock_code_and_text(models: Any, name: str) -> 
     assert (error.value.code(), error.value.details()) == (code, text)
 
 
+def test_a_reload_without_a_list_of_models_is_refused(models: Any) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        models.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest(), timeout=TIMEOUT)
+    assert error.value.code() == INVALID
+    assert error.value.details() == (
+        "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
+    )
+
+
 @ours_only
-@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference", "HandleReloadConfigRequest"])
-def test_calls_that_are_not_implemented_say_so(predictions: Any, models: Any, method: str) -> None:
+@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
+def test_calls_that_are_not_implemented_say_so(predictions: Any, method: str) -> None:
     request = {
         "Classify": classification_pb2.ClassificationRequest,
         "Regress": regression_pb2.RegressionRequest,
         "MultiInference": inference_pb2.MultiInferenceRequest,
-        "HandleReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
     }[method]()
-    stub = models if method == "HandleReloadConfigRequest" else predictions
     with pytest.raises(grpc.RpcError) as error:
-        getattr(stub, method)(request, timeout=TIMEOUT)
+        getattr(predictions, method)(request, timeout=TIMEOUT)
     assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
     assert error.value.details().startswith(f"{method}: ")
 

@@ -19,15 +19,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServableError, ServingError
-from dpsr.serving.server import ModelServer
 from dpsr.serving.tensors import decode
 
 NAME = tiny_shop.NAME
 SERVE = """
 import sys
+from pathlib import Path
 from dpsr.config import ServingConfig
+from dpsr.serving.model_config import ServedModel
 from dpsr.serving.server import serve
-serve(sys.argv[1], sys.argv[2], ServingConfig(port=0))
+serve([ServedModel(sys.argv[1], Path(sys.argv[2]))], ServingConfig(port=0))
 """
 
 
@@ -83,7 +84,7 @@ def test_a_signal_drains_what_is_in_flight(
 
 def test_a_stop_under_load_answers_or_says_unavailable(publish: Callable[..., Path], base_path: Path) -> None:
     publish(1)
-    server = ModelServer(NAME, base_path, port=0)
+    server = tiny_shop.server(base_path)
     target = f"127.0.0.1:{server.start()}"
     answered = threading.Semaphore(0)
 
@@ -109,13 +110,13 @@ def test_a_taken_port_is_an_error_that_names_it(publish: Callable[..., Path], ba
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ServableError, match=rf"cannot listen on 127.0.0.1:{port}: the port is taken"):
-            ModelServer(NAME, base_path, port=port).start()
+            tiny_shop.server(base_path, port=port).start()
 
 
 def test_two_servers_cannot_share_a_port(target: str, publish: Callable[..., Path], base_path: Path) -> None:
     publish(1)
     with pytest.raises(ServableError, match="the port is taken"):
-        ModelServer(NAME, base_path, port=int(target.rpartition(":")[2])).start()
+        tiny_shop.server(base_path, port=int(target.rpartition(":")[2])).start()
 
 
 def test_the_server_listens_on_loopback_alone(target: str) -> None:
@@ -149,7 +150,7 @@ def test_what_exceeds_max_in_flight_is_refused_at_once(
     publish: Callable[..., Path], base_path: Path, start_slow_calls: Callable[..., list[Any]]
 ) -> None:
     publish(1)
-    server = ModelServer(NAME, base_path, port=0, max_in_flight=2)
+    server = tiny_shop.server(base_path, max_in_flight=2)
     target = f"127.0.0.1:{server.start()}"
     with PredictClient(target, timeout=60) as client:
         answers = start_slow_calls(target, 2, 200_000)
@@ -166,7 +167,7 @@ def test_what_exceeds_max_in_flight_is_refused_at_once(
 
 def test_a_passed_deadline_frees_its_place(publish: Callable[..., Path], base_path: Path) -> None:
     publish(1)
-    server = ModelServer(NAME, base_path, port=0, max_in_flight=1)
+    server = tiny_shop.server(base_path, max_in_flight=1)
     with PredictClient(f"127.0.0.1:{server.start()}") as client:
         with pytest.raises(ServingError) as error:
             client.predict(NAME, {"steps": np.array([200_000], np.int32)}, signature="slow", timeout=0.2)
@@ -179,19 +180,19 @@ def test_health_and_status_follow_the_first_load(
     publish: Callable[..., Path], base_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(1)
-    server = ModelServer(NAME, base_path, port=_free_port())
-    go_on, load_first = threading.Event(), server._versions.load_first
-    monkeypatch.setattr(server._versions, "load_first", lambda: go_on.wait(20) and load_first())
+    server = tiny_shop.server(base_path, port=_free_port())
+    go_on, load_first = threading.Event(), server.models.load_first
+    monkeypatch.setattr(server.models, "load_first", lambda: go_on.wait(20) and load_first())
     starting = threading.Thread(target=server.start)
     starting.start()
-    with grpc.insecure_channel(f"127.0.0.1:{server._port}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{server._config.port}") as channel:
         health = health_pb2_grpc.HealthStub(channel)
 
         def check() -> int:
             return health.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True).status
 
         assert check() == health_pb2.HealthCheckResponse.NOT_SERVING
-        with PredictClient(f"127.0.0.1:{server._port}") as client:
+        with PredictClient(f"127.0.0.1:{server._config.port}") as client:
             with pytest.raises(ServingError, match=r"Servable not found for request: Latest\(tiny_shop\)"):
                 client.predict(NAME, {"query": ["red"]})
             with pytest.raises(ServingError, match=r"was not ready within 0\.3 s; last answer: NOT_FOUND"):
@@ -207,7 +208,7 @@ def test_a_health_watch_hears_of_the_stop_and_does_not_hold_it_up(
     publish: Callable[..., Path], base_path: Path
 ) -> None:
     publish(1)
-    server = ModelServer(NAME, base_path, port=0)
+    server = tiny_shop.server(base_path)
     with grpc.insecure_channel(f"127.0.0.1:{server.start()}") as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
@@ -219,7 +220,7 @@ def test_a_health_watch_hears_of_the_stop_and_does_not_hold_it_up(
 
 
 def test_stop_is_safe_to_call_twice_and_before_start(base_path: Path) -> None:
-    server = ModelServer(NAME, base_path, port=0)
+    server = tiny_shop.server(base_path)
     server.stop()
     server.stop()
     server.wait()

@@ -14,7 +14,6 @@ import tiny_shop
 
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServableError, ServingError
-from dpsr.serving.server import ModelServer
 from dpsr.serving.versions import ModelVersions
 
 NAME = tiny_shop.NAME
@@ -39,7 +38,7 @@ def serve(base_path: Path) -> Iterator[Callable[..., PredictClient]]:
     opened: list[Any] = []
 
     def start(**options: Any) -> PredictClient:
-        server = ModelServer(NAME, base_path, port=0, **options)
+        server = tiny_shop.server(base_path, **options)
         opened.append(server.stop)
         client = PredictClient(f"127.0.0.1:{server.start()}")
         opened.append(client.close)
@@ -193,7 +192,7 @@ def test_the_old_version_answers_what_it_has_begun(
     base_path: Path, publish: Publish, start_slow_calls: Callable[..., list[Any]]
 ) -> None:
     publish(1)
-    server = ModelServer(NAME, base_path, port=0)
+    server = tiny_shop.server(base_path)
     target = f"127.0.0.1:{server.start()}"
     with PredictClient(target) as client:
         (slow,) = start_slow_calls(target, 1, 300_000)
@@ -237,6 +236,65 @@ def test_a_broken_version_is_not_tried_again_until_its_files_change(
     damage_graph(broken)
     versions.update()
     assert len([record for record in caplog.records if "cannot be served" in record.message]) == 2
+
+
+def test_a_broken_version_is_retried_after_ever_longer_pauses(
+    versions: ModelVersions, publish: Publish, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was missing may come, such as a file that is still being copied; the pauses spare a version that stays broken."""
+    now = 1000.0
+    monkeypatch.setattr("dpsr.serving.versions.time.monotonic", lambda: now)
+    publish(1)
+    publish(2, change=damage_graph)
+    versions.load_first()
+    attempts = []
+    for second in range(100):
+        now = 1000.0 + second
+        caplog.clear()
+        versions.update()
+        if any("cannot be served" in record.message for record in caplog.records):
+            attempts.append(second)
+    assert attempts == [10, 30, 70]
+
+
+@pytest.mark.parametrize("place", ["variables/more", "assets/vocabulary", "saved_model.pb"])
+def test_a_version_that_links_outside_is_not_read(
+    versions: ModelVersions, publish: Publish, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "secret").write_text("keep out")
+
+    def link(path: Path) -> None:
+        (path / place).unlink(missing_ok=True)
+        (path / place).symlink_to(tmp_path / "secret")
+
+    publish(1, change=link)
+    with pytest.raises(ServableError, match=f"{place} leads to .*secret, outside of"):
+        versions.load_first()
+
+
+def test_a_version_that_is_a_link_outside_is_not_read(
+    versions: ModelVersions, exported: dict[int, Path], base_path: Path
+) -> None:
+    base_path.mkdir()
+    (base_path / "1").symlink_to(exported[1])
+    with pytest.raises(ServableError, match="outside of"):
+        versions.load_first()
+
+
+def test_an_asset_outside_of_the_version_is_not_read(versions: ModelVersions, publish: Publish, tmp_path: Path) -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    (tmp_path / "secret").write_text("keep out")
+
+    def point_outside(path: Path) -> None:
+        saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        asset = saved_model.meta_graphs[0].asset_file_def.add(filename="../../../secret")
+        asset.tensor_info.name = "nothing:0"
+        (path / "saved_model.pb").write_bytes(saved_model.SerializeToString())
+
+    publish(1, change=point_outside)
+    with pytest.raises(ServableError, match=r"asset '../../../secret' is outside"):
+        versions.load_first()
 
 
 def test_deleting_the_served_version_rolls_back(versions: ModelVersions, publish: Publish) -> None:

@@ -165,5 +165,14 @@ def warm_up_record(signature: str, inputs: dict[str, np.ndarray]) -> bytes:
     return log.SerializeToString()
 
 
+def server(base_path: Path, **options: Any) -> Any:
+    """A server of the versions below a directory, on a free port unless the options say otherwise."""
+    from dpsr.config import ServingConfig
+    from dpsr.serving.model_config import ServedModel
+    from dpsr.serving.server import ModelServer
+
+    return ModelServer([ServedModel(NAME, base_path)], ServingConfig(**{"port": 0, **options}))
+
+
 if __name__ == "__main__":
     write(Path(sys.argv[1]), 1)
