@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from dpsr.data.records import HEADER_BYTES, Layout, common_layout, num_records
 from dpsr.data.schema import INTERACTION
 from dpsr.data.tables import Bags, Dataset, DatasetError
 
@@ -131,7 +131,7 @@ def training_batches(
 
     Args:
         tables: the joined tables.
-        records_files: files of INTERACTION records, shuffled when they were written.
+        records_files: files of ``data.records``, shuffled when they were written.
         batch_size: B, examples of a step.
         random_negatives: R, items drawn uniformly (with replacement) from the catalogue at each step.
         num_items: size of the catalogue.
@@ -145,7 +145,7 @@ def training_batches(
         A dataset of Batch, ``queries`` [B], ``items`` [B + R].
 
     Raises:
-        DatasetError: there are fewer records than workers, or a file's size is no whole number of records.
+        DatasetError: there are fewer records than workers, or a file is none of records.
     """
     blocks = _Blocks(records_files, worker, num_workers)
     order_seed, negatives_seed = _derived_seeds(seed, epoch, worker)
@@ -177,17 +177,12 @@ class _Blocks:
         if not 0 <= worker < num_workers:
             raise ValueError(f"worker = {worker}, but there are {num_workers} workers, counted from 0")
         self._files = [os.fspath(file) for file in files]
-        self._sizes = [Path(file).stat().st_size for file in self._files]
-        for file, size in zip(self._files, self._sizes, strict=True):
-            if size % INTERACTION.itemsize:
-                raise DatasetError(
-                    f"{file}: {size} bytes are no whole number of {INTERACTION.itemsize}-byte records; "
-                    "run `dpsr prepare` again"
-                )
-        total = sum(self._sizes) // INTERACTION.itemsize
+        self._layout = common_layout(self._files)
+        self._sizes = [num_records(file) for file in self._files]
+        total = sum(self._sizes)
         if total < num_workers:
             missing = "no record to train on" if not total else f"{total} records, too few for {num_workers} workers"
-            raise DatasetError(f"{', '.join(self._files) or 'no records file'}: holds {missing}")
+            raise DatasetError(f"{', '.join(self._files)}: holds {missing}")
         self._share = total * worker // num_workers, total * (worker + 1) // num_workers
         self.num_records = self._share[1] - self._share[0]
         self.most_records = -(-total // num_workers)
@@ -197,7 +192,7 @@ class _Blocks:
         """The shuffled order from record ``start`` on, then the same order for ever, in pieces int32 [n, 5]."""
         blocks = self._table()
         blocks = blocks[np.random.default_rng(seed).permutation(len(blocks))]
-        lengths = np.add.reduceat(blocks[:, 2], np.arange(0, len(blocks), _WINDOW_BLOCKS)) // INTERACTION.itemsize
+        lengths = np.add.reduceat(blocks[:, 2], np.arange(0, len(blocks), _WINDOW_BLOCKS))
         window_starts = np.cumsum(lengths) - lengths
         first = int(np.searchsorted(window_starts, start, side="right")) - 1
         rest = self._windows(blocks, seed, first, start - int(window_starts[first]))
@@ -205,36 +200,44 @@ class _Blocks:
 
     def _windows(self, blocks: np.ndarray, seed: int, first: int, skip: int) -> tf.data.Dataset:
         """Shuffled windows from number ``first`` on, without the first ``skip`` rows of that one."""
-        sizes = tf.constant(self._sizes, tf.int64)
+        sizes, record_bytes = tf.constant(self._sizes, tf.int64), self._layout.record_bytes
 
         def read(block: tf.Tensor) -> tf.data.Dataset:
-            file, offset, length = block[0], block[1], block[2]
+            file, first_record, length = block[0], block[1], block[2]
             return tf.data.FixedLengthRecordDataset(
                 tf.gather(self._files, file),
-                record_bytes=length,
-                header_bytes=offset,
-                footer_bytes=tf.gather(sizes, file) - offset - length,
-                buffer_size=_BLOCK_RECORDS * INTERACTION.itemsize,
+                record_bytes=length * record_bytes,
+                header_bytes=HEADER_BYTES + first_record * record_bytes,
+                footer_bytes=(tf.gather(sizes, file) - first_record - length) * record_bytes,
+                buffer_size=_BLOCK_RECORDS * record_bytes,
             )
 
         def shuffle(window: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
-            rows = tf.reshape(tf.io.decode_raw(tf.strings.reduce_join(texts), tf.int32), [-1, _FIELDS])
+            rows = tf.reshape(tf.io.decode_raw(tf.strings.reduce_join(texts), tf.uint8), [-1, record_bytes])
             rows = tf.random.experimental.stateless_shuffle(rows, tf.stack([tf.constant(seed, tf.int64), window]))
-            return rows[tf.where(window == first, skip, 0) :]
+            return _unpack(rows[tf.where(window == first, skip, 0) :], self._layout)
 
         texts = tf.data.Dataset.from_tensor_slices(blocks[first * _WINDOW_BLOCKS :]).flat_map(read)
         return texts.batch(_WINDOW_BLOCKS).enumerate(start=first).map(shuffle)
 
     def _table(self) -> np.ndarray:
-        """Every block as (file, offset, length in bytes), int64 [blocks, 3]."""
-        block_bytes = _BLOCK_RECORDS * INTERACTION.itemsize
-        low, high = (record * INTERACTION.itemsize for record in self._share)
-        rows, start = [], 0
+        """Every block as (file, first record, records), int64 [blocks, 3]."""
+        (low, high), start, rows = self._share, 0, []
         for file, size in enumerate(self._sizes):
             first, last = max(low - start, 0), min(high - start, size)
-            rows += [(file, at, min(block_bytes, last - at)) for at in range(first, last, block_bytes)]
+            rows += [(file, at, min(_BLOCK_RECORDS, last - at)) for at in range(first, last, _BLOCK_RECORDS)]
             start += size
         return np.array(rows, dtype=np.int64)
+
+
+def _unpack(packed: tf.Tensor, layout: Layout) -> tf.Tensor:
+    """As ``Layout.unpack``: uint8 [n, bytes] as the fields of INTERACTION, int32 [n, 5]."""
+    columns = tf.unstack(tf.cast(tf.transpose(packed), tf.int32), num=layout.record_bytes)
+    query, user, item, past = (
+        tf.add_n([tf.bitwise.left_shift(columns[start + byte], 8 * byte) for byte in range(width)])
+        for start, width in zip(layout.starts, layout.widths, strict=True)
+    )
+    return tf.stack([query, user - 1, item, tf.bitwise.bitwise_and(past, 3), tf.bitwise.right_shift(past, 2)], axis=1)
 
 
 def _derived_seeds(seed: int, epoch: int, worker: int) -> tuple[int, int]:

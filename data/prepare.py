@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ from dpsr.data.log import (
     with_histories,
 )
 from dpsr.data.readers import Source, trimmed_strings
+from dpsr.data.records import Layout, write_records
 from dpsr.data.rejected import RejectedRows
 from dpsr.data.schema import (
     FORMAT_VERSION,
-    INTERACTION,
     MANIFEST_FILE,
     SKIP,
     SKIPS_FILE,
@@ -49,7 +50,6 @@ from dpsr.data.tables import Bags
 from dpsr.data.vocabulary import RowIndex, build_tokenizer, category_ids, category_vocabulary, token_bags
 
 _SHUFFLE_SEED = 20200425
-_INTERACTION_FIELDS = list(INTERACTION.names or ())
 
 
 def prepare(config: Config, *, progress: bool = True) -> Path:
@@ -129,7 +129,7 @@ class _Preparation:
         self._write_table("queries/queries.arrow", pa.table({"query": query_texts}))
 
         boundaries = find_boundaries(log, data.valid_share, data.test_share)
-        time_ranges, split_counts = self._write_interactions(log, boundaries, len(users))
+        time_ranges, split_counts = self._write_interactions(log, boundaries, len(items), len(users))
         fingerprint, token_rows = self._write_tokens(items, query_texts, log, boundaries)
         log.records.close()
         (self._directory / "scratch").rmdir()
@@ -236,7 +236,7 @@ class _Preparation:
         return log
 
     def _write_interactions(
-        self, log: Log, boundaries: Boundaries, num_users: int
+        self, log: Log, boundaries: Boundaries, num_items: int, num_users: int
     ) -> tuple[dict[str, list[str | int] | None], dict[str, int]]:
         """Writes splits, skips and histories; returns the time range and the number of records of each split."""
         scratch = self._directory / "scratch"
@@ -264,41 +264,32 @@ class _Preparation:
                 chosen = (split == 0) & skipped
                 skips.append(by_time[chosen], records[chosen])
                 bar.update(len(records))
-            history.close()
+            longest = history.close()
+            layout = Layout.of(queries=len(log.queries), users=num_users, items=num_items, longest_history=longest)
             counts = {
                 "train": self._write_records(
-                    split_file("train"), train, lambda records: shuffle.permutation(len(records))
+                    split_file("train"), layout, train.read(), lambda records: shuffle.permutation(len(records))
                 ),
-                "skips": self._write_records(SKIPS_FILE, skips, _in_order_of_time),
+                "skips": self._write_records(SKIPS_FILE, layout, skips.read(), _in_order_of_time),
             }
-            counts |= self._write_later_splits(later, shares)
+            counts |= self._write_later_splits(later, shares, layout)
         texts = {name: [log.clock.text(time) for time in ranges[name]] if name in ranges else None for name in SPLITS}
         return texts, counts
 
-    def _write_later_splits(self, later: Buckets, shares: int) -> dict[str, int]:
+    def _write_later_splits(self, later: Buckets, shares: int, layout: Layout) -> dict[str, int]:
         parts = later.read()
         return {
-            name: self._write_parts(split_file(name), (next(parts) for _ in range(shares)), _in_order_of_time)
+            name: self._write_records(split_file(name), layout, islice(parts, shares), _in_order_of_time)
             for name in ("valid", "test")
         }
 
-    def _write_records(self, name: str, buckets: Buckets, order: Callable[[np.ndarray], np.ndarray]) -> int:
-        return self._write_parts(name, buckets.read(), order)
-
-    def _write_parts(self, name: str, parts: Iterator[np.ndarray], order: Callable[[np.ndarray], np.ndarray]) -> int:
-        """Writes INTERACTION records, part after part, each in its order; returns their number."""
+    def _write_records(
+        self, name: str, layout: Layout, parts: Iterable[np.ndarray], order: Callable[[np.ndarray], np.ndarray]
+    ) -> int:
+        """Writes records, part after part, each in its order; returns their number."""
         path = self._directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        count = 0
-        with path.open("wb") as file:
-            for part in parts:
-                part = part[order(part)]
-                plain = np.empty(len(part), dtype=INTERACTION)
-                for field in _INTERACTION_FIELDS:
-                    plain[field] = part[field]
-                plain.tofile(file)
-                count += len(part)
-        return count
+        return write_records(path, layout, (part[order(part)] for part in parts))
 
     def _write_tokens(
         self, items: pa.Table, query_texts: pa.Array, log: Log, boundaries: Boundaries
@@ -345,7 +336,8 @@ class _Preparation:
         self._write_json(MANIFEST_FILE, manifest)
 
     def _write_table(self, name: str, table: pa.Table) -> None:
-        with pa.ipc.new_file(self._directory / name, table.schema) as writer:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_file(self._directory / name, table.schema, options=options) as writer:
             writer.write_table(table)
 
     def _write_json(self, name: str, tree: Any) -> None:
@@ -371,8 +363,8 @@ class _HistoryWriter:
         known["item"].tofile(self._file)
         self._lengths += np.bincount(known["user"], minlength=len(self._lengths))
 
-    def close(self) -> None:
-        """Puts the header before the values, and writes the row splits."""
+    def close(self) -> int:
+        """Puts the header before the values, and writes the row splits; returns the length of the longest."""
         self._file.close()
         row_splits = np.zeros(len(self._lengths) + 1, dtype=np.int64)
         np.cumsum(self._lengths, out=row_splits[1:])
@@ -382,6 +374,7 @@ class _HistoryWriter:
             np.lib.format.write_array_header_1_0(file, header)
             shutil.copyfileobj(raw, file, 1 << 22)
         self._raw.unlink()
+        return int(self._lengths.max(initial=0))
 
 
 def _save_bags(directory: Path, name: str, bags: Bags) -> None:

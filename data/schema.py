@@ -19,7 +19,7 @@ CLICK, PURCHASE, SKIP = 1, 2, 3
 EVENTS = {"click": CLICK, "purchase": PURCHASE, "skip": SKIP}
 SPLITS = ("train", "valid", "test")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.model"
 SKIPS_FILE = "supervision/skips.bin"

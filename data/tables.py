@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dpsr.data.records import read_records
 from dpsr.data.schema import (
     FORMAT_VERSION,
-    INTERACTION,
     MANIFEST_FILE,
     SKIPS_FILE,
     SPLITS,
@@ -65,7 +65,7 @@ class Bags:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset directory, opened; arrays are memory-mapped and read-only."""
+    """A dataset directory, opened; the tables are memory-mapped and read-only, records are read when asked for."""
 
     directory: Path
     manifest: dict[str, Any]
@@ -128,11 +128,11 @@ class Dataset:
         """The records of a split, INTERACTION [n]: ``train`` shuffled, ``valid`` and ``test`` by time."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
-        return _records(self.directory / split_file(split))
+        return read_records(self.directory / split_file(split))
 
     def skips(self) -> np.ndarray:
         """Items shown and skipped in the train period, INTERACTION [n], by time."""
-        return _records(self.directory / SKIPS_FILE)
+        return read_records(self.directory / SKIPS_FILE)
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -199,12 +199,6 @@ def _columns(directory: Path, columns: Iterable[str], rows: int) -> dict[str, np
 def _vocabularies(directory: Path, schema: Schema) -> dict[str, list[str]]:
     names = [f"items.{column}" for column in schema.categorical] + [f"users.{column}" for column in schema.profile]
     return {name: json.loads((directory / "vocabularies" / f"{name}.json").read_text("utf-8")) for name in names}
-
-
-def _records(path: Path) -> np.ndarray:
-    if path.stat().st_size == 0:  # an empty file cannot be mapped
-        return np.empty(0, dtype=INTERACTION)
-    return np.memmap(path, dtype=INTERACTION, mode="r")
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

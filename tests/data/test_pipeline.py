@@ -12,6 +12,7 @@ from scipy.stats import chisquare
 from dpsr.data import pipeline
 from dpsr.data.pipeline import Batch, JoinedTables, training_batches
 from dpsr.data.prepare import prepare
+from dpsr.data.records import Layout, write_records
 from dpsr.data.schema import INTERACTION, DatasetError, split_file
 from dpsr.data.tables import Dataset
 
@@ -45,7 +46,7 @@ def numbered_records(directory: Path, *sizes: int) -> list[Path]:
         records = np.zeros(size, dtype=INTERACTION)
         records["query"], records["user"], records["event"] = np.arange(start, start + size), -1, 1
         files.append(directory / f"part-{place}.bin")
-        records.tofile(files[-1])
+        write_records(files[-1], Layout((3, 1, 2, 2)), [records])
         start += size
     return files
 
@@ -157,9 +158,12 @@ def test_random_negatives_are_uniform_and_independent_of_the_step(tmp_path: Path
 def test_files_without_records_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"part-0.bin: holds no record to train on"):
         epoch_of(numbered_records(tmp_path, 0))
-    (tmp_path / "odd.bin").write_bytes(b"x" * 21)
-    with pytest.raises(DatasetError, match=r"odd.bin: 21 bytes are no whole number of 20-byte records"):
+    (tmp_path / "odd.bin").write_bytes(numbered_records(tmp_path, 3)[0].read_bytes() + b"x")
+    with pytest.raises(DatasetError, match=r"odd.bin: 25 bytes are no whole number of 8-byte records"):
         epoch_of([tmp_path / "odd.bin"])
+    (tmp_path / "text.bin").write_bytes(b"x" * 40)
+    with pytest.raises(DatasetError, match=r"text.bin: not a file of interactions"):
+        epoch_of([tmp_path / "text.bin"])
 
 
 def test_the_join_equals_numpy(dataset: Dataset, tables: JoinedTables) -> None:

@@ -56,7 +56,7 @@ def _swap_dtype(root: Path) -> None:
             "not a dataset .manifest.json is missing.; run `dpsr prepare`",
         ),
         (lambda root: (root / "manifest.json").write_text("{"), "manifest.json: not JSON"),
-        (_set_format, "format 99, but this version reads 1; run `dpsr prepare` again"),
+        (_set_format, "format 99, but this version reads 2; run `dpsr prepare` again"),
         (lambda root: (root / "users/history.values.npy").unlink(), "history.values.npy: is missing from the dataset"),
         (
             lambda root: (root / "items/items.arrow").write_bytes(b""),

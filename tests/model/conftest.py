@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dpsr.config import Config, parse_config
+from dpsr.data.records import Layout, write_records
 from dpsr.data.schema import INTERACTION, SPLITS, Schema, split_file
 from dpsr.data.tables import Bags, Dataset
 
@@ -31,6 +32,7 @@ def make_dataset() -> Callable[..., Dataset]:
         target = random.integers(0, ITEMS, QUERIES)
         query_tokens = [random.choice(item_tokens[item], 3, replace=False) for item in target]
         history = random_bags(random, USERS, ITEMS, 8)
+        layout = Layout.of(queries=QUERIES, users=USERS, items=ITEMS, longest_history=8)
         counts = {"train": records, "valid": records // 8, "test": records // 8}
         for split in SPLITS:
             rows = np.zeros(counts[split], INTERACTION)
@@ -42,7 +44,7 @@ def make_dataset() -> Callable[..., Dataset]:
             rows["event"] = 1
             path = folder / split_file(split)
             path.parent.mkdir(parents=True, exist_ok=True)
-            rows.tofile(path)
+            write_records(path, layout, [rows])
         return Dataset(
             directory=folder,
             manifest={},
