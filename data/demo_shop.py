@@ -59,14 +59,15 @@ def generate(
     random = np.random.default_rng(seed)
     catalogue = make_catalogue(items, random)
     people = make_users(users, random)
-    _write(directory / "items.parquet", item_tables(catalogue, random))
-    _write(directory / "users.parquet", user_tables(people))
+    write_tables(directory / "items.parquet", item_tables(catalogue, random))
+    write_tables(directory / "users.parquet", user_tables(people))
     log = Sessions(catalogue, people, random)
-    _write(directory / "interactions.parquet", log.tables(clicks=interactions, sessions=sessions))
-    _write(directory / "relevance.parquet", iter([pa.concat_tables(log.relevance_tables(_JUDGED_QUERIES))]))
+    write_tables(directory / "interactions.parquet", log.tables(clicks=interactions, sessions=sessions))
+    write_tables(directory / "relevance.parquet", iter([pa.concat_tables(log.relevance_tables(_JUDGED_QUERIES))]))
 
 
-def _write(path: Path, tables: Iterator[pa.Table]) -> None:
+def write_tables(path: Path, tables: Iterator[pa.Table]) -> None:
+    """Writes tables of one schema to a Parquet file as they come."""
     first = next(tables)
     with pq.ParquetWriter(path, first.schema) as writer:
         for table in chain([first], tables):
