@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Real data for some tests and benchmarks; tests that need it skip, visibly, where it is missing.
 export DPSR_DATA ?= $(abspath ../shared/data)
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 CC_SOURCES := $(shell find tokenizer_cc ops_cc -name '*.cc' -o -name '*.h' -o -name '*.inc' 2>/dev/null)
 PY_FOLDERS := data evaluation indexing model ops_cc serving tokenizer_cc
