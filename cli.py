@@ -319,6 +319,7 @@ def _empty_demo_directory(work_dir: Path) -> None:
 def _server(config: Config) -> Iterator[str]:
     """A server process of the newest version on a free port; yields ``host:port`` once it is ready."""
     command = [sys.executable, "-m", "dpsr.cli", "serve", "-c", str(DEMO_CONFIG), "--set", "serving.port=0"]
+    command += ["--set", "serving.rest_port=-1"]
     command += ["--set", f"work_dir={config.work_dir}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

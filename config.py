@@ -188,6 +188,8 @@ class IndexConfig(_Section):
     """Catalogues smaller than this are searched exactly."""
     min_recall: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
     """The index's recall@k against exact search below which nothing is published."""
+    keep_versions: Annotated[int, Field(ge=0)] = 5
+    """Published versions that stay when a newer one is published, the newest included; 0 keeps all."""
     filter_range: list[str] = []
     """Numeric item columns that a request may restrict to a range; categorical ones can always be filtered by."""
     filter_reach: Annotated[int, Field(ge=1)] = 20_000
@@ -202,8 +204,12 @@ class ServingConfig(_Section):
     host: str = "127.0.0.1"
     port: Port = 8500
     """gRPC port; 0 takes a free one."""
+    rest_port: Annotated[int, Field(ge=-1, le=65535)] = 8501
+    """Port of the REST interface and of the metrics; 0 takes a free one, -1 turns both off."""
     max_in_flight: Annotated[int, Field(ge=1)] = 256
     """Requests beyond this many at once are refused with RESOURCE_EXHAUSTED."""
+    max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 << 20
+    """Larger requests are refused before they are read."""
     model_config_file: PathName | None = None
     """A text ``ModelServerConfig`` of TensorFlow Serving: several models, version policies, labels."""
     model_config_poll_seconds: Annotated[float, Field(ge=0.0)] = 0.0

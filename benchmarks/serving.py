@@ -97,9 +97,11 @@ def run_plain(path: Path, ports: Any) -> None:
 
 
 def run_dpsr(path: Path, ports: Any) -> None:
+    from dpsr.config import ServingConfig
+    from dpsr.serving.model_config import ServedModel
     from dpsr.serving.server import ModelServer
 
-    server = ModelServer(NAME, path.parent, port=0)
+    server = ModelServer([ServedModel(NAME, path.parent)], ServingConfig(port=0, rest_port=-1))
     ports.put(server.start())
     server.wait()
 

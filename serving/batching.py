@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+
+import numpy as np
 
 from dpsr.serving.errors import ServingError
 from dpsr.serving.runtime import Call
@@ -22,10 +24,14 @@ MAX_BATCH_ROWS = 32
 def respond(calls: Sequence[Call]) -> list[bytes | ServingError]:
     """Runs calls of one group; the serialised response or the error of each."""
     results = calls[0].servable.run_together(calls)
-    return [
-        result if isinstance(result, ServingError) else call.response(result)
-        for call, result in zip(calls, results, strict=True)
-    ]
+    return [_render(call, result) for call, result in zip(calls, results, strict=True)]
+
+
+def _render(call: Call, result: Mapping[str, np.ndarray] | ServingError) -> bytes | ServingError:
+    try:
+        return result if isinstance(result, ServingError) else call.render(call, result)
+    except ServingError as error:
+        return error
 
 
 class MicroBatcher:

@@ -17,7 +17,8 @@ from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 from dpsr.serving.errors import ServingError
 from dpsr.serving.model_config import parse_model_config
 from dpsr.serving.models import Models
-from dpsr.serving.predictor import Predictor, named
+from dpsr.serving.predictor import Predictor, Wanted
+from dpsr.serving.runtime import Servable
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
@@ -66,40 +67,24 @@ class GrpcApi:
     async def predict(self, data: bytes) -> bytes:
         """``PredictionService.Predict``: a serialised ``PredictRequest`` to a serialised ``PredictResponse``."""
         request = _parse(predict_pb2.PredictRequest, data)
-        _require_model_spec(request)
-        return await self._predictor.predict(request)
+        return await self._predictor.predict(_wanted(request), lambda servable: servable.prepare(request))
 
     async def get_model_metadata(self, data: bytes) -> bytes:
         """``PredictionService.GetModelMetadata``: the signatures."""
         request = _parse(get_model_metadata_pb2.GetModelMetadataRequest, data)
-        _require_model_spec(request)
+        wanted = _wanted(request)
         if not request.metadata_field:
             raise _invalid("GetModelMetadataRequest must specify at least one metadata_field")
         for name in request.metadata_field:
             if name != _SIGNATURE_FIELD:
                 raise _invalid(f"Metadata field %s is not supported{name}")  # the stock text, "%s" and all
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        with self._models.use(*named(request.model_spec)) as servable:
-            response.model_spec.name = servable.name
-            response.model_spec.version.value = servable.version
-            response.metadata[_SIGNATURE_FIELD].Pack(servable.signature_map)
-        return response.SerializeToString()
+        with self._models.use(*wanted) as servable:
+            return signature_metadata(servable).SerializeToString()
 
     async def get_model_status(self, data: bytes) -> bytes:
         """``ModelService.GetModelStatus``: the state of every version, or of the one that is asked for."""
         request = _parse(get_model_status_pb2.GetModelStatusRequest, data)
-        _require_model_spec(request)
-        spec = request.model_spec
-        version = spec.version.value if spec.HasField("version") else None
-        if spec.HasField("version_label"):
-            version = self._models.version_of(spec.name, spec.version_label)
-        states = self._models.states(spec.name, version)
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for version, state in states.items():
-            status = response.model_version_status.add(version=version, state=state.state)
-            status.status.error_code = state.error.code.value[0] if state.error else 0
-            status.status.error_message = state.error.message if state.error else ""
-        return response.SerializeToString()
+        return model_status(self._models, _wanted(request)).SerializeToString()
 
     async def handle_reload_config(self, data: bytes) -> bytes:
         """``ModelService.HandleReloadConfigRequest``: the new configuration replaces the old one."""
@@ -114,6 +99,30 @@ class GrpcApi:
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response.SerializeToString()
+
+
+def signature_metadata(servable: Servable) -> Any:
+    """A ``GetModelMetadataResponse``."""
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = servable.name
+    response.model_spec.version.value = servable.version
+    response.metadata[_SIGNATURE_FIELD].Pack(servable.signature_map)
+    return response
+
+
+def model_status(models: Models, wanted: Wanted) -> Any:
+    """A ``GetModelStatusResponse``.
+
+    Raises:
+        ServingError: the model, the version or the label is unknown.
+    """
+    name, version, label = wanted
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for number, state in models.states(name, version if label is None else models.version_of(name, label)).items():
+        status = response.model_version_status.add(version=number, state=state.state)
+        status.status.error_code = state.error.code.value[0] if state.error else 0
+        status.status.error_message = state.error.message if state.error else ""
+    return response
 
 
 def _with_status(handler: _Handler) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]:
@@ -143,9 +152,14 @@ def _parse(kind: type[_Request], data: bytes) -> _Request:
         raise ServingError(grpc.StatusCode.INTERNAL, f"the message is no {kind.DESCRIPTOR.full_name}") from None
 
 
-def _require_model_spec(request: Any) -> None:
+def _wanted(request: Any) -> Wanted:
+    """What the ``model_spec`` of a request names."""
     if not request.HasField("model_spec"):
         raise _invalid("Missing ModelSpec")
+    spec = request.model_spec
+    version = spec.version.value if spec.HasField("version") else None
+    label = spec.version_label if spec.HasField("version_label") else None
+    return Wanted(spec.name, version, label)
 
 
 def _invalid(message: str) -> ServingError:

@@ -117,11 +117,11 @@ class Models:
             except ServableError:
                 self._undo(target)
                 raise
-            for served in models:
-                target[served.name].adopt(served)
             gone = [model for model in self._models.values() if target.get(model.name) is not model]
             fresh = [model for model in target.values() if self._models.get(model.name) is not model]
             self._models = target
+            for served in models:
+                target[served.name].adopt(served)
         if self._polling:
             for model in fresh:
                 model.start_polling()

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import grpc
-from tensorflow_serving.apis import predict_pb2
 
 from dpsr.serving.batching import MicroBatcher
 from dpsr.serving.errors import ServingError
 from dpsr.serving.models import Models
+from dpsr.serving.runtime import Call, Servable
+
+
+class Wanted(NamedTuple):
+    """Which servable a request asks for; None for what it leaves open."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
 
 
 class Predictor:
@@ -32,8 +41,12 @@ class Predictor:
         self._stopping = False
         self._idle = asyncio.Event()
 
-    async def predict(self, request: predict_pb2.PredictRequest) -> bytes:
-        """The serialised response of a request.
+    async def predict(self, wanted: Wanted, prepare: Callable[[Servable], Call]) -> bytes:
+        """The rendered answer.
+
+        Args:
+            wanted: the servable.
+            prepare: validates the request against it.
 
         Raises:
             ServingError: the request does not fit, or fails, or there are too many.
@@ -47,8 +60,8 @@ class Predictor:
             )
         self._in_flight += 1
         try:
-            with self._models.use(*named(request.model_spec)) as servable:
-                return await self._batcher.submit(servable.prepare(request))
+            with self._models.use(*wanted) as servable:
+                return await self._batcher.submit(prepare(servable))
         finally:
             self._in_flight -= 1
             if self._stopping and not self._in_flight:
@@ -60,10 +73,3 @@ class Predictor:
         if self._in_flight:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), grace)
-
-
-def named(spec: Any) -> tuple[str, int | None, str | None]:
-    """Name, version and label of a ``ModelSpec``; None for what it leaves open."""
-    version = spec.version.value if spec.HasField("version") else None
-    label = spec.version_label if spec.HasField("version_label") else None
-    return spec.name, version, label

@@ -7,8 +7,8 @@ session gives the memory back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -21,7 +21,7 @@ from dpsr.serving.loader import INIT_SIGNATURE, first_cause, load_session, refus
 from dpsr.serving.tensors import encode
 from dpsr.serving.validation import Signature, check_inputs, select_outputs
 
-_DEFAULT_SIGNATURE = "serving_default"
+DEFAULT_SIGNATURE = "serving_default"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +39,24 @@ class Call:
     rows: int
     group: tuple | None
 
-    def response(self, outputs: Mapping[str, np.ndarray]) -> bytes:
-        """The serialised ``PredictResponse``."""
-        response = predict_pb2.PredictResponse()
-        spec = response.model_spec
-        spec.name = self.servable.name
-        spec.version.value = self.servable.version
-        spec.signature_name = self.signature.name
-        for alias in self.outputs:
-            encode(outputs[alias], response.outputs[alias])
-        return response.SerializeToString()
+    render: Render
+    """Writes the answer; runs in the thread of the run."""
+
+
+def predict_response(call: Call, outputs: Mapping[str, np.ndarray]) -> bytes:
+    """The serialised ``PredictResponse``."""
+    response = predict_pb2.PredictResponse()
+    spec = response.model_spec
+    spec.name = call.servable.name
+    spec.version.value = call.servable.version
+    spec.signature_name = call.signature.name
+    for alias in call.outputs:
+        encode(outputs[alias], response.outputs[alias])
+    return response.SerializeToString()
+
+
+Render = Callable[[Call, Mapping[str, np.ndarray]], bytes]
+"""What becomes of the outputs of a call."""
 
 
 @dataclass(eq=False)
@@ -95,28 +103,29 @@ class Servable:
         session.graph.finalize()
         return cls(name, version, path, signatures, signature_map, session, tensors)
 
-    def prepare(self, request: predict_pb2.PredictRequest) -> Call:
+    def prepare(self, request: predict_pb2.PredictRequest, render: Render = predict_response) -> Call:
         """Validates a request against its signature, in TensorFlow Serving's order and with its texts.
 
         Raises:
             ServingError: the request does not fit.
         """
-        key = request.model_spec.signature_name or _DEFAULT_SIGNATURE
+        key = request.model_spec.signature_name or DEFAULT_SIGNATURE
         signature = self.signatures.get(key)
         if signature is None:
             raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
         inputs = check_inputs(signature, request.inputs)
         outputs = select_outputs(signature, request.output_filter)
-        return self.call(signature, inputs, outputs)
+        return self._call(signature, inputs, outputs, render)
 
-    def call(self, signature: Signature, inputs: tuple[np.ndarray, ...], outputs: tuple[str, ...]) -> Call:
-        """A call of arrays that fit the signature."""
+    def _call(
+        self, signature: Signature, inputs: tuple[np.ndarray, ...], outputs: tuple[str, ...], render: Render
+    ) -> Call:
         sizes = {array.shape[0] if array.ndim else None for array in inputs}
         rows = sizes.pop() if len(sizes) == 1 else None
         group = None
         if rows and signature.name in self.independent_rows:
             group = (id(self), signature.name, outputs, *(array.shape[1:] for array in inputs))
-        return Call(self, signature, inputs, outputs, rows or 0, group)
+        return Call(self, signature, inputs, outputs, rows or 0, group, render)
 
     def run(self, call: Call) -> dict[str, np.ndarray]:
         """Runs one call.
@@ -153,7 +162,8 @@ class Servable:
     def _run_joined(self, calls: Sequence[Call]) -> list[dict[str, np.ndarray]]:
         first = calls[0]
         inputs = tuple(np.concatenate(arrays) for arrays in zip(*(call.inputs for call in calls), strict=True))
-        outputs = self.run(Call(self, first.signature, inputs, first.outputs, sum(call.rows for call in calls), None))
+        rows = sum(call.rows for call in calls)
+        outputs = self.run(replace(first, inputs=inputs, rows=rows, group=None))
         ends = np.cumsum([call.rows for call in calls])
         for alias, array in outputs.items():
             if array.ndim == 0 or len(array) != ends[-1]:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -30,6 +30,9 @@ from dpsr.serving.model_config import ServedModel, read_model_config
 from dpsr.serving.models import Models
 from dpsr.serving.predictor import Predictor
 
+if TYPE_CHECKING:
+    from dpsr.serving.rest_api import RestApi
+
 DRAIN_SECONDS = 30.0
 READY_PREFIX = "ready: "
 """Starts the line that ``serve`` prints when it is ready; the line ends with ``host:port``."""
@@ -37,7 +40,6 @@ READY_PREFIX = "ready: "
 _PAUSE_SECONDS = 0.2
 _CHANNEL_OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent sharer
-    ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
 
@@ -54,6 +56,9 @@ class ModelServer:
         """
         self._config = config
         self.models = Models(models)
+        self.rest_port: int | None = None
+        """The port of the REST interface, once the server has started; None without one."""
+        self._rest: RestApi | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="server", daemon=True)
         self._stopped = threading.Event()
@@ -108,7 +113,8 @@ class ModelServer:
         self._batcher = MicroBatcher()
         self._health = Health(("", PREDICTION_SERVICE, MODEL_SERVICE))
         await self._health.report(serving=False)
-        self._server = grpc.aio.server(options=_CHANNEL_OPTIONS)
+        limit = ("grpc.max_receive_message_length", self._config.max_message_bytes)
+        self._server = grpc.aio.server(options=(*_CHANNEL_OPTIONS, limit))
         self._predictor = Predictor(self.models, self._batcher, max_in_flight=self._config.max_in_flight)
         GrpcApi(self.models, self._predictor).add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -125,7 +131,17 @@ class ModelServer:
                 f"serving.port (0 takes a free one) or serving.host",
             )
         await self._server.start()
+        if self._config.rest_port >= 0:
+            await self._listen_for_rest()
         return int(port)
+
+    async def _listen_for_rest(self) -> None:
+        from dpsr.serving.rest_api import RestApi
+
+        self._rest = RestApi(self.models, self._predictor)
+        self.rest_port = await self._rest.listen(
+            self._config.host, self._config.rest_port, max_body_bytes=self._config.max_message_bytes
+        )
 
     async def _drain(self, grace: float) -> None:
         # The transport cancels what it has received but not yet handed over, so it is closed last: requests that were
@@ -135,6 +151,8 @@ class ModelServer:
         await asyncio.sleep(pause)
         await self._predictor.finish(grace)
         await asyncio.sleep(pause)
+        if self._rest is not None:
+            await self._rest.close()
         await self._server.stop(grace)
         await asyncio.get_running_loop().run_in_executor(None, self._batcher.close)
 
@@ -176,6 +194,8 @@ def serve(models: Sequence[ServedModel], config: ServingConfig) -> None:
         ready = True
         loaded = server.models.loaded().items()
         served = ", ".join(f"{name} version {' '.join(map(str, versions))}" for name, versions in loaded)
+        if server.rest_port is not None:
+            print(f"REST on {config.host}:{server.rest_port}", flush=True)
         print(f"{READY_PREFIX}{served} on {config.host}:{port}", flush=True)
         asked_to_stop.wait()
         logging.getLogger(__name__).info("stopping: waiting for the requests in flight")

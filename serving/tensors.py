@@ -28,7 +28,7 @@ _TYPES: dict[int, tuple[str, str, type[np.generic] | None]] = {
 }
 """``DataType`` number -> TensorFlow's name, the repeated field of ``TensorProto``, the NumPy type."""
 
-_NUMBERS = {np.dtype(numpy_type): number for number, (_, _, numpy_type) in _TYPES.items() if numpy_type is not None}
+_NUMBERS = {np.dtype(kind): number for number, (_, _, kind) in _TYPES.items() if kind is not None}
 
 _MAX_EXPANSION = 64 << 20
 """Bytes that a tensor may grow to when its message holds fewer values than elements."""
@@ -43,6 +43,11 @@ def type_name(number: int) -> str:
     import tensorflow as tf
 
     return str(tf.dtypes.as_dtype(number).name)
+
+
+def numpy_type(number: int) -> type[np.generic] | None:
+    """The NumPy type of a ``DataType`` number; None for strings and whatever NumPy lacks."""
+    return _TYPES[number][2] if number in _TYPES else None
 
 
 def decode(proto: Any) -> np.ndarray:
@@ -63,21 +68,21 @@ def decode(proto: Any) -> np.ndarray:
 def _decode_plain(proto: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     """One value per element; None for every other encoding."""
     count = math.prod(shape)
-    _, field, numpy_type = _TYPES[proto.dtype]
+    _, field, kind = _TYPES[proto.dtype]
     content = proto.tensor_content
-    if numpy_type is not None and content:
-        if len(content) != count * np.dtype(numpy_type).itemsize:
+    if kind is not None and content:
+        if len(content) != count * np.dtype(kind).itemsize:
             return None
-        return np.frombuffer(content, numpy_type).reshape(shape)
+        return np.frombuffer(content, kind).reshape(shape)
     values = getattr(proto, field)
     if content or len(values) != count:
         return None
-    if numpy_type is None:
+    if kind is None:
         array = np.empty(count, object)
         array[:] = list(values)
         return array.reshape(shape)
     try:
-        return np.array(values, numpy_type).reshape(shape)
+        return np.array(values, kind).reshape(shape)
     except OverflowError:  # TensorFlow wraps around, which only its own code does exactly alike
         return None
 

@@ -1,7 +1,8 @@
 """A real server around a small real servable, or the server that DPSR_SERVING_TARGET names.
 
-The conformance table speaks to an address by stock stubs. To run the same rows against TensorFlow Serving, give it the
-servable of ``tiny_shop.py`` and run ``DPSR_SERVING_TARGET=host:port pytest tests/serving/test_conformance.py``.
+The conformance tables speak to an address by stock stubs and by HTTP. To run the same rows against TensorFlow Serving,
+give it the servable of ``tiny_shop.py``, set DPSR_SERVING_TARGET and DPSR_SERVING_REST_TARGET to its ``host:port``
+each, and run ``pytest tests/serving/test_conformance.py tests/serving/test_conformance_rest.py``.
 """
 
 import os
@@ -57,17 +58,31 @@ def publish(exported: dict[int, Path], base_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def target(exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of version 1."""
+def targets(exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The gRPC and the REST address of a server of version 1."""
     given = os.environ.get("DPSR_SERVING_TARGET")
     if given:
-        yield given
+        yield given, os.environ.get("DPSR_SERVING_REST_TARGET", "")
         return
     base_path = tmp_path_factory.mktemp("served") / tiny_shop.NAME
     shutil.copytree(exported[1], base_path / "1")
     server = tiny_shop.server(base_path)
-    yield f"127.0.0.1:{server.start()}"
+    yield f"127.0.0.1:{server.start()}", f"127.0.0.1:{server.rest_port}"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def target(targets: tuple[str, str]) -> str:
+    """The address of a server of version 1."""
+    return targets[0]
+
+
+@pytest.fixture(scope="session")
+def rest_target(targets: tuple[str, str]) -> str:
+    """The address of its REST interface."""
+    if not targets[1]:
+        pytest.skip("DPSR_SERVING_REST_TARGET is not set")
+    return targets[1]
 
 
 @pytest.fixture(scope="session")

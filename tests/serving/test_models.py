@@ -47,7 +47,8 @@ def serve(base: Path) -> Iterator[Callable[..., PredictClient]]:
         file = base / "models.config"
         file.write_text(config.format(base=base, more=""))
         server = ModelServer(
-            read_model_config(file), ServingConfig(**{"port": 0, "model_config_file": str(file), **options})
+            read_model_config(file),
+            ServingConfig(**{"port": 0, "rest_port": -1, "model_config_file": str(file), **options}),
         )
         opened.append(server.stop)
         client = PredictClient(f"127.0.0.1:{server.start()}")
@@ -236,7 +237,7 @@ def test_a_config_file_that_cannot_be_used_is_named_with_the_reason(tmp_path: Pa
 def test_the_command_serves_a_config_file(base: Path) -> None:
     (base / "models.config").write_text(BOTH.format(base=base))
     command = [sys.executable, "-m", "dpsr.cli", "serve", "--model-config-file", str(base / "models.config")]
-    command += ["--set", "serving.port=0"]
+    command += ["--set", "serving.port=0", "--set", "serving.rest_port=-1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None

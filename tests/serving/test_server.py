@@ -28,7 +28,7 @@ from pathlib import Path
 from dpsr.config import ServingConfig
 from dpsr.serving.model_config import ServedModel
 from dpsr.serving.server import serve
-serve([ServedModel(sys.argv[1], Path(sys.argv[2]))], ServingConfig(port=0))
+serve([ServedModel(sys.argv[1], Path(sys.argv[2]))], ServingConfig(port=0, rest_port=-1))
 """
 
 

@@ -241,7 +241,7 @@ def test_a_broken_version_is_not_tried_again_until_its_files_change(
 def test_a_broken_version_is_retried_after_ever_longer_pauses(
     versions: ModelVersions, publish: Publish, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was missing may come, such as a file that is still being copied; the pauses spare a version that stays broken."""
+    """What was missing may come, such as a file that is still being copied."""
     now = 1000.0
     monkeypatch.setattr("dpsr.serving.versions.time.monotonic", lambda: now)
     publish(1)

@@ -171,7 +171,7 @@ def server(base_path: Path, **options: Any) -> Any:
     from dpsr.serving.model_config import ServedModel
     from dpsr.serving.server import ModelServer
 
-    return ModelServer([ServedModel(NAME, base_path)], ServingConfig(**{"port": 0, **options}))
+    return ModelServer([ServedModel(NAME, base_path)], ServingConfig(**{"port": 0, "rest_port": 0, **options}))
 
 
 if __name__ == "__main__":
