@@ -2,35 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from dpsr.data.pipeline import JoinedTables
+from dpsr.data.pipeline import ItemFeatures, JoinedTables
 from dpsr.data.tables import Dataset
+from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.embedded_rows import EmbeddedRows
 from dpsr.model.two_tower import TwoTower
 
 
 def embed_items(model: TwoTower, dataset: Dataset, *, batch_size: int = 4096, progress: bool = True) -> np.ndarray:
-    """The item tower over the whole catalogue.
+    """The item tower over the dataset's items; see ``embed_catalogue``.
+
+    Returns:
+        float32 [items, d], unit vectors; item row i is row i.
+    """
+    return embed_catalogue(model, Catalogue.of_dataset(dataset), batch_size=batch_size, progress=progress)
+
+
+def embed_catalogue(
+    model: TwoTower,
+    catalogue: Catalogue,
+    *,
+    batch_size: int = 4096,
+    progress: bool = True,
+    resume_from: EmbeddedRows | None = None,
+) -> np.ndarray:
+    """The item tower over a whole catalogue.
 
     Args:
         model: the towers.
-        dataset: the catalogue; item row i becomes row i of the result.
+        catalogue: item row i becomes row i of the result.
         batch_size: items embedded at a time.
         progress: show a progress bar.
+        resume_from: rows that are done already and need not be done again; takes the others as they are done.
 
     Returns:
-        float32 [items, d], unit vectors.
+        float32 [items, d], unit vectors; that of ``resume_from``, if given.
     """
-    tables = JoinedTables(dataset, history_length=0)
+    bags = tf.RaggedTensorSpec([None, None], tf.int32, ragged_rank=1)
+    columns = {name: tf.TensorSpec([None], tf.int32) for name in catalogue.categorical}
     embed = tf.function(
-        lambda rows: model.item_vectors(tables.items(rows)), input_signature=[tf.TensorSpec([None], tf.int32)]
+        lambda tokens, categorical: model.item_vectors(ItemFeatures(tokens, categorical)),
+        input_signature=[bags, columns],
+        autograph=False,
     )
-    rows = np.arange(dataset.schema.num_items, dtype=np.int32)
-    return _in_batches(embed, rows, (model.config.dimension,), batch_size, "embedding items", progress)
+    shape = (len(catalogue), model.config.dimension)
+    vectors = np.empty(shape, np.float32) if resume_from is None else resume_from.vectors
+    done = 0 if resume_from is None else resume_from.done
+    with tqdm(total=len(catalogue), initial=done, desc="embedding items", unit="row", disable=not progress) as bar:
+        for start in range(done, len(catalogue), batch_size):
+            end = min(start + batch_size, len(catalogue))
+            tokens = catalogue.tokens.take(np.arange(start, end))
+            vectors[start:end] = embed(
+                tf.RaggedTensor.from_row_splits(tokens.values, tokens.row_splits, validate=False),
+                {name: tf.constant(ids[start:end]) for name, ids in catalogue.categorical.items()},
+            )
+            bar.update(end - start)
+            if resume_from is not None:
+                resume_from.advance(end)
+    return vectors
 
 
 def embed_queries(model: TwoTower, dataset: Dataset, records: np.ndarray, *, batch_size: int = 1024) -> np.ndarray:
@@ -50,21 +83,8 @@ def embed_queries(model: TwoTower, dataset: Dataset, records: np.ndarray, *, bat
         lambda fields: model.query_heads(tables.queries(fields)), input_signature=[tf.TensorSpec([None, 5], tf.int32)]
     )
     fields = np.ascontiguousarray(records).view(np.int32).reshape(len(records), 5)
-    return _in_batches(embed, fields, (model.config.heads, model.config.dimension), batch_size, "", False)
-
-
-def _in_batches(
-    embed: Callable[[tf.Tensor], tf.Tensor],
-    inputs: np.ndarray,
-    shape: tuple[int, ...],
-    batch_size: int,
-    title: str,
-    progress: bool,
-) -> np.ndarray:
-    outputs = np.empty((len(inputs), *shape), np.float32)
-    with tqdm(total=len(inputs), desc=title, unit="row", disable=not progress) as bar:
-        for start in range(0, len(inputs), batch_size):
-            batch = inputs[start : start + batch_size]
-            outputs[start : start + len(batch)] = embed(tf.constant(batch)).numpy()
-            bar.update(len(batch))
-    return outputs
+    heads = np.empty((len(fields), model.config.heads, model.config.dimension), np.float32)
+    for start in range(0, len(fields), batch_size):
+        batch = fields[start : start + batch_size]
+        heads[start : start + len(batch)] = embed(tf.constant(batch))
+    return heads

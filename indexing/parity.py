@@ -6,12 +6,12 @@ The examples are written by the process that exports, and read by the fresh one 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-_EXAMPLES, _HEADS, _VECTORS = "examples.json", "heads.npz", "item_vectors.npy"
+_EXAMPLES, _ARRAYS, _VECTORS = "examples.json", "arrays.npz", "item_vectors.npy"
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,36 @@ class Examples:
     """float32 [n, heads, d], with profile and history."""
     item_vectors: np.ndarray
     """float32 [items, d]."""
+    no_filter: dict[str, str | float] = field(default_factory=dict)
+    """For each filter input the value that lets everything through."""
+    filter: dict[str, str | float] = field(default_factory=dict)
+    """Values that some items match."""
+    matching_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    """int32 [n], the item rows that match ``filter``."""
 
     def write(self, directory: Path) -> None:
         """Writes the examples into an existing directory."""
-        tree = {name: getattr(self, name) for name in ("item_ids", "queries", "profile", "history", "tokens")}
+        tree = {
+            name: getattr(self, name)
+            for name in ("item_ids", "queries", "profile", "history", "tokens", "no_filter", "filter")
+        }
         (directory / _EXAMPLES).write_text(json.dumps(tree), encoding="utf-8")
-        np.savez(directory / _HEADS, anonymous=self.anonymous_heads, personalized=self.personalized_heads)
+        np.savez(
+            directory / _ARRAYS,
+            anonymous_heads=self.anonymous_heads,
+            personalized_heads=self.personalized_heads,
+            matching_rows=self.matching_rows,
+        )
         np.save(directory / _VECTORS, self.item_vectors)
 
     @classmethod
     def read(cls, directory: Path) -> Examples:
         """Reads what ``write`` wrote."""
         tree = json.loads((directory / _EXAMPLES).read_text(encoding="utf-8"))
-        with np.load(directory / _HEADS) as heads:
+        with np.load(directory / _ARRAYS) as arrays:
             return cls(
                 **tree,
-                anonymous_heads=heads["anonymous"],
-                personalized_heads=heads["personalized"],
+                **arrays,
                 item_vectors=np.load(directory / _VECTORS, mmap_mode="r"),
             )
 
@@ -58,13 +71,23 @@ class Examples:
         return _strings(self.queries)
 
     def personalized_inputs(self) -> dict[str, np.ndarray]:
-        """The inputs of ``personalized``; histories are padded at the end."""
+        """The inputs of ``personalized``, which filter nothing; histories are padded at the end."""
         width = max((len(ids) for ids in self.history), default=0)
         numeric = bool(self.item_ids) and isinstance(self.item_ids[0], int)
         padded = [[*ids, *([-1 if numeric else ""] * (width - len(ids)))] for ids in self.history]
         history = np.array(padded, np.int64) if numeric else _strings(padded)
         profile = {column: _strings(values) for column, values in self.profile.items()}
-        return {"query": self.query_input(), "history": history.reshape(len(self.history), width), **profile}
+        history = history.reshape(len(self.history), width)
+        return {**self.filtered_inputs(self.no_filter), "history": history, **profile}
+
+    def filtered_inputs(self, values: dict[str, str | float]) -> dict[str, np.ndarray]:
+        """The inputs of ``filtered``, the same filter for every query."""
+        rows = len(self.queries)
+        filters = {
+            name: _strings([value] * rows) if isinstance(value, str) else np.full(rows, value, np.float32)
+            for name, value in values.items()
+        }
+        return {"query": self.query_input(), **filters}
 
 
 def _strings(values: list) -> np.ndarray:

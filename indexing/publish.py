@@ -18,10 +18,15 @@ from dpsr import __version__
 from dpsr.config import Config
 from dpsr.data.tables import Dataset
 from dpsr.indexing.ann import Index
-from dpsr.indexing.corpus import embed_items, embed_queries
+from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.corpus import embed_catalogue, embed_queries
+from dpsr.indexing.disk import export_bytes, require_free
+from dpsr.indexing.embedded_rows import embedded_rows
+from dpsr.indexing.errors import ExportError
+from dpsr.indexing.filters import Filters
 from dpsr.indexing.parity import Examples
-from dpsr.indexing.servable import ExportError, Servable, profile_inputs
-from dpsr.indexing.versions import publish, staging_directory
+from dpsr.indexing.servable import Servable, profile_inputs
+from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
@@ -33,45 +38,65 @@ _CHECKED_QUERIES = 256
 _WARMUP_ROWS = 8
 
 
-def export(config: Config, dataset: Dataset, model: TwoTower, *, progress: bool = True) -> Path:
+def export(
+    config: Config, dataset: Dataset, model: TwoTower, *, items: str | None = None, progress: bool = True
+) -> Path:
     """Publishes tokenizer, query tower, index and item ids as the next version of ``config.model_base_path``.
 
+    An export that is killed while it embeds items goes on where it was when it is called again.
+
     Args:
-        config: the run; ``index`` decides the index and its recall bar.
+        config: the run; ``index`` decides the index, its recall bar and how many versions are kept.
         dataset: the catalogue to serve, and the held-out interactions that the index is tuned and checked on.
         model: trained on the same tokenizer and columns.
+        items: a file or glob of items to serve instead of the dataset's; the model need not have seen any of them.
         progress: show progress bars.
 
     Returns:
         The published version's directory.
 
     Raises:
-        ExportError: model and dataset do not belong together, or the servable does not load in a fresh process, answer
-            as the model does and reach ``index.min_recall``. Nothing is published then, and nothing is left behind.
+        ExportError: model and dataset do not belong together, the disk is too small, or the servable does not load in a
+            fresh process, answer as the model does and reach ``index.min_recall``. Nothing is published then, and no
+            version is left behind.
+        DatasetError: the items cannot be used.
     """
     _check_belong_together(dataset, model)
-    vectors = embed_items(model, dataset, progress=progress)
-    tuning, checked = _held_out_records(dataset)
+    catalogue = Catalogue.of_dataset(dataset) if items is None else Catalogue.read(items, config, dataset)
     base = config.model_base_path
+    require_free(base, export_bytes(config.index, dataset.schema, model, catalogue))
+    tuning, checked = _held_out_records(dataset)
     with (
+        embedded_rows(Path(config.work_dir) / "embeddings", model, catalogue) as rows,
         staging_directory(base) as staging,
         tqdm(total=4, desc="exporting", unit="step", disable=not progress) as steps,
     ):
+        vectors = embed_catalogue(model, catalogue, progress=progress, resume_from=rows)
         index = _build_index(config, model, dataset, vectors, tuning)
         steps.update()
-        servable, examples_dir = staging / "servable", staging / "examples"
-        Servable(model, dataset, index).save(servable)
-        examples = _examples(model, dataset, vectors, checked)
-        _write_warmup(servable / WARMUP_FILE, config.name, examples)
+        path, examples_dir = staging / "servable", staging / "examples"
+        servable = Servable(
+            model,
+            dataset,
+            index,
+            catalogue=catalogue,
+            filter_range=config.index.filter_range,
+            filter_reach=config.index.filter_reach,
+        )
+        servable.save(path)
+        examples = _examples(model, dataset, catalogue, vectors, checked, servable.filters)
+        _write_warmup(path / WARMUP_FILE, config.name, examples)
         examples_dir.mkdir()
         examples.write(examples_dir)
         steps.update()
-        recall = verify_in_fresh_process(servable, examples_dir)
+        recall = verify_in_fresh_process(path, examples_dir)
         _check_recall(recall, config, index)
         steps.update()
-        manifest = _manifest(config, dataset, model, index, recall, len(checked))
-        (servable / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        version = publish(servable, base)
+        manifest = _manifest(config, dataset, model, index, recall, len(checked), items)
+        manifest["filters"] = sorted(servable.filters.specs)
+        (path / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        version = publish(path, base)
+        remove_old_versions(base, config.index.keep_versions)
         steps.update()
         return version
 
@@ -170,13 +195,20 @@ def _build_index(config: Config, model: TwoTower, dataset: Dataset, vectors: np.
     )
 
 
-def _examples(model: TwoTower, dataset: Dataset, vectors: np.ndarray, records: np.ndarray) -> Examples:
+def _examples(
+    model: TwoTower,
+    dataset: Dataset,
+    catalogue: Catalogue,
+    vectors: np.ndarray,
+    records: np.ndarray,
+    filters: Filters,
+) -> Examples:
     anonymous = records.copy()
     anonymous["user"], anonymous["history_end"] = -1, 0
     # More than the model reads, so that the servable has to choose the most recent ones.
     sent = model.config.history_length + 5
     return Examples(
-        item_ids=dataset.item_ids.tolist(),
+        item_ids=catalogue.item_ids.tolist(),
         queries=dataset.query_texts().take(records["query"]).to_pylist(),
         profile={
             name: _profile_values(dataset, column, records["user"])
@@ -190,6 +222,9 @@ def _examples(model: TwoTower, dataset: Dataset, vectors: np.ndarray, records: n
         anonymous_heads=embed_queries(model, dataset, anonymous),
         personalized_heads=embed_queries(model, dataset, records),
         item_vectors=vectors,
+        no_filter=filters.without(),
+        filter=filters.example(),
+        matching_rows=filters.matching_rows(filters.example(), len(catalogue)),
     )
 
 
@@ -205,6 +240,8 @@ def _write_warmup(path: Path, name: str, examples: Examples) -> None:
     personalized = examples.personalized_inputs()
     query = {"query": personalized["query"]}
     inputs = {"serving_default": query, "personalized": personalized, "embed_query": query, "tokenize": query}
+    if examples.filter:
+        inputs["filtered"] = examples.filtered_inputs(examples.filter)
     path.parent.mkdir()
     requests = [
         predict_request(name, signature, {key: values[:rows] for key, values in arrays.items()})
@@ -225,14 +262,21 @@ def _check_recall(recall: dict[str, float], config: Config, index: Index) -> Non
 
 
 def _manifest(
-    config: Config, dataset: Dataset, model: TwoTower, index: Index, recall: dict[str, float], checked: int
+    config: Config,
+    dataset: Dataset,
+    model: TwoTower,
+    index: Index,
+    recall: dict[str, float],
+    checked: int,
+    items: str | None,
 ) -> dict[str, Any]:
     return {
         "name": config.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dpsr_version": __version__,
         "tokenizer_fingerprint": dataset.schema.tokenizer_fingerprint,
-        "items": dataset.schema.num_items,
+        "items": index.items,
+        "items_file": items,
         "item_id_type": dataset.schema.item_id_type,
         "dimension": model.config.dimension,
         "heads": model.config.heads,

@@ -6,6 +6,7 @@ looked up inside the graph, so a client sends what it has: strings.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,20 +15,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dpsr.config import DpsrError
 from dpsr.data.pipeline import QueryFeatures
 from dpsr.data.tables import Dataset
 from dpsr.indexing.ann import Index
+from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.errors import ExportError
+from dpsr.indexing.filters import Filters
 from dpsr.model.two_tower import TwoTower
-from dpsr.ops_cc.head_merge import merge_heads
+from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
+FILTER_REACH = 20_000
 _OP_NAMESPACES = ["Scann"]
 _INPUTS = ("query", "history")
-
-
-class ExportError(DpsrError, ValueError):
-    """A model that cannot be published; the message says what was found and what to do."""
+_OVERFETCH = 4
+"""A filter first looks among so many times k items of each head; most filters need no more."""
 
 
 def profile_inputs(columns: Iterable[str]) -> dict[str, str]:
@@ -43,7 +45,7 @@ def profile_inputs(columns: Iterable[str]) -> dict[str, str]:
     for column in columns:
         name = re.sub(r"[^a-zA-Z0-9_]", "_", column)
         name = name if name[0].isalpha() else f"arg_{name}"
-        if name in (*_INPUTS, *names.values()):
+        if name in (*_INPUTS, *names.values()) or name.startswith("filter_"):
             raise ExportError(
                 f"profile column {column!r} would be input {name!r} of the servable, which is another one already; "
                 "rename the column"
@@ -58,26 +60,41 @@ class Servable(tf.Module):
     Only the query tower's variables become part of it: the item tower lives on in the index.
     """
 
-    def __init__(self, model: TwoTower, dataset: Dataset, index: Index) -> None:
+    def __init__(
+        self,
+        model: TwoTower,
+        dataset: Dataset,
+        index: Index,
+        *,
+        catalogue: Catalogue | None = None,
+        filter_range: Sequence[str] = (),
+        filter_reach: int = FILTER_REACH,
+    ) -> None:
         """Puts the parts together.
 
         Args:
             model: the trained towers.
-            dataset: tokenizer, item ids and vocabularies.
-            index: over the item vectors of ``dataset``, row by row.
+            dataset: tokenizer, vocabularies, and the items that histories are made of.
+            index: over the item vectors of ``catalogue``, row by row.
+            catalogue: the items that are found; those of ``dataset`` by default.
+            filter_range: numeric columns of the catalogue that a request may restrict to a range.
+            filter_reach: items of each head that a filter looks among.
 
         Raises:
-            ExportError: a profile column has the name of another input; see ``profile_inputs``.
+            ExportError: a column has the name of another input, or is not there; see ``profile_inputs``, ``Filters``.
         """
         super().__init__(name="servable")
+        catalogue = catalogue or Catalogue.of_dataset(dataset)
         self.index = index
         self.release = index.release
         self.k = index.k
+        self.filters = Filters(catalogue, dataset.schema.categorical, filter_range)
+        self._filter_reach = min(max(filter_reach, self.k), index.items)
         self.tokenize_layer = TokenizeLayer(str(dataset.tokenizer_path))
         self._history_length = model.config.history_length
         self._id_dtype = tf.int64 if dataset.schema.item_id_type == "int64" else tf.string
         self._no_item: int | bytes = -1 if self._id_dtype == tf.int64 else b""
-        self._item_ids = tf.Variable(_id_tensor(dataset.item_ids, self._id_dtype), trainable=False, name="item_ids")
+        self._item_ids = tf.Variable(_id_tensor(catalogue.item_ids, self._id_dtype), trainable=False, name="item_ids")
         self._row_of_item = _lookup_table(
             _id_tensor(dataset.item_ids, self._id_dtype), np.arange(len(dataset.item_ids)), default=-1
         )
@@ -88,11 +105,11 @@ class Servable(tf.Module):
         # A function hides the model from the tracking of attributes, which would save the item tower too.
         self._query_heads: Callable[[QueryFeatures], tf.Tensor] = lambda queries: model.query_heads(queries)
         self._traced = self._trace()
-        used = {id(v) for function in self._traced.values() for v in function.variables}
+        used = {id(v) for function in self._traced.values() for v in function.get_concrete_function().variables}
         self._query_tower_variables = [variable for variable in model.variables if id(variable) in used]
 
     def save(self, path: Path) -> None:
-        """Writes the SavedModel with its four signatures."""
+        """Writes the SavedModel with its signatures."""
         options = tf.saved_model.SaveOptions(namespace_whitelist=_OP_NAMESPACES)
         tf.saved_model.save(self, str(path), signatures=dict(self._traced), options=options)
 
@@ -100,30 +117,37 @@ class Servable(tf.Module):
         query = {"query": tf.TensorSpec([None], tf.string, "query")}
         history = {"history": tf.TensorSpec([None, None], self._id_dtype, "history")}
         profile = {name: tf.TensorSpec([None], tf.string, name) for name in self._profile_inputs.values()}
+        filters = self.filters.specs
         signatures: dict[str, tuple[Callable[..., dict[str, tf.Tensor]], dict[str, tf.TensorSpec]]] = {
             "serving_default": (self._serve, query),
-            "personalized": (self._serve_personalized, query | profile | history),
+            "personalized": (self._serve_personalized, query | profile | history | filters),
             "embed_query": (self._embed, query),
             "tokenize": (self._tokenize, query),
         }
+        if self.filters:
+            signatures["filtered"] = (self._serve_filtered, query | filters)
         return {
-            name: tf.function(function, autograph=False).get_concrete_function(**inputs)
+            name: _with_defaults(function, inputs, self.filters.defaults)
             for name, (function, inputs) in signatures.items()
         }
 
     def _serve(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._retrieve(self._anonymous(query))
+        heads = self._query_heads(self._anonymous(query))
+        return self._answer(*merge_heads(*self._nearest(heads, self.k), self.k))
 
-    def _serve_personalized(self, query: tf.Tensor, history: tf.Tensor, **profile: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _serve_filtered(self, query: tf.Tensor, **filters: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._retrieve(self._anonymous(query), filters)
+
+    def _serve_personalized(self, query: tf.Tensor, history: tf.Tensor, **named: tf.Tensor) -> dict[str, tf.Tensor]:
         features = QueryFeatures(
             tokens=self.tokenize_layer(query),
             profile={
-                column: self._profile_tables[column].lookup(tf.strings.strip(profile[name]))
+                column: self._profile_tables[column].lookup(tf.strings.strip(named[name]))
                 for column, name in self._profile_inputs.items()
             },
             history=self._history_rows(history),
         )
-        return self._retrieve(features)
+        return self._retrieve(features, {name: named[name] for name in self.filters.specs})
 
     def _embed(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"heads": self._query_heads(self._anonymous(query))}
@@ -149,15 +173,91 @@ class Servable(tf.Module):
         recent = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True) <= self._history_length
         return tf.ragged.boolean_mask(rows, known & recent)
 
-    def _retrieve(self, features: QueryFeatures) -> dict[str, tf.Tensor]:
-        """Every head's k nearest items, merged (paper, section 4.2)."""
+    def _retrieve(self, features: QueryFeatures, filters: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The k nearest items that match the filters, and how many fewer than k there were.
+
+        Every head is first asked for a few times k items. Where one of them then has fewer than k matching ones, the
+        row is searched again as far as filters reach. So the answer is the best k of the matching items within reach.
+        """
         heads = self._query_heads(features)
+        if not filters:
+            return self._with_shortfall(merge_heads(*self._nearest(heads, self.k), self.k))
+        wanted = self.filters.requested(filters, tf.shape(heads)[0])
+        active = self.filters.active(wanted)
+        first = min(_OVERFETCH * self.k, self._filter_reach)
+        rows, scores = self._nearest_matching(heads, tf.where(tf.reduce_any(active), first, self.k), wanted)
+        found = merge_heads(rows, scores, self.k)
+        if first < self._filter_reach:
+            matching = tf.math.count_nonzero(rows >= 0, axis=2, dtype=tf.int32)
+            short = active & tf.reduce_any(matching < self.k, axis=1)
+            found = tf.cond(
+                tf.reduce_any(short), lambda: self._further(heads, wanted, found, short), lambda: list(found)
+            )
+        return self._with_shortfall(found)
+
+    def _further(
+        self, heads: tf.Tensor, wanted: dict[str, tf.Tensor], found: Sequence[tf.Tensor], short: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """What was found, with the short rows searched again as far as filters reach."""
+        places = tf.where(short)
+        at = places[:, 0]
+        of_short = {name: tf.gather(values, at) for name, values in wanted.items()}
+        rows, scores = self._nearest_matching(tf.gather(heads, at), self._filter_reach, of_short)
+        again = merge_heads(rows, scores, self.k)
+        return [tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, again, strict=True)]
+
+    def _nearest(self, heads: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Every head's nearest items.
+
+        Args:
+            heads: float32 [B, m, d].
+            count: items of each head.
+
+        Returns:
+            rows int32 and scores float32, [B, m, count] each, best first.
+        """
         num_heads, dimension = heads.shape[1:]
-        rows, scores = self.index.search(tf.reshape(heads, [-1, dimension]))
-        by_head = [-1, num_heads, self.k]
-        rows, scores, found_by = merge_heads(tf.reshape(rows, by_head), tf.reshape(scores, by_head), self.k)
+        rows, scores = self.index.search_best(tf.reshape(heads, [-1, dimension]), count)
+        by_head = [-1, num_heads, count]
+        return tf.reshape(rows, by_head), tf.reshape(scores, by_head)
+
+    def _nearest_matching(
+        self, heads: tf.Tensor, count: int | tf.Tensor, wanted: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As ``_nearest``, but the rows that are not what the request asks for are crossed out."""
+        rows, scores = self._nearest(heads, count)
+        return tf.where(self.filters.matches(rows, wanted), rows, NO_ROW), scores
+
+    def _answer(self, rows: tf.Tensor, scores: tf.Tensor, found_by: tf.Tensor) -> dict[str, tf.Tensor]:
         item_id = tf.where(rows >= 0, tf.gather(self._item_ids, tf.maximum(rows, 0)), self._no_item)
         return {"item_id": item_id, "score": scores, "head": found_by}
+
+    def _with_shortfall(self, found: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+        missing = tf.reduce_sum(tf.cast(found[0] < 0, tf.int32), axis=1)
+        return {**self._answer(*found), "shortfall": missing}
+
+
+def _with_defaults(
+    function: Callable[..., dict[str, tf.Tensor]], inputs: dict[str, tf.TensorSpec], defaults: dict[str, tf.Tensor]
+) -> Any:
+    """A function of tensors whose saved signature says which inputs a request may leave out, and what they are then."""
+    names = sorted(inputs, key=lambda name: name in defaults)
+
+    def call(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        return function(**dict(zip(names, tensors, strict=True)))
+
+    # TensorFlow takes the names and the defaults from here.
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=defaults.get(name, inspect.Parameter.empty),
+            )
+            for name in names
+        ]
+    )
+    return tf.function(call, input_signature=[inputs[name] for name in names], autograph=False)
 
 
 def _id_tensor(ids: np.ndarray, dtype: tf.DType) -> tf.Tensor:

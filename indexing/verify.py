@@ -54,6 +54,10 @@ def verify(servable: Path, examples: Examples) -> dict[str, float]:
             _in_batches(call["personalized"], examples.personalized_inputs()), examples, examples.personalized_heads
         ),
     }
+    if "filtered" in call:
+        everything = _in_batches(call["filtered"], examples.filtered_inputs(examples.no_filter))
+        recall["filtered"] = _recall(everything, examples, examples.anonymous_heads)
+        _check_filter(_in_batches(call["filtered"], examples.filtered_inputs(examples.filter)), examples)
     _replay_warmup(servable / WARMUP_FILE, call)
     return recall
 
@@ -93,12 +97,29 @@ def _check_heads(heads: np.ndarray, expected: np.ndarray) -> None:
 
 
 def _recall(answer: Answer, examples: Examples, heads: np.ndarray) -> float:
+    found = _item_rows(answer, examples)
+    kth_scores = exact_search(examples.item_vectors, heads, found.shape[1])[1][:, -1]
+    return recall_at_k(examples.item_vectors, heads, found, kth_scores)
+
+
+def _item_rows(answer: Answer, examples: Examples) -> np.ndarray:
+    """int32 [B, K]; -1 for no item."""
     row_of = {item: row for row, item in enumerate(examples.item_ids)}
     ids = answer["item_id"]
     texts = [item.decode() if isinstance(item, bytes) else int(item) for item in ids.flat]
-    found = np.array([row_of.get(item, -1) for item in texts], np.int32).reshape(ids.shape)
-    kth_scores = exact_search(examples.item_vectors, heads, ids.shape[1])[1][:, -1]
-    return recall_at_k(examples.item_vectors, heads, found, kth_scores)
+    return np.array([row_of.get(item, -1) for item in texts], np.int32).reshape(ids.shape)
+
+
+def _check_filter(answer: Answer, examples: Examples) -> None:
+    rows = _item_rows(answer, examples)
+    others = np.setdiff1d(rows[rows >= 0], examples.matching_rows)
+    if len(others):
+        raise VerificationError(
+            f"filter {examples.filter} lets item {examples.item_ids[others[0]]!r} through, which does not match it"
+        )
+    missing = np.count_nonzero(rows < 0, axis=1)
+    if not np.array_equal(answer["shortfall"], missing):
+        raise VerificationError(f"filter {examples.filter}: shortfall is {answer['shortfall']}, of items {missing}")
 
 
 def _replay_warmup(path: Path, call: Mapping[str, Callable[[Mapping[str, np.ndarray]], Answer]]) -> None:

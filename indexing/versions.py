@@ -53,6 +53,30 @@ def publish(directory: Path, base: Path) -> Path:
         return version
 
 
+def remove_old_versions(base: Path, keep: int) -> list[Path]:
+    """Removes all but the newest versions.
+
+    Args:
+        base: the directory of versions.
+        keep: versions to keep; 0 keeps all.
+
+    Returns:
+        The directories that are gone.
+    """
+    old = sorted(_versions(base))[:-keep] if keep else []
+    removed = []
+    for number in old:
+        hidden = base / f"{_STAGING_PREFIX}{socket.gethostname()}-{os.getpid()}" / f"removed-{number}"
+        hidden.parent.mkdir(exist_ok=True)
+        # As it came, a version goes by one rename: no server sees a half of it.
+        (base / str(number)).rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            hidden.parent.rmdir()  # unless an export of this process is at work there
+        removed.append(base / str(number))
+    return removed
+
+
 def _versions(base: Path) -> list[int]:
     return [int(path.name) for path in base.iterdir() if path.name.isascii() and path.name.isdigit()]
 

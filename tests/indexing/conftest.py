@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,9 @@ def write_raw_shop(directory: Path, item_id_type: str, seed: int = 1) -> None:
         return [values[i] for i in rng.integers(len(values), size=count)]
 
     brands = ["Acme", "Søren", "零", None]
-    write("items", {"item_id": ids, "title": phrases(ITEMS, 5), "brand": chosen(brands, ITEMS)})
+    prices = [None if price > 90 else round(float(price), 2) for price in 100 * rng.random(ITEMS)]
+    items = {"item_id": ids, "title": phrases(ITEMS, 5), "brand": chosen(brands, ITEMS), "price": prices}
+    write("items", items)
     ages, cities = ["18-25", "26-40", None], ["Wien", "大阪", "Oslo"]
     write("users", {"user_id": users, "age": chosen(ages, USERS), "home city": chosen(cities, USERS)})
     log = {
@@ -74,13 +77,20 @@ def write_raw_shop(directory: Path, item_id_type: str, seed: int = 1) -> None:
     write("interactions", log)
 
 
-def make_shop(directory: Path, *, item_id_type: str = "string", seed: int = 1, **sections: dict) -> Shop:
+def make_shop(
+    directory: Path,
+    *,
+    item_id_type: str = "string",
+    seed: int = 1,
+    categorical: Sequence[str] = ("brand",),
+    **sections: dict,
+) -> Shop:
     write_raw_shop(directory, item_id_type, seed)
     tree = {
         "name": "shop",
         "work_dir": str(directory / "work"),
         "data": {
-            "items": {"path": str(directory / "items.parquet"), "categorical": ["brand"]},
+            "items": {"path": str(directory / "items.parquet"), "categorical": list(categorical)},
             "users": {"path": str(directory / "users.parquet"), "profile": ["age", "home city"]},
             "interactions": {"path": str(directory / "interactions.parquet")},
         },

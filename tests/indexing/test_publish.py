@@ -81,7 +81,7 @@ def test_warmup_requests_replay(published: Path, shop: Shop) -> None:
         signatures.append(request.model_spec.signature_name)
         inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
         loaded.signatures[signatures[-1]](**inputs)
-    assert set(signatures) == {"serving_default", "personalized", "embed_query", "tokenize"}
+    assert set(signatures) == {"serving_default", "personalized", "filtered", "embed_query", "tokenize"}
 
 
 def test_a_hashed_index_becomes_the_next_version_with_its_recall(string_shop: Shop, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from .conftest import ITEMS, K, Shop, make_shop
 QUERIES = ["red shoe", "手机 case", "", "   ", "naïve 4.5 kg lamp", "zzz unheard-of", "\x00\ud7ff", "a" * 5000]
 WEIRD = [b"\xff\xfe\x00", b"\xe6\x89", b"red\x80shoe", "\U0001f600".encode(), bytes(range(256))]
 PROFILE = {"age": "18-25", "home_city": "Wien"}
+NO_FILTER = {"filter_brand": [""]}
 
 Answer = dict[str, np.ndarray]
 
@@ -48,6 +49,7 @@ def call(saved: Path) -> Callable[..., Answer]:
     loaded = tf.saved_model.load(str(saved))
 
     def answer(signature: str, **inputs: Any) -> Answer:
+        inputs |= NO_FILTER if signature == "personalized" else {}
         outputs = loaded.signatures[signature](**{name: tf.constant(values) for name, values in inputs.items()})
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
@@ -121,10 +123,13 @@ def test_signatures_are_the_documented_ones(signatures: Mapping[str, Any], shop:
     }
     query = {"query": (tf.string, [None])}
     items = {"item_id": (ids, [None, K]), "score": (tf.float32, [None, K]), "head": (tf.int32, [None, K])}
+    counted = items | {"shortfall": (tf.int32, [None])}
     profile = {column: (tf.string, [None]) for column in PROFILE}
+    filters = {"filter_brand": (tf.string, [None])}
     assert found == {
         "serving_default": (query, items),
-        "personalized": (query | profile | {"history": (ids, [None, None])}, items),
+        "personalized": (query | profile | {"history": (ids, [None, None])} | filters, counted),
+        "filtered": (query | filters, counted),
         "embed_query": (query, {"heads": (tf.float32, [None, 2, 16])}),
         "tokenize": (query, {"values": (tf.int32, [None]), "row_splits": (tf.int64, [None])}),
     }
@@ -263,6 +268,7 @@ def test_without_users_personalized_takes_query_and_history(tmp_path: Path) -> N
         query=tf.constant(["lamp"]),
         history=tf.constant([["sku-1"]]),
         **{column: tf.constant([value]) for column, value in PROFILE.items()},
+        filter_brand=tf.constant([""]),
     )
     for name in default:
         np.testing.assert_array_equal(default[name], personalized[name])

@@ -1,0 +1,178 @@
+"""Restrictions of a request: only items of a category, or with a number in a range, inside the graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+
+from dpsr.data.readers import trimmed_strings
+from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.errors import ExportError
+
+_ANY, _UNKNOWN, _MISSING = 0, -1, -2
+"""Ids beside those of values: a request for any item, a request for a value of no item, an item without a value."""
+_PREFIX = "filter_"
+Inputs = dict[str, tf.Tensor]
+
+
+class Filters(tf.Module):
+    """The filterable columns of a catalogue, by item row, and what a request may ask of them.
+
+    A categorical column ``brand`` gives the input ``filter_brand``, string [B]: the value that items must have, or ""
+    for any. A numeric column ``price`` gives ``filter_min_price`` and ``filter_max_price``, float32 [B], inclusive:
+    minus and plus infinity (and NaN) are no limit. An item without a value matches no filter of that column. An input
+    of length 1 holds for all rows of a request; that is how the defaults are given.
+    """
+
+    def __init__(self, catalogue: Catalogue, categories: Iterable[str], ranges: Sequence[str]) -> None:
+        """Reads the columns.
+
+        Args:
+            catalogue: has the columns as given.
+            categories: columns filtered by equality; those that are in ``ranges`` are left out.
+            ranges: columns filtered by a range.
+
+        Raises:
+            ExportError: a column of ``ranges`` is missing or holds no numbers, or two inputs would have one name.
+        """
+        super().__init__(name="filters")
+        self._ids: dict[str, tf.Variable] = {}
+        self._tables: dict[str, tf.lookup.StaticHashTable] = {}
+        self._texts: dict[str, list[str]] = {}
+        self._numbers: dict[str, tf.Variable] = {}
+        self.specs: dict[str, tf.TensorSpec] = {}
+        self.defaults: Inputs = {}
+        for column in categories:
+            if column not in ranges:
+                self._add_category(column, catalogue.table.column(column))
+        for column in ranges:
+            self._add_range(column, _numbers(catalogue.table, column))
+        self._example = self._values_of_an_item(len(catalogue))
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to filter by."""
+        return bool(self.specs)
+
+    def example(self) -> dict[str, str | float]:
+        """A value for every input, such that at least one item matches."""
+        return dict(self._example)
+
+    def without(self) -> dict[str, str | float]:
+        """The value of every input that lets everything through."""
+        values = {name: default.numpy()[0] for name, default in self.defaults.items()}
+        return {name: value.decode() if isinstance(value, bytes) else float(value) for name, value in values.items()}
+
+    def requested(self, inputs: Inputs, rows: tf.Tensor) -> Inputs:
+        """What each row of a request asks for.
+
+        Args:
+            inputs: by input name, [1] or [B] each.
+            rows: B.
+
+        Returns:
+            By input name, [B] each: int32 ids of values, float32 limits.
+        """
+        wanted = {}
+        for name, values in inputs.items():
+            if name in self._tables:
+                values = self._tables[name].lookup(tf.strings.strip(values))
+            else:
+                values = tf.where(tf.math.is_nan(values), self.defaults[name], values)
+            wanted[name] = tf.broadcast_to(values, [rows])
+        return wanted
+
+    def active(self, wanted: Inputs) -> tf.Tensor:
+        """The rows that ask for anything at all; bool [B]."""
+        asked = [values != (_ANY if name in self._tables else self.defaults[name]) for name, values in wanted.items()]
+        return tf.reduce_any(tf.stack(asked), axis=0)
+
+    def matches(self, rows: tf.Tensor, wanted: Inputs) -> tf.Tensor:
+        """Whether items are what their row of the request asks for.
+
+        Args:
+            rows: int32 [B, m, n] item rows, negative for none.
+            wanted: of ``requested``.
+
+        Returns:
+            bool [B, m, n]; False for no item.
+        """
+        allowed, at = rows >= 0, tf.maximum(rows, 0)
+        wanted = {name: values[:, tf.newaxis, tf.newaxis] for name, values in wanted.items()}
+        for name, ids in self._ids.items():
+            allowed &= (wanted[name] == _ANY) | (tf.gather(ids, at) == wanted[name])
+        for column, numbers in self._numbers.items():
+            low, high = wanted[_input("min_" + column)], wanted[_input("max_" + column)]
+            values = tf.gather(numbers, at)
+            unlimited = tf.math.is_inf(low) & (low < 0) & tf.math.is_inf(high) & (high > 0)
+            allowed &= unlimited | ((values >= low) & (values <= high))  # never of NaN
+        return allowed
+
+    def matching_rows(self, values: dict[str, str | float], items: int) -> np.ndarray:
+        """The rows that a request of one row asks for, int32 [n], of a catalogue of so many items."""
+        if not self:
+            return np.arange(items, dtype=np.int32)
+        inputs = {name: tf.constant([value], self.specs[name].dtype) for name, value in values.items()}
+        rows = tf.range(items)[tf.newaxis, tf.newaxis]
+        return np.flatnonzero(self.matches(rows, self.requested(inputs, 1))).astype(np.int32)
+
+    def _values_of_an_item(self, items: int) -> dict[str, str | float]:
+        """A filter that an item with the fewest missing values matches: its categories, and its numbers or more."""
+        known = np.zeros(items, np.int32)
+        for ids in self._ids.values():
+            known += ids.numpy() > 0
+        for numbers in self._numbers.values():
+            known += ~np.isnan(numbers.numpy())
+        item = int(known.argmax())
+        values = self.without()
+        for name, ids in self._ids.items():
+            values[name] = self._texts[name][max(int(ids.numpy()[item]), 0)]
+        for column, numbers in self._numbers.items():
+            if not np.isnan(numbers.numpy()[item]):
+                values[_input("min_" + column)] = float(numbers.numpy()[item])
+        return values
+
+    def _add_category(self, column: str, values: pa.ChunkedArray) -> None:
+        encoded = trimmed_strings(values.combine_chunks()).dictionary_encode()
+        name = self._declare(column, tf.string, "")
+        self._texts[name] = ["", *encoded.dictionary.to_pylist()]
+        ids = pc.fill_null(pc.add(encoded.indices, 1), _MISSING).to_numpy(zero_copy_only=False)
+        self._ids[name] = tf.Variable(ids.astype(np.int32), trainable=False, name=name)
+        texts = tf.constant(self._texts[name], tf.string)
+        entries = tf.lookup.KeyValueTensorInitializer(texts, tf.range(len(self._texts[name])))
+        self._tables[name] = tf.lookup.StaticHashTable(entries, _UNKNOWN)
+
+    def _add_range(self, column: str, numbers: np.ndarray) -> None:
+        self._declare("min_" + column, tf.float32, -np.inf)
+        self._declare("max_" + column, tf.float32, np.inf)
+        self._numbers[column] = tf.Variable(numbers, trainable=False, name=_input(column))
+
+    def _declare(self, column: str, dtype: tf.DType, default: str | float) -> str:
+        name = _input(column)
+        if name in self.specs:
+            raise ExportError(f"column {column!r} would be input {name!r} twice; rename the column")
+        self.specs[name] = tf.TensorSpec([None], dtype, name)
+        self.defaults[name] = tf.constant([default], dtype)
+        return name
+
+
+def _input(column: str) -> str:
+    return _PREFIX + re.sub(r"[^a-zA-Z0-9_]", "_", column)
+
+
+def _numbers(table: pa.Table, column: str) -> np.ndarray:
+    """A numeric column, or one of strings that are numbers, as float32 [items]; NaN where there is none."""
+    if column not in table.column_names:
+        raise ExportError(
+            f"index.filter_range names column {column!r}, which the items do not have "
+            f"(found: {', '.join(table.column_names)}); take it into the dataset, or leave it out"
+        )
+    try:
+        numbers = table.column(column).cast(pa.float32(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ExportError(f"index.filter_range: column {column!r} holds no numbers: {error}") from None
+    return pc.fill_null(numbers, np.nan).to_numpy().astype(np.float32)
