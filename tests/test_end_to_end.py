@@ -32,7 +32,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     arguments = ["-c", str(ROOT / "examples" / "demo_shop.toml"), "--set", f"work_dir={work}"]
     for name in ("items", "users", "interactions"):
         arguments += ["--set", f"data.{name}.path={work / 'shop' / name}.parquet"]
-    arguments += ["--set", "evaluation.max_examples=2000", "--set", "serving.port=0"]
+    arguments += ["--set", "evaluation.max_examples=2000"]
+    arguments += ["--set", "serving.port=0", "--set", "serving.rest_port=0"]
     dpsr("prepare", *arguments)
     dpsr("train", *arguments)
     dpsr("evaluate", *arguments)
