@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.records import HEADER_BYTES, Layout, common_layout, num_records
+from dpsr.data.records import HEADER_BYTES, Field, Layout, common_layout, num_records
 from dpsr.data.schema import INTERACTION
 from dpsr.data.tables import Bags, Dataset, DatasetError
 
@@ -232,12 +232,23 @@ class _Blocks:
 
 def _unpack(packed: tf.Tensor, layout: Layout) -> tf.Tensor:
     """As ``Layout.unpack``: uint8 [n, bytes] as the fields of INTERACTION, int32 [n, 5]."""
-    columns = tf.unstack(tf.cast(tf.transpose(packed), tf.int32), num=layout.record_bytes)
-    query, user, item, past = (
-        tf.add_n([tf.bitwise.left_shift(columns[start + byte], 8 * byte) for byte in range(width)])
-        for start, width in zip(layout.starts, layout.widths, strict=True)
-    )
-    return tf.stack([query, user - 1, item, tf.bitwise.bitwise_and(past, 3), tf.bitwise.right_shift(past, 2)], axis=1)
+    columns = tf.unstack(tf.transpose(packed), num=layout.record_bytes)
+
+    def value(field: Field) -> tf.Tensor:
+        # Five bytes hold a shifted field of more than 24 bits; four need no 64-bit numbers.
+        dtype = tf.uint32 if field.num_bytes <= 4 else tf.uint64
+        parts = columns[field.first_byte : field.first_byte + field.num_bytes]
+        whole = tf.cast(parts[0], dtype)
+        for byte, part in enumerate(parts[1:], start=1):
+            whole = tf.bitwise.bitwise_or(
+                whole, tf.bitwise.left_shift(tf.cast(part, dtype), tf.constant(8 * byte, dtype))
+            )
+        whole = tf.bitwise.right_shift(whole, tf.constant(field.shift, dtype))
+        return tf.cast(tf.bitwise.bitwise_and(whole, tf.constant(field.mask, dtype)), tf.int32)
+
+    query, user, item, past = map(value, layout.fields)
+    event, history_end = tf.bitwise.bitwise_and(past, 3), tf.bitwise.right_shift(past, 2)
+    return tf.stack([query, user - 1, item, event, history_end], axis=1)
 
 
 def _derived_seeds(seed: int, epoch: int, worker: int) -> tuple[int, int]:

@@ -1,15 +1,17 @@
-"""Files of interactions: fixed-width records with as many bytes for each field as its largest value needs.
+"""Files of interactions: fixed-width records with as many bits for each field as its largest value needs.
 
-A file is a header of 16 bytes (``DPSRLOG1``, the bytes of each field, zeros) and the records. Their fields,
-little-endian and unsigned, are the query row, the user row + 1, the item row, and ``4 * history_end + event``.
+A file is a header of 16 bytes (``DPSRLOG1``, the bits of each field, zeros) and the records. A record is one unsigned
+little-endian number of whole bytes; from its lowest bit on it has the query row, the user row + 1, the item row, and
+``4 * history_end + event``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,17 +22,26 @@ _MAGIC = b"DPSRLOG1"
 _FIELDS = 4
 
 
+class Field(NamedTuple):
+    """Where the bits of a field are: ``(bytes first_byte..first_byte + num_bytes) >> shift & mask``."""
+
+    first_byte: int
+    num_bytes: int
+    shift: int
+    mask: int
+
+
 @dataclass(frozen=True)
 class Layout:
-    """How many bytes each field of a record has."""
+    """How many bits each field of a record has, 1 to 32."""
 
-    widths: tuple[int, ...]
+    bits: tuple[int, ...]
 
     @classmethod
     def of(cls, *, queries: int, users: int, items: int, longest_history: int) -> Layout:
         """The narrowest layout for tables of these sizes."""
-        largest = (queries, users + 1, items, 4 * longest_history + 3)
-        return cls(tuple(max(1, (value.bit_length() + 7) // 8) for value in largest))
+        largest = (queries - 1, users, items - 1, 4 * longest_history + 3)
+        return cls(tuple(max(1, value.bit_length()) for value in largest))
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Layout:
@@ -42,7 +53,11 @@ class Layout:
         with open(path, "rb") as file:
             header = file.read(HEADER_BYTES)
         layout = cls(tuple(header[len(_MAGIC) : len(_MAGIC) + _FIELDS]))
-        if len(header) < HEADER_BYTES or header[: len(_MAGIC)] != _MAGIC or not 1 <= min(layout.widths) <= 4:
+        if (
+            len(header) < HEADER_BYTES
+            or header[: len(_MAGIC)] != _MAGIC
+            or not all(1 <= bits <= 32 for bits in layout.bits)
+        ):
             raise DatasetError(f"{path}: not a file of interactions; run `dpsr prepare` again")
         size = Path(path).stat().st_size - HEADER_BYTES
         if size % layout.record_bytes:
@@ -55,29 +70,36 @@ class Layout:
     @property
     def record_bytes(self) -> int:
         """Bytes of a record."""
-        return sum(self.widths)
+        return -(-sum(self.bits) // 8)
 
     @property
-    def starts(self) -> tuple[int, ...]:
-        """Where each field starts in a record."""
-        return tuple(sum(self.widths[:field]) for field in range(_FIELDS))
+    def fields(self) -> list[Field]:
+        """Where query, user + 1, item and past are."""
+        starts = [sum(self.bits[:number]) for number in range(_FIELDS)]
+        return [
+            Field(start // 8, -(-(start % 8 + bits) // 8), start % 8, (1 << bits) - 1)
+            for start, bits in zip(starts, self.bits, strict=True)
+        ]
 
     def pack(self, records: np.ndarray) -> np.ndarray:
         """INTERACTION [n] (or more fields) as uint8 [n, record_bytes]."""
-        packed = np.empty((len(records), self.record_bytes), dtype=np.uint8)
+        packed = np.zeros((len(records), self.record_bytes), dtype=np.uint8)
         past = records["history_end"].astype(np.int64) * 4 + records["event"]
         columns = (records["query"], records["user"].astype(np.int64) + 1, records["item"], past)
-        for column, start, width in zip(columns, self.starts, self.widths, strict=True):
-            little_endian = np.ascontiguousarray(column, dtype="<i8").view(np.uint8).reshape(-1, 8)
-            packed[:, start : start + width] = little_endian[:, :width]
+        for column, field in zip(columns, self.fields, strict=True):
+            little_endian = (column.astype("<i8") << field.shift).view(np.uint8).reshape(-1, 8)
+            packed[:, field.first_byte : field.first_byte + field.num_bytes] |= little_endian[:, : field.num_bytes]
         return packed
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:
         """The inverse of ``pack``: uint8 [n, record_bytes] as INTERACTION [n]."""
-        query, user, item, past = (
-            sum(packed[:, start + byte].astype(np.int64) << (8 * byte) for byte in range(width))
-            for start, width in zip(self.starts, self.widths, strict=True)
-        )
+        columns = []
+        for field in self.fields:
+            value = np.zeros(len(packed), dtype=np.int64)
+            for byte in range(field.num_bytes):
+                value |= packed[:, field.first_byte + byte].astype(np.int64) << (8 * byte)
+            columns.append((value >> field.shift) & field.mask)
+        query, user, item, past = columns
         records = np.empty(len(packed), dtype=INTERACTION)
         records["query"], records["user"], records["item"] = query, user - 1, item
         records["event"], records["history_end"] = past & 3, past >> 2
@@ -88,7 +110,7 @@ def write_records(path: Path, layout: Layout, parts: Iterable[np.ndarray]) -> in
     """Writes INTERACTION records, part after part; returns their number."""
     count = 0
     with path.open("wb") as file:
-        file.write((_MAGIC + bytes(layout.widths)).ljust(HEADER_BYTES, b"\0"))
+        file.write((_MAGIC + bytes(layout.bits)).ljust(HEADER_BYTES, b"\0"))
         for part in parts:
             layout.pack(part).tofile(file)
             count += len(part)
@@ -110,14 +132,25 @@ def read_records(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         DatasetError: as ``Layout.read``.
     """
-    layout = Layout.read(path)
-    count = num_records(path)
-    records = np.empty(count, dtype=INTERACTION)
-    if count:
-        packed = np.memmap(path, np.uint8, "r", HEADER_BYTES, (count, layout.record_bytes))
-        for start in range(0, count, 1 << 20):
-            records[start : start + (1 << 20)] = layout.unpack(packed[start : start + (1 << 20)])
+    records = np.empty(num_records(path), dtype=INTERACTION)
+    start = 0
+    for block in record_blocks(path):
+        records[start : start + len(block)] = block
+        start += len(block)
     return records
+
+
+def record_blocks(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
+    """All records of a file, a million at once, INTERACTION [n].
+
+    Raises:
+        DatasetError: as ``Layout.read``.
+    """
+    layout = Layout.read(path)
+    with open(path, "rb") as file:
+        file.seek(HEADER_BYTES)
+        while len(packed := np.fromfile(file, np.uint8, layout.record_bytes << 20)):
+            yield layout.unpack(packed.reshape(-1, layout.record_bytes))
 
 
 def common_layout(files: Sequence[str | os.PathLike[str]]) -> Layout:

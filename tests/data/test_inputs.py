@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpsr.config import SourceConfig
-from dpsr.data import readers
+from dpsr.data import formats
 from dpsr.data.prepare import prepare
 from dpsr.data.readers import Source
 from dpsr.data.rejected import RejectedRows
@@ -29,7 +29,13 @@ ROWS: list[dict[str, Any]] = [
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    if path.suffix == ".parquet":
+    if path.suffix in (".gz", ".zst"):
+        plain = path.with_suffix("")
+        write(plain, rows)
+        with pa.output_stream(str(path), compression="gzip" if path.suffix == ".gz" else "zstd") as stream:
+            stream.write(plain.read_bytes())
+        plain.unlink()
+    elif path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=64)
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
@@ -58,12 +64,12 @@ def read(path: Path, tmp_path: Path, columns: dict[str, str] | None = None) -> t
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_BLOCK_BYTES", 1000)
-    monkeypatch.setattr(readers, "BATCH_ROWS", 50)
+    monkeypatch.setattr(formats, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(formats, "BATCH_ROWS", 50)
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl", "csv.gz", "csv.zst", "jsonl.gz", "jsonl.zst"])
 def test_every_format_gives_every_row_with_its_number(tmp_path: Path, suffix: str) -> None:
     write(tmp_path / f"a.{suffix}", ROWS[:300])
     write(tmp_path / f"b.{suffix}", ROWS[300:])
@@ -165,12 +171,20 @@ def test_a_missing_file_is_an_error(raw: Raw) -> None:
 def test_an_unknown_format_is_an_error(raw: Raw) -> None:
     (raw.directory / "items.xlsx").touch()
     message = failure(raw, items={"path": str(raw.directory / "items.xlsx")})
-    assert "items.xlsx: unknown format; data.items.path must name .parquet, .csv, .jsonl files" in message
+    assert "items.xlsx: unknown format; data.items.path must name .parquet, .csv, .csv.gz, .csv.zst, .jsonl" in message
 
 
 @pytest.mark.parametrize("name", ["broken.parquet", "broken.csv", "broken.jsonl"])
 def test_a_damaged_file_is_an_error(raw: Raw, name: str) -> None:
     (raw.directory / name).write_bytes(b"\xff\xfe\x00PAR")
+    assert name in failure(raw, items={"path": str(raw.directory / name)})
+
+
+@pytest.mark.parametrize("name", ["items.csv.gz", "items.jsonl.zst"])
+def test_a_compressed_file_that_is_cut_off_is_an_error(raw: Raw, name: str) -> None:
+    write(raw.directory / name, [item | {"title": str(np.random.default_rng(1).random(20))} for item in raw.items] * 50)
+    whole = (raw.directory / name).read_bytes()
+    (raw.directory / name).write_bytes(whole[: len(whole) // 2])
     assert name in failure(raw, items={"path": str(raw.directory / name)})
 
 

@@ -46,7 +46,7 @@ def numbered_records(directory: Path, *sizes: int) -> list[Path]:
         records = np.zeros(size, dtype=INTERACTION)
         records["query"], records["user"], records["event"] = np.arange(start, start + size), -1, 1
         files.append(directory / f"part-{place}.bin")
-        write_records(files[-1], Layout((3, 1, 2, 2)), [records])
+        write_records(files[-1], Layout((20, 1, 11, 13)), [records])
         start += size
     return files
 
@@ -159,7 +159,7 @@ def test_files_without_records_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"part-0.bin: holds no record to train on"):
         epoch_of(numbered_records(tmp_path, 0))
     (tmp_path / "odd.bin").write_bytes(numbered_records(tmp_path, 3)[0].read_bytes() + b"x")
-    with pytest.raises(DatasetError, match=r"odd.bin: 25 bytes are no whole number of 8-byte records"):
+    with pytest.raises(DatasetError, match=r"odd.bin: 19 bytes are no whole number of 6-byte records"):
         epoch_of([tmp_path / "odd.bin"])
     (tmp_path / "text.bin").write_bytes(b"x" * 40)
     with pytest.raises(DatasetError, match=r"text.bin: not a file of interactions"):

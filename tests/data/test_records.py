@@ -46,14 +46,14 @@ def test_packing_is_lossless_in_numpy_and_in_the_graph(
 
 def test_files_are_a_header_and_the_narrowest_records(tmp_path: Path) -> None:
     layout = Layout.of(queries=60_000, users=200_000, items=100_000, longest_history=4000)
-    assert layout.widths == (2, 3, 3, 2)
+    assert layout.bits == (16, 18, 17, 14)
     records = some_records(np.random.default_rng(1), 5000, 60_000, 200_000, 100_000, 4000)
     assert write_records(tmp_path / "a", layout, [records[:3000], records[3000:]]) == 5000
-    assert (tmp_path / "a").stat().st_size == HEADER_BYTES + 10 * 5000
+    assert (tmp_path / "a").stat().st_size == HEADER_BYTES + 9 * 5000
     assert num_records(tmp_path / "a") == 5000
     np.testing.assert_array_equal(read_records(tmp_path / "a"), records)
     write_records(tmp_path / "none", layout, [])
     assert len(read_records(tmp_path / "none")) == 0
-    write_records(tmp_path / "other", Layout((4, 4, 4, 4)), [records])
+    write_records(tmp_path / "other", Layout((32, 32, 32, 31)), [records])
     with pytest.raises(DatasetError, match="found 2 record layouts"):
         common_layout([tmp_path / "a", tmp_path / "other"])
