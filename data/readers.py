@@ -1,32 +1,25 @@
 """Raw inputs as a stream of Arrow record batches with the contract's column names.
 
-One path may be a glob over Parquet, CSV or JSON Lines files. CSV has no types, so that all its columns are strings;
+One path may be a glob over files of ``data.formats``. CSV has no types, so that all its columns are strings;
 ids keep their leading zeros.
 """
 
 from __future__ import annotations
 
 import glob
-import io
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 
 from dpsr.config import SourceConfig
+from dpsr.data.formats import FORMATS, Format, format_of
 from dpsr.data.rejected import RejectedRows
 from dpsr.data.schema import DatasetError
-
-BATCH_ROWS = 1 << 18
-_BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -64,16 +57,19 @@ class Source:
                     f"(known: {', '.join((*required, *optional))})"
                 )
         self.files = self._find_files(config.path)
-        self._readers = [_FORMATS[Path(file).suffix](file) for file in self.files]
+        self._readers = [self._reader(file) for file in self.files]
         mapping = {column: config.columns.get(column, column) for column in (*required, *optional)}
-        first = self._readers[0].column_names()
+        names = []
+        for file, reader in zip(self.files, self._readers, strict=True):
+            with _readable(file):
+                names.append(reader.column_names())
         self._mapping = {
             column: found
             for column, found in mapping.items()
-            if column in required or column in config.columns or found in first
+            if column in required or column in config.columns or found in names[0]
         }
-        for file, reader in zip(self.files, self._readers, strict=True):
-            self._check_columns(file, reader.column_names())
+        for file, found_names in zip(self.files, names, strict=True):
+            self._check_columns(file, found_names)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -90,21 +86,22 @@ class Source:
             DatasetError: a file is damaged.
         """
         for file, reader in zip(self.files, self._readers, strict=True):
-            try:
+            with _readable(file):
                 for rows, batch in reader.batches(list(self._mapping.values()), rejected):
                     columns = {name: _plain(batch.column(found)) for name, found in self._mapping.items()}
                     yield Chunk(file, rows, columns)
-            except (pa.ArrowException, UnicodeDecodeError) as error:
-                raise DatasetError(f"{file}: cannot be read: {error}") from None
 
     def _find_files(self, path: str) -> list[str]:
         files = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())
         if not files:
             raise DatasetError(f"{path}: no such file (working directory {Path.cwd()}); set {self._key}.path")
-        for file in files:
-            if Path(file).suffix not in _FORMATS:
-                raise DatasetError(f"{file}: unknown format; {self._key}.path must name {', '.join(_FORMATS)} files")
         return files
+
+    def _reader(self, file: str) -> Format:
+        reader = format_of(file)
+        if reader is None:
+            raise DatasetError(f"{file}: unknown format; {self._key}.path must name {', '.join(FORMATS)} files")
+        return reader(file)
 
     def _check_columns(self, file: str, names: Sequence[str]) -> None:
         for column, found in self._mapping.items():
@@ -122,189 +119,13 @@ class Source:
             )
 
 
-class _Parquet:
-    def __init__(self, file: str) -> None:
-        self._file = file
-
-    def _open(self) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(self._file)
-        except pa.ArrowException as error:
-            raise DatasetError(f"{self._file}: not a Parquet file: {error}") from None
-
-    def column_names(self) -> list[str]:
-        with self._open() as parquet:
-            return list(parquet.schema_arrow.names)
-
-    def batches(self, columns: list[str], rejected: RejectedRows) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
-        with self._open() as parquet:
-            first = 1
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(columns))):
-                yield np.arange(first, first + len(batch)), batch
-                first += len(batch)
-
-
-class _Csv:
-    def __init__(self, file: str) -> None:
-        self._file = file
-
-    def _open(
-        self, columns: list[str] | None = None, on_invalid: Callable[[Any], str] | None = None
-    ) -> pa.csv.CSVStreamingReader:
-        names = columns or []
-        try:
-            return pa.csv.open_csv(
-                self._file,
-                # One thread: only then does the parser know the numbers of the rows that it cannot read.
-                read_options=pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
-                parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_invalid),
-                convert_options=pa.csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.string()),
-                    include_columns=names,
-                    null_values=[""],
-                    strings_can_be_null=True,
-                ),
-            )
-        except pa.ArrowException as error:
-            raise DatasetError(f"{self._file}: not a CSV file with a header: {error}") from None
-
-    def column_names(self) -> list[str]:
-        with Path(self._file).open("rb") as file:
-            header = file.readline()
-        if not header.strip():
-            raise DatasetError(f"{self._file}: is empty; expected a CSV file with a header")
-        try:
-            return list(pa.csv.read_csv(io.BytesIO(header)).schema.names)
-        except (pa.ArrowException, UnicodeDecodeError) as error:
-            raise DatasetError(f"{self._file}: not a CSV file with a header in UTF-8: {error}") from None
-
-    def batches(self, columns: list[str], rejected: RejectedRows) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
-        invalid: list[int] = []
-
-        def on_invalid(row: Any) -> str:
-            number = row.number - 1  # the header is row 1
-            invalid.append(number)
-            reason = f"malformed CSV row: expected {row.expected_columns} columns"
-            rejected.add(self._file, number, reason, row.text)
-            return "skip"
-
-        with self._open(list(dict.fromkeys(columns)), on_invalid) as reader:
-            first = 0
-            for batch in reader:
-                # The i-th readable row is number i + 1 and one more for each unreadable row before it.
-                gaps = np.asarray(invalid, dtype=np.int64) - np.arange(len(invalid)) - 1
-                readable = np.arange(first, first + len(batch))
-                yield readable + 1 + np.searchsorted(gaps, readable, side="right"), batch
-                first += len(batch)
-
-
-class _JsonLines:
-    def __init__(self, file: str) -> None:
-        self._file = file
-
-    def column_names(self) -> list[str]:
-        return list(self._first_schema())
-
-    def batches(self, columns: list[str], rejected: RejectedRows) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
-        found = self._first_schema()
-        schema = pa.schema([(column, found[column]) for column in dict.fromkeys(columns)])
-        with Path(self._file).open("rb") as file:
-            first = 1
-            for block in _line_blocks(file):
-                try:
-                    yield self._parse(block, schema, first)
-                except (pa.ArrowException, _LineCountError):
-                    yield self._parse_line_by_line(block, schema, first, rejected)
-                first += _count_lines(block)
-
-    def _first_schema(self) -> dict[str, pa.DataType]:
-        """The columns of the first block; what is neither a number nor a truth value is read as a string."""
-        with Path(self._file).open("rb") as file:
-            block = next(_line_blocks(file), b"")
-        names: dict[str, set[type]] = {}
-        for line in block.splitlines()[:1000]:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                for name, value in row.items():
-                    names.setdefault(name, set()).add(type(value))
-        if not names:
-            raise DatasetError(f"{self._file}: found no JSON object in its first lines; expected one on each line")
-        return {name: _json_type(types - {type(None)}) for name, types in names.items()}
-
-    @staticmethod
-    def _parse(block: bytes, schema: pa.Schema, first: int) -> tuple[np.ndarray, pa.RecordBatch]:
-        table = pa.json.read_json(
-            io.BytesIO(block),
-            read_options=pa.json.ReadOptions(use_threads=False, block_size=len(block) + 1),
-            parse_options=pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-        )
-        if len(table) != _count_lines(block):
-            raise _LineCountError
-        batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], table.schema.names)
-        return np.arange(first, first + len(batch)), batch
-
-    def _parse_line_by_line(
-        self, block: bytes, schema: pa.Schema, first: int, rejected: RejectedRows
-    ) -> tuple[np.ndarray, pa.RecordBatch]:
-        """The slow path for a block with a line that Arrow cannot read."""
-        numbers: list[int] = []
-        rows: list[dict[str, Any]] = []
-        for number, line in enumerate(block.split(b"\n")[: _count_lines(block)], start=first):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                rows.append({field.name: _json_value(row.get(field.name), field) for field in schema})
-                numbers.append(number)
-            except (ValueError, AttributeError) as error:
-                reason = f"malformed JSON line: {error}" if isinstance(error, _JsonTypeError) else "malformed JSON line"
-                rejected.add(self._file, number, reason, line.decode("utf-8", "replace"))
-        return np.array(numbers, dtype=np.int64), pa.RecordBatch.from_pylist(rows, schema)
-
-
-class _LineCountError(Exception):
-    """A block has blank lines or several objects on a line."""
-
-
-class _JsonTypeError(ValueError):
-    """A value that its column cannot hold."""
-
-
-def _json_type(types: set[type]) -> pa.DataType:
-    if types == {int}:
-        return pa.int64()
-    if types and types <= {int, float}:
-        return pa.float64()
-    return pa.bool_() if types == {bool} else pa.string()
-
-
-def _json_value(value: Any, field: pa.Field) -> Any:
-    """A value as the column's type has it."""
-    if value is None:
-        return None
-    if pa.types.is_string(field.type):
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    expected: dict[pa.DataType, tuple[type, ...]] = {
-        pa.int64(): (int,),
-        pa.float64(): (int, float),
-        pa.bool_(): (bool,),
-    }
-    if type(value) not in expected[field.type]:
-        raise _JsonTypeError(f"{field.name} is no {field.type}")
-    return value
-
-
-def _line_blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Blocks of about ``_BLOCK_BYTES`` that end with a line."""
-    while block := file.read(_BLOCK_BYTES):
-        yield block + file.readline()
-
-
-def _count_lines(block: bytes) -> int:
-    return block.count(b"\n") + (not block.endswith(b"\n"))
+@contextmanager
+def _readable(file: str) -> Iterator[None]:
+    """Turns what the reader of a file raises into an error that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise DatasetError(f"{file}: cannot be read: {error}") from None
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -322,10 +143,3 @@ def trimmed_strings(array: pa.Array) -> pa.Array:
     """Values as strings without white space at the ends; null where nothing is left, string [n]."""
     texts = pc.utf8_trim_whitespace(array.cast(pa.string()))
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-
-
-_FORMATS: Mapping[str, type[_Parquet] | type[_Csv] | type[_JsonLines]] = {
-    ".parquet": _Parquet,
-    ".csv": _Csv,
-    ".jsonl": _JsonLines,
-}

@@ -100,3 +100,32 @@ def token_bags(tokenizer: Tokenizer, texts: pa.Array) -> Bags:
 def _pieces(texts: pa.Array) -> Iterator[list[str]]:
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         yield texts.slice(start, _TEXTS_AT_ONCE).to_pylist()
+
+
+def numbers(column: pa.Array) -> pa.Array:
+    """A column as float64 [n]; null where it is no finite number."""
+    if pa.types.is_string(column.type):
+        texts = pc.utf8_trim_whitespace(column)
+        numeric = pc.match_substring_regex(texts, r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
+        column = pc.replace_substring_regex(pc.if_else(numeric, texts, pa.scalar(None, pa.string())), r"^\+", "")
+    elif not (
+        pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+    ):
+        return pa.nulls(len(column), pa.float64())
+    values = column.cast(pa.float64(), safe=False)
+    return pc.if_else(pc.is_finite(values), values, pa.scalar(None, pa.float64()))
+
+
+def bucket_edges(values: pa.Array, buckets: int) -> np.ndarray:
+    """The lower edges of buckets with equally many values, ascending from -inf, float64 [at most buckets]."""
+    known = values.drop_null().to_numpy()
+    if not len(known):
+        return np.array([-np.inf])
+    inner = np.unique(np.quantile(known, np.arange(1, buckets) / buckets, method="inverted_cdf"))
+    return np.concatenate([[-np.inf], inner[inner > known.min()]])
+
+
+def bucket_ids(values: pa.Array, edges: np.ndarray) -> np.ndarray:
+    """Ids of numbers, int32 [n]: 0 missing, else the place of the bucket, from 1."""
+    ids = np.searchsorted(edges, pc.fill_null(values, 0.0).to_numpy(zero_copy_only=False), side="right")
+    return np.where(values.is_valid().to_numpy(zero_copy_only=False), ids, 0).astype(np.int32)
