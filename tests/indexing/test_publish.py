@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from dpsr.config import Config
+from dpsr.indexing import disk
 from dpsr.indexing import publish as publish_module
+from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.publish import MANIFEST_FILE, export, index_table
 from dpsr.indexing.servable import ExportError
 from dpsr.indexing.warmup import WARMUP_FILE
@@ -219,3 +222,44 @@ def _toml(tree: dict[str, Any], prefix: str = "") -> str:
         if isinstance(value, dict):
             lines += [f"[{prefix}{key}]", _toml(value, f"{prefix}{key}.")]
     return "\n".join(lines)
+
+
+def test_only_the_newest_versions_are_kept(string_shop: Shop, tmp_path: Path) -> None:
+    config = elsewhere(string_shop.config, tmp_path, keep_versions=2)
+    for name in ("3", "5", "6"):
+        (config.model_base_path / name).mkdir(parents=True)
+    assert export(config, string_shop.dataset, string_shop.model, progress=False).name == "7"
+    assert names(config.model_base_path) == {"6", "7"}
+    assert names(tmp_path / "embeddings") == set()
+
+
+def test_too_small_a_disk_is_refused_before_anything_is_done(
+    string_shop: Shop, tmp_path: Path, monkeypatch: Any
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=5_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    config = elsewhere(string_shop.config, tmp_path)
+    with pytest.raises(ExportError, match=r"needs about \d+ MB, but only 5 MB are free"):
+        export(config, string_shop.dataset, string_shop.model, progress=False)
+    assert names(config.model_base_path) == names(tmp_path / "embeddings") == set()
+
+
+@pytest.mark.parametrize("exact_below", [0, 10**9])
+def test_the_disk_that_is_said_to_be_needed_is_enough(
+    exact_below: int, string_shop: Shop, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """What lies on the disk when it is fullest: when the servable is checked."""
+    written = []
+    verify = publish_module.verify_in_fresh_process
+
+    def measured(*paths: Path) -> dict[str, float]:
+        written.append(sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()))
+        return verify(*paths)
+
+    monkeypatch.setattr(publish_module, "verify_in_fresh_process", measured)
+    monkeypatch.setattr(disk, "_FIXED", 1 << 20)
+    config = elsewhere(string_shop.config, tmp_path, exact_below=exact_below)
+    export(config, string_shop.dataset, string_shop.model, progress=False)
+    catalogue = Catalogue.of_dataset(string_shop.dataset)
+    needed = disk.export_bytes(config.index, string_shop.dataset.schema, string_shop.model, catalogue)
+    assert written[0] <= needed <= 10 * written[0]

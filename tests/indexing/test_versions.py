@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dpsr.indexing.versions import publish, staging_directory
+from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 
 WRITES_FOR_EVER = """
 import sys, time
@@ -88,3 +88,21 @@ def test_a_killed_process_leaves_no_version_and_the_next_export_cleans_up(tmp_pa
     assert staging.name.startswith(".")
     assert publish_one(tmp_path, "").name == "2"
     assert names(tmp_path) == {"1", "2"}
+
+
+def test_the_newest_versions_stay(tmp_path: Path) -> None:
+    for name in ("1", "2", "9", "10", "11", "notes", ".tmp-elsewhere-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    removed = remove_old_versions(tmp_path, 2)
+    assert {path.name for path in removed} == {"1", "2", "9"}
+    assert {path.name for path in tmp_path.iterdir()} == {"10", "11", "notes", ".tmp-elsewhere-1"}
+    assert (tmp_path / "11" / "file").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 3, 4])
+def test_none_is_removed_that_is_to_be_kept(keep: int, tmp_path: Path) -> None:
+    for name in ("1", "2", "3"):
+        (tmp_path / name).mkdir()
+    assert remove_old_versions(tmp_path, keep) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "2", "3"}
