@@ -80,6 +80,9 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[pa.Array]) -> Token
         oov_buckets=config.oov_buckets,
         bigrams=config.bigrams,
         trigrams=config.trigrams,
+        max_words=config.max_words,
+        max_bigrams=config.max_bigrams,
+        max_trigrams=config.max_trigrams,
     )
     for array in texts:
         for piece in _pieces(array):

@@ -38,6 +38,9 @@ class VocabularyBuilder:
         trigrams: bool,
         threads: int,
         max_counted_bigrams: int,
+        max_words: int | None,
+        max_bigrams: int | None,
+        max_trigrams: int | None,
     ) -> None: ...
     def add(self, texts: Sequence[str | bytes]) -> None: ...
     def build(self) -> Tokenizer: ...

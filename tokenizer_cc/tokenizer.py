@@ -128,6 +128,9 @@ class VocabularyBuilder:
         trigrams: bool,
         threads: int = 1,
         max_counted_bigrams: int = 100_000_000,
+        max_words: int | None = None,
+        max_bigrams: int | None = None,
+        max_trigrams: int | None = None,
     ) -> None:
         """Starts with no text.
 
@@ -140,10 +143,17 @@ class VocabularyBuilder:
             threads: how many threads count large batches.
             max_counted_bigrams: beyond so many different bigrams the rarest are forgotten, to bound the memory (up to
                 108 bytes each); ``bigram_undercount`` bounds the error.
+            max_words: of these tokens at most so many are words; None: no limit but ``max_vocabulary``. A bigram is
+                left out with either of its words.
+            max_bigrams: at most so many are bigrams.
+            max_trigrams: at most so many are trigrams.
 
         Raises:
             ValueError: a number is out of its range.
         """
+        for name, limit in (("max_words", max_words), ("max_bigrams", max_bigrams), ("max_trigrams", max_trigrams)):
+            if limit is not None and limit < 0:
+                raise ValueError(f"{name} = {limit}, expected at least 0, or None for no limit")
         self._core = _tokenizer.VocabularyBuilder(
             max_vocabulary=max_vocabulary,
             min_count=min_count,
@@ -152,6 +162,9 @@ class VocabularyBuilder:
             trigrams=trigrams,
             threads=threads,
             max_counted_bigrams=max_counted_bigrams,
+            max_words=max_words,
+            max_bigrams=max_bigrams,
+            max_trigrams=max_trigrams,
         )
 
     def add(self, texts: Sequence[str | bytes]) -> None:

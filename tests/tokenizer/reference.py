@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 KINDS = ("word", "bigram", "trigram")
@@ -122,6 +122,21 @@ def hash_token(kind: str, text: str) -> int:
     return value
 
 
+def within_limits(
+    commonest: Iterable[tuple[tuple[str, str], int]], room: dict[str, int | None]
+) -> Iterator[tuple[tuple[str, str], int]]:
+    """Takes tokens as they come while there is room for their kind, and bigrams only after both of their words."""
+    taken: Counter[str] = Counter()
+    words = set()
+    for (kind, text), count in commonest:
+        if taken[kind] == room[kind] or (kind == "bigram" and not words.issuperset(text.split(" "))):
+            continue
+        taken[kind] += 1
+        if kind == "word":
+            words.add(text)
+        yield (kind, text), count
+
+
 @dataclass
 class ReferenceTokenizer:
     vocabulary: dict[tuple[str, str], int]
@@ -140,13 +155,17 @@ class ReferenceTokenizer:
         oov_buckets: int,
         bigrams: bool,
         trigrams: bool,
+        max_words: int | None = None,
+        max_bigrams: int | None = None,
+        max_trigrams: int | None = None,
     ) -> ReferenceTokenizer:
         counts: Counter[tuple[str, str]] = Counter()
         for text in texts:
             counts.update(set(tokens_of(text, bigrams=bigrams, trigrams=trigrams)))
         kept = [(token, count) for token, count in counts.items() if count >= min_count]
         kept.sort(key=lambda entry: (-entry[1], KINDS.index(entry[0][0]), entry[0][1].encode()))
-        kept = kept[:max_vocabulary]
+        room = dict(zip(KINDS, (max_words, max_bigrams, max_trigrams), strict=True))
+        kept = list(within_limits(kept, room))[:max_vocabulary]
         vocabulary = {token: i + 1 for i, (token, _) in enumerate(kept)}
         return cls(vocabulary, [count for _, count in kept], oov_buckets, bigrams, trigrams)
 

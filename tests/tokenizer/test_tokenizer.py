@@ -2,12 +2,16 @@
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
+from dpsr.config import TokenizerConfig
+from dpsr.data.vocabulary import build_tokenizer
 from dpsr.tokenizer_cc import Tokenizer, VocabularyBuilder
 
 from .reference import ReferenceTokenizer, words_of
@@ -52,6 +56,8 @@ def test_a_batch_is_its_texts_one_by_one(
         {"bigrams": False, "trigrams": True},
         {"bigrams": True, "trigrams": False, "min_count": 2},
         {"max_vocabulary": 3, "oov_buckets": 1},
+        {"max_words": 5, "max_bigrams": 3, "max_trigrams": 7},
+        {"max_words": 9, "max_trigrams": 0, "max_vocabulary": 12},
     ],
     ids=str,
 )
@@ -162,6 +168,31 @@ def test_order_batches_and_threads_do_not_matter(build: Callable[..., Tokenizer]
         assert builder.build().fingerprint == expected
 
 
+def test_limits_of_kinds_select_and_do_not_change_the_format(build: Callable[..., Tokenizer]) -> None:
+    texts = [text for text in SHOP if isinstance(text, str)] * 2
+    limits = {"max_words": 30, "max_bigrams": 10, "max_trigrams": 20}
+    built = build(texts, max_vocabulary=1000, **limits)
+    known = {token for text in texts for token in built.tokens(text) if token.id <= built.vocabulary_size}
+    by_kind = Counter(token.kind for token in known)
+    assert (by_kind["word"], by_kind["trigram"]) == (30, 20)
+    assert 0 < by_kind["bigram"] <= 10
+    words = {token.text for token in known if token.kind == "word"}
+    assert all(words.issuperset(token.text.split(" ")) for token in known if token.kind == "bigram")
+    unlimited = build(texts, max_vocabulary=1000)
+    wide = build(texts, max_vocabulary=1000, max_words=1000, max_bigrams=1000, max_trigrams=1000)
+    assert wide.fingerprint == unlimited.fingerprint != built.fingerprint
+    # What has no id of its own is hashed, not dropped.
+    assert [len(built.encode(text)) for text in texts] == [len(unlimited.encode(text)) for text in texts]
+
+
+def test_the_limits_of_a_configuration_reach_the_vocabulary(build: Callable[..., Tokenizer]) -> None:
+    texts = [text for text in SHOP if isinstance(text, str)]
+    settings_ = {"max_vocabulary": 80, "min_count": 1, "oov_buckets": 3, "max_words": 9, "max_bigrams": 4}
+    configured = build_tokenizer(TokenizerConfig(**settings_, max_trigrams=5), [pa.array(texts)])
+    assert configured.fingerprint == build(texts, **settings_, max_trigrams=5).fingerprint
+    assert configured.vocabulary_size == 9 + 4 + 5
+
+
 def test_forgetting_bigrams_states_its_error(build: Callable[..., Tokenizer]) -> None:
     source = random.Random(3)
     texts = [" ".join(f"w{source.randrange(60)}" for _ in range(8)) for _ in range(500)]
@@ -187,6 +218,7 @@ def test_forgetting_bigrams_states_its_error(build: Callable[..., Tokenizer]) ->
         ("oov_buckets", 1 << 25, "oov_buckets = 33554432, expected 1 to 16777216"),
         ("max_counted_bigrams", 0, "max_counted_bigrams = 0, expected at least 1"),
         ("threads", 0, "threads = 0, expected at least 1"),
+        ("max_words", -1, "max_words = -1, expected at least 0, or None for no limit"),
     ],
 )
 def test_bad_settings_are_named(build: Callable[..., Tokenizer], option: str, value: int, message: str) -> None:

@@ -152,6 +152,28 @@ std::string TrigramText(uint64_t packed) {
   return text;
 }
 
+// A token that may get an id, without its text.
+struct Candidate {
+  uint64_t documents;
+  Kind kind;
+  uint64_t order;  // of the bytes within the kind
+
+  // The order of ids.
+  bool operator<(const Candidate& other) const {
+    if (documents != other.documents) return documents > other.documents;
+    return kind != other.kind ? kind < other.kind : order < other.order;
+  }
+};
+
+// Of the candidates from `begin` on, leaves the first `most` in the order of ids, in any order.
+void KeepFirst(uint64_t most, size_t begin, std::vector<Candidate>* candidates) {
+  if (candidates->size() - begin <= most) return;
+  const auto first = candidates->begin() + static_cast<ptrdiff_t>(begin);
+  const auto end = first + static_cast<ptrdiff_t>(most);
+  std::nth_element(first, end, candidates->end());
+  candidates->erase(end, candidates->end());
+}
+
 }  // namespace
 
 class VocabularyBuilder::Counter {
@@ -204,7 +226,7 @@ class VocabularyBuilder::Counter {
   }
 
   // The tokens in the order of their ids.
-  std::vector<VocabularyEntry> Commonest(const TokenizerConfig& config) const;
+  std::vector<VocabularyEntry> Commonest(const TokenizerConfig& config, const KindLimits& limits) const;
 
   WordTable words;
   CountTable bigrams;   // by PairKey of word numbers
@@ -216,7 +238,8 @@ class VocabularyBuilder::Counter {
   Segmenter segmenter_;
 };
 
-std::vector<VocabularyEntry> VocabularyBuilder::Counter::Commonest(const TokenizerConfig& config) const {
+std::vector<VocabularyEntry> VocabularyBuilder::Counter::Commonest(const TokenizerConfig& config,
+                                                                   const KindLimits& limits) const {
   // Ranks put bigrams in the order of their bytes without writing them out: a space sorts before all that words hold.
   const size_t num_words = words.entries().size();
   std::vector<uint32_t> by_text(num_words), rank(num_words);
@@ -224,33 +247,31 @@ std::vector<VocabularyEntry> VocabularyBuilder::Counter::Commonest(const Tokeniz
   std::sort(by_text.begin(), by_text.end(), [&](uint32_t a, uint32_t b) { return words.view(a) < words.view(b); });
   for (uint32_t i = 0; i < num_words; ++i) rank[by_text[i]] = i;
 
-  struct Candidate {
-    uint64_t documents;
-    Kind kind;
-    uint64_t order;  // of the bytes within the kind
-  };
-  std::vector<Candidate> candidates;
+  std::vector<Candidate> chosen;
   const auto add = [&](uint64_t documents, Kind kind, uint64_t order) {
-    if (documents >= config.min_count) candidates.push_back({documents, kind, order});
+    if (documents >= config.min_count) chosen.push_back({documents, kind, order});
   };
   for (uint32_t i = 0; i < num_words; ++i) add(words.entries()[i].documents, Kind::kWord, rank[i]);
-  bigrams.ForEach([&](const auto& count) {
-    add(count.documents, Kind::kBigram, PairKey(rank[count.key >> 32], rank[static_cast<uint32_t>(count.key)]));
-  });
-  trigrams.ForEach([&](const auto& count) { add(count.documents, Kind::kTrigram, count.key); });
+  KeepFirst(limits.words, 0, &chosen);
+  const size_t kept_words = chosen.size();
+  std::vector<bool> is_kept(num_words);
+  for (const Candidate& word : chosen) is_kept[word.order] = true;
 
-  const auto before = [](const Candidate& a, const Candidate& b) {
-    if (a.documents != b.documents) return a.documents > b.documents;
-    return a.kind != b.kind ? a.kind < b.kind : a.order < b.order;
-  };
-  const size_t kept = std::min<size_t>(candidates.size(), config.max_vocabulary);
-  std::partial_sort(candidates.begin(), candidates.begin() + static_cast<ptrdiff_t>(kept), candidates.end(), before);
+  bigrams.ForEach([&](const auto& count) {
+    const uint32_t first = rank[count.key >> 32], second = rank[static_cast<uint32_t>(count.key)];
+    if (is_kept[first] && is_kept[second]) add(count.documents, Kind::kBigram, PairKey(first, second));
+  });
+  KeepFirst(limits.bigrams, kept_words, &chosen);
+  const size_t kept_bigrams = chosen.size();
+  trigrams.ForEach([&](const auto& count) { add(count.documents, Kind::kTrigram, count.key); });
+  KeepFirst(limits.trigrams, kept_bigrams, &chosen);
+  KeepFirst(config.max_vocabulary, 0, &chosen);
+  std::sort(chosen.begin(), chosen.end());
 
   std::vector<VocabularyEntry> entries;
-  entries.reserve(kept);
+  entries.reserve(chosen.size());
   const auto word = [&](uint64_t word_rank) { return std::string(words.view(by_text[word_rank])); };
-  for (size_t i = 0; i < kept; ++i) {
-    const auto& [documents, kind, order] = candidates[i];
+  for (const auto& [documents, kind, order] : chosen) {
     std::string text = kind == Kind::kWord     ? word(order)
                        : kind == Kind::kBigram ? word(order >> 32) + " " + word(static_cast<uint32_t>(order))
                                                : TrigramText(order);
@@ -259,8 +280,9 @@ std::vector<VocabularyEntry> VocabularyBuilder::Counter::Commonest(const Tokeniz
   return entries;
 }
 
-VocabularyBuilder::VocabularyBuilder(const TokenizerConfig& config, size_t threads, size_t max_counted_bigrams)
-    : config_(config), bigrams_per_counter_(std::max<size_t>(max_counted_bigrams / threads, 1)) {
+VocabularyBuilder::VocabularyBuilder(const TokenizerConfig& config, size_t threads, size_t max_counted_bigrams,
+                                     const KindLimits& limits)
+    : config_(config), limits_(limits), bigrams_per_counter_(std::max<size_t>(max_counted_bigrams / threads, 1)) {
   for (size_t i = 0; i < threads; ++i) counters_.push_back(std::make_unique<Counter>());
 }
 
@@ -289,10 +311,14 @@ uint64_t VocabularyBuilder::bigram_undercount() const {
 }
 
 std::string VocabularyBuilder::Build(ModelBytes* model) const {
-  if (counters_.size() == 1) return WriteModel(config_, counters_[0]->Commonest(config_), num_documents_, model);
+  if (counters_.size() == 1) return WriteCommonest(*counters_[0], model);
   Counter all;
   for (const auto& counter : counters_) all.Merge(*counter);
-  return WriteModel(config_, all.Commonest(config_), num_documents_, model);
+  return WriteCommonest(all, model);
+}
+
+std::string VocabularyBuilder::WriteCommonest(const Counter& counter, ModelBytes* model) const {
+  return WriteModel(config_, counter.Commonest(config_, limits_), num_documents_, model);
 }
 
 }  // namespace dpsr

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -13,6 +14,15 @@
 #include "tokenizer_cc/core/model_file.h"
 
 namespace dpsr {
+
+// How many tokens of each kind may be in a vocabulary, max_vocabulary aside. They select the vocabulary and nothing
+// else, so the model file has what they lead to and not them.
+struct KindLimits {
+  static constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
+  uint64_t words = kNone;
+  uint64_t bigrams = kNone;  // of those whose words are in the vocabulary
+  uint64_t trigrams = kNone;
+};
 
 // Counts in how many texts each token is, and keeps the commonest. The result depends on the set of texts alone:
 // neither on their order nor on how they were split into calls and threads. Add and Build are not for two threads at
@@ -25,7 +35,8 @@ namespace dpsr {
 class VocabularyBuilder {
  public:
   // `config` must have no Problem(); `threads` and `max_counted_bigrams` are at least 1.
-  VocabularyBuilder(const TokenizerConfig& config, size_t threads, size_t max_counted_bigrams);
+  VocabularyBuilder(const TokenizerConfig& config, size_t threads, size_t max_counted_bigrams,
+                    const KindLimits& limits = {});
   ~VocabularyBuilder();
 
   void Add(const std::vector<std::string_view>& texts);
@@ -39,7 +50,10 @@ class VocabularyBuilder {
  private:
   class Counter;
 
+  std::string WriteCommonest(const Counter& counter, ModelBytes* model) const;
+
   TokenizerConfig config_;
+  KindLimits limits_;
   size_t bigrams_per_counter_;
   uint64_t num_documents_ = 0;
   std::vector<std::unique_ptr<Counter>> counters_;  // one for each thread

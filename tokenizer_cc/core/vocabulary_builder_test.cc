@@ -88,6 +88,25 @@ TEST(VocabularyBuilderTest, ForgetsRareBigramsWithinTheStatedError) {
   }
 }
 
+TEST(VocabularyBuilderTest, LimitsOfKindsKeepTheCommonestOfEach) {
+  const auto tokens = [](const KindLimits& limits, uint64_t max_vocabulary) {
+    VocabularyBuilder builder({max_vocabulary, 1, 1, true, true}, 1, 1'000, limits);
+    builder.Add({"aa bb cc", "aa bb", "aa cc", "aa"});
+    ModelBytes model;
+    EXPECT_EQ(builder.Build(&model), "");
+    const Vocabulary vocabulary(LocateSections(model));
+    std::string found;
+    for (uint32_t id = 1; id <= vocabulary.size(); ++id) found.append(vocabulary.text(id)).append("|");
+    return found;
+  };
+  EXPECT_EQ(tokens({3, 1, 2}, 99), "aa|#aa|aa#|bb|cc|aa bb|");
+  EXPECT_EQ(tokens({3, 1, 2}, 4), "aa|#aa|aa#|bb|");
+  // "cc" has no id, so neither have its bigrams.
+  EXPECT_EQ(tokens({2, 99, 0}, 99), "aa|bb|aa bb|");
+  EXPECT_EQ(tokens({0, 99, 1}, 99), "#aa|");
+  EXPECT_EQ(tokens({99, 99, 99}, 99), tokens({}, 99));
+}
+
 TEST(VocabularyBuilderTest, MayGoOnAfterBuild) {
   VocabularyBuilder builder({10, 1, 1, true, true}, 2, 1'000'000);
   ModelBytes first, second;

@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -161,14 +162,18 @@ py::array_t<int64_t> DocumentFrequencies(const py::object& self) {
 }
 
 std::unique_ptr<VocabularyBuilder> MakeBuilder(uint64_t max_vocabulary, uint64_t min_count, uint32_t oov_buckets,
-                                               bool bigrams, bool trigrams, size_t threads,
-                                               size_t max_counted_bigrams) {
+                                               bool bigrams, bool trigrams, size_t threads, size_t max_counted_bigrams,
+                                               const std::optional<uint64_t>& max_words,
+                                               const std::optional<uint64_t>& max_bigrams,
+                                               const std::optional<uint64_t>& max_trigrams) {
   const TokenizerConfig config{max_vocabulary, min_count, oov_buckets, bigrams, trigrams};
   const std::string problem = config.Problem();
   if (!problem.empty()) throw py::value_error(problem);
   if (threads < 1) throw py::value_error("threads = 0, expected at least 1");
   if (max_counted_bigrams < 1) throw py::value_error("max_counted_bigrams = 0, expected at least 1");
-  return std::make_unique<VocabularyBuilder>(config, threads, max_counted_bigrams);
+  const KindLimits limits{max_words.value_or(KindLimits::kNone), max_bigrams.value_or(KindLimits::kNone),
+                          max_trigrams.value_or(KindLimits::kNone)};
+  return std::make_unique<VocabularyBuilder>(config, threads, max_counted_bigrams, limits);
 }
 
 void Add(VocabularyBuilder& builder, const py::handle& sequence) {
@@ -219,7 +224,7 @@ PYBIND11_MODULE(_tokenizer, module) {
   py::class_<VocabularyBuilder>(module, "VocabularyBuilder")
       .def(py::init(&MakeBuilder), py::kw_only(), py::arg("max_vocabulary"), py::arg("min_count"),
            py::arg("oov_buckets"), py::arg("bigrams"), py::arg("trigrams"), py::arg("threads"),
-           py::arg("max_counted_bigrams"))
+           py::arg("max_counted_bigrams"), py::arg("max_words"), py::arg("max_bigrams"), py::arg("max_trigrams"))
       .def("add", &Add, py::arg("texts"))
       .def("build", &Build)
       .def_property_readonly("bigram_undercount", &VocabularyBuilder::bigram_undercount);
