@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,9 @@ from dpsr.tokenizer_cc import Tokenizer
 K1, B = 1.2, 0.75
 POPULARITY_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 DEFAULT_POPULARITY_WEIGHT = 0.2
+
+# Sets its own logger to DEBUG on import, which reaches stderr through the root handler of TensorFlow's logging.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 Words = Callable[[str], list[str]]
 

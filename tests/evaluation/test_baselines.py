@@ -1,5 +1,6 @@
 """Baselines against values worked out by hand or in plain Python."""
 
+import logging
 import math
 from collections import Counter
 
@@ -154,3 +155,9 @@ def test_retrieve_and_score_agree_whatever_the_chunk(
     assert (items == whole[:, :4]).all()
     assert (scores == retriever.score(examples, items)).all()
     assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_bm25_logs_no_notes_of_its_library(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        BM25Retriever(["red phone", "blue phone"], str.split)
+    assert not caplog.records
