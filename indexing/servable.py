@@ -105,8 +105,9 @@ class Servable(tf.Module):
         # A function hides the model from the tracking of attributes, which would save the item tower too.
         self._query_heads: Callable[[QueryFeatures], tf.Tensor] = lambda queries: model.query_heads(queries)
         self._traced = self._trace()
-        used = {id(v) for function in self._traced.values() for v in function.get_concrete_function().variables}
-        self._query_tower_variables = [variable for variable in model.variables if id(variable) in used]
+        # By their handles: a kernel that takes one reads the variable without TensorFlow's noticing.
+        used = {id(handle) for function in self._traced.values() for handle in _captured(function)}
+        self._query_tower_variables = [variable for variable in model.variables if id(variable.handle) in used]
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel with its signatures."""
@@ -258,6 +259,10 @@ def _with_defaults(
         ]
     )
     return tf.function(call, input_signature=[inputs[name] for name in names], autograph=False)
+
+
+def _captured(function: Any) -> Sequence[tf.Tensor]:
+    return function.get_concrete_function().captured_inputs
 
 
 def _id_tensor(ids: np.ndarray, dtype: tf.DType) -> tf.Tensor:
