@@ -57,7 +57,9 @@ class _Section(pydantic.BaseModel):
 
 
 class SourceConfig(_Section):
-    """One raw input: a path (file or glob; ``.parquet``, ``.csv`` or ``.jsonl``) and its column names.
+    """One raw input: a path and its column names.
+
+    The path is a file or a glob of ``.parquet``, ``.csv`` or ``.jsonl`` files, the latter two also ``.gz`` or ``.zst``.
 
     ``columns`` maps a name of the contract (``item_id``, ``query``, ...) to the column of the file; a name that is not
     mapped is looked up under itself.
@@ -68,10 +70,13 @@ class SourceConfig(_Section):
 
 
 class ItemsConfig(SourceConfig):
-    """The catalogue: ``item_id``, the ``text`` columns (tokenized) and the ``categorical`` columns (one value each)."""
+    """The catalogue: ``item_id``, the ``text`` columns (tokenized), the ``categorical`` columns (one value each)."""
 
     text: Annotated[list[str], Field(min_length=1)] = ["title"]
     categorical: list[str] = []
+    numeric: list[str] = []
+    """Columns of numbers, as prices; each becomes ``numeric_buckets`` buckets with equally many items."""
+    numeric_buckets: Annotated[int, Field(ge=2, le=10_000)] = 20
 
 
 class UsersConfig(SourceConfig):
@@ -84,12 +89,17 @@ class InteractionsConfig(SourceConfig):
     """The log: ``query``, ``item_id`` and, where the file has them, ``user_id``, ``timestamp`` and ``event``."""
 
 
+class SupervisionConfig(SourceConfig):
+    """Labelled pairs: ``query``, ``item_id`` and ``label``, a number."""
+
+
 class DataConfig(_Section):
     """Raw inputs, and how ``dpsr prepare`` turns them into a dataset directory."""
 
     items: ItemsConfig
     interactions: InteractionsConfig
     users: UsersConfig | None = None
+    supervision: SupervisionConfig | None = None
     valid_share: Share = 0.05
     """Share of the interactions, before the test period by time, that choose the checkpoint."""
     test_share: Share = 0.10
@@ -98,6 +108,8 @@ class DataConfig(_Section):
     """The job fails above this share of unusable rows in any one input."""
     min_category_count: Annotated[int, Field(ge=1)] = 1
     """Rarer values of a categorical column share the out-of-vocabulary id."""
+    user_id_key_variable: Annotated[str, Field(pattern=r"^\w+$")] | None = None
+    """Environment variable with a secret key: the dataset then has hashed user ids only."""
 
 
 class TokenizerConfig(_Section):
@@ -134,6 +146,8 @@ class ModelConfig(_Section):
     """Use the last so many items of a user (DPSR-h); 0 leaves the history out."""
     attention_temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """beta of the soft dot product (paper, equation 3)."""
+    combiner: Literal["sqrtn", "mean", "sum"] = "sqrtn"
+    """How a bag of ids becomes one vector: the sum of its rows over the square root of their number, or over it."""
     initial_scale: Annotated[float, Field(gt=0.0)] = 0.1
     """Standard deviation of freshly initialised embeddings."""
 
@@ -217,10 +231,32 @@ class ServingConfig(_Section):
     """Requests beyond this many at once are refused with RESOURCE_EXHAUSTED."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 << 20
     """Larger requests are refused before they are read."""
+    max_batch_rows: Annotated[int, Field(ge=1)] = 1024
+    """Rows of one request."""
+    max_query_bytes: Annotated[int, Field(ge=1)] = 4096
+    """Bytes of one text in a request, after decoding."""
+    log_requests: Literal["none", "failed", "all"] = "failed"
+    """Which requests get a line in the log."""
+    reflection: bool = False
+    """Lets gRPC clients list the services."""
+    tls_certificate: PathName | None = None
+    """PEM file; both interfaces are encrypted then."""
+    tls_key: PathName | None = None
+    """PEM file of the certificate's private key."""
+    tls_client_ca: PathName | None = None
+    """PEM file; only clients with a certificate of this authority are heard then."""
     model_config_file: PathName | None = None
     """A text ``ModelServerConfig`` of TensorFlow Serving: several models, version policies, labels."""
     model_config_poll_seconds: Annotated[float, Field(ge=0.0)] = 0.0
     """How often that file is read again; 0 never."""
+
+    @pydantic.model_validator(mode="after")
+    def _tls_is_whole(self) -> ServingConfig:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together; give both or none")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        return self
 
 
 class Config(_Section):

@@ -1,18 +1,22 @@
 """Embedding tables of bags of ids, with their own sparse AdaGrad.
 
-A table is looked up once a step for all its bags, and the gradient stops at the bag sums: the rows that a step touched
-are updated explicitly. This is several times faster than differentiating through the lookup.
+A table is looked up once a step for all its bags, and the gradient stops at the combined bags: the rows that a step
+touched are updated explicitly, in one pass. ``docs/performance.md`` measures it.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
+from dpsr.ops_cc.embedding_bag import Combiner, apply_adagrad, embedding_bag
+
 
 class EmbeddingTable(tf.Module):
-    """Rows of embeddings for ids ``0..rows - 1``; a bag of ids is looked up as the sum of its rows."""
+    """Rows of embeddings for ids ``0..rows - 1``; a bag of ids is looked up as one combination of its rows."""
 
-    def __init__(self, rows: int, dimension: int, *, scale: float, seed: tuple[int, int]):
+    def __init__(
+        self, rows: int, dimension: int, *, scale: float, seed: tuple[int, int], combiner: Combiner = "sqrtn"
+    ) -> None:
         """Draws the table from a normal distribution.
 
         Args:
@@ -20,14 +24,18 @@ class EmbeddingTable(tf.Module):
             dimension: width d of a row.
             scale: standard deviation of the entries.
             seed: the same seed draws the same table.
+            combiner: ``sqrtn`` keeps the norm of a bag about the same whatever its length; see ``embedding_bag``.
         """
         super().__init__()
         self.rows = rows
-        self.embeddings = tf.Variable(tf.random.stateless_normal([rows, dimension], seed, stddev=scale), name="table")
+        self.combiner: Combiner = combiner
+        with tf.device("CPU:0"):  # where the kernels are; a table is larger than what a step moves
+            drawn = tf.random.stateless_normal([rows, dimension], seed, stddev=scale)
+            self.embeddings = tf.Variable(drawn, name="table")
         self.accumulator: tf.Variable | None = None
 
-    def lookup_sum(self, bags: tf.RaggedTensor) -> tf.Tensor:
-        """Sums the rows of every bag.
+    def lookup(self, bags: tf.RaggedTensor) -> tf.Tensor:
+        """Combines the rows of every bag.
 
         Args:
             bags: int32 [B, None].
@@ -35,23 +43,19 @@ class EmbeddingTable(tf.Module):
         Returns:
             float32 [B, d]; an empty bag is a row of zeros.
         """
-        rows = tf.gather(self.embeddings, bags.values)
-        sums = tf.math.segment_sum(rows, bags.value_rowids())
-        # segment_sum ends at the last bag that holds anything.
-        return tf.pad(sums, [[0, bags.nrows(tf.int32) - tf.shape(sums)[0]], [0, 0]])
+        return embedding_bag(self.embeddings, bags, combiner=self.combiner)
 
     def start_training(self, initial_accumulator: float) -> None:
         """Creates the AdaGrad accumulators; a table that only answers lookups goes without them."""
-        self.accumulator = tf.Variable(tf.fill(self.embeddings.shape, initial_accumulator), name="accumulator")
+        with tf.device("CPU:0"):
+            self.accumulator = tf.Variable(tf.fill(self.embeddings.shape, initial_accumulator), name="accumulator")
 
-    def apply_gradient(self, bags: tf.RaggedTensor, bag_gradient: tf.Tensor, learning_rate: float) -> None:
+    def apply_gradient(self, bags: tf.RaggedTensor, gradient: tf.Tensor, learning_rate: float) -> None:
         """Moves the rows that occur in the bags by one AdaGrad step.
-
-        The gradient of a row is the sum over its occurrences, a bag that holds an id twice counting twice.
 
         Args:
             bags: int32 [B, None], as they were looked up.
-            bag_gradient: float32 [B, d], the gradient of the loss by ``lookup_sum(bags)``.
+            gradient: float32 [B, d], of the loss by ``lookup(bags)``.
             learning_rate: step size.
 
         Raises:
@@ -59,33 +63,6 @@ class EmbeddingTable(tf.Module):
         """
         if self.accumulator is None:
             raise RuntimeError("the table has no AdaGrad accumulators: call start_training first")
-        rows, occurrence = tf.unique(bags.values, out_idx=tf.int64)
-        # Sums the bag gradients by row: a product with the [rows, B] matrix of counts, which beats every segment sum.
-        counts = tf.SparseTensor(
-            tf.stack([occurrence, bags.value_rowids()], axis=1),
-            tf.ones_like(bags.values, bag_gradient.dtype),
-            tf.stack([tf.size(rows, tf.int64), bags.nrows()]),
+        apply_adagrad(
+            self.embeddings, self.accumulator, bags, gradient, learning_rate=learning_rate, combiner=self.combiner
         )
-        gradient = tf.sparse.sparse_dense_matmul(counts, bag_gradient)
-        tf.raw_ops.ResourceSparseApplyAdagradV2(
-            var=self.embeddings.handle,
-            accum=self.accumulator.handle,
-            lr=learning_rate,
-            epsilon=0.0,
-            grad=gradient,
-            indices=rows,
-        )
-
-
-def scale_bag_sums(sums: tf.Tensor, bags: tf.RaggedTensor) -> tf.Tensor:
-    """Divides every bag sum by the square root of the bag's length, which keeps its norm about the same.
-
-    Args:
-        sums: float32 [B, d].
-        bags: int32 [B, None].
-
-    Returns:
-        float32 [B, d].
-    """
-    lengths = tf.cast(bags.row_lengths(), sums.dtype)
-    return sums * tf.math.rsqrt(tf.maximum(lengths, 1.0))[:, tf.newaxis]

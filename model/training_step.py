@@ -87,8 +87,8 @@ def _by_negative(values: tf.Tensor, rows: tf.Tensor, config: LossConfig) -> tf.T
 class TrainingStep(tf.Module):
     """The loss and the AdaGrad updates of a model, whose optimiser state it holds.
 
-    The tape watches the bag sums, never the tables: a gradient of [B, d] for each input goes to its table's explicit
-    sparse update.
+    The tape watches the combined bags, never the tables: a gradient of [B, d] for each input goes to its table's
+    explicit sparse update.
     """
 
     def __init__(self, model: TwoTower, loss: LossConfig, training: TrainingConfig, clicks: np.ndarray):
@@ -129,13 +129,13 @@ class TrainingStep(tf.Module):
         model = self._model
         query_bags, item_bags = model.query_bags(self._thin(batch.queries)), model.item_bags(batch.items)
         bags = _join(query_bags, item_bags)
-        sums = model.lookup(bags)
+        values = model.lookup(bags)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([*sums.values(), *self._dense])
-            heads = model.heads_from_sums(_first_rows(sums, query_bags), query_bags)
-            vectors = model.vectors_from_sums(_last_rows(sums, item_bags), item_bags)
+            tape.watch([*values.values(), *self._dense])
+            heads = model.heads(_first_rows(values, query_bags))
+            vectors = model.vectors(_last_rows(values, item_bags))
             loss = self._batch_loss(heads, vectors, batch)
-        gradients, dense_gradients = tape.gradient(loss, (sums, self._dense))
+        gradients, dense_gradients = tape.gradient(loss, (values, self._dense))
         for name, gradient in gradients.items():
             model.tables[name].apply_gradient(bags[name], gradient, self._table_learning_rate)
         self.optimizer.apply_gradients(zip(dense_gradients, self._dense, strict=True))
@@ -162,9 +162,9 @@ def _join(query_bags: TableBags, item_bags: TableBags) -> TableBags:
     return {**query_bags, **item_bags, **joined}
 
 
-def _first_rows(sums: TableValues, bags: TableBags) -> TableValues:
-    return {name: sums[name][: table_bags.nrows()] for name, table_bags in bags.items()}
+def _first_rows(values: TableValues, bags: TableBags) -> TableValues:
+    return {name: values[name][: table_bags.nrows()] for name, table_bags in bags.items()}
 
 
-def _last_rows(sums: TableValues, bags: TableBags) -> TableValues:
-    return {name: sums[name][-table_bags.nrows() :] for name, table_bags in bags.items()}
+def _last_rows(values: TableValues, bags: TableBags) -> TableValues:
+    return {name: values[name][-table_bags.nrows() :] for name, table_bags in bags.items()}

@@ -7,7 +7,7 @@ import tensorflow as tf
 from dpsr.config import ModelConfig
 from dpsr.data.pipeline import ItemFeatures, QueryFeatures
 from dpsr.data.schema import Schema
-from dpsr.model.embeddings import EmbeddingTable, scale_bag_sums
+from dpsr.model.embeddings import EmbeddingTable
 from dpsr.model.towers import ItemTower, QueryTower
 
 TableValues = dict[str, tf.Tensor]
@@ -18,7 +18,7 @@ class TwoTower(tf.Module):
     """Embeds queries (with their user) and items as unit vectors of one space (paper, section 4.2).
 
     Every input is a bag of ids with a table of its own; with ``shared_tokens`` query and item text share one. The input
-    of a tower is the list of its bag sums, each divided by the square root of the bag's length.
+    of a tower is the list of its combined bags.
     """
 
     def __init__(self, config: ModelConfig, schema: Schema, *, seed: int = 1):
@@ -37,7 +37,9 @@ class TwoTower(tf.Module):
         item_inputs = {self.item_tokens: schema.token_rows}
         item_inputs |= {f"item.{column}": rows for column, rows in schema.categorical.items()}
         self.tables = {
-            name: EmbeddingTable(rows, config.dimension, scale=config.initial_scale, seed=(seed, position))
+            name: EmbeddingTable(
+                rows, config.dimension, scale=config.initial_scale, seed=(seed, position), combiner=config.combiner
+            )
             for position, (name, rows) in enumerate((query_inputs | item_inputs).items())
         }
         dense_seed = 1000 * seed
@@ -59,8 +61,7 @@ class TwoTower(tf.Module):
         Returns:
             float32 [B, heads, d], unit vectors.
         """
-        bags = self.query_bags(queries)
-        return self.heads_from_sums(self.lookup(bags), bags)
+        return self.heads(self.lookup(self.query_bags(queries)))
 
     def item_vectors(self, items: ItemFeatures) -> tf.Tensor:
         """Embeds items.
@@ -68,8 +69,7 @@ class TwoTower(tf.Module):
         Returns:
             float32 [N, d], unit vectors.
         """
-        bags = self.item_bags(items)
-        return self.vectors_from_sums(self.lookup(bags), bags)
+        return self.vectors(self.lookup(self.item_bags(items)))
 
     def query_bags(self, queries: QueryFeatures) -> TableBags:
         """Names the table of every input of the query tower, in the tower's order; int32 [B, None] each."""
@@ -86,16 +86,16 @@ class TwoTower(tf.Module):
         return bags | {f"item.{column}": _bags_of_one(items.categorical[column]) for column in self.schema.categorical}
 
     def lookup(self, bags: TableBags) -> TableValues:
-        """Sums every bag in its table; float32 [B, d] each."""
-        return {name: self.tables[name].lookup_sum(table_bags) for name, table_bags in bags.items()}
+        """Combines every bag in its table; float32 [B, d] each."""
+        return {name: self.tables[name].lookup(table_bags) for name, table_bags in bags.items()}
 
-    def heads_from_sums(self, sums: TableValues, bags: TableBags) -> tf.Tensor:
-        """The dense part of ``query_heads``; ``sums`` are the bag sums of ``query_bags``."""
-        return self.query_tower([scale_bag_sums(sums[name], bags[name]) for name in bags])
+    def heads(self, values: TableValues) -> tf.Tensor:
+        """The dense part of ``query_heads``; ``values`` are the combined bags of ``query_bags``, in their order."""
+        return self.query_tower(list(values.values()))
 
-    def vectors_from_sums(self, sums: TableValues, bags: TableBags) -> tf.Tensor:
-        """The dense part of ``item_vectors``; ``sums`` are the bag sums of ``item_bags``."""
-        return self.item_tower([scale_bag_sums(sums[name], bags[name]) for name in bags])
+    def vectors(self, values: TableValues) -> tf.Tensor:
+        """The dense part of ``item_vectors``; ``values`` are the combined bags of ``item_bags``, in their order."""
+        return self.item_tower(list(values.values()))
 
 
 def _bags_of_one(ids: tf.Tensor) -> tf.RaggedTensor:

@@ -1,0 +1,192 @@
+"""Lookup and update of bags against stock operations, plain NumPy, and themselves on other numbers of threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dpsr.ops_cc.embedding_bag import apply_adagrad, embedding_bag
+
+from .stock_embedding_bag import stock_apply_adagrad, stock_embedding_bag
+
+COMBINERS = ["sum", "mean", "sqrtn"]
+
+
+def draw_bags(random: np.random.Generator, bags: int, rows: int, longest: int) -> tf.RaggedTensor:
+    """Bags with repeated ids, a third of them empty."""
+    lengths = random.integers(0, longest + 1, bags) * (random.random(bags) < 0.7)
+    ids = np.minimum(random.geometric(min(4.0 / rows, 0.5), lengths.sum()), rows) - 1
+    return tf.RaggedTensor.from_row_lengths(tf.constant(ids, tf.int32), lengths)
+
+
+def draw_weights(random: np.random.Generator, bags: tf.RaggedTensor, weighted: bool) -> tf.Tensor | None:
+    return tf.constant(random.uniform(0.1, 2.0, bags.values.shape[0]), tf.float32) if weighted else None
+
+
+def variable(random: np.random.Generator, rows: int, dimension: int) -> tf.Variable:
+    return tf.Variable(random.normal(size=(rows, dimension)).astype(np.float32))
+
+
+@pytest.mark.parametrize("combiner", COMBINERS)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("bags", "rows", "dimension", "longest"), [(11, 6, 5, 4), (300, 1000, 64, 30), (40, 3, 1, 50)])
+def test_lookup_equals_the_stock_operations(
+    bags: int, rows: int, dimension: int, longest: int, weighted: bool, combiner: str
+) -> None:
+    random = np.random.default_rng(bags)
+    table, drawn = variable(random, rows, dimension), draw_bags(random, bags, rows, longest)
+    weights = draw_weights(random, drawn, weighted)
+    expected = stock_embedding_bag(table, drawn, combiner=combiner, weights=weights)
+    np.testing.assert_allclose(
+        embedding_bag(table, drawn, combiner=combiner, weights=weights), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("combiner", COMBINERS)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("bags", "rows", "dimension", "longest"), [(11, 6, 5, 4), (300, 1000, 64, 30), (40, 3, 1, 50)])
+def test_update_equals_automatic_differentiation_and_stock_adagrad(
+    bags: int, rows: int, dimension: int, longest: int, weighted: bool, combiner: str
+) -> None:
+    random = np.random.default_rng(bags)
+    ours = variable(random, rows, dimension), tf.Variable(tf.fill([rows, dimension], 0.1))
+    stock = tf.Variable(ours[0]), tf.Variable(ours[1])
+    for _ in range(3):
+        drawn = draw_bags(random, bags, rows, longest)
+        weights = draw_weights(random, drawn, weighted)
+        gradient = tf.constant(random.normal(size=(bags, dimension)), tf.float32)
+        for update, variables in [(apply_adagrad, ours), (stock_apply_adagrad, stock)]:
+            update(*variables, drawn, gradient, learning_rate=0.3, combiner=combiner, weights=weights)
+        for one, other in zip(ours, stock, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_update_is_adagrad_on_the_summed_gradient_of_each_row(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    table, accumulator = variable(random, 12, 4), tf.Variable(tf.fill([12, 4], 0.1))
+    rows, squares = table.numpy().astype(np.float64), np.full((12, 4), 0.1)
+    for _ in range(4):
+        bags = draw_bags(random, 9, 12, 6)
+        bag_gradient = random.normal(size=(9, 4))
+        gradient = np.zeros((12, 4))
+        for bag, row in zip(bags.to_list(), bag_gradient, strict=True):
+            for value in bag:
+                gradient[value] += row / np.sqrt(len(bag))
+        squares += gradient**2
+        rows -= 0.3 * gradient / np.sqrt(squares)
+        apply_adagrad(table, accumulator, bags, bag_gradient.astype(np.float32), learning_rate=0.3, combiner="sqrtn")
+        np.testing.assert_allclose(table, rows, atol=1e-5)
+        np.testing.assert_allclose(accumulator, squares, rtol=1e-5)
+
+
+def test_rows_that_do_not_occur_keep_their_bits() -> None:
+    random = np.random.default_rng(0)
+    table, accumulator = variable(random, 500, 16), tf.Variable(tf.fill([500, 16], 0.1))
+    before, bags = (table.numpy(), accumulator.numpy()), draw_bags(random, 20, 500, 8)
+    apply_adagrad(table, accumulator, bags, tf.ones([20, 16]), learning_rate=0.3, combiner="mean")
+    for now, then in zip((table, accumulator), before, strict=True):
+        changed = np.flatnonzero((now.numpy() != then).any(axis=1))
+        assert changed.tolist() == np.unique(bags.values).tolist()
+
+
+@pytest.mark.parametrize("combiner", COMBINERS)
+@pytest.mark.parametrize("bags", [0, 3])
+def test_nothing_but_empty_bags(bags: int, combiner: str) -> None:
+    table, accumulator = tf.Variable(tf.ones([4, 2])), tf.Variable(tf.ones([4, 2]))
+    empty = tf.RaggedTensor.from_row_lengths(tf.zeros([0], tf.int32), [0] * bags)
+    assert np.array_equal(embedding_bag(table, empty, combiner=combiner), np.zeros((bags, 2)))
+    apply_adagrad(table, accumulator, empty, tf.ones([bags, 2]), learning_rate=1.0, combiner=combiner)
+    assert np.array_equal(table, np.ones((4, 2)))
+
+
+def test_what_was_read_before_an_update_stays_as_it_was() -> None:
+    table, accumulator = tf.Variable(tf.ones([4, 2])), tf.Variable(tf.ones([4, 2]))
+    bags = tf.ragged.constant([[1, 2]], tf.int32)
+    for _ in range(2):
+        read, seen = (table.read_value(), accumulator.read_value()), (table.numpy(), accumulator.numpy())
+        apply_adagrad(table, accumulator, bags, tf.ones([1, 2]), learning_rate=1.0, combiner="sum")
+        for tensor, values in zip(read, seen, strict=True):
+            assert np.array_equal(tensor, values)
+        assert not np.array_equal(table, seen[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "splits", "weights", "message"),
+    [
+        ([0, 4], [0, 2], [], r"values\[1\] = 4 is no row of a table of 4 rows"),
+        ([-1], [0, 1], [], r"values\[0\] = -1 is no row"),
+        ([0, 1], [0, 1], [], "row_splits go from 0 to 1; expected 0 to 2"),
+        ([0, 1], [0, 2, 1, 2], [], "row_splits decrease at bag 1"),
+        ([0, 1], [0, 2], [1.0], "1 weights for 2 values"),
+    ],
+)
+def test_bags_that_are_none_are_refused(values: list, splits: list, weights: list, message: str) -> None:
+    table, accumulator = tf.Variable(tf.ones([4, 2])), tf.Variable(tf.ones([4, 2]))
+    bags = tf.RaggedTensor.from_row_splits(tf.constant(values, tf.int32), tf.constant(splits, tf.int64), validate=False)
+    given = tf.constant(weights, tf.float32)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        embedding_bag(table, bags, combiner="mean", weights=given)
+    gradient = tf.ones([len(splits) - 1, 2])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        apply_adagrad(table, accumulator, bags, gradient, learning_rate=1.0, combiner="mean", weights=given)
+    assert np.array_equal(table, np.ones((4, 2)))
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    table, bags = tf.Variable(tf.ones([4, 2])), tf.ragged.constant([[1, 2]], tf.int32)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"gradient has shape \[1,3\]; expected"):
+        apply_adagrad(table, tf.Variable(tf.ones([4, 2])), bags, tf.ones([1, 3]), learning_rate=1.0, combiner="sum")
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"accumulator has shape \[5,2\]"):
+        apply_adagrad(table, tf.Variable(tf.ones([5, 2])), bags, tf.ones([1, 2]), learning_rate=1.0, combiner="sum")
+
+
+def test_the_shape_is_known_before_it_runs() -> None:
+    table = tf.Variable(tf.ones([4, 2]))
+
+    @tf.function
+    def lookup(bags: tf.RaggedTensor) -> tf.Tensor:
+        combined = embedding_bag(table, bags, combiner="sum")
+        assert combined.shape.as_list() == [2, 2]
+        return combined
+
+    assert lookup(tf.ragged.constant([[1, 2], []], tf.int32)).shape == (2, 2)
+
+
+_DIGEST = """
+import hashlib, sys
+import numpy as np
+import tensorflow as tf
+tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
+from dpsr.ops_cc.embedding_bag import apply_adagrad, embedding_bag
+random = np.random.default_rng(1)
+table = tf.Variable(random.normal(size=(3000, 64)).astype(np.float32))
+accumulator = tf.Variable(tf.fill([3000, 64], 0.1))
+digest = hashlib.sha256()
+for _ in range(5):
+    lengths = random.integers(0, 60, 700)
+    ids = np.minimum(random.geometric(0.002, lengths.sum()), 3000) - 1
+    bags = tf.RaggedTensor.from_row_lengths(tf.constant(ids, tf.int32), lengths)
+    combined = embedding_bag(table, bags, combiner="sqrtn")
+    apply_adagrad(table, accumulator, bags, tf.tanh(combined), learning_rate=0.3, combiner="sqrtn")
+    for values in (combined, table, accumulator):
+        digest.update(values.numpy().tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_the_number_of_threads_does_not_change_a_bit(tmp_path: Path) -> None:
+    script = tmp_path / "digest.py"
+    script.write_text(_DIGEST)
+    digests = {
+        subprocess.run(
+            [sys.executable, str(script), str(threads)], check=True, capture_output=True, text=True
+        ).stdout.split()[-1]
+        for threads in (1, 2, 7)
+    }
+    assert len(digests) == 1
