@@ -12,26 +12,44 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import NamedTuple
 
+import grpc
 import numpy as np
 
 from dpsr.serving.errors import ServingError
+from dpsr.serving.logs import Origin
+from dpsr.serving.metrics import Metrics
 from dpsr.serving.runtime import Call
 
 MAX_BATCH_ROWS = 32
 
 
-def respond(calls: Sequence[Call]) -> list[bytes | ServingError]:
-    """Runs calls of one group; the serialised response or the error of each."""
+def respond(calls: Sequence[Call], metrics: Metrics | None = None) -> list[bytes | ServingError]:
+    """Runs calls of one group; the rendered answer or the error of each."""
     results = calls[0].servable.run_together(calls)
-    return [_render(call, result) for call, result in zip(calls, results, strict=True)]
+    if metrics:
+        metrics.run(calls)
+    return [_render(call, result, metrics) for call, result in zip(calls, results, strict=True)]
 
 
-def _render(call: Call, result: Mapping[str, np.ndarray] | ServingError) -> bytes | ServingError:
+def _render(
+    call: Call, result: Mapping[str, np.ndarray] | ServingError, metrics: Metrics | None
+) -> bytes | ServingError:
+    if isinstance(result, ServingError):
+        return result
+    if metrics:
+        metrics.results(call, result)
     try:
-        return result if isinstance(result, ServingError) else call.render(call, result)
+        return call.render(call, result)
     except ServingError as error:
         return error
+
+
+class _Waiting(NamedTuple):
+    call: Call
+    answer: asyncio.Future[bytes]
+    origin: Origin | None
 
 
 class MicroBatcher:
@@ -52,17 +70,21 @@ class MicroBatcher:
         self._run = run
         self._parallel_runs = parallel_runs or max(2, len(os.sched_getaffinity(0)))
         self._executor = ThreadPoolExecutor(self._parallel_runs, thread_name_prefix="predict")
-        self._waiting: deque[tuple[Call, asyncio.Future[bytes]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._running = 0
 
-    async def submit(self, call: Call) -> bytes:
-        """The serialised response of a call.
+    async def submit(self, call: Call, origin: Origin | None = None) -> bytes:
+        """The rendered answer of a call.
+
+        Args:
+            call: what to run.
+            origin: who waits; a call whose deadline passes while it waits is not run.
 
         Raises:
             ServingError: the call failed.
         """
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting.append((call, answer))
+        self._waiting.append(_Waiting(call, answer, origin))
         self._start_runs()
         return await answer
 
@@ -73,25 +95,34 @@ class MicroBatcher:
     def _start_runs(self) -> None:
         while self._running < self._parallel_runs and (batch := self._take()):
             self._running += 1
-            run = asyncio.get_running_loop().run_in_executor(self._executor, self._run, [call for call, _ in batch])
-            run.add_done_callback(partial(self._finish, [answer for _, answer in batch]))
+            run = asyncio.get_running_loop().run_in_executor(
+                self._executor, self._run, [waiting.call for waiting in batch]
+            )
+            run.add_done_callback(partial(self._finish, [waiting.answer for waiting in batch]))
 
-    def _take(self) -> list[tuple[Call, asyncio.Future[bytes]]]:
-        """The oldest waiting call and those that fit to it; calls that were cancelled meanwhile are dropped."""
-        batch: list[tuple[Call, asyncio.Future[bytes]]] = []
-        left: deque[tuple[Call, asyncio.Future[bytes]]] = deque()
+    def _take(self) -> list[_Waiting]:
+        """The oldest waiting call and those that fit to it; calls that nobody waits for any more are dropped."""
+        batch: list[_Waiting] = []
+        left: deque[_Waiting] = deque()
         rows = 0
-        for call, answer in self._waiting:
-            if answer.done():
+        for waiting in self._waiting:
+            call = waiting.call
+            if waiting.answer.done():
+                continue
+            if waiting.origin and waiting.origin.expired:
+                late = ServingError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request could run"
+                )
+                waiting.answer.set_exception(late)
                 continue
             fits = not batch or (
-                call.group is not None and call.group == batch[0][0].group and rows + call.rows <= MAX_BATCH_ROWS
+                call.group is not None and call.group == batch[0].call.group and rows + call.rows <= MAX_BATCH_ROWS
             )
             if fits:
-                batch.append((call, answer))
+                batch.append(waiting)
                 rows += call.rows
             else:
-                left.append((call, answer))
+                left.append(waiting)
         self._waiting = left
         return batch
 

@@ -56,18 +56,25 @@ class VersionStatus(NamedTuple):
 class PredictClient:
     """Calls a model server; thread-safe, and a context manager."""
 
-    def __init__(self, target: str, *, timeout: float = 10.0) -> None:
+    def __init__(
+        self, target: str, *, timeout: float = 10.0, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         """Makes the channel, which connects at the first call.
 
         Args:
             target: ``host:port``.
             timeout: the deadline of a call in seconds, unless the call has its own.
+            credentials: of ``grpc.ssl_channel_credentials``, for a server with TLS.
         """
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
         self._target = target
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(target, options=_UNLIMITED)
+        self._channel = (
+            grpc.secure_channel(target, credentials, options=_UNLIMITED)
+            if credentials
+            else grpc.insecure_channel(target, options=_UNLIMITED)
+        )
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 

@@ -7,6 +7,7 @@ not in the event loop.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -15,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_management_pb2, predict_pb2
 
 from dpsr.serving.errors import ServingError
+from dpsr.serving.logs import REQUEST_ID_HEADER, Origin
 from dpsr.serving.model_config import parse_model_config
 from dpsr.serving.models import Models
 from dpsr.serving.predictor import Predictor, Wanted
@@ -26,7 +28,7 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 _SIGNATURE_FIELD = "signature_def"
 
 _Request = TypeVar("_Request", bound=Message)
-_Handler = Callable[[bytes], Awaitable[bytes]]
+_Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 
 
 class GrpcApi:
@@ -64,12 +66,16 @@ class GrpcApi:
             }
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
 
-    async def predict(self, data: bytes) -> bytes:
+    async def predict(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """``PredictionService.Predict``: a serialised ``PredictRequest`` to a serialised ``PredictResponse``."""
         request = _parse(predict_pb2.PredictRequest, data)
-        return await self._predictor.predict(_wanted(request), lambda servable: servable.prepare(request))
+        origin = _origin(context)
+        context.set_trailing_metadata(((REQUEST_ID_HEADER, origin.request_id),))
+        return await self._predictor.predict(
+            _wanted(request), lambda servable, limits: servable.prepare(request, limits=limits), origin
+        )
 
-    async def get_model_metadata(self, data: bytes) -> bytes:
+    async def get_model_metadata(self, data: bytes, _: grpc.aio.ServicerContext) -> bytes:
         """``PredictionService.GetModelMetadata``: the signatures."""
         request = _parse(get_model_metadata_pb2.GetModelMetadataRequest, data)
         wanted = _wanted(request)
@@ -81,12 +87,12 @@ class GrpcApi:
         with self._models.use(*wanted) as servable:
             return signature_metadata(servable).SerializeToString()
 
-    async def get_model_status(self, data: bytes) -> bytes:
+    async def get_model_status(self, data: bytes, _: grpc.aio.ServicerContext) -> bytes:
         """``ModelService.GetModelStatus``: the state of every version, or of the one that is asked for."""
         request = _parse(get_model_status_pb2.GetModelStatusRequest, data)
         return model_status(self._models, _wanted(request)).SerializeToString()
 
-    async def handle_reload_config(self, data: bytes) -> bytes:
+    async def handle_reload_config(self, data: bytes, _: grpc.aio.ServicerContext) -> bytes:
         """``ModelService.HandleReloadConfigRequest``: the new configuration replaces the old one."""
         request = _parse(model_management_pb2.ReloadConfigRequest, data)
         if request.config.WhichOneof("config") != "model_config_list":
@@ -125,12 +131,12 @@ def model_status(models: Models, wanted: Wanted) -> Any:
     return response
 
 
-def _with_status(handler: _Handler) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]:
+def _with_status(handler: _Handler) -> _Handler:
     """A handler whose ``ServingError`` becomes the status of the call."""
 
     async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            return await handler(data)
+            return await handler(data, context)
         except ServingError as error:
             await context.abort(error.code, error.message)
             raise
@@ -139,10 +145,21 @@ def _with_status(handler: _Handler) -> Callable[[bytes, grpc.aio.ServicerContext
 
 
 def _refuse(message: str) -> _Handler:
-    async def refuse(_: bytes) -> NoReturn:
+    async def refuse(_: bytes, __: grpc.aio.ServicerContext) -> NoReturn:
         raise ServingError(grpc.StatusCode.UNIMPLEMENTED, message)
 
     return refuse
+
+
+def _origin(context: grpc.aio.ServicerContext) -> Origin:
+    given = next((value for key, value in context.invocation_metadata() or () if key == REQUEST_ID_HEADER), "")
+    left = context.time_remaining()
+    return Origin(
+        "grpc",
+        given if isinstance(given, str) else "",
+        context.peer,
+        None if left is None else time.monotonic() + left,
+    )
 
 
 def _parse(kind: type[_Request], data: bytes) -> _Request:

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import predict_pb2
 from dpsr.serving.errors import ServingError
 from dpsr.serving.runtime import DEFAULT_SIGNATURE, Call, Servable
 from dpsr.serving.tensors import DT_STRING, encode, numpy_type, type_name
-from dpsr.serving.validation import Signature
+from dpsr.serving.validation import UNLIMITED, Limits, Signature
 
 _SHOWN = 200
 """Characters of a request's value that an error repeats."""
@@ -33,7 +33,7 @@ class _Leaves(NamedTuple):
     shape: tuple[int, ...]
 
 
-def prepare(servable: Servable, body: bytes) -> Call:
+def prepare(servable: Servable, body: bytes, limits: Limits = UNLIMITED) -> Call:
     """The call that a JSON request asks for; its response is JSON of the same format.
 
     Raises:
@@ -62,7 +62,7 @@ def prepare(servable: Servable, body: bytes) -> Call:
     types = {argument.alias: argument.dtype for argument in signature.inputs}
     for alias, (values, shape) in leaves.items():
         encode(_as_array(values, types[alias]).reshape(shape), request.inputs[alias])
-    return servable.prepare(request, rows_as_json if by_rows else columns_as_json)
+    return servable.prepare(request, rows_as_json if by_rows else columns_as_json, limits)
 
 
 def rows_as_json(_: Call, outputs: Mapping[str, np.ndarray]) -> bytes:

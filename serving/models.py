@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -84,6 +85,12 @@ class Models:
     def loaded(self) -> dict[str, list[int]]:
         """The versions that serve of every model, newest first."""
         return {name: model.loaded() for name, model in sorted(self._models.items())}
+
+    def items(self, name: str) -> int | None:
+        """How many items the index of a model's highest version holds, where its manifest says."""
+        with contextlib.suppress(ServingError), self.use(name) as servable:
+            return servable.items
+        return None
 
     def load_first(self) -> None:
         """Loads every model.

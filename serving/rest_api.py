@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
 from typing import Any
 
 import grpc
@@ -12,18 +13,25 @@ from aiohttp import web
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2
 
+from dpsr.config import ServingConfig
 from dpsr.serving import json_tensors
 from dpsr.serving.errors import ServableError, ServingError
 from dpsr.serving.grpc_api import model_status, signature_metadata
+from dpsr.serving.logs import REQUEST_ID_HEADER, Origin
+from dpsr.serving.metrics import CONTENT_TYPE, Metrics
 from dpsr.serving.models import Models
 from dpsr.serving.predictor import Predictor, Wanted
 
 _MODEL = r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICT = re.compile(_MODEL + r":(?P<method>predict|classify|regress)")
 _DESCRIBE = re.compile(_MODEL + r"(?P<metadata>/metadata)?")
+METRICS_PATH = "/monitoring/prometheus/metrics"
 _MAX_VERSION = 2**63 - 1
 _BODY_SECONDS = 30.0
 """A body has to arrive within this time."""
+
+_CLOSE_SECONDS = 2.0
+"""For what is still on its way to a client when the predictions have ended."""
 
 HTTP_STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -48,18 +56,20 @@ _log = logging.getLogger(__name__)
 class RestApi:
     """Answers HTTP requests for all models."""
 
-    def __init__(self, models: Models, predictor: Predictor) -> None:
+    def __init__(self, models: Models, predictor: Predictor, metrics: Metrics) -> None:
         """Keeps the parts.
 
         Args:
             models: what is served.
             predictor: runs the predictions.
+            metrics: what to show of them.
         """
+        self._metrics = metrics
         self._models = models
         self._predictor = predictor
         self._runner: web.AppRunner | None = None
 
-    async def listen(self, host: str, port: int, *, max_body_bytes: int) -> int:
+    async def listen(self, config: ServingConfig, tls: ssl.SSLContext | None) -> int:
         """Starts to answer.
 
         Returns:
@@ -68,18 +78,24 @@ class RestApi:
         Raises:
             ServableError: the port is taken.
         """
-        application = web.Application(client_max_size=max_body_bytes)
+        application = web.Application(client_max_size=config.max_message_bytes)
         application.router.add_route("*", "/{path:.*}", self._answer)
         # A handler whose client has gone is cancelled, and with it the prediction that nobody waits for.
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,
+            shutdown_timeout=_CLOSE_SECONDS,
+        )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await web.TCPSite(self._runner, config.host, config.rest_port, ssl_context=tls).start()
         except OSError as error:
             raise ServableError(
                 grpc.StatusCode.UNAVAILABLE,
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another serving.rest_port (0 takes a free "
-                "one, -1 none) or serving.host",
+                f"cannot listen on {config.host}:{config.rest_port}: {error.strerror}; choose another "
+                "serving.rest_port (0 takes a free one, -1 none) or serving.host",
             ) from None
         return int(self._runner.addresses[0][1])
 
@@ -89,8 +105,14 @@ class RestApi:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
+        origin = Origin("rest", request.headers.get(REQUEST_ID_HEADER, ""), lambda: request.remote)
+        response = await self._answer_or_error(request, origin)
+        response.headers[REQUEST_ID_HEADER] = origin.request_id
+        return response
+
+    async def _answer_or_error(self, request: web.Request, origin: Origin) -> web.Response:
         try:
-            return await self._dispatch(request)
+            return await self._dispatch(request, origin)
         except ServingError as error:
             return _error(HTTP_STATUS.get(error.code, 500), error.message)
         except web.HTTPRequestEntityTooLarge as error:
@@ -99,11 +121,14 @@ class RestApi:
             _log.exception("a REST request failed")
             return _error(500, f"{type(error).__name__}: {error}")
 
-    async def _dispatch(self, request: web.Request) -> web.Response:
+    async def _dispatch(self, request: web.Request, origin: Origin) -> web.Response:
         path = request.path
         predict = _PREDICT.fullmatch(path) if request.method == "POST" else None
         if predict:
-            return await self._predict(predict, request)
+            return await self._predict(predict, request, origin)
+        if path == METRICS_PATH and request.method == "GET":
+            page = self._metrics.page(self._models)
+            return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})
         describe = _DESCRIBE.fullmatch(path) if request.method in ("GET", "HEAD") else None
         if describe is None:
             if not path.lower().startswith("/v1/"):
@@ -112,7 +137,7 @@ class RestApi:
         wanted = _wanted(describe)
         return _json(self._metadata(wanted) if describe["metadata"] else self._status(wanted))
 
-    async def _predict(self, match: re.Match[str], request: web.Request) -> web.Response:
+    async def _predict(self, match: re.Match[str], request: web.Request, origin: Origin) -> web.Response:
         if match["method"].lower() != "predict":
             raise ServingError(
                 grpc.StatusCode.UNIMPLEMENTED,
@@ -122,7 +147,9 @@ class RestApi:
             body = await asyncio.wait_for(request.read(), _BODY_SECONDS)
         except TimeoutError:
             return _error(408, f"the body did not arrive within {_BODY_SECONDS:g} s")
-        answer = await self._predictor.predict(_wanted(match), lambda servable: json_tensors.prepare(servable, body))
+        answer = await self._predictor.predict(
+            _wanted(match), lambda servable, limits: json_tensors.prepare(servable, body, limits), origin
+        )
         return web.Response(body=answer, content_type="application/json")
 
     def _status(self, wanted: Wanted) -> Any:

@@ -18,8 +18,9 @@ from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
 from dpsr.serving.errors import ServableError, ServingError, status_code
 from dpsr.serving.loader import INIT_SIGNATURE, first_cause, load_session, refuse_links_outside
+from dpsr.serving.metrics import index_items
 from dpsr.serving.tensors import encode
-from dpsr.serving.validation import Signature, check_inputs, select_outputs
+from dpsr.serving.validation import UNLIMITED, Limits, Signature, check_inputs, select_outputs
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -71,6 +72,8 @@ class Servable:
     session: tf.compat.v1.Session
     tensors: dict[str, tf.Tensor]
     """The inputs and outputs of all signatures, by their names in the graph."""
+    items: int | None = None
+    """How many items its index holds, where the manifest says."""
     independent_rows: set[str] = field(default_factory=set)
     """Signatures whose rows are known not to depend on each other: only their requests share a run."""
 
@@ -101,9 +104,14 @@ class Servable:
             ) from error
         signature_map = get_model_metadata_pb2.SignatureDefMap(signature_def=meta_graph.signature_def)
         session.graph.finalize()
-        return cls(name, version, path, signatures, signature_map, session, tensors)
+        return cls(name, version, path, signatures, signature_map, session, tensors, index_items(path))
 
-    def prepare(self, request: predict_pb2.PredictRequest, render: Render = predict_response) -> Call:
+    def prepare(
+        self,
+        request: predict_pb2.PredictRequest,
+        render: Render = predict_response,
+        limits: Limits = UNLIMITED,
+    ) -> Call:
         """Validates a request against its signature, in TensorFlow Serving's order and with its texts.
 
         Raises:
@@ -113,7 +121,7 @@ class Servable:
         signature = self.signatures.get(key)
         if signature is None:
             raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
-        inputs = check_inputs(signature, request.inputs)
+        inputs = check_inputs(signature, request.inputs, limits)
         outputs = select_outputs(signature, request.output_filter)
         return self._call(signature, inputs, outputs, render)
 

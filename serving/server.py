@@ -14,6 +14,7 @@ import logging
 import signal
 import threading
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,13 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from dpsr.config import ServingConfig
-from dpsr.serving.batching import MicroBatcher
+from dpsr.serving import tls
+from dpsr.serving.batching import MicroBatcher, respond
 from dpsr.serving.errors import ServableError
 from dpsr.serving.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
 from dpsr.serving.health import Health
+from dpsr.serving.logs import log_to_stderr
+from dpsr.serving.metrics import Metrics
 from dpsr.serving.model_config import ServedModel, read_model_config
 from dpsr.serving.models import Models
 from dpsr.serving.predictor import Predictor
@@ -110,18 +114,27 @@ class ModelServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _listen(self) -> int:
-        self._batcher = MicroBatcher()
-        self._health = Health(("", PREDICTION_SERVICE, MODEL_SERVICE))
+        self._metrics = Metrics()
+        self._batcher = MicroBatcher(partial(respond, metrics=self._metrics))
+        services = (PREDICTION_SERVICE, MODEL_SERVICE)
+        self._health = Health(("", *services))
         await self._health.report(serving=False)
         limit = ("grpc.max_receive_message_length", self._config.max_message_bytes)
         self._server = grpc.aio.server(options=(*_CHANNEL_OPTIONS, limit))
-        self._predictor = Predictor(self.models, self._batcher, max_in_flight=self._config.max_in_flight)
+        self._predictor = Predictor(self.models, self._batcher, self._metrics, self._config)
         GrpcApi(self.models, self._predictor).add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
         address = f"{host}:{self._config.port}"
+        if self._config.reflection:
+            _enable_reflection(self._server, services)
+        credentials = tls.grpc_credentials(self._config)
         try:
-            port = self._server.add_insecure_port(address)
+            port = (
+                self._server.add_secure_port(address, credentials)
+                if credentials
+                else self._server.add_insecure_port(address)
+            )
         except RuntimeError:
             port = 0
         if not port:
@@ -138,10 +151,8 @@ class ModelServer:
     async def _listen_for_rest(self) -> None:
         from dpsr.serving.rest_api import RestApi
 
-        self._rest = RestApi(self.models, self._predictor)
-        self.rest_port = await self._rest.listen(
-            self._config.host, self._config.rest_port, max_body_bytes=self._config.max_message_bytes
-        )
+        self._rest = RestApi(self.models, self._predictor, self._metrics)
+        self.rest_port = await self._rest.listen(self._config, tls.http_context(self._config))
 
     async def _drain(self, grace: float) -> None:
         # The transport cancels what it has received but not yet handed over, so it is closed last: requests that were
@@ -155,6 +166,12 @@ class ModelServer:
             await self._rest.close()
         await self._server.stop(grace)
         await asyncio.get_running_loop().run_in_executor(None, self._batcher.close)
+
+
+def _enable_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
+    from grpc_reflection.v1alpha import reflection
+
+    reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server)
 
 
 def served_models(config: ServingConfig, default: ServedModel | None = None) -> list[ServedModel]:
@@ -179,6 +196,7 @@ def serve(models: Sequence[ServedModel], config: ServingConfig) -> None:
     Raises:
         ServableError: as ``ModelServer.start``.
     """
+    log_to_stderr()
     server = ModelServer(models, config)
     asked_to_stop = threading.Event()
     ready = False

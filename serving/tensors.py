@@ -30,7 +30,7 @@ _TYPES: dict[int, tuple[str, str, type[np.generic] | None]] = {
 
 _NUMBERS = {np.dtype(kind): number for number, (_, _, kind) in _TYPES.items() if kind is not None}
 
-_MAX_EXPANSION = 64 << 20
+_MAX_EXPANSION = 4 << 20
 """Bytes that a tensor may grow to when its message holds fewer values than elements."""
 
 

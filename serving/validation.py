@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
 
 from dpsr.serving.errors import ServingError
-from dpsr.serving.tensors import decode, type_name
+from dpsr.serving.tensors import DT_STRING, decode, type_name
 
 
 @dataclass(frozen=True)
@@ -65,20 +66,34 @@ class Signature:
         )
 
 
-def check_inputs(signature: Signature, protos: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+class Limits(NamedTuple):
+    """What a request may ask for at most."""
+
+    batch_rows: float
+    """Rows of an input."""
+    query_bytes: float
+    """Bytes of one string."""
+
+
+UNLIMITED = Limits(math.inf, math.inf)
+
+
+def check_inputs(signature: Signature, protos: Mapping[str, Any], limits: Limits = UNLIMITED) -> tuple[np.ndarray, ...]:
     """The arrays of a request, in the order of ``signature.inputs``.
 
     Args:
         signature: what is expected.
         protos: alias -> ``TensorProto``.
+        limits: checked before anything is decoded.
 
     Raises:
-        ServingError: an input is missing, unknown, undecodable, or of another type or shape.
+        ServingError: an input is missing, unknown, undecodable, too large, or of another type or shape.
     """
     _check_count(signature, protos)
     arrays = {}
     for argument in sorted(signature.inputs, key=lambda argument: argument.alias):
         if argument.alias in protos:
+            _check_size(argument.alias, protos[argument.alias], limits)
             try:
                 arrays[argument.alias] = decode(protos[argument.alias])
             except ValueError:
@@ -128,6 +143,21 @@ def _check_count(signature: Signature, protos: Mapping[str, Any]) -> None:
             f"len({{{_join(expected)}}}). Sent extra: {{{_join(sent - expected)}}}. Missing but required: "
             f"{{{_join(expected - sent)}}}."
         )
+
+
+def _check_size(alias: str, proto: Any, limits: Limits) -> None:
+    shape = proto.tensor_shape.dim
+    if shape and shape[0].size > limits.batch_rows:
+        raise _invalid(
+            f"input {alias} has {shape[0].size} rows, serving.max_batch_rows allows {limits.batch_rows}; send several "
+            "requests"
+        )
+    if proto.dtype == DT_STRING:
+        longest = max(map(len, (proto.tensor_content, *proto.string_val)))
+        if longest > limits.query_bytes:
+            raise _invalid(
+                f"input {alias} holds a text of {longest} bytes, serving.max_query_bytes allows {limits.query_bytes}"
+            )
 
 
 def _check_type(index: int, argument: Argument, protos: Mapping[str, Any], array: np.ndarray) -> None:

@@ -280,10 +280,10 @@ def test_a_wrong_rank_is_refused_before_it_runs(predictions: Any) -> None:
 
 @ours_only
 def test_a_tiny_message_cannot_ask_for_a_huge_tensor(predictions: Any) -> None:
-    bomb = proto_of(tf.int32, [1 << 40], int_val=[1])
+    bomb = proto_of(tf.int64, [1, 1 << 40], int64_val=[1])
     with pytest.raises(grpc.RpcError) as error:
-        predictions.Predict(make_request("slow", steps=bomb), timeout=TIMEOUT)
-    assert (error.value.code(), error.value.details()) == (INVALID, "tensor parsing error: steps")
+        predictions.Predict(make_request("echo", **{**echo_inputs(), "int64s": bomb}), timeout=TIMEOUT)
+    assert (error.value.code(), error.value.details()) == (INVALID, "tensor parsing error: int64s")
 
 
 @ours_only
