@@ -98,7 +98,7 @@ class BM25PopularityRetriever(CatalogueRetriever):
 
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``."""
-        return self._bm25.score_all(examples) + self._prior
+        return self._bm25.scores(examples) + self._prior
 
 
 def choose_popularity_weight(bm25: BM25Retriever, counts: np.ndarray, examples: Examples) -> float:
@@ -106,7 +106,7 @@ def choose_popularity_weight(bm25: BM25Retriever, counts: np.ndarray, examples: 
     reciprocal = np.zeros(len(POPULARITY_WEIGHTS))
     prior = np.log1p(counts).astype(np.float32)
     for example in examples.chunks(1):
-        scores = bm25.score_all(example)[0]
+        scores = bm25.scores(example)[0]
         for position, weight in enumerate(POPULARITY_WEIGHTS):
             mixed = scores + np.float32(weight) * prior
             clicked = mixed[example.item_rows[0]]
@@ -146,7 +146,7 @@ class MemoryRetriever(CatalogueRetriever):
 
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``: remembered items stand above the best score of the back-off."""
-        scores = self._backoff.score_all(examples).copy()
+        scores = self._backoff.scores(examples).copy()
         for text, row in zip(examples.texts, scores, strict=True):
             items, counts = self.clicks(text)
             if len(items):

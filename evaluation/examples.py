@@ -11,7 +11,7 @@ from dpsr.data.schema import SKIP, DatasetError
 from dpsr.data.tables import Dataset
 
 # Every random choice of a run draws from a stream of its own, so that one never shifts another.
-SUBSAMPLE_STREAM, TIE_STREAM, TYPO_STREAM, CANDIDATE_STREAM = range(4)
+SUBSAMPLE_STREAM, TIE_STREAM, TYPO_STREAM, CANDIDATE_STREAM, BOOTSTRAP_STREAM = range(5)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from dpsr.config import Config, parse_config
 from dpsr.data.prepare import prepare
 from dpsr.data.schema import INTERACTION, DatasetError
 from dpsr.data.tables import Dataset
-from dpsr.evaluation.evaluate import compare, evaluate, measure, standard_baselines
+from dpsr.evaluation import retrievers
+from dpsr.evaluation.evaluate import compare, evaluate, measure, measure_all, standard_baselines
 from dpsr.evaluation.examples import (
     Examples,
     load_examples,
@@ -249,7 +250,7 @@ def test_evaluation_repeats_itself_and_writes_its_report(shop: Path, dataset: Da
 def test_slices_add_up_to_the_whole(shop: Path, dataset: Dataset) -> None:
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
     baselines, _ = standard_baselines(dataset, seed=1)
-    results = compare(baselines, dataset, examples, candidates=40, seed=1, progress=False)
+    results, _ = compare(baselines, dataset, examples, candidates=40, seed=1, progress=False)
     found = {(result.slice, result.retriever): result for result in results}
     for name in baselines:
         parts = [found["seen queries", name], found["unseen queries", name]]
@@ -259,6 +260,38 @@ def test_slices_add_up_to_the_whole(shop: Path, dataset: Dataset) -> None:
     assert found["unseen queries", "memory"].metrics == found["unseen queries", "bm25+popularity"].metrics
     assert found["seen queries", "memory"].metrics["MAP@5"] > found["seen queries", "bm25"].metrics["MAP@5"]
     assert found["all", "bm25"].metrics["MAP@5"] > found["one typo", "bm25"].metrics["MAP@5"]
+
+
+def test_differences_are_those_of_the_means_on_every_slice(dataset: Dataset) -> None:
+    examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
+    baselines, _ = standard_baselines(dataset, seed=1)
+    results, differences = compare(
+        baselines, dataset, examples, candidates=40, seed=1, subject="memory", progress=False
+    )
+    found = {(result.slice, result.retriever): result.metrics for result in results}
+    assert {(entry.slice, entry.baseline) for entry in differences} == {pair for pair in found if pair[1] != "memory"}
+    for entry in differences:
+        for name, interval in entry.metrics.items():
+            expected = found[entry.slice, "memory"][name] - found[entry.slice, entry.baseline][name]
+            assert interval.mean == pytest.approx(expected)
+            assert interval.low <= interval.mean <= interval.high
+    # On queries it never saw the memory is its back-off, click by click.
+    same = next(
+        entry for entry in differences if (entry.slice, entry.baseline) == ("unseen queries", "bm25+popularity")
+    )
+    assert set(same.metrics.values()) == {(0.0, 0.0, 0.0)}
+
+
+def test_measuring_in_pieces_changes_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
+    candidates = sample_candidates(examples.item_rows, ITEMS, 30, seed=1)
+    baselines, _ = standard_baselines(dataset, seed=1)
+    whole = {name: measure(each, examples, candidates, num_items=ITEMS) for name, each in baselines.items()}
+    monkeypatch.setattr(retrievers, "_QUERIES_AT_ONCE", 7)
+    pieces = measure_all(baselines, examples, candidates, num_items=ITEMS)
+    for name, values in whole.items():
+        for key in values:
+            assert np.array_equal(values[key], pieces[name][key]), (name, key)
 
 
 def test_typos_reach_the_retriever(dataset: Dataset) -> None:
@@ -304,10 +337,9 @@ def test_baselines_are_as_strong_as_the_anchors_on_real_clicks(dpsr_data: Path, 
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
     num_items = dataset.schema.num_items
     candidates = sample_candidates(examples.item_rows, num_items, 1024, seed=1)
+    measured = measure_all(baselines, examples, candidates, num_items=num_items)
     found = {
-        (retriever, name): values.mean()
-        for retriever in baselines
-        for name, values in measure(baselines[retriever], examples, candidates, num_items=num_items).items()
+        (retriever, name): values.mean() for retriever in baselines for name, values in measured[retriever].items()
     }
     assert found["popularity", "MAP@5"] == pytest.approx(0.087, abs=0.01)
     assert found["popularity", "Hit@10"] == pytest.approx(0.423, abs=0.02)

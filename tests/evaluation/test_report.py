@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dpsr.evaluation.metrics import RANKED_MEASURES, TOP_K
-from dpsr.evaluation.report import Report, Result, describe_machine
+from dpsr.evaluation.report import COMPARED, Difference, Interval, Report, Result, describe_machine
 
 
 @pytest.fixture
@@ -20,13 +20,18 @@ def report() -> Report:
         for slice_name in ("all", "one typo")
         for retriever, value in (("bm25", 0.25), ("dpsr", 0.71849))
     ]
-    return Report("shop", "test", 5000, 458, 458, 0.2, 7, describe_machine(), results)
+    differences = [
+        Difference("all", "dpsr", "bm25", dict.fromkeys(COMPARED, Interval(0.468, 0.4512, 0.4851))),
+        Difference("one typo", "dpsr", "bm25", dict.fromkeys(COMPARED, Interval(-0.01, -0.02, 0.03))),
+    ]
+    return Report("shop", "test", 5000, 458, 458, 0.2, 7, describe_machine(), results, differences)
 
 
 def test_tables_show_every_retriever_on_every_slice(report: Report) -> None:
     for text in (report.to_text(), report.to_markdown()):
         assert text.count("dpsr  ") == text.count("bm25  ") == 2
         assert text.count("0.718 ± 0.012") == 4  # MAP@5 and Top-1 of two slices
+        assert text.count("+0.468 [+0.451, +0.485]") == text.count("-0.010 [-0.020, +0.030]") == 1
         for said in ("1,200 clicks", "458 items", "seed 7", "cores", "tensorflow"):
             assert said in text
 
@@ -46,6 +51,8 @@ def test_json_keeps_full_precision(report: Report, tmp_path: Path) -> None:
         **dict.fromkeys(["recall_10", "recall_100", "recall_1000", "top_1", "top_10"], 0.71849),
     }
     assert tree["half_widths"]["bm25"]["top_10"] == 0.0123
+    assert tree["differences"]["bm25"]["top_1"] == {"mean": 0.468, "low": 0.4512, "high": 0.4851}
+    assert tree["slices"]["one typo"]["differences"]["bm25"]["map_5"]["low"] == -0.02
     assert tree["slices"].keys() == {"one typo"}
     assert tree["slices"]["one typo"]["retrievers"]["bm25"]["top_1"] == 0.25
     assert (tree["name"], tree["seed"], tree["num_items"], tree["examples"]) == ("shop", 7, 458, 1200)
