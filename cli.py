@@ -85,7 +85,11 @@ def _with_config(command: F) -> F:
 
 @main.command()
 @_with_config
-def prepare(config: Config) -> None:
+@click.option("--append", is_flag=True, help="Add a later log, new items and new users to the dataset that is there.")
+@click.option(
+    "--grow-vocabulary", is_flag=True, help="With --append: take new tokens and categories in; train anew then."
+)
+def prepare(config: Config, append: bool, grow_vocabulary: bool) -> None:
     """Turn raw items, users and interactions into a dataset directory.
 
     \b
@@ -93,7 +97,9 @@ def prepare(config: Config) -> None:
     """
     from dpsr.data.prepare import prepare as run
 
-    click.echo(f"dataset: {run(config)}")
+    if grow_vocabulary and not append:
+        raise click.UsageError("--grow-vocabulary goes with --append")
+    click.echo(f"dataset: {run(config, append=append, grow_vocabulary=grow_vocabulary)}")
 
 
 @main.command()
@@ -153,25 +159,43 @@ def export(config: Config) -> None:
 @main.command()
 @click.option("-c", "--config", "config_file", metavar="FILE", help="The TOML configuration: serves its model.")
 @click.option("--model-config-file", metavar="FILE", help="A ModelServerConfig of TensorFlow Serving: several models.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes that share the ports; by default one.")
+@click.option("--check", is_flag=True, help="Load and warm what would be served, say what works, and exit (0 or 1).")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one value; may be given again.")
-def serve(config_file: str | None, model_config_file: str | None, overrides: tuple[str, ...]) -> None:
-    """Serve the newest published version over gRPC until interrupted.
+def serve(
+    config_file: str | None, model_config_file: str | None, workers: int | None, check: bool, overrides: tuple[str, ...]
+) -> None:
+    """Serve published versions over gRPC and REST until interrupted.
 
-    Follows the model directory: a newer version is loaded, warmed up and swapped in.
+    Follows the model directories: a newer version is loaded, warmed up and swapped in.
 
     \b
-    Example: dpsr serve -c shop.toml --set serving.port=8500
+    Examples: dpsr serve -c shop.toml --set serving.port=8500
+              dpsr serve --model-config-file models.config
+              dpsr serve -c shop.toml --check
     """
-    from dpsr.serving.model_config import ServedModel
-    from dpsr.serving.server import serve as run
-    from dpsr.serving.server import served_models
+    from dpsr.serving.model_config import ServedModel, served_models
 
     if model_config_file:
         overrides += (f"serving.model_config_file={model_config_file}",)
+    if workers:
+        overrides += (f"serving.workers={workers}",)
     config = load_config(config_file, overrides) if config_file else None
     settings = config.serving if config else load_serving_config(overrides)
-    default = ServedModel(config.name, config.model_base_path) if config else None
-    run(served_models(settings, default), settings)
+    models = served_models(settings, ServedModel(config.name, config.model_base_path) if config else None)
+    if check:
+        from dpsr.serving.check import check as run_check
+
+        works = True
+        for finding in run_check(models):
+            click.echo(finding.text)
+            works = works and finding.works
+        sys.exit(0 if works else 1)
+    if settings.workers > 1:
+        from dpsr.serving.workers import serve_with_workers as run
+    else:
+        from dpsr.serving.server import serve as run
+    run(models, settings)
 
 
 @main.command()

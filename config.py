@@ -227,8 +227,10 @@ class ServingConfig(_Section):
     """gRPC port; 0 takes a free one."""
     rest_port: Annotated[int, Field(ge=-1, le=65535)] = 8501
     """Port of the REST interface and of the metrics; 0 takes a free one, -1 turns both off."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that share the ports, each with models of its own in memory."""
     max_in_flight: Annotated[int, Field(ge=1)] = 256
-    """Requests beyond this many at once are refused with RESOURCE_EXHAUSTED."""
+    """Requests of one process beyond this many at once are refused with RESOURCE_EXHAUSTED."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 << 20
     """Larger requests are refused before they are read."""
     max_batch_rows: Annotated[int, Field(ge=1)] = 1024

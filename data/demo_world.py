@@ -178,7 +178,7 @@ def _pieces(rows: int) -> Iterator[slice]:
 
 def _in_pieces(rows: int, dtype: type, draw: Callable[[slice], np.ndarray]) -> np.ndarray:
     """A column [rows], drawn piece after piece so that only its small type is ever held whole."""
-    column = np.empty(rows, dtype=dtype)
+    column: np.ndarray = np.empty(rows, dtype=dtype)
     for piece in _pieces(rows):
         column[piece] = draw(piece)
     return column

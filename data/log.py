@@ -28,7 +28,7 @@ class Log:
     """What one pass over the log has found; the records themselves are spilled to disk."""
 
     records: Spill
-    queries: RowIndex = field(default_factory=RowIndex)
+    queries: RowIndex
     clock: Clock = field(default_factory=Clock)
     rows: int = 0
     """Rows read, usable or not."""
@@ -45,8 +45,10 @@ def read_log(
     items: RowIndex,
     item_ids_as: Callable[[pa.Array], pa.Array],
     users: RowIndex,
+    queries: RowIndex,
     *,
     users_are_known: bool,
+    user_ids_as: Callable[[pa.Array], pa.Array],
     rejected: RejectedRows,
     scratch: Path,
     advance: Callable[[int], object],
@@ -59,12 +61,16 @@ def read_log(
         item_ids_as: casts ids of the log to the catalogue's type; null where that cannot be.
         users: the users' ids; grows where there is no users table.
         users_are_known: there is a users table: others are counted and become user -1.
+        user_ids_as: turns ids of the log into those of ``users``.
+        queries: the query texts; grows by those of the log.
         rejected: takes the rows that cannot be used.
         scratch: a directory for the spilled records.
         advance: told the number of rows after each chunk.
     """
-    log = Log(Spill(scratch / "log", TIMED))
+    log = Log(Spill(scratch / "log", TIMED), queries)
     for chunk in source.chunks(rejected):
+        if "user_id" in chunk.columns:
+            chunk.columns["user_id"] = user_ids_as(chunk.columns["user_id"])
         _read_chunk(chunk, log, items, item_ids_as, users, users_are_known, rejected)
         advance(len(chunk.rows))
     return log
@@ -125,17 +131,12 @@ def _events(column: pa.Array) -> np.ndarray:
 def _users(column: pa.Array | None, usable: np.ndarray, users: RowIndex, are_known: bool, log: Log) -> np.ndarray:
     if column is None:
         return np.full(int(usable.sum()), -1, dtype=np.int32)
-    ids = user_keys(column).filter(pa.array(usable))
+    ids = column.filter(pa.array(usable))
     if not are_known:
         return users.add(ids)
     rows = users.find(ids)
     log.unknown_users += int((rows[ids.is_valid().to_numpy(zero_copy_only=False)] < 0).sum())
     return rows
-
-
-def user_keys(column: pa.Array) -> pa.Array:
-    """User ids as they are compared: as strings, so that 7 in one file is "7" in another."""
-    return trimmed_strings(column)
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,6 @@ def common_layout(files: Sequence[str | os.PathLike[str]]) -> Layout:
     """
     layouts = {Layout.read(file) for file in files}
     if len(layouts) != 1:
-        names = ", ".join(map(os.fspath, files)) or "no records file"
+        names = ", ".join(os.fspath(file) for file in files) or "no records file"
         raise DatasetError(f"{names}: found {len(layouts)} record layouts, expected the files of one dataset")
     return layouts.pop()

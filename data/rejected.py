@@ -16,11 +16,18 @@ _VALUE_LIMIT = 200
 class RejectedRows:
     """The rejected rows of one input, written as JSON Lines as they are found."""
 
-    def __init__(self, directory: Path, name: str) -> None:
-        """Rows go to ``<directory>/<name>.jsonl``, which is created with the first of them."""
+    def __init__(self, directory: Path, name: str, *, whole_rows: bool = True) -> None:
+        """Rows go to ``<directory>/<name>.jsonl``, which is created with the first of them.
+
+        Args:
+            directory: where to; it is created when needed.
+            name: of the input.
+            whole_rows: lists the text of malformed rows too, whatever stands in it.
+        """
         self.path = directory / f"{name}.jsonl"
         self.name = name
         self.reasons: Counter[str] = Counter()
+        self._whole_rows = whole_rows
         self._file: TextIO | None = None
 
     def __enter__(self) -> RejectedRows:
@@ -33,6 +40,11 @@ class RejectedRows:
         """Closes the file."""
         if self._file:
             self._file.close()
+
+    @property
+    def malformed(self) -> int:
+        """Rows that the reader could not even hand out."""
+        return sum(count for reason, count in self.reasons.items() if reason.startswith("malformed"))
 
     @property
     def count(self) -> int:
@@ -52,7 +64,7 @@ class RejectedRows:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w", encoding="utf-8", newline="\n")
         line: dict[str, Any] = {"file": file, "row": row, "reason": reason}
-        if value is not None:
+        if value is not None and (self._whole_rows or not reason.startswith("malformed")):
             line["value"] = str(value)[:_VALUE_LIMIT]
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self.reasons[reason] += 1

@@ -15,6 +15,9 @@ from dpsr.config import DpsrError
 INTERACTION = np.dtype([("query", "<i4"), ("user", "<i4"), ("item", "<i4"), ("event", "<i4"), ("history_end", "<i4")])
 """One interaction: rows of the three tables, the event, and how much of the user's history it may see."""
 
+LABEL = np.dtype([("query", "<i4"), ("item", "<i4"), ("label", "<f4")])
+"""One labelled pair of human supervision."""
+
 CLICK, PURCHASE, SKIP = 1, 2, 3
 EVENTS = {"click": CLICK, "purchase": PURCHASE, "skip": SKIP}
 SPLITS = ("train", "valid", "test")
@@ -23,6 +26,7 @@ FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.model"
 SKIPS_FILE = "supervision/skips.bin"
+LABELS_FILE = "supervision/labels.npy"
 
 
 def split_file(split: str) -> str:

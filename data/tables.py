@@ -14,6 +14,8 @@ import pyarrow as pa
 from dpsr.data.records import read_records
 from dpsr.data.schema import (
     FORMAT_VERSION,
+    LABEL,
+    LABELS_FILE,
     MANIFEST_FILE,
     SKIPS_FILE,
     SPLITS,
@@ -116,6 +118,10 @@ class Dataset:
         """The catalogue as given: ``item_id``, text and categorical columns; the row number is the item row."""
         return _read_arrow(self.directory / "items/items.arrow")
 
+    def user_table(self) -> pa.Table:
+        """The users: ``user_id`` and, as given, profile columns; the row number is the user row."""
+        return _read_arrow(self.directory / "users/users.arrow")
+
     def query_texts(self) -> pa.Array:
         """Distinct query texts, string [queries]."""
         return _one_array(_read_arrow(self.directory / "queries/queries.arrow").column("query"))
@@ -133,6 +139,20 @@ class Dataset:
     def skips(self) -> np.ndarray:
         """Items shown and skipped in the train period, INTERACTION [n], by time."""
         return read_records(self.directory / SKIPS_FILE)
+
+    def skipped_items(self) -> Bags:
+        """The items that were skipped for each query in the train period, the most skipped first, [queries] bags."""
+        skips = self.skips()
+        pairs, counts = np.unique(skips["query"].astype(np.int64) << 32 | skips["item"], return_counts=True)
+        query, item = pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32)
+        row_splits = np.zeros(self.schema.num_queries + 1, dtype=np.int64)
+        np.cumsum(np.bincount(query, minlength=self.schema.num_queries), out=row_splits[1:])
+        return Bags(item[np.lexsort((item, -counts, query))], row_splits)
+
+    def labels(self) -> np.ndarray:
+        """Labelled pairs of the supervision input, LABEL [n], in its order; none where there was no such input."""
+        path = self.directory / LABELS_FILE
+        return np.load(path, allow_pickle=False) if path.exists() else np.empty(0, dtype=LABEL)
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

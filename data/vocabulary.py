@@ -18,9 +18,9 @@ _TEXTS_AT_ONCE = 1 << 14
 class RowIndex:
     """Given ids -> dense rows, by order of arrival; looked up once for each distinct value of a batch."""
 
-    def __init__(self) -> None:
-        """Starts without a row."""
-        self._rows: dict[str | int, int] = {}
+    def __init__(self, keys: Iterable[str | int] = ()) -> None:
+        """Starts with the rows of some keys, all different."""
+        self._rows = {key: row for row, key in enumerate(keys)}
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -121,11 +121,11 @@ def numbers(column: pa.Array) -> pa.Array:
 
 def bucket_edges(values: pa.Array, buckets: int) -> np.ndarray:
     """The lower edges of buckets with equally many values, ascending from -inf, float64 [at most buckets]."""
-    known = values.drop_null().to_numpy()
+    known = np.sort(values.drop_null().to_numpy())
     if not len(known):
         return np.array([-np.inf])
-    inner = np.unique(np.quantile(known, np.arange(1, buckets) / buckets, method="inverted_cdf"))
-    return np.concatenate([[-np.inf], inner[inner > known.min()]])
+    inner = np.unique(known[np.arange(1, buckets) * len(known) // buckets])
+    return np.concatenate([[-np.inf], inner[inner > known[0]]])
 
 
 def bucket_ids(values: pa.Array, edges: np.ndarray) -> np.ndarray:
