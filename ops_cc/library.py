@@ -8,9 +8,15 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+from dpsr.config import DpsrError
+
 LIBRARY = Path(__file__).with_name("_dpsr_ops.so")
 
 _BUILD_AGAIN = "pip install --no-deps --no-build-isolation --force-reinstall ."
+
+
+class LibraryError(DpsrError, ImportError):
+    """A native library that is not built, or does not fit what is installed; the message says what to do."""
 
 
 @functools.cache
@@ -21,8 +27,8 @@ def load() -> ModuleType:
         The module of generated functions, such as ``dpsr_tokenize``.
 
     Raises:
-        ImportError: the library is missing, or was compiled against another TensorFlow; the message names both versions
-            and what to do.
+        LibraryError: the library is missing, or was compiled against another TensorFlow; the message names both
+            versions and what to do.
     """
     _check_build()
     _require("protobuf", "6", "TensorFlow Serving's stubs do not import with another")
@@ -31,7 +37,7 @@ def load() -> ModuleType:
     try:
         return tf.load_op_library(str(LIBRARY))
     except tf.errors.NotFoundError as error:
-        raise ImportError(f"{LIBRARY}: cannot be loaded: {error.message}; build it again: {_BUILD_AGAIN}") from error
+        raise LibraryError(f"{LIBRARY}: cannot be loaded: {error.message}; build it again: {_BUILD_AGAIN}") from error
 
 
 @functools.cache
@@ -39,7 +45,7 @@ def load_all() -> None:
     """Loads every op that a servable may use: those of ``load``, and ScaNN's.
 
     Raises:
-        ImportError: as ``load``; or ScaNN is not the version whose ops fit this TensorFlow.
+        LibraryError: as ``load``; or ScaNN is not the version whose ops fit this TensorFlow.
     """
     load()
     _require("scann", "1.4.2", "its TensorFlow ops load with TensorFlow 2.20 only in this version")
@@ -48,13 +54,13 @@ def load_all() -> None:
 
 def _check_build() -> None:
     if not LIBRARY.exists():
-        raise ImportError(f"{LIBRARY}: the op library is not built; run: pip install --no-build-isolation -e .")
+        raise LibraryError(f"{LIBRARY}: the op library is not built; run: pip install --no-build-isolation -e .")
     from dpsr.ops_cc import _build_info
 
     compiled_against = _build_info.TENSORFLOW_VERSION
     installed = _installed("tensorflow")
     if _minor(installed) != _minor(compiled_against):
-        raise ImportError(
+        raise LibraryError(
             f"{LIBRARY} was compiled against TensorFlow {compiled_against}, but TensorFlow {installed} is installed; "
             f"install tensorflow=={_minor(compiled_against)}.*, or build against the installed one: {_BUILD_AGAIN}"
         )
@@ -63,7 +69,7 @@ def _check_build() -> None:
 def _require(distribution: str, release: str, why: str) -> None:
     installed = _installed(distribution)
     if not f"{installed}.".startswith(f"{release}."):
-        raise ImportError(
+        raise LibraryError(
             f"{distribution} {installed} is installed, expected {release}.*: {why}; "
             f"run: pip install '{distribution}=={release}.*'"
         )
@@ -73,7 +79,7 @@ def _installed(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        raise ImportError(f"{distribution} is not installed; run: pip install {distribution}") from None
+        raise LibraryError(f"{distribution} is not installed; run: pip install {distribution}") from None
 
 
 def _minor(version: str) -> str:

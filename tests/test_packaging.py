@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dpsr.config import DpsrError
 from dpsr.ops_cc import library
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +95,7 @@ def test_misfits_are_named(monkeypatch: pytest.MonkeyPatch, distribution: str, v
     library.load.cache_clear()
     library.load_all.cache_clear()
     try:
-        with pytest.raises(ImportError, match=message):
+        with pytest.raises(library.LibraryError, match=message):
             library.load_all()
     finally:
         library.load.cache_clear()
@@ -105,7 +106,44 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(library, "LIBRARY", tmp_path / "_dpsr_ops.so")
     library.load.cache_clear()
     try:
-        with pytest.raises(ImportError, match="the op library is not built; run: pip install"):
+        with pytest.raises(library.LibraryError, match="the op library is not built; run: pip install"):
             library.load()
     finally:
         library.load.cache_clear()
+
+
+def test_a_damaged_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "_dpsr_ops.so").write_bytes(b"no library")
+    monkeypatch.setattr(library, "LIBRARY", tmp_path / "_dpsr_ops.so")
+    library.load.cache_clear()
+    try:
+        with pytest.raises(library.LibraryError, match=r"_dpsr_ops\.so: cannot be loaded: .*; build it again"):
+            library.load()
+    finally:
+        library.load.cache_clear()
+
+
+def test_native_errors_can_be_caught_as_both() -> None:
+    """The command line prints a DpsrError as one line; an optional import catches an ImportError."""
+    assert issubclass(library.LibraryError, DpsrError)
+    assert issubclass(library.LibraryError, ImportError)
+
+
+def test_a_missing_module_is_named() -> None:
+    script = """
+import sys
+sys.modules["dpsr.tokenizer_cc._tokenizer"] = None
+from dpsr.config import DpsrError
+try:
+    import dpsr.tokenizer_cc
+except DpsrError as error:
+    sys.exit(str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "the C++ module of the tokenizer cannot be imported" in done.stderr
+    assert "build it: pip install" in done.stderr
+
+
+def test_the_tokenizer_needs_no_tensorflow() -> None:
+    script = "import sys; from dpsr.tokenizer_cc import Tokenizer, tokenize; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

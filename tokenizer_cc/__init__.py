@@ -8,6 +8,36 @@ Example:
     ['steel', 'hammer', 'steel hammer']
 """
 
-from dpsr.tokenizer_cc.tokenizer import Token, Tokenizer, VocabularyBuilder
+from __future__ import annotations
 
-__all__ = ["Token", "Tokenizer", "VocabularyBuilder"]
+import os
+from typing import TYPE_CHECKING
+
+from dpsr.tokenizer_cc.tokenizer import ModelFileError, Token, Tokenizer, VocabularyBuilder
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["ModelFileError", "Token", "Tokenizer", "VocabularyBuilder", "tokenize"]
+
+
+def tokenize(texts: tf.Tensor, model: str | os.PathLike[str]) -> tf.RaggedTensor:
+    """Tokenizes a batch in TensorFlow, eagerly or in a graph that runs in this process; TensorFlow is imported here.
+
+    The last few model files stay loaded; one that is written anew is loaded anew, but not by a function traced before.
+    What is saved as a SavedModel holds a ``tokenize_op.TokenizeLayer`` instead, which takes the file along.
+
+    Args:
+        texts: string [B]; any bytes.
+        model: the path of a ``tokenizer.model``.
+
+    Returns:
+        int32 [B, None]: the ids of each text.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModelFileError: the file is no usable tokenizer; the message says why.
+    """
+    from dpsr.tokenizer_cc import tokenize_op
+
+    return tokenize_op.tokenize(texts, model)

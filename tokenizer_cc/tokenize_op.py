@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import tensorflow as tf
@@ -48,7 +49,7 @@ class TokenizeLayer(tf.Module):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is no usable tokenizer; the message says why.
+            ModelFileError: the file is no usable tokenizer; the message says why.
         """
         super().__init__(name="tokenize_layer")
         self._ops = library.load()
@@ -70,3 +71,18 @@ class TokenizeLayer(tf.Module):
         """
         values, row_splits = self._ops.dpsr_tokenize(self._resource.resource_handle, texts)
         return tf.RaggedTensor.from_row_splits(values, row_splits, validate=False)
+
+
+def tokenize(texts: tf.Tensor, model: str | os.PathLike[str]) -> tf.RaggedTensor:
+    """``dpsr.tokenizer_cc.tokenize``."""
+    status = os.stat(model)
+    # Creating the resource is no part of the function that is being traced; the function captures it.
+    with tf.init_scope():
+        layer = _layer_of_file(os.path.abspath(model), (status.st_ino, status.st_mtime_ns, status.st_size))
+    return layer(tf.convert_to_tensor(texts, tf.string))
+
+
+@functools.lru_cache(maxsize=4)
+def _layer_of_file(path: str, state: tuple[int, int, int]) -> TokenizeLayer:
+    """The layer of a file in a certain state: a file that is written anew is loaded anew."""
+    return TokenizeLayer(path)

@@ -10,7 +10,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dpsr.tokenizer_cc import _tokenizer
+from dpsr.config import DpsrError
+from dpsr.ops_cc.library import LibraryError
+
+try:
+    from dpsr.tokenizer_cc import _tokenizer
+except ImportError as error:
+    raise LibraryError(
+        f"the C++ module of the tokenizer cannot be imported: {error}; build it: pip install --no-build-isolation -e ."
+    ) from error
 
 Kind = Literal["word", "bigram", "trigram"]
 _KINDS: tuple[Kind, ...] = ("word", "bigram", "trigram")
@@ -25,6 +33,10 @@ class Token(NamedTuple):
     id: int
     document_frequency: int
     """In how many of the texts that made the vocabulary it was; 0 for what is hashed into a bucket."""
+
+
+class ModelFileError(DpsrError, ValueError):
+    """A ``tokenizer.model`` that cannot be used: empty, truncated, corrupt, newer, or something else altogether."""
 
 
 class Tokenizer:
@@ -45,11 +57,15 @@ class Tokenizer:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is empty, truncated, corrupt, of a newer version, or something else altogether.
+            ModelFileError: the file is empty, truncated, corrupt, of a newer version, or something else altogether; the
+                message says which, and what to do.
         """
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: no such tokenizer model; `dpsr prepare` writes one")
-        return cls(_tokenizer.Tokenizer.load(os.fspath(path)))
+        try:
+            return cls(_tokenizer.Tokenizer.load(os.fspath(path)))
+        except ValueError as error:
+            raise ModelFileError(str(error)) from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model file; it is there whole or not at all."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dpsr.tokenizer_cc import Tokenizer, _tokenizer
+from dpsr.config import DpsrError
+from dpsr.tokenizer_cc import ModelFileError, Tokenizer, _tokenizer
 
 from .conftest import SETTINGS
 from .reference import ReferenceTokenizer
@@ -65,8 +66,10 @@ def test_damage_is_named(tokenizer: Tokenizer, tmp_path: Path, damage: Callable[
     tokenizer.save(tmp_path / "good.model")
     path = tmp_path / "bad.model"
     path.write_bytes(damage((tmp_path / "good.model").read_bytes()))
-    with pytest.raises(ValueError, match=rf"bad\.model: {message}"):
+    with pytest.raises(ModelFileError, match=rf"bad\.model: {message}") as error:
         Tokenizer.load(path)
+    assert isinstance(error.value, DpsrError)
+    assert isinstance(error.value, ValueError)
 
 
 def test_every_changed_byte_is_noticed(build: Callable[..., Tokenizer], tmp_path: Path) -> None:

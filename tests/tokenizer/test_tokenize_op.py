@@ -11,87 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
 
 from dpsr.ops_cc import library
-from dpsr.tokenizer_cc import Tokenizer
+from dpsr.tokenizer_cc import ModelFileError, Tokenizer, tokenize, tokenize_op
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
 from .reference import ReferenceTokenizer
-from .texts import HARD, SHOP, batches
+from .texts import SHOP, strings
 
 OPS = library.load()
 
 
 def resident_megabytes() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-class Servable(tf.Module):
-    """What an export makes of a layer."""
-
-    def __init__(self, layer: TokenizeLayer) -> None:
-        super().__init__()
-        self.layer = layer
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="query")])
-    def tokenize(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
-        tokens = self.layer(query)
-        return {"values": tokens.values, "row_splits": tokens.row_splits}
-
-    def save(self, path: Path) -> None:
-        tf.saved_model.save(self, str(path), signatures={"tokenize": self.tokenize})
-
-
-@pytest.fixture(scope="module")
-def layer(model_path: Path) -> TokenizeLayer:
-    return TokenizeLayer(model_path)
-
-
-@pytest.fixture(scope="module")
-def servable_path(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SavedModel that was moved after it was written, and whose model file is gone."""
-    folder = tmp_path_factory.mktemp("servable")
-    tokenizer.save(folder / "tokenizer.model")
-    Servable(TokenizeLayer(folder / "tokenizer.model")).save(folder / "written")
-    (folder / "tokenizer.model").unlink()
-    return Path(shutil.move(folder / "written", folder / "moved"))
-
-
-@pytest.fixture(scope="module")
-def loaded(servable_path: Path) -> tf.Module:
-    return tf.saved_model.load(str(servable_path))
-
-
-def strings(texts: list[str | bytes]) -> tf.Tensor:
-    encoded = [text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text for text in texts]
-    return tf.constant(encoded, tf.string, shape=[len(encoded)])
-
-
-@settings(max_examples=100, deadline=None)
-@given(texts=batches)
-def test_all_faces_agree(
-    tokenizer: Tokenizer,
-    reference: ReferenceTokenizer,
-    layer: TokenizeLayer,
-    loaded: tf.Module,
-    texts: list[str | bytes],
-) -> None:
-    expected = reference.encode_batch(texts)
-    tensor = strings(texts)
-    values, row_splits = tokenizer.encode_batch(texts)
-    assert (values.tolist(), row_splits.tolist()) == expected
-    eager = layer(tensor)
-    assert (eager.values.numpy().tolist(), eager.row_splits.numpy().tolist()) == expected
-    served = loaded.signatures["tokenize"](query=tensor)
-    assert (served["values"].numpy().tolist(), served["row_splits"].numpy().tolist()) == expected
-
-
-def test_in_a_pipeline(layer: TokenizeLayer, reference: ReferenceTokenizer) -> None:
-    texts = SHOP + HARD
-    dataset = tf.data.Dataset.from_tensor_slices(strings(texts)).batch(4).map(layer, num_parallel_calls=2)
-    rows = [row for batch in dataset for row in batch.to_list()]
-    assert rows == [reference.encode(text) for text in texts]
 
 
 def test_large_batches_are_shared_out(layer: TokenizeLayer, tokenizer: Tokenizer) -> None:
@@ -116,6 +48,20 @@ def test_dtypes_and_shapes(layer: TokenizeLayer) -> None:
         inferred: list[list[int | None]] = []
         shapes.get_concrete_function(tf.TensorSpec(spec, tf.string))
         assert inferred == [[None], row_splits]
+
+
+def test_shape_inference_of_the_other_ops() -> None:
+    @tf.function
+    def shapes() -> None:
+        assert OPS.dpsr_anonymous_tokenizer().shape == []
+        handle = OPS.dpsr_tokenizer_handle(shared_name="shapes")
+        assert handle.shape == []
+        with pytest.raises(ValueError, match="Shape must be rank 0"):
+            OPS.dpsr_tokenizer_load(handle, ["two", "paths"])
+        with pytest.raises(ValueError, match="Shape must be rank 0"):
+            OPS.dpsr_tokenize(tf.stack([handle]), ["text"])
+
+    shapes.get_concrete_function()
 
 
 @pytest.mark.parametrize("shape", [[], [2, 2]], ids=str)
@@ -165,6 +111,8 @@ def test_a_damaged_asset_is_an_error_at_load(servable_path: Path, tmp_path: Path
         asset.write_bytes(damaged)
         with pytest.raises(tf.errors.InvalidArgumentError, match=rf"assets/tokenizer\.model: {message}"):
             tf.saved_model.load(str(broken))
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message), tf.Graph().as_default():
+            tf.compat.v1.saved_model.load(tf.compat.v1.Session(), ["serve"], str(broken))
     asset.unlink()
     with pytest.raises((tf.errors.NotFoundError, OSError)):
         tf.saved_model.load(str(broken))
@@ -172,7 +120,7 @@ def test_a_damaged_asset_is_an_error_at_load(servable_path: Path, tmp_path: Path
 
 def test_a_damaged_file_is_an_error_of_the_layer(tmp_path: Path) -> None:
     (tmp_path / "bad.model").write_bytes(b"DPSR")
-    with pytest.raises(ValueError, match="truncated: 4 bytes"):
+    with pytest.raises(ModelFileError, match="truncated: 4 bytes"):
         TokenizeLayer(tmp_path / "bad.model")
     with pytest.raises(FileNotFoundError):
         TokenizeLayer(tmp_path / "none.model")
@@ -239,3 +187,53 @@ def test_a_name_has_one_content(model_path: Path, build: Callable[..., Tokenizer
     build(["other"]).save(tmp_path / "other.model")
     with pytest.raises(tf.errors.FailedPreconditionError, match="its fingerprint is"):
         OPS.dpsr_tokenizer_load(handle, str(tmp_path / "other.model"))
+
+
+def test_tokenize_takes_a_path(model_path: Path, reference: ReferenceTokenizer) -> None:
+    expected = [reference.encode(text) for text in SHOP]
+    assert tokenize(strings(SHOP), model_path).to_list() == expected
+    in_pipeline = tf.data.Dataset.from_tensors(strings(SHOP)).map(lambda texts: tokenize(texts, model_path))
+    assert next(iter(in_pipeline)).to_list() == expected
+
+    @tf.function
+    def in_function(texts: tf.Tensor) -> tf.RaggedTensor:
+        return tokenize(texts, str(model_path))
+
+    assert in_function(strings(SHOP)).to_list() == expected
+    tokenize_op._layer_of_file.cache_clear()
+    gc.collect()
+    assert in_function(strings(SHOP)).to_list() == expected
+
+
+def test_tokenize_loads_a_file_once_and_again_when_it_changes(build: Callable[..., Tokenizer], tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.model"
+    tokenize_op._layer_of_file.cache_clear()
+    for built in (build(["one two"]), build(["three", "two three"])):
+        built.save(path)
+        for _ in range(3):
+            assert tokenize(["one two three"], path).values.numpy().tolist() == built.encode("one two three").tolist()
+    assert tokenize_op._layer_of_file.cache_info().misses == 2
+    path.write_bytes(b"")
+    with pytest.raises(ModelFileError, match="the file is empty"):
+        tokenize(["one"], path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.model"):
+        tokenize(["one"], path)
+
+
+def test_what_is_saved_needs_a_layer(model_path: Path, tmp_path: Path) -> None:
+    module = tf.Module()
+    signature = [tf.TensorSpec([None], tf.string)]
+    module.serve = tf.function(lambda texts: tokenize(texts, model_path).values, input_signature=signature)
+    with pytest.raises(AssertionError, match="untracked"):
+        tf.saved_model.save(module, str(tmp_path / "servable"))
+
+
+def test_one_session_after_the_other(servable_path: Path, reference: ReferenceTokenizer) -> None:
+    """Two sessions of one process, the first of which is gone when the second answers."""
+    found = []
+    for _ in range(2):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            meta = tf.compat.v1.saved_model.load(session, ["serve"], str(servable_path)).signature_def["tokenize"]
+            found.append(session.run(meta.outputs["values"].name, {meta.inputs["query"].name: SHOP[:1]}).tolist())
+    assert found == [reference.encode(SHOP[0])] * 2

@@ -80,13 +80,6 @@ def test_long_random_bytes(tokenizer: Tokenizer, reference: ReferenceTokenizer) 
     assert tokenizer.encode_batch(texts)[0].tolist() == reference.encode_batch(texts)[0]
 
 
-@pytest.mark.slow
-def test_a_megabyte(tokenizer: Tokenizer, reference: ReferenceTokenizer) -> None:
-    source = random.Random(1)
-    texts = [source.randbytes(1 << 20), " ".join(source.choices([str(text) for text in SHOP], k=20_000))[: 1 << 20]]
-    assert tokenizer.encode_batch(texts)[0].tolist() == reference.encode_batch(texts)[0]
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -1,5 +1,8 @@
 """Texts to test with: what shops hold, what breaks tokenizers, and hypothesis strategies of both."""
 
+import random
+
+import tensorflow as tf
 from hypothesis import strategies as st
 
 SHOP = [
@@ -56,3 +59,51 @@ any_bytes = st.one_of(
 )
 texts_or_bytes = st.one_of(any_text, any_bytes)
 batches = st.lists(st.one_of(texts_or_bytes, st.sampled_from(SHOP)), max_size=6)
+
+PIECES: dict[str, str | bytes] = {
+    "emoji sequences": "👨‍👩‍👧‍👦👍🏽❤️🇩🇪1️⃣🏴󠁧󠁢󠁥󠁮󠁧󠁿☠︎👩🏿‍🚀",
+    "lone surrogates": "\ud800a\udfff \udc00\ud83d1",
+    "NULs": "\0a\0\0 1\0.5",
+    "right to left": "شاحن سريع \u202eעברית‏ ٢.٥\u202c שָׁלוֹם ",
+    "full width": "ＢＬＵＥＴＯＯＴＨ　５．３／４ ﾜｲﾔﾚｽﾞ ",
+    "combining marks": "e" + "\u0301\u0323\u0345\u05b0" * 2500 + " ",
+    "no UTF-8": b"\xff\xe2\x82a\xf0\x9f\x98 \xed\xa0\x80\xc0\x80",
+    "one word": "stainless",
+    "a shop": " ".join(SHOP) + "\n",
+}
+
+
+def as_bytes(text: str | bytes) -> bytes:
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+
+
+def strings(texts: list[str | bytes]) -> tf.Tensor:
+    """string [n], as TensorFlow takes them."""
+    return tf.constant([as_bytes(text) for text in texts], tf.string, shape=[len(texts)])
+
+
+def of_size(text: str | bytes, size: int) -> bytes:
+    """The text again and again, cut at `size` bytes, wherever that is."""
+    piece = as_bytes(text)
+    return (piece * (size // len(piece) + 1))[:size]
+
+
+def shuffled(size: int, seed: int) -> bytes:
+    """`size` bytes of all sorts of text, cut anywhere and put together again, and of random bytes."""
+    source = random.Random(seed)
+    parts, length = [], 0
+    while length < size:
+        piece = as_bytes(source.choice([*PIECES.values(), *HARD, source.randbytes(20)]))
+        begin = source.randrange(len(piece) + 1)
+        parts.append(piece[begin : begin + source.randrange(1, 60)])
+        length += len(parts[-1])
+    return b"".join(parts)[:size]
+
+
+def long_bytes(most: int) -> st.SearchStrategy[bytes]:
+    """Any bytes up to a length: what hypothesis finds by itself, repeated and cut, and mixtures."""
+    sizes = st.one_of(st.integers(0, most), st.integers(most // 2, most))
+    repeated = st.builds(
+        of_size, st.one_of(any_text, any_bytes, st.sampled_from(list(PIECES.values()))).filter(len), sizes
+    )
+    return st.one_of(repeated, st.builds(shuffled, sizes, st.integers(0, 1 << 32)), st.binary(max_size=4096))
