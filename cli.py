@@ -20,6 +20,7 @@ import click
 
 from dpsr import __version__
 from dpsr.config import Config, ConfigError, DpsrError, load_config, load_serving_config
+from dpsr.data.commands import data as data_commands
 
 if TYPE_CHECKING:
     import numpy as np
@@ -427,6 +428,9 @@ def _answer_table(answer: Mapping[str, Any], row: int, count: int, titles: Mappi
         score, head = answer["score"][row, rank], answer["head"][row, rank]
         rows.append((rank + 1, f"{score:.3f}", head, item, titles.get(item, "")))
     return tabulate(rows, headers=["", "score", "head", "item", "text"], disable_numparse=True)
+
+
+main.add_command(data_commands)
 
 
 if __name__ == "__main__":

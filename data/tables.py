@@ -218,7 +218,14 @@ def _columns(directory: Path, columns: Iterable[str], rows: int) -> dict[str, np
 
 def _vocabularies(directory: Path, schema: Schema) -> dict[str, list[str]]:
     names = [f"items.{column}" for column in schema.categorical] + [f"users.{column}" for column in schema.profile]
-    return {name: json.loads((directory / "vocabularies" / f"{name}.json").read_text("utf-8")) for name in names}
+    vocabularies = {}
+    for name in names:
+        path = directory / "vocabularies" / f"{name}.json"
+        try:
+            vocabularies[name] = json.loads(path.read_text("utf-8"))
+        except (ValueError, OSError) as error:
+            raise DatasetError(f"{path}: cannot be read: {error}; run `dpsr prepare` again") from None
+    return vocabularies
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
