@@ -7,8 +7,9 @@ An interaction is a row of the log: a click, a purchase or a skip. The log is ge
 for, in parts of a quarter: a part, four and sixteen of them are prepared. "Flat" is the same training data without
 tables: a TFRecord of one ``tf.train.Example`` for each interaction with everything that a row of a batch holds (token
 ids of query and item, item columns, user profile, the last items of the history). Its size is the mean of a random
-sample; its speed is ``TFRecordDataset.batch(1024).map(parse_example)``, without shuffling, over that sample. The join
-reads shuffled interactions from the dataset directory and gives the same batches, without or with random negatives.
+sample; its speed is ``TFRecordDataset.batch(1024).map(parse_example)`` over that sample, with ``shuffle`` over as many
+examples as the join mixes, 65,536, and as they lie in the file. The join reads shuffled interactions from the dataset
+directory and gives the same batches, without or with random negatives.
 Batches are taken inside a ``tf.function``, as training does. Rounds take turns; a figure is their median. Other work
 on the machine changes wall time: processor time stands beside.
 """
@@ -42,6 +43,8 @@ ASKED = 4
 """Of these parts is the log as long as asked for."""
 BATCH = 1024
 HISTORY = 20
+WINDOW = 65_536
+PEER = "flat TFRecord"
 
 
 class Stopwatch:
@@ -139,7 +142,7 @@ def write_flat(path: Path, dataset: Any, examples: int) -> dict[str, float]:
     return {"flat": path.stat().st_size / len(records), "flat+": with_features / len(records), "records": len(records)}
 
 
-def flat_batches(path: Path, dataset: Any) -> Any:
+def flat_batches(path: Path, dataset: Any, shuffled: int) -> Any:
     import tensorflow as tf
 
     spec: dict[str, Any] = {
@@ -147,7 +150,10 @@ def flat_batches(path: Path, dataset: Any) -> Any:
     }
     columns = ("event", *dataset.item_categorical, *dataset.user_profile)
     spec |= {name: tf.io.FixedLenFeature([], tf.int64) for name in columns}
-    batches = tf.data.TFRecordDataset(str(path)).batch(BATCH, drop_remainder=True)
+    texts = tf.data.TFRecordDataset(str(path))
+    if shuffled:
+        texts = texts.shuffle(shuffled, seed=1)
+    batches = texts.batch(BATCH, drop_remainder=True)
     parsed = batches.map(lambda texts: tf.io.parse_example(texts, spec), num_parallel_calls=tf.data.AUTOTUNE)
     return parsed.prefetch(tf.data.AUTOTUNE)
 
@@ -173,7 +179,8 @@ def compare_batches(folder: Path, dataset_dir: str, sample: int, rounds: int) ->
         )
 
     runs: dict[str, Callable[[], Any]] = {
-        "flat TFRecord": lambda: flat_batches(folder / "flat.tfrecord", dataset),
+        PEER: lambda: flat_batches(folder / "flat.tfrecord", dataset, WINDOW),
+        f"{PEER}, not shuffled": lambda: flat_batches(folder / "flat.tfrecord", dataset, 0),
         "join of query, user and item": lambda: joined(0),
         f"join, and {BATCH} random negatives a batch": lambda: joined(BATCH),
     }
@@ -219,7 +226,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--users", type=int, default=200_000)
     parser.add_argument("--interactions", type=int, default=5_000_000)
-    parser.add_argument("--sample", type=int, default=100_000, help="flat examples that are written and read")
+    parser.add_argument("--sample", type=int, default=200_000, help="flat examples that are written and read")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dir", type=Path, help="where to work; the default is a temporary directory")
     options = parser.parse_args()
@@ -239,13 +246,13 @@ def report(folder: Path, options: argparse.Namespace) -> None:
     flat, flat_features = found["flat"] * part * ASKED, found["flat+"] * part * ASKED
     rows = [
         ("dataset directory", f"{asked['bytes'] / 1e6:,.0f} MB", ""),
-        ("flat TFRecord", f"{flat / 1e6:,.0f} MB", f"{found['flat']:.0f} bytes an example"),
+        (PEER, f"{flat / 1e6:,.0f} MB", f"{found['flat']:.0f} bytes an example"),
         ("dataset / flat", f"{asked['bytes'] / flat:.1%}", "bar: 5 %"),
         ("dataset / flat with the tokens of the history's items", f"{asked['bytes'] / flat_features:.1%}", ""),
     ]
     print(tabulate(rows, headers=["size", "", ""]), end="\n\n")
 
-    peer = found["speeds"]["flat TFRecord"]
+    peer = found["speeds"][PEER]
     speeds = [
         (name, f"{speed['wall'] / 1e3:,.0f} k", f"{speed['wall'] / peer['wall']:.1f} x", f"{speed['cpu'] / 1e3:,.0f} k")
         for name, speed in found["speeds"].items()

@@ -66,7 +66,7 @@ class _Csv:
         names = columns or []
         try:
             return pa.csv.open_csv(
-                _open(self._file),
+                open_bytes(self._file),
                 # One thread: only then does the parser know the numbers of the rows that it cannot read.
                 read_options=pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
                 parse_options=pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_invalid),
@@ -81,7 +81,7 @@ class _Csv:
             raise DatasetError(f"{self._file}: not a CSV file with a header: {error}") from None
 
     def column_names(self) -> list[str]:
-        with _open(self._file) as file:
+        with open_bytes(self._file) as file:
             header = file.readline()
         if not header.strip():
             raise DatasetError(f"{self._file}: is empty; expected a CSV file with a header")
@@ -120,7 +120,7 @@ class _JsonLines:
     def batches(self, columns: list[str], rejected: RejectedRows) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         found = self._first_schema()
         schema = pa.schema([(column, found[column]) for column in dict.fromkeys(columns)])
-        with _open(self._file) as file:
+        with open_bytes(self._file) as file:
             first = 1
             for block in _line_blocks(file):
                 try:
@@ -131,7 +131,7 @@ class _JsonLines:
 
     def _first_schema(self) -> dict[str, pa.DataType]:
         """The columns of the first block; what is neither a number nor a truth value is read as a string."""
-        with _open(self._file) as file:
+        with open_bytes(self._file) as file:
             block = next(_line_blocks(file), b"")
         names: dict[str, set[type]] = {}
         for line in block.splitlines()[:1000]:
@@ -219,7 +219,7 @@ def _count_lines(block: bytes) -> int:
     return block.count(b"\n") + (not block.endswith(b"\n"))
 
 
-def _open(file: str) -> BinaryIO:
+def open_bytes(file: str) -> BinaryIO:
     """The bytes of a file, decompressed as its name says."""
     stream = pa.input_stream(file, compression=_COMPRESSIONS.get(Path(file).suffix))
     return io.BufferedReader(stream, 1 << 20)
