@@ -3,10 +3,10 @@
     python benchmarks/tokenizer.py                      # texts of DPSR_DATA
     python benchmarks/tokenizer.py --lines FILE         # any text file, a text a line
 
-Tables: throughput beside SentencePiece, Hugging Face tokenizers and TensorFlow Text (what is not installed is
-left out; ``pip install sentencepiece tokenizers tensorflow-text==2.20.*``), what the Python module and the op add to
-the core, and single figures. All run in turns on one thread; a figure is the median of the rounds in processor time, MB
-are of UTF-8 input.
+Tables: throughput beside SentencePiece, Hugging Face tokenizers and TensorFlow Text (what is not installed is left out;
+``pip install --no-build-isolation -e '.[bench]'`` brings all), what the Python module and the op add to the core, and
+single figures. All run in turns on one thread; a figure is the median of the rounds in processor time, MB are of UTF-8
+input.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ SOURCES = (
 )
 VOCABULARY = 300_000
 SUBWORDS = 8_000
+INSTALL_PEERS = "pip install --no-build-isolation -e '.[bench]'"
 
 
 class Peer(NamedTuple):
@@ -146,7 +147,7 @@ def peers(tokenizer: Tokenizer, lines: list[str], lines_path: Path) -> Iterator[
     }
     for module, make in makers.items():
         if importlib.util.find_spec(module) is None:
-            print(f"{module} is not installed: left out", file=sys.stderr)
+            print(f"{module} is not installed: left out; {INSTALL_PEERS}", file=sys.stderr)
         else:
             yield make()
 
