@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import bm25s
 import numpy as np
@@ -45,6 +46,16 @@ def tokenizer_words(tokenizer: Tokenizer) -> Words:
         return [light_stem(run) for unit in units for run in _RUNS.findall(unit) or [unit]]
 
     return words
+
+
+def with_bigrams(words: Words) -> Words:
+    """The terms of ``words`` and each pair of neighbours as one more term."""
+
+    def terms(text: str) -> list[str]:
+        found = words(text)
+        return found + [f"{first} {second}" for first, second in pairwise(found)]
+
+    return terms
 
 
 class PopularityRetriever(CatalogueRetriever):
@@ -99,20 +110,6 @@ class BM25PopularityRetriever(CatalogueRetriever):
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``."""
         return self._bm25.scores(examples) + self._prior
-
-
-def choose_popularity_weight(bm25: BM25Retriever, counts: np.ndarray, examples: Examples) -> float:
-    """The weight of ``POPULARITY_WEIGHTS`` with the best mean reciprocal rank on examples outside the test split."""
-    reciprocal = np.zeros(len(POPULARITY_WEIGHTS))
-    prior = np.log1p(counts).astype(np.float32)
-    for example in examples.chunks(1):
-        scores = bm25.scores(example)[0]
-        for position, weight in enumerate(POPULARITY_WEIGHTS):
-            mixed = scores + np.float32(weight) * prior
-            clicked = mixed[example.item_rows[0]]
-            # A tie counts half: on average that many of the tied items come before the clicked one.
-            reciprocal[position] += 1.0 / (0.5 + (mixed > clicked).sum() + 0.5 * (mixed == clicked).sum())
-    return POPULARITY_WEIGHTS[int(np.argmax(reciprocal))]
 
 
 class MemoryRetriever(CatalogueRetriever):

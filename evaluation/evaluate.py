@@ -10,16 +10,7 @@ from tqdm import tqdm
 
 from dpsr.config import Config
 from dpsr.data.tables import Dataset
-from dpsr.evaluation.baselines import (
-    DEFAULT_POPULARITY_WEIGHT,
-    BM25PopularityRetriever,
-    BM25Retriever,
-    MemoryRetriever,
-    PopularityRetriever,
-    choose_popularity_weight,
-    click_counts,
-    tokenizer_words,
-)
+from dpsr.evaluation.contest import SUBJECT, standard_baselines, with_model
 from dpsr.evaluation.examples import Examples, load_examples, seen_in_training, with_one_typo
 from dpsr.evaluation.metrics import RANKED_DEPTH, half_width, ranked_values, sample_candidates, top_k_values
 from dpsr.evaluation.paired import paired_intervals
@@ -29,12 +20,6 @@ from dpsr.evaluation.retrievers import Retriever, queries_at_once
 from dpsr.evaluation.two_tower import TwoTowerRetriever
 from dpsr.indexing.corpus import embed_items
 from dpsr.model.two_tower import TwoTower
-from dpsr.tokenizer_cc import Tokenizer
-
-SUBJECT = "dpsr"
-"""The name of the model among the retrievers."""
-
-_TUNING_EXAMPLES = 2000  # clicks of the valid split that choose the baseline's one parameter
 
 
 def evaluate(
@@ -55,11 +40,11 @@ def evaluate(
     """
     seed = config.training.seed
     examples = load_examples(dataset, split, max_examples=config.evaluation.max_examples, seed=seed)
-    baselines, weight = standard_baselines(dataset, seed=seed)
     vectors = embed_items(model, dataset, progress=progress)
-    retrievers = baselines | {SUBJECT: TwoTowerRetriever(model, dataset, vectors)}
+    baselines = standard_baselines(dataset, seed=seed)
+    contest = with_model(baselines, TwoTowerRetriever(model, dataset, vectors), dataset, seed=seed)
     results, differences = compare(
-        retrievers,
+        contest.retrievers,
         dataset,
         examples,
         candidates=config.evaluation.candidates,
@@ -73,7 +58,7 @@ def evaluate(
         split_size=len(dataset.interactions(split)),
         num_items=dataset.schema.num_items,
         candidates=min(config.evaluation.candidates, dataset.schema.num_items),
-        popularity_weight=weight,
+        weights=contest.weights,
         seed=seed,
         machine=describe_machine(),
         results=results,
@@ -81,29 +66,6 @@ def evaluate(
     )
     report.write(Path(config.work_dir) / "evaluation")
     return report
-
-
-def standard_baselines(dataset: Dataset, *, seed: int) -> tuple[dict[str, Retriever], float]:
-    """Popularity, BM25, both, and the memory of the train split; also the weight that popularity got beside BM25.
-
-    The weight is chosen on the valid split, where there is one.
-    """
-    train = dataset.interactions("train")
-    counts = click_counts(train, dataset.schema.num_items)
-    texts = dataset.item_table().select(list(dataset.schema.text)).to_pydict().values()
-    item_texts = [" ".join(text or "" for text in row) for row in zip(*texts, strict=True)]
-    bm25 = BM25Retriever(item_texts, tokenizer_words(Tokenizer.load(dataset.tokenizer_path)))
-    weight = DEFAULT_POPULARITY_WEIGHT
-    if len(dataset.interactions("valid")):
-        tuning = load_examples(dataset, "valid", max_examples=_TUNING_EXAMPLES, seed=seed)
-        weight = choose_popularity_weight(bm25, counts, tuning)
-    both = BM25PopularityRetriever(bm25, counts, weight)
-    return {
-        "popularity": PopularityRetriever(counts),
-        "bm25": bm25,
-        "bm25+popularity": both,
-        "memory": MemoryRetriever(dataset.query_texts().to_pylist(), train, both),
-    }, weight
 
 
 def compare(

@@ -67,8 +67,8 @@ class Report:
     num_items: int
     candidates: int
     """Items that Top-k is measured among."""
-    popularity_weight: float
-    """Weight of log(1 + clicks) beside BM25."""
+    weights: dict[str, float]
+    """Of the retrievers that mix two: of log(1 + clicks) and of the model beside BM25."""
     seed: int
     machine: dict[str, Any]
     results: list[Result]
@@ -156,11 +156,12 @@ class Report:
         return "\n\n".join(parts)
 
     def _facts(self) -> str:
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in self.weights.items())
         machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
         return (
             f"{self.split_size:,} interactions in the split; {self.num_items:,} items, all of them ranked; Top-k among "
             f"{self.candidates:,} candidates; ± is half a 95 % interval over queries, [ ] a paired one; "
-            f"popularity weight {self.popularity_weight:g}; seed {self.seed}.\n{machine}."
+            f"weights: {weights}; seed {self.seed}.\n{machine}."
         )
 
 

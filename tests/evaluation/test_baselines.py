@@ -3,6 +3,7 @@
 import logging
 import math
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,16 +11,18 @@ import pytest
 from dpsr.data.schema import CLICK, INTERACTION, PURCHASE, SKIP
 from dpsr.evaluation import retrievers
 from dpsr.evaluation.baselines import (
+    POPULARITY_WEIGHTS,
     BM25PopularityRetriever,
     BM25Retriever,
     MemoryRetriever,
     PopularityRetriever,
-    choose_popularity_weight,
     click_counts,
     light_stem,
     tokenizer_words,
+    with_bigrams,
 )
 from dpsr.evaluation.examples import Examples, make_examples
+from dpsr.evaluation.hybrids import choose_weight
 from dpsr.evaluation.retrievers import CatalogueRetriever, Retriever
 from dpsr.tokenizer_cc import VocabularyBuilder
 
@@ -98,8 +101,17 @@ def test_the_weight_of_popularity_is_the_one_that_finds_the_clicks() -> None:
     counts = np.array([0, 0, 0, 0, 0, 0, 100])
     popular, textual = queries("red shoe"), queries("hat")
     popular.records["item"], textual.records["item"] = 6, 4
-    assert choose_popularity_weight(bm25, counts, popular) > 0
-    assert choose_popularity_weight(bm25, np.array([0, 0, 0, 0, 0, 0, 10**6]), textual) == 0
+    mix = partial(BM25PopularityRetriever, bm25)
+    assert choose_weight(partial(mix, counts), POPULARITY_WEIGHTS, popular) > 0
+    assert choose_weight(partial(mix, np.array([0, 0, 0, 0, 0, 0, 10**6])), POPULARITY_WEIGHTS, textual) == 0
+
+
+def test_bigrams_are_terms_too() -> None:
+    terms = with_bigrams(str.split)
+    assert terms("red shoe red") == ["red", "shoe", "red", "red shoe", "shoe red"]
+    assert terms("") == []
+    found = BM25Retriever(["shoe red", "red shoe"], terms).scores(queries("red shoe"))[0]
+    assert found[1] > found[0]
 
 
 def test_memory_ranks_by_clicks_then_by_the_back_off() -> None:

@@ -24,7 +24,7 @@ def report() -> Report:
         Difference("all", "dpsr", "bm25", dict.fromkeys(COMPARED, Interval(0.468, 0.4512, 0.4851))),
         Difference("one typo", "dpsr", "bm25", dict.fromkeys(COMPARED, Interval(-0.01, -0.02, 0.03))),
     ]
-    return Report("shop", "test", 5000, 458, 458, 0.2, 7, describe_machine(), results, differences)
+    return Report("shop", "test", 5000, 458, 458, {"dpsr+bm25": 0.2}, 7, describe_machine(), results, differences)
 
 
 def test_tables_show_every_retriever_on_every_slice(report: Report) -> None:
@@ -32,7 +32,7 @@ def test_tables_show_every_retriever_on_every_slice(report: Report) -> None:
         assert text.count("dpsr  ") == text.count("bm25  ") == 2
         assert text.count("0.718 ± 0.012") == 4  # MAP@5 and Top-1 of two slices
         assert text.count("+0.468 [+0.451, +0.485]") == text.count("-0.010 [-0.020, +0.030]") == 1
-        for said in ("1,200 clicks", "458 items", "seed 7", "cores", "tensorflow"):
+        for said in ("1,200 clicks", "458 items", "seed 7", "dpsr+bm25 0.2", "cores", "tensorflow"):
             assert said in text
 
 

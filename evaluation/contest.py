@@ -1,0 +1,104 @@
+"""Who takes part in a standard evaluation: the baselines, the model, and the two together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from dpsr.data.schema import SKIP
+from dpsr.data.tables import Dataset
+from dpsr.evaluation.baselines import (
+    POPULARITY_WEIGHTS,
+    BM25PopularityRetriever,
+    BM25Retriever,
+    MemoryRetriever,
+    PopularityRetriever,
+    click_counts,
+    tokenizer_words,
+    with_bigrams,
+)
+from dpsr.evaluation.examples import Examples, load_examples
+from dpsr.evaluation.hybrids import (
+    HYBRID_WEIGHTS,
+    ReciprocalRankFusionRetriever,
+    WeightedSumRetriever,
+    choose_weight,
+)
+from dpsr.evaluation.lsa import LSARetriever
+from dpsr.evaluation.retrievers import CatalogueRetriever
+from dpsr.tokenizer_cc import Tokenizer
+
+SUBJECT = "dpsr"
+"""The name of the model among the retrievers."""
+DEFAULT_POPULARITY_WEIGHT = 0.2
+DEFAULT_HYBRID_WEIGHT = 1.0
+_TUNING_EXAMPLES = 2000  # clicks of the valid split that choose the one parameter of each mix
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Retrievers by name, in the order of the tables."""
+
+    retrievers: dict[str, CatalogueRetriever]
+    weights: dict[str, float] = field(default_factory=dict)
+    """Of those that mix two; chosen on the valid split where there is one."""
+
+
+def item_texts(dataset: Dataset) -> list[str]:
+    """All text columns of every item, joined."""
+    columns = dataset.item_table().select(list(dataset.schema.text)).to_pydict().values()
+    return [" ".join(text or "" for text in row) for row in zip(*columns, strict=True)]
+
+
+def standard_baselines(dataset: Dataset, *, seed: int) -> Contest:
+    """Popularity, BM25 with and without bigrams, LSA, BM25 with popularity, and the memory of the train split."""
+    train = dataset.interactions("train")
+    counts = click_counts(train, dataset.schema.num_items)
+    texts = item_texts(dataset)
+    words = tokenizer_words(Tokenizer.load(dataset.tokenizer_path))
+    bm25 = BM25Retriever(texts, words)
+
+    mix = partial(BM25PopularityRetriever, bm25, counts)
+    weight = _tuned(mix, POPULARITY_WEIGHTS, tuning_examples(dataset, seed=seed), DEFAULT_POPULARITY_WEIGHT)
+    both = mix(weight)
+    return Contest(
+        {
+            "popularity": PopularityRetriever(counts),
+            "bm25": bm25,
+            "bm25 bigrams": BM25Retriever(texts, with_bigrams(words)),
+            "lsa": LSARetriever(texts, words, seed=seed),
+            "bm25+popularity": both,
+            "memory": MemoryRetriever(dataset.query_texts().to_pylist(), train, both),
+        },
+        {"bm25+popularity": weight},
+    )
+
+
+def with_model(baselines: Contest, model: CatalogueRetriever, dataset: Dataset, *, seed: int) -> Contest:
+    """Adds the model, and its hybrids with BM25."""
+    bm25 = baselines.retrievers["bm25"]
+    retrievers = baselines.retrievers | {SUBJECT: model}
+    weights = dict(baselines.weights)
+    tuning = tuning_examples(dataset, seed=seed)
+    mixes: dict[str, Callable[[float], CatalogueRetriever]] = {
+        "dpsr+bm25": partial(WeightedSumRetriever, bm25, model),
+        "dpsr+bm25 rrf": partial(ReciprocalRankFusionRetriever, bm25, model),
+    }
+    for name, mix in mixes.items():
+        weights[name] = _tuned(mix, HYBRID_WEIGHTS, tuning, DEFAULT_HYBRID_WEIGHT)
+        retrievers[name] = mix(weights[name])
+    return Contest(retrievers, weights)
+
+
+def tuning_examples(dataset: Dataset, *, seed: int) -> Examples | None:
+    """Clicks of the valid split; none where it has none."""
+    if not (dataset.interactions("valid")["event"] != SKIP).any():
+        return None
+    return load_examples(dataset, "valid", max_examples=_TUNING_EXAMPLES, seed=seed)
+
+
+def _tuned(
+    mix: Callable[[float], CatalogueRetriever], weights: Sequence[float], examples: Examples | None, default: float
+) -> float:
+    return default if examples is None else choose_weight(mix, weights, examples)

@@ -1,0 +1,90 @@
+"""BM25 and the model together, and how the weight between two retrievers is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.stats import rankdata
+
+from dpsr.evaluation.examples import Examples
+from dpsr.evaluation.retrievers import CatalogueRetriever, queries_at_once
+
+HYBRID_WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)
+FUSION_CONSTANT = 60
+"""Of reciprocal rank fusion, as Cormack, Clarke and Buettcher (SIGIR 2009) set it."""
+FUSION_DEPTH = 1000
+"""Items of each list that are fused."""
+
+
+class WeightedSumRetriever(CatalogueRetriever):
+    """``BM25 / (its best score for the query) + weight * cosine``."""
+
+    def __init__(self, lexical: CatalogueRetriever, dense: CatalogueRetriever, weight: float) -> None:
+        """Mixes a retriever whose scores are at least 0 with one whose scores are cosines."""
+        super().__init__(lexical.num_items)
+        self._lexical = lexical
+        self._dense = dense
+        self._weight = np.float32(weight)
+
+    def score_all(self, examples: Examples) -> np.ndarray:
+        """As ``CatalogueRetriever.score_all``."""
+        lexical = self._lexical.scores(examples)
+        best = lexical.max(axis=1, keepdims=True)
+        return lexical / np.where(best > 0, best, np.float32(1)) + self._weight * self._dense.scores(examples)
+
+
+class ReciprocalRankFusionRetriever(CatalogueRetriever):
+    """``1 / (60 + rank in BM25) + weight / (60 + rank in the model)``; an item that is not in a list gets nothing."""
+
+    def __init__(self, lexical: CatalogueRetriever, dense: CatalogueRetriever, weight: float) -> None:
+        """Fuses the best items of two retrievers; those without a word of the query are in no list of the first."""
+        super().__init__(lexical.num_items)
+        self._lexical = lexical
+        self._dense = dense
+        self._weight = np.float32(weight)
+
+    def score_all(self, examples: Examples) -> np.ndarray:
+        """As ``CatalogueRetriever.score_all``."""
+        lexical = reciprocal_ranks(self._lexical.scores(examples), above=0.0)
+        return lexical + self._weight * reciprocal_ranks(self._dense.scores(examples))
+
+
+def reciprocal_ranks(scores: np.ndarray, *, above: float = -np.inf) -> np.ndarray:
+    """``1 / (60 + rank)`` of the best items of every row, 0 for the others; equal scores share their mean rank.
+
+    Args:
+        scores: float32 [n, items].
+        above: items with a score of at most this have no rank.
+
+    Returns:
+        float32 [n, items].
+    """
+    found = np.zeros(scores.shape, dtype=np.float32)
+    depth = min(FUSION_DEPTH, scores.shape[1])
+    for row, target in zip(scores, found, strict=True):
+        cut = np.partition(row, -depth)[-depth]
+        items = np.flatnonzero((row >= cut) & (row > above))
+        target[items] = 1.0 / (FUSION_CONSTANT + rankdata(-row[items]))
+    return found
+
+
+def choose_weight(mix: Callable[[float], CatalogueRetriever], weights: Sequence[float], examples: Examples) -> float:
+    """The weight with the best mean reciprocal rank of the clicked item on examples outside the test split.
+
+    Args:
+        mix: makes the retriever of a weight.
+        weights: what to choose from; the first of the best is taken.
+        examples: clicks, in the order of their queries.
+    """
+    mixes = [mix(weight) for weight in weights]
+    reciprocal = np.zeros(len(weights))
+    for chunk in examples.chunks(queries_at_once(mixes[0].num_items)):
+        rows = np.arange(len(chunk))
+        for position, retriever in enumerate(mixes):
+            scores = retriever.scores(chunk)
+            clicked = scores[rows, chunk.item_rows][:, None]
+            # A tie counts half: on average that many of the tied items come before the clicked one.
+            ranks = 0.5 + (scores > clicked).sum(axis=1) + 0.5 * (scores == clicked).sum(axis=1)
+            reciprocal[position] += (1.0 / ranks).sum()
+    return weights[int(np.argmax(reciprocal))]
