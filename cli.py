@@ -7,33 +7,24 @@ TensorFlow is imported by the steps that need it, so that ``dpsr --help`` answer
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dpsr import __version__
+from dpsr.commands.demo import SIZES as DEMO_SIZES
+from dpsr.commands.demo import demo as run_demo
+from dpsr.commands.search import search as run_search
 from dpsr.config import Config, ConfigError, DpsrError, load_config, load_serving_config
 from dpsr.data.commands import data as data_commands
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-DEMO_CONFIG = Path(__file__).parent / "examples" / "demo_shop.toml"
-DEMO_SIZES = {
-    # items, users, clicks
-    "default": (5_000, 2_000, 150_000),
-    "small": (1_000, 400, 20_000),
-}
-READY_PREFIX = "ready: "
 
 
 class _Commands(click.Group):
@@ -219,17 +210,7 @@ def search(
     \b
     Example: dpsr search -c shop.toml "senior phone" "kids milk" -k 5
     """
-    from dpsr.data.tables import Dataset
-    from dpsr.serving.client import PredictClient
-
-    dataset = Dataset.load(config.dataset_dir)
-    inputs, signature = _search_inputs(config, dataset, queries, profile, history)
-    titles = _titles(config, dataset)
-    with PredictClient(target or f"{config.serving.host}:{config.serving.port}") as client:
-        answer = client.predict(config.name, inputs, signature=signature)
-    for row, query in enumerate(queries):
-        click.echo(f"\n{query}")
-        click.echo(_answer_table(answer, row, count, titles))
+    click.echo(run_search(config, queries, target=target, count=count, profile=profile, history=history))
 
 
 @main.command()
@@ -288,146 +269,7 @@ def demo(size: str, work_dir: Path) -> None:
     \b
     Example: dpsr demo --size small
     """
-    _empty_demo_directory(work_dir)
-    from dpsr.data.demo_shop import SHOWCASE_QUERIES, generate
-    from dpsr.data.prepare import prepare as run_prepare
-    from dpsr.data.tables import Dataset
-    from dpsr.evaluation.evaluate import evaluate as run_evaluate
-    from dpsr.indexing.publish import export as run_export
-    from dpsr.model.trainer import load_trained
-    from dpsr.model.trainer import train as run_train
-
-    config = load_config(DEMO_CONFIG, [f"work_dir={work_dir}", *_demo_paths(work_dir / "shop")])
-    items, users, clicks = DEMO_SIZES[size]
-
-    with _step(f"a shop of {items:,} items, {users:,} users and {clicks:,} clicks"):
-        generate(work_dir / "shop", items=items, users=users, interactions=clicks, seed=config.training.seed)
-    with _step("dataset: tables, vocabulary, splits by time"):
-        run_prepare(config)
-    dataset = Dataset.load(config.dataset_dir)
-    with _step("training the two towers"):
-        run_train(config, dataset)
-    model = load_trained(config.checkpoint_dir, dataset)
-    with _step("evaluation on the latest clicks, none of them seen in training"):
-        click.echo(run_evaluate(config, dataset, model).to_text())
-    with _step("one servable: tokenizer, query tower, index"):
-        click.echo(f"published {run_export(config, dataset, model)}")
-    with _step("five real Predict calls to a server on a free port"), _server(config) as target:
-        _show_answers(config, dataset, target, SHOWCASE_QUERIES)
-    click.echo(f"\nEverything is in {work_dir}.")
-
-
-@contextmanager
-def _step(what: str) -> Iterator[None]:
-    click.secho(f"\n== {what}", bold=True)
-    start = time.perf_counter()
-    yield
-    click.echo(f"   {time.perf_counter() - start:.1f} s")
-
-
-def _demo_paths(shop: Path) -> list[str]:
-    return [f"data.{name}.path={shop / name}.parquet" for name in ("items", "users", "interactions")]
-
-
-def _empty_demo_directory(work_dir: Path) -> None:
-    """Makes room for a demo; removes nothing that a demo did not write."""
-    marker = work_dir / ".dpsr-demo"
-    if work_dir.exists() and any(work_dir.iterdir()):
-        if not marker.exists():
-            raise DpsrError(f"{work_dir}: not empty and not written by `dpsr demo`; name another --work-dir")
-        shutil.rmtree(work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
-    marker.touch()
-
-
-@contextmanager
-def _server(config: Config) -> Iterator[str]:
-    """A server process of the newest version on a free port; yields ``host:port`` once it is ready."""
-    command = [sys.executable, "-m", "dpsr.cli", "serve", "-c", str(DEMO_CONFIG), "--set", "serving.port=0"]
-    command += ["--set", "serving.rest_port=-1"]
-    command += ["--set", f"work_dir={config.work_dir}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            if line.startswith(READY_PREFIX):
-                yield line.split()[-1]
-                break
-        else:
-            raise DpsrError(f"the server stopped before it was ready (exit code {process.wait()})")
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _show_answers(config: Config, dataset: Any, target: str, queries: Sequence[str]) -> None:
-    from tabulate import tabulate
-
-    from dpsr.serving.client import PredictClient
-
-    titles = _titles(config, dataset)
-    rows = []
-    with PredictClient(target) as client:
-        for query in queries:
-            start = time.perf_counter()
-            answer = client.predict(config.name, {"query": [query]})
-            milliseconds = 1000 * (time.perf_counter() - start)
-            best = [f"{titles[_item_key(item)]}" for item in answer["item_id"][0, :3]]
-            rows.append((query, "\n".join(best), f"{milliseconds:.1f}"))
-    click.echo(
-        tabulate(rows, headers=["query", "the three best of " + f"{answer['item_id'].shape[1]}", "ms"], tablefmt="grid")
-    )
-
-
-def _search_inputs(
-    config: Config, dataset: Any, queries: Sequence[str], profile: Sequence[str], history: Sequence[str]
-) -> tuple[dict[str, Any], str]:
-    """The inputs of a Predict call and the signature that takes them."""
-    if not profile and not history:
-        return {"query": list(queries)}, "serving_default"
-    values = dict.fromkeys(dataset.schema.profile, "")
-    for entry in profile:
-        column, _, value = entry.partition("=")
-        if column not in values:
-            raise click.BadParameter(f"no profile column {column!r} (known: {', '.join(values) or 'none'})")
-        values[column] = value
-    inputs: dict[str, Any] = {"query": list(queries)}
-    inputs |= {column: [value] * len(queries) for column, value in values.items()}
-    ids: list[Any] = list(history)
-    if dataset.schema.item_id_type == "int64":
-        ids = [int(item) for item in history]
-    inputs["history"] = _history_array(ids, len(queries), dataset.schema.item_id_type)
-    return inputs, "personalized"
-
-
-def _history_array(ids: Sequence[Any], rows: int, item_id_type: str) -> np.ndarray:
-    import numpy as np
-
-    dtype = np.int64 if item_id_type == "int64" else object
-    return np.array([list(ids)] * rows, dtype=dtype).reshape(rows, len(ids))
-
-
-def _item_key(item: Any) -> Any:
-    return item.decode() if isinstance(item, bytes) else int(item)
-
-
-def _titles(config: Config, dataset: Any) -> dict[Any, str]:
-    """The text of every item by id, for showing."""
-    table = dataset.item_table()
-    columns = [table.column(name).to_pylist() for name in config.data.items.text]
-    ids = table.column("item_id").to_pylist()
-    return {item: " | ".join(str(text) for text in texts if text) for item, *texts in zip(ids, *columns, strict=True)}
-
-
-def _answer_table(answer: Mapping[str, Any], row: int, count: int, titles: Mapping[Any, str]) -> str:
-    from tabulate import tabulate
-
-    rows = []
-    for rank in range(min(count, answer["item_id"].shape[1])):
-        item = _item_key(answer["item_id"][row, rank])
-        score, head = answer["score"][row, rank], answer["head"][row, rank]
-        rows.append((rank + 1, f"{score:.3f}", head, item, titles.get(item, "")))
-    return tabulate(rows, headers=["", "score", "head", "item", "text"], disable_numparse=True)
+    run_demo(size, work_dir)
 
 
 main.add_command(data_commands)

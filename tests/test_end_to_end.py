@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpsr.cli import READY_PREFIX
+from dpsr.commands.demo import READY_PREFIX
 from dpsr.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,9 +18,9 @@ ALLOWED = {
     "indexing": {"ops_cc", "tokenizer_cc", "data", "model"},
     "evaluation": {"ops_cc", "tokenizer_cc", "data", "model", "indexing"},
     "serving": {"ops_cc"},
+    "commands": {"data", "model", "indexing", "evaluation", "serving"},
     "config": set(),
 }
-TOP = {"cli", "train"}
 SOURCES = sorted(
     path for part in ALLOWED for path in [ROOT / f"{part}.py", *(ROOT / part).rglob("*.py")] if path.is_file()
 )

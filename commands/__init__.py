@@ -1,0 +1,1 @@
+"""What the larger subcommands of ``dpsr`` do, apart from their options."""

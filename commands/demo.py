@@ -1,0 +1,129 @@
+"""``dpsr demo``: the whole path on a generated shop, from the log to what a real server answers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dpsr.commands.search import item_key, item_texts
+from dpsr.config import Config, DpsrError, load_config
+
+if TYPE_CHECKING:
+    from dpsr.data.tables import Dataset
+
+CONFIG = Path(__file__).parent.parent / "examples" / "demo_shop.toml"
+SIZES = {
+    # items, users, clicks
+    "default": (5_000, 2_000, 150_000),
+    "small": (1_000, 400, 20_000),
+}
+READY_PREFIX = "ready: "
+
+
+def demo(size: str, work_dir: Path) -> None:
+    """Generates a shop, prepares, trains, evaluates, exports, serves and asks; prints what every step shows.
+
+    Args:
+        size: a key of ``SIZES``.
+        work_dir: where everything lands; emptied first if an earlier demo wrote it.
+
+    Raises:
+        DpsrError: the directory holds something else, or a step failed.
+    """
+    _empty_demo_directory(work_dir)
+    from dpsr.data.demo_shop import SHOWCASE_QUERIES, generate
+    from dpsr.data.prepare import prepare as run_prepare
+    from dpsr.data.tables import Dataset
+    from dpsr.evaluation.evaluate import evaluate as run_evaluate
+    from dpsr.indexing.publish import export as run_export
+    from dpsr.model.trainer import load_trained
+    from dpsr.model.trainer import train as run_train
+
+    config = load_config(CONFIG, [f"work_dir={work_dir}", *_demo_paths(work_dir / "shop")])
+    items, users, clicks = SIZES[size]
+
+    with _step(f"a shop of {items:,} items, {users:,} users and {clicks:,} clicks"):
+        generate(work_dir / "shop", items=items, users=users, interactions=clicks, seed=config.training.seed)
+    with _step("dataset: tables, vocabulary, splits by time"):
+        run_prepare(config)
+    dataset = Dataset.load(config.dataset_dir)
+    with _step("training the two towers"):
+        run_train(config, dataset)
+    model = load_trained(config.checkpoint_dir, dataset)
+    with _step("evaluation on the latest clicks, none of them seen in training"):
+        click.echo(run_evaluate(config, dataset, model).to_text())
+    with _step("one servable: tokenizer, query tower, index"):
+        click.echo(f"published {run_export(config, dataset, model)}")
+    with _step("five real Predict calls to a server on a free port"), _server(config) as target:
+        _show_answers(config, dataset, target, SHOWCASE_QUERIES)
+    click.echo(f"\nEverything is in {work_dir}.")
+
+
+@contextmanager
+def _step(what: str) -> Iterator[None]:
+    click.secho(f"\n== {what}", bold=True)
+    start = time.perf_counter()
+    yield
+    click.echo(f"   {time.perf_counter() - start:.1f} s")
+
+
+def _demo_paths(shop: Path) -> list[str]:
+    return [f"data.{name}.path={shop / name}.parquet" for name in ("items", "users", "interactions")]
+
+
+def _empty_demo_directory(work_dir: Path) -> None:
+    """Makes room for a demo; removes nothing that a demo did not write."""
+    marker = work_dir / ".dpsr-demo"
+    if work_dir.exists() and any(work_dir.iterdir()):
+        if not marker.exists():
+            raise DpsrError(f"{work_dir}: not empty and not written by `dpsr demo`; name another --work-dir")
+        shutil.rmtree(work_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+
+
+@contextmanager
+def _server(config: Config) -> Iterator[str]:
+    """A server process of the newest version on a free port; yields ``host:port`` once it is ready."""
+    command = [sys.executable, "-m", "dpsr.cli", "serve", "-c", str(CONFIG), "--set", "serving.port=0"]
+    command += ["--set", "serving.rest_port=-1"]
+    command += ["--set", f"work_dir={config.work_dir}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if line.startswith(READY_PREFIX):
+                yield line.split()[-1]
+                break
+        else:
+            raise DpsrError(f"the server stopped before it was ready (exit code {process.wait()})")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _show_answers(config: Config, dataset: Dataset, target: str, queries: Sequence[str]) -> None:
+    from tabulate import tabulate
+
+    from dpsr.serving.client import PredictClient
+
+    titles = item_texts(config, dataset)
+    rows = []
+    with PredictClient(target) as client:
+        for query in queries:
+            start = time.perf_counter()
+            answer = client.predict(config.name, {"query": [query]})
+            milliseconds = 1000 * (time.perf_counter() - start)
+            best = [f"{titles[item_key(item)]}" for item in answer["item_id"][0, :3]]
+            rows.append((query, "\n".join(best), f"{milliseconds:.1f}"))
+    click.echo(
+        tabulate(rows, headers=["query", "the three best of " + f"{answer['item_id'].shape[1]}", "ms"], tablefmt="grid")
+    )
