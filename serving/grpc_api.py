@@ -34,13 +34,15 @@ _Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 class GrpcApi:
     """Answers the calls of both services for all models."""
 
-    def __init__(self, models: Models, predictor: Predictor) -> None:
+    def __init__(self, models: Models, predictor: Predictor, *, reloads: bool) -> None:
         """Keeps the parts.
 
         Args:
             models: what is served.
             predictor: runs the predictions.
+            reloads: whether clients may replace the configuration.
         """
+        self._reloads = reloads
         self._models = models
         self._predictor = predictor
 
@@ -99,6 +101,12 @@ class GrpcApi:
             raise _invalid(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
                 "supported"
+            )
+        if not self._reloads:
+            raise ServingError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "one worker of several cannot be reloaded alone; change the model config file, which all of them "
+                "follow with serving.model_config_poll_seconds",
             )
         models = parse_model_config(request.config)
         await asyncio.get_running_loop().run_in_executor(None, self._models.reload, models)

@@ -130,6 +130,12 @@ class Metrics:
         return generate_latest(together)
 
 
+def forget_process(pid: int | None) -> None:
+    """Takes what a dead worker had under way out of the sum; what it had counted stays."""
+    if pid is not None:
+        multiprocess.mark_process_dead(pid)
+
+
 def labels_of(call: Call) -> RequestLabels:
     """The labels of a validated call."""
     return RequestLabels(call.servable.name, str(call.servable.version), call.signature.name)

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from dpsr.config import ServingConfig
 from dpsr.serving.errors import ServableError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -67,6 +68,19 @@ def read_model_config(file: Path) -> list[ServedModel]:
         return parse_model_config(config, relative_to=file.resolve().parent)
     except ServableError as error:
         raise _invalid(f"{file}: {error.message}") from None
+
+
+def served_models(config: ServingConfig, default: ServedModel | None = None) -> list[ServedModel]:
+    """What a server of this configuration serves: the models of its model config file, else the default.
+
+    Raises:
+        ServableError: the file cannot be used, or there is nothing to serve.
+    """
+    if config.model_config_file:
+        return read_model_config(Path(config.model_config_file))
+    if default is None:
+        raise _invalid("no model to serve; name a configuration (-c) or a model config file (--model-config-file)")
+    return [default]
 
 
 def parse_model_config(config: Any, *, relative_to: Path | None = None) -> list[ServedModel]:

@@ -90,7 +90,10 @@ class RestApi:
         )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, config.host, config.rest_port, ssl_context=tls).start()
+            site = web.TCPSite(
+                self._runner, config.host, config.rest_port, ssl_context=tls, reuse_port=config.workers > 1
+            )
+            await site.start()
         except OSError as error:
             raise ServableError(
                 grpc.StatusCode.UNAVAILABLE,

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -30,7 +32,7 @@ from dpsr.serving.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
 from dpsr.serving.health import Health
 from dpsr.serving.logs import log_to_stderr
 from dpsr.serving.metrics import Metrics
-from dpsr.serving.model_config import ServedModel, read_model_config
+from dpsr.serving.model_config import ServedModel
 from dpsr.serving.models import Models
 from dpsr.serving.predictor import Predictor
 
@@ -42,10 +44,6 @@ READY_PREFIX = "ready: "
 """Starts the line that ``serve`` prints when it is ready; the line ends with ``host:port``."""
 
 _PAUSE_SECONDS = 0.2
-_CHANNEL_OPTIONS = (
-    ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent sharer
-    ("grpc.max_send_message_length", -1),
-)
 
 
 class ModelServer:
@@ -79,8 +77,13 @@ class ModelServer:
         """
         self._thread.start()
         try:
-            port = self._run(self._listen())
-            self.models.load_first()
+            self._run(self._build())
+            if self._config.workers > 1:  # the kernel sends a worker connections as soon as it listens
+                self.models.load_first()
+                port = self._run(self._listen())
+            else:
+                port = self._run(self._listen())
+                self.models.load_first()
             self._run(self._health.report(serving=True))
         except BaseException:
             self.stop(grace=0)
@@ -113,21 +116,31 @@ class ModelServer:
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _listen(self) -> int:
+    async def _build(self) -> None:
+        config = self._config
         self._metrics = Metrics()
-        self._batcher = MicroBatcher(partial(respond, metrics=self._metrics))
+        cores = len(os.sched_getaffinity(0))
+        runs = max(2, cores // config.workers)
+        self._batcher = MicroBatcher(partial(respond, metrics=self._metrics), parallel_runs=runs)
         services = (PREDICTION_SERVICE, MODEL_SERVICE)
         self._health = Health(("", *services))
         await self._health.report(serving=False)
-        limit = ("grpc.max_receive_message_length", self._config.max_message_bytes)
-        self._server = grpc.aio.server(options=(*_CHANNEL_OPTIONS, limit))
-        self._predictor = Predictor(self.models, self._batcher, self._metrics, self._config)
-        GrpcApi(self.models, self._predictor).add_to(self._server)
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.so_reuseport", int(config.workers > 1)),  # else a second server on the port is an error
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+            )
+        )
+        self._predictor = Predictor(self.models, self._batcher, self._metrics, config)
+        GrpcApi(self.models, self._predictor, reloads=config.workers == 1).add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if config.reflection:
+            _enable_reflection(self._server, services)
+
+    async def _listen(self) -> int:
         host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
         address = f"{host}:{self._config.port}"
-        if self._config.reflection:
-            _enable_reflection(self._server, services)
         credentials = tls.grpc_credentials(self._config)
         try:
             port = (
@@ -174,24 +187,12 @@ def _enable_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None
     reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server)
 
 
-def served_models(config: ServingConfig, default: ServedModel | None = None) -> list[ServedModel]:
-    """What a server of this configuration serves: the models of its model config file, else the default.
-
-    Raises:
-        ServableError: the file cannot be used, or there is nothing to serve.
-    """
-    if config.model_config_file:
-        return read_model_config(Path(config.model_config_file))
-    if default is None:
-        raise ServableError(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "no model to serve; name a configuration (-c) or a model config file (serving.model_config_file)",
-        )
-    return [default]
-
-
-def serve(models: Sequence[ServedModel], config: ServingConfig) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; prints one line when it is ready.
+def serve(
+    models: Sequence[ServedModel],
+    config: ServingConfig,
+    announce: Callable[[str], object] = print,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; announces in one or two lines when it is ready.
 
     Raises:
         ServableError: as ``ModelServer.start``.
@@ -212,9 +213,9 @@ def serve(models: Sequence[ServedModel], config: ServingConfig) -> None:
         ready = True
         loaded = server.models.loaded().items()
         served = ", ".join(f"{name} version {' '.join(map(str, versions))}" for name, versions in loaded)
-        if server.rest_port is not None:
-            print(f"REST on {config.host}:{server.rest_port}", flush=True)
-        print(f"{READY_PREFIX}{served} on {config.host}:{port}", flush=True)
+        rest = f"REST on {config.host}:{server.rest_port}\n" if server.rest_port is not None else ""
+        announce(f"{rest}{READY_PREFIX}{served} on {config.host}:{port}")
+        sys.stdout.flush()
         asked_to_stop.wait()
         logging.getLogger(__name__).info("stopping: waiting for the requests in flight")
         server.stop()

@@ -183,7 +183,7 @@ class ModelVersions:
 
     def _load_wanted(self, policy: VersionPolicy) -> set[int]:
         """Loads the missing ones of the versions that a policy wants; those of them that are loaded then."""
-        found = _versions_below(self.base_path)
+        found = versions_below(self.base_path)
         wanted: set[int] = set()
         for version in policy.candidates(found):
             if len(wanted) >= policy.limit:
@@ -271,7 +271,8 @@ def _failed(message: str) -> ServableError:
     return ServableError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
-def _versions_below(base_path: Path) -> dict[int, Path]:
+def versions_below(base_path: Path) -> dict[int, Path]:
+    """The integer-named directories of a model."""
     if not base_path.is_dir():
         return {}
     numbered = {int(entry.name): entry for entry in base_path.iterdir() if entry.name.isdecimal() and entry.is_dir()}

@@ -1,0 +1,172 @@
+"""Several server processes on the same ports: the kernel deals new connections out among them.
+
+Each worker is a whole server with models of its own. The parent reserves the ports, starts a worker again that has
+died, and passes signals on. It imports neither TensorFlow nor a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import NamedTuple
+
+import grpc
+
+from dpsr.config import ServingConfig
+from dpsr.serving.errors import ServableError
+from dpsr.serving.logs import log_to_stderr
+from dpsr.serving.metrics import MULTIPROCESS_DIR, forget_process
+from dpsr.serving.model_config import ServedModel
+
+RESTART_SECONDS = 1.0
+MAX_RESTART_SECONDS = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class _Worker(NamedTuple):
+    process: SpawnProcess
+    ready: Connection
+    """Gets the line of a worker that serves."""
+
+
+def serve_with_workers(models: Sequence[ServedModel], config: ServingConfig) -> None:
+    """Runs ``config.workers`` servers until SIGTERM or SIGINT, then drains them; prints one line when all are ready.
+
+    Raises:
+        ServableError: a port is taken, or a worker could not start; its own error is in its log.
+    """
+    log_to_stderr()
+    with contextlib.ExitStack() as stack:
+        os.environ[MULTIPROCESS_DIR] = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpsr-metrics-"))
+        stack.callback(os.environ.pop, MULTIPROCESS_DIR)
+        ports = {"port": stack.enter_context(_reserved(config.host, config.port, "port"))}
+        if config.rest_port >= 0:
+            ports["rest_port"] = stack.enter_context(_reserved(config.host, config.rest_port, "rest_port"))
+        config = config.model_copy(update=ports)
+        stopping = threading.Event()
+        stack.enter_context(_on_signal(stopping))
+        workers = [_start(models, config) for _ in range(config.workers)]
+        stack.callback(_stop, workers)
+        line = ""
+        for worker in workers:
+            line = _first_line(worker, stopping)
+        if not stopping.is_set():
+            print(line, flush=True)
+        _supervise(workers, models, config, stopping)
+
+
+def _start(models: Sequence[ServedModel], config: ServingConfig) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ready, tell = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(models, config, tell), name="dpsr worker")
+    process.start()
+    tell.close()
+    return _Worker(process, ready)
+
+
+def _work(models: Sequence[ServedModel], config: ServingConfig, tell: Connection) -> None:
+    """A worker's life; it ends with the parent's."""
+    from dpsr.serving.server import serve
+
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        serve(models, config, announce=tell.send)
+    except ServableError as error:
+        _log.error("a worker could not start: %s", error)
+        raise SystemExit(1) from None
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _first_line(worker: _Worker, stopping: threading.Event) -> str:
+    while not stopping.is_set():
+        if worker.ready.poll(0.1):
+            with contextlib.suppress(EOFError):
+                return str(worker.ready.recv())
+            worker.process.join()
+            raise ServableError(
+                grpc.StatusCode.UNAVAILABLE,
+                f"a worker stopped before it was ready (exit code {worker.process.exitcode}); its error is in the log "
+                "above",
+            )
+    return ""
+
+
+def _supervise(
+    workers: list[_Worker], models: Sequence[ServedModel], config: ServingConfig, stopping: threading.Event
+) -> None:
+    """Starts dead workers again, each at once and then after ever longer pauses, until it is told to stop."""
+    pause, next_start = RESTART_SECONDS, 0.0
+    while not stopping.is_set():
+        wait([worker.process.sentinel for worker in workers], timeout=0.2)
+        for place, worker in enumerate(workers):
+            now = time.monotonic()
+            if worker.process.is_alive() or stopping.is_set() or now < next_start:
+                continue
+            forget_process(worker.process.pid)
+            _log.error("a worker died with exit code %s; starting another", worker.process.exitcode)
+            worker.ready.close()
+            workers[place] = _start(models, config)
+            pause = min(2 * pause, MAX_RESTART_SECONDS) if now < next_start + MAX_RESTART_SECONDS else RESTART_SECONDS
+            next_start = now + pause
+        if any(not worker.process.is_alive() for worker in workers):
+            stopping.wait(0.2)
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.process.terminate()
+    for worker in workers:
+        worker.process.join()
+
+
+@contextlib.contextmanager
+def _reserved(host: str, port: int, option: str) -> Iterator[int]:
+    """A port that nobody else listens on, kept for sockets of this user that share it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as alone:  # fails where another server shares the port already
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind((host, port))
+            port = alone.getsockname()[1]
+        place = socket.socket(family)
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        place.bind((host, port))  # never listens, so that no connection is dealt to it
+    except OSError as error:
+        raise ServableError(
+            grpc.StatusCode.UNAVAILABLE,
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another serving.{option} (0 takes a free one) "
+            "or serving.host",
+        ) from None
+    with place:
+        yield port
+
+
+@contextlib.contextmanager
+def _on_signal(stopping: threading.Event) -> Iterator[None]:
+    def stop(_: int, __: FrameType | None) -> None:
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
