@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpsr.config import SourceConfig
+from dpsr.config import SourceConfig, parse_config
 from dpsr.data import formats
 from dpsr.data.prepare import prepare
 from dpsr.data.readers import Source
@@ -284,3 +286,20 @@ def test_items_without_an_id_are_rejected(raw: Raw) -> None:
     assert dataset.manifest["inputs"]["items"]["rejected"] == {"empty item_id": 1}
     listed = json.loads((dataset.directory / "rejected/items.jsonl").read_text())
     assert (listed["row"], listed["reason"]) == (3, "empty item_id")
+
+
+def test_the_labelled_set_of_the_docs_is_prepared(
+    dpsr_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPSR_DATA", str(dpsr_data))
+    page = (Path(__file__).resolve().parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    block = next(text for text in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "esci_samples" in text)
+    tree = {"name": "esci", "work_dir": str(tmp_path)} | tomllib.loads(block)
+    dataset = Dataset.load(prepare(parse_config(tree, "docs/data.md"), progress=False))
+    counts = dataset.manifest["counts"]
+    assert (counts["items"], sum(counts[split] for split in ("train", "valid", "test"))) == (3349, 3352)
+    assert "locale" in dataset.schema.categorical
+    texts = dataset.query_texts().to_pylist()
+    pairs = pq.read_table(dpsr_data / "esci_samples/labels.parquet", columns=["query", "item_id"]).to_pylist()
+    test = [(texts[row["query"]], dataset.item_ids[row["item"]]) for row in dataset.interactions("test")]
+    assert test == [(pair["query"].strip(), pair["item_id"]) for pair in pairs[-len(test) :]]
