@@ -96,7 +96,9 @@ def _server(config: Config) -> Iterator[str]:
     command = [sys.executable, "-m", "dpsr.cli", "serve", "-c", str(CONFIG), "--set", "serving.port=0"]
     command += ["--set", "serving.rest_port=-1"]
     command += ["--set", f"work_dir={config.work_dir}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    log = Path(config.work_dir) / "server.log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     assert process.stdout is not None
     try:
         for line in process.stdout:
@@ -104,7 +106,7 @@ def _server(config: Config) -> Iterator[str]:
                 yield line.split()[-1]
                 break
         else:
-            raise DpsrError(f"the server stopped before it was ready (exit code {process.wait()})")
+            raise DpsrError(f"the server stopped before it was ready (exit code {process.wait()}); its log is {log}")
     finally:
         process.terminate()
         process.wait()
