@@ -144,6 +144,20 @@ except DpsrError as error:
     assert "build it: pip install" in done.stderr
 
 
+@pytest.mark.slow
+def test_the_stubs_are_those_of_the_module(tmp_path: Path) -> None:
+    """Every name, argument and default of ``_tokenizer.pyi``, but for the metaclass that pybind11 gives classes."""
+    (tmp_path / "allowed").write_text(
+        "dpsr.tokenizer_cc._tokenizer.Tokenizer\ndpsr.tokenizer_cc._tokenizer.VocabularyBuilder\n"
+    )
+    (tmp_path / "dpsr").symlink_to(ROOT)
+    command = [sys.executable, "-m", "mypy.stubtest", "dpsr.tokenizer_cc._tokenizer", "--allowlist", "allowed"]
+    options = ["--mypy-config-file", str(ROOT / "pyproject.toml")]
+    environment = {**os.environ, "MYPYPATH": str(tmp_path)}
+    done = subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_tokenizer_needs_no_tensorflow() -> None:
     script = "import sys; from dpsr.tokenizer_cc import Tokenizer, tokenize; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
