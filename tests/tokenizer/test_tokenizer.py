@@ -87,6 +87,7 @@ def test_long_random_bytes(tokenizer: Tokenizer, reference: ReferenceTokenizer) 
         ("1.9 3/4 1-1/2 2x4", ["1.9", "3/4", "1", "1/2", "2x4"]),
         ("½ inch", ["1/2", "inch"]),
         ("xl-2000 mw3", ["xl", "2000", "mw3"]),
+        ("1.5Ah 50мл 10㎡ 20℃", ["1.5ah", "50мл", "10m2", "20", "c"]),
         ("iphone13手机 abcпривет", ["iphone13", "手", "机", "abc", "привет"]),
         ("ＡＢＣ　ﾜｲﾔ", ["abc", "ワ", "イ", "ヤ"]),
         ("무선 이어폰", ["무선", "이어폰"]),
