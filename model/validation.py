@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from dpsr.config import Config
 from dpsr.data.pipeline import JoinedTables, training_batches
-from dpsr.data.schema import split_file
+from dpsr.data.schema import INTERACTION, split_file
 from dpsr.data.tables import Dataset
 from dpsr.model.negatives import count_random_negatives
 from dpsr.model.training_step import TrainingStep
@@ -25,7 +25,7 @@ class Validation:
         records = np.asarray(dataset.interactions("valid"))
         if len(records) > config.evaluation.max_examples:
             records = records[np.sort(random.choice(len(records), config.evaluation.max_examples, replace=False))]
-        self._records = records.view(np.int32).reshape(len(records), -1)
+        self._records = records.view(np.int32).reshape(len(records), len(INTERACTION.names))
         others = min(config.evaluation.candidates - 1, dataset.schema.num_items)
         self._candidates = tf.constant(random.permutation(dataset.schema.num_items)[:others], tf.int32)
         self._tables = tables

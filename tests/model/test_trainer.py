@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.config import Config
+from dpsr.config import Config, DpsrError
 from dpsr.data.pipeline import JoinedTables
 from dpsr.data.tables import Dataset
 from dpsr.model import trainer
@@ -228,6 +228,20 @@ def test_a_loss_that_is_no_number_stops_the_run(make_config: Callable[..., Confi
     config = make_config(training={"table_learning_rate": 1e38, "learning_rate": 1e38})
     with pytest.raises(TrainingDivergedError, match=r"loss is (nan|inf) at step \d+ of epoch 1.*table_learning_rate"):
         train(config, dataset, progress=False)
+
+
+def test_a_log_too_small_for_a_validation_split_trains(
+    make_config: Callable[..., Config], make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    metrics = train(make_config(), make_dataset(tmp_path / "tiny", records=7), progress=False)
+    assert all(epoch["valid_loss"] is None and epoch["train_loss"] > 0 for epoch in metrics["epochs"])
+
+
+def test_nothing_to_train_on_is_an_error(
+    make_config: Callable[..., Config], make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    with pytest.raises(DpsrError, match="holds no record to train on"):
+        train(make_config(), make_dataset(tmp_path / "empty", records=0), progress=False)
 
 
 def test_a_directory_without_a_model(tmp_path: Path) -> None:
