@@ -68,13 +68,11 @@ class JoinedTables:
         """
         self._history_length = history_length
         self._item_tokens = _ragged(dataset.item_tokens)
-        self._item_categorical = {name: tf.constant(ids) for name, ids in dataset.item_categorical.items()}
+        self._item_categorical = _Columns(dataset.item_categorical)
         self._query_tokens = _ragged(dataset.query_tokens)
         # One row more than there are users stands for the unknown user: no profile, no history.
         self._unknown_user = len(dataset.history)
-        self._user_profile = {
-            name: tf.constant(np.append(ids, np.int32(0))) for name, ids in dataset.user_profile.items()
-        }
+        self._user_profile = _Columns({name: np.append(ids, 0) for name, ids in dataset.user_profile.items()})
         self._history_values = tf.constant(dataset.history.values)
         self._history_starts = tf.constant(dataset.history.row_splits)  # [users + 1], so the unknown user has a start
 
@@ -88,7 +86,7 @@ class JoinedTables:
         user = tf.where(user < 0, self._unknown_user, user)
         return QueryFeatures(
             tokens=tf.gather(self._query_tokens, query),
-            profile={name: tf.gather(ids, user) for name, ids in self._user_profile.items()},
+            profile=self._user_profile.gather(user),
             history=self._history(user, history_end),
         )
 
@@ -100,7 +98,7 @@ class JoinedTables:
         """
         return ItemFeatures(
             tokens=tf.gather(self._item_tokens, item_rows),
-            categorical={name: tf.gather(ids, item_rows) for name, ids in self._item_categorical.items()},
+            categorical=self._item_categorical.gather(item_rows),
         )
 
     def _history(self, user: tf.Tensor, history_end: tf.Tensor) -> tf.RaggedTensor:
@@ -249,6 +247,20 @@ def _unpack(packed: tf.Tensor, layout: Layout) -> tf.Tensor:
     query, user, item, past = map(value, layout.fields)
     event, history_end = tf.bitwise.bitwise_and(past, 3), tf.bitwise.right_shift(past, 2)
     return tf.stack([query, user - 1, item, event, history_end], axis=1)
+
+
+class _Columns:
+    """Columns of ids side by side, so that a row is in one place of the memory."""
+
+    def __init__(self, columns: dict[str, np.ndarray]) -> None:
+        self._names = list(columns)
+        self._ids = tf.constant(np.stack(list(columns.values()), axis=1), tf.int32) if columns else None
+
+    def gather(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The ids of some rows [N], int32 [N] for each column."""
+        if self._ids is None:
+            return {}
+        return dict(zip(self._names, tf.unstack(tf.gather(self._ids, rows), axis=1), strict=True))
 
 
 def _derived_seeds(seed: int, epoch: int, worker: int) -> tuple[int, int]:
