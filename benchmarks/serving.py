@@ -1,242 +1,226 @@
-"""Throughput and latency of the model server beside a plain one: a gRPC thread pool around the same SavedModel.
+"""The model server measured: throughput beside a plain one, processor time, hot swaps, a second model, a soak.
 
-    python benchmarks/serving.py                        # a generated servable: 20,000 items, exact search, K = 100
-    python benchmarks/serving.py --servable DIR/1       # an exported one
+    python benchmarks/serving.py                                        # 20,000 items, K = 100: minutes
+    python benchmarks/serving.py --items 1000000 --k 1000 --heads 2     # the index is built once, below build/bench
+    python benchmarks/serving.py --only soak --soak-seconds 1200
+    python benchmarks/serving.py --only throughput --servable DIR/1     # an exported servable
 
-Both servers run in processes of their own, at the same time, and are asked in turns by the same client; a figure is
-the median of the rounds, CPU ms the server's processor time per request. The answers of both are compared first.
+The plain server is a gRPC thread pool around ``tf.saved_model.load``. Both run in processes of their own, at the same
+time, and are asked in turns by the same client; a figure is the median of the rounds, CPU ms the server's processor
+time per request. Swaps, the second model and the soak send requests at a steady rate, and count the time from when a
+request was due. Fuzzing is a test: ``DPSR_FUZZ_REQUESTS=100000 pytest -m slow tests/serving/test_fuzz.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import multiprocessing
 import os
 import platform
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 import numpy as np
+from serving_bench import servable
+from serving_bench.load import METHOD, closed_loops, make_requests, p99, reload_config, steady, until_version
+from serving_bench.servable import NAME, publish
+from serving_bench.servers import Server, graph_cpu_seconds, run_dpsr, run_plain, started
+from serving_bench.soak import soak
 from tabulate import tabulate
 
-NAME = "bench"
-METHOD = "/tensorflow.serving.PredictionService/Predict"
-SERVERS = ("plain", "dpsr")
+CACHE = Path(__file__).resolve().parent.parent / "build" / "bench" / "serving"
+LOAD_SECONDS = 600.0
 
 
-def write_servable(path: Path, items: int, dimension: int, k: int) -> None:
-    """A servable of the usual signature: hashed query vectors, exact inner products, the k best ids."""
-    import tensorflow as tf
+class Setting:
+    """One servable below fresh base paths, and what to do with it."""
 
-    random = np.random.default_rng(1)
-
-    class Shop(tf.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.items = tf.Variable(random.normal(size=(items, dimension)).astype(np.float32), trainable=False)
-            self.queries = tf.Variable(random.normal(size=(1000, dimension)).astype(np.float32), trainable=False)
-            self.ids = tf.Variable([f"item-{row}" for row in range(items)], trainable=False)
-
-        def search(self, query: Any) -> dict[str, Any]:
-            vectors = tf.gather(self.queries, tf.strings.to_hash_bucket_fast(query, 1000))
-            score, rows = tf.math.top_k(tf.matmul(vectors, self.items, transpose_b=True), k)
-            return {"item_id": tf.gather(self.ids, rows), "score": score, "head": tf.zeros_like(rows)}
-
-    shop = Shop()
-    search = tf.function(shop.search).get_concrete_function(query=tf.TensorSpec([None], tf.string, "query"))
-    tf.saved_model.save(shop, str(path), signatures={"serving_default": search})
-    _write_warm_up(path)
+    def __init__(self, version: Path, folder: Path, options: argparse.Namespace) -> None:
+        self.version = version
+        self.base_path = folder / NAME
+        self.second = folder / "second"
+        self.options = options
+        for base_path in (self.base_path, self.second):
+            base_path.mkdir()
+            publish(version, base_path, 1)
+        self.requests = make_requests(NAME, 500)
 
 
-def _write_warm_up(path: Path) -> None:
-    import tensorflow as tf
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    (path / "assets.extra").mkdir()
-    with tf.io.TFRecordWriter(str(path / "assets.extra" / "tf_serving_warmup_requests")) as writer:
-        for text in (b"red shoes", b"phone"):
-            log = prediction_log_pb2.PredictionLog()
-            log.predict_log.request.model_spec.name = NAME
-            log.predict_log.request.inputs["query"].CopyFrom(tf.make_tensor_proto([text]))
-            writer.write(log.SerializeToString())
-
-
-def run_plain(path: Path, ports: Any) -> None:
-    """The peer: what one writes in an hour."""
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-
-    from dpsr.ops_cc import library
-
-    library.load_all()
-    loaded = tf.saved_model.load(str(path))
-
-    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
-        def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
-            function = loaded.signatures[request.model_spec.signature_name or "serving_default"]
-            inputs = {alias: tf.constant(tf.make_ndarray(proto)) for alias, proto in request.inputs.items()}
-            response = predict_pb2.PredictResponse()
-            for alias, tensor in function(**inputs).items():
-                response.outputs[alias].CopyFrom(tf.make_tensor_proto(tensor.numpy()))
-            return response
-
-    server = grpc.server(ThreadPoolExecutor(32))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
-    ports.put(server.add_insecure_port("127.0.0.1:0"))
-    server.start()
-    server.wait_for_termination()
-
-
-def run_dpsr(path: Path, ports: Any) -> None:
-    from dpsr.config import ServingConfig
-    from dpsr.serving.model_config import ServedModel
-    from dpsr.serving.server import ModelServer
-
-    server = ModelServer([ServedModel(NAME, path.parent)], ServingConfig(port=0, rest_port=-1))
-    ports.put(server.start())
-    server.wait()
-
-
-class Server(NamedTuple):
-    address: str
-    pid: int
-
-    def cpu_seconds(self) -> float:
-        """Processor time so far; unlike the clock it does not depend on what else the machine does."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextlib.contextmanager
-def servers(path: Path) -> Iterator[dict[str, Server]]:
-    """Both servers, by name."""
-    context = multiprocessing.get_context("spawn")
-    processes, started = [], {}
-    for name, run in zip(SERVERS, (run_plain, run_dpsr), strict=True):
-        ports = context.Queue()
-        processes.append(context.Process(target=run, args=(path, ports), daemon=True))
-        processes[-1].start()
-        while ports.empty():
-            if not processes[-1].is_alive():
-                raise SystemExit(f"the {name} server did not start; its own error is above")
-            time.sleep(0.1)
-        started[name] = Server(f"127.0.0.1:{ports.get()}", processes[-1].pid)
-    try:
-        yield started
-    finally:
-        for process in processes:
-            process.terminate()
-
-
-def make_requests(count: int) -> list[bytes]:
-    """Serialised requests of one query each."""
-    from tensorflow_serving.apis import predict_pb2
-
-    requests = []
-    for index in range(count):
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = NAME
-        proto = request.inputs["query"]
-        proto.dtype = 7
-        proto.tensor_shape.dim.add().size = 1
-        proto.string_val.append(f"query number {index}".encode())
-        requests.append(request.SerializeToString())
-    return requests
-
-
-def check_answers(started: dict[str, Server], requests: list[bytes]) -> None:
-    """Fails unless both servers give the same items."""
+def check_answers(servers: list[Server], requests: list[bytes]) -> None:
+    """Fails unless all servers give the same items."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
     for request in requests:
         items = []
-        for server in started.values():
+        for server in servers:
             with grpc.insecure_channel(server.address) as channel:
                 answer = channel.unary_unary(METHOD)(request, timeout=60)
             items.append(tf.make_ndarray(predict_pb2.PredictResponse.FromString(answer).outputs["item_id"]))
         np.testing.assert_array_equal(*items)
 
 
-async def measure(address: str, requests: list[bytes], concurrency: int, seconds: float) -> tuple[float, list[float]]:
-    """Requests per second, and the latency of each in milliseconds, of callers that wait for their answers."""
-    latencies: list[float] = []
-    async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.unary_unary(METHOD)
-        await call(requests[0])
-        begin = time.perf_counter()
-
-        async def caller(offset: int) -> None:
-            index = offset
-            while (start := time.perf_counter()) < begin + seconds:
-                await call(requests[index % len(requests)])
-                latencies.append(1000 * (time.perf_counter() - start))
-                index += concurrency
-
-        await asyncio.gather(*(caller(offset) for offset in range(concurrency)))
-        return len(latencies) / (time.perf_counter() - begin), latencies
+def throughput(setting: Setting) -> str:
+    """Both servers at every concurrency; the processor time of ours beside that of the graph alone."""
+    options, rows = setting.options, []
+    graph = graph_cpu_seconds([setting.base_path], options.graph_calls)
+    with started([setting.base_path], run_plain, run_dpsr) as servers:
+        check_answers(servers, setting.requests[:20])
+        for concurrency in options.concurrency:
+            rows.append(_compare(servers, setting, concurrency, 1000 * graph))
+    names = [f"{name} {what}" for name in ("plain", "dpsr") for what in ("req/s", "p50 ms", "p99 ms", "CPU ms")]
+    return tabulate(rows, headers=["callers", *names, "ratio req/s", "CPU / graph"], floatfmt=",.2f") + (
+        f"\nprocessor time of one run of the graph in process: {1000 * graph:.2f} ms. Bars at 32 callers: ratio req/s "
+        ">= 1.5, CPU / graph <= 1.6"
+    )
 
 
-def compare(
-    started: dict[str, Server], requests: list[bytes], concurrency: int, rounds: int, seconds: float
-) -> list[Any]:
-    """One row of the table."""
-    figures: dict[str, list[list[float]]] = {name: [] for name in started}
-    for turn in range(rounds):
-        for name in sorted(started, reverse=bool(turn % 2)):
-            before = started[name].cpu_seconds()
-            rate, latencies = asyncio.run(measure(started[name].address, requests, concurrency, seconds))
-            cpu = 1000 * (started[name].cpu_seconds() - before) / len(latencies)
-            figures[name].append([rate, *np.percentile(latencies, [50, 99]), cpu])
-    medians = {
-        name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in figures.items()
-    }
-    pairs = list(zip(figures["dpsr"], figures["plain"], strict=True))
-    ratios = [statistics.median(ours[column] / plain[column] for ours, plain in pairs) for column in (0, 3)]
-    return [concurrency, *medians["plain"], *medians["dpsr"], *(f"{ratio:.2f}" for ratio in ratios)]
+def _compare(servers: list[Server], setting: Setting, concurrency: int, graph_ms: float) -> list[Any]:
+    figures: list[list[list[float]]] = [[], []]
+    for turn in range(setting.options.rounds):
+        for place in (0, 1) if turn % 2 else (1, 0):
+            before = servers[place].cpu_seconds()
+            rate, latencies = asyncio.run(
+                closed_loops(servers[place].address, setting.requests, concurrency, setting.options.seconds)
+            )
+            cpu = 1000 * (servers[place].cpu_seconds() - before) / len(latencies)
+            figures[place].append([rate, *np.percentile(latencies, [50, 99]), cpu])
+    plain, ours = ([statistics.median(column) for column in zip(*rows, strict=True)] for rows in figures)
+    ratio = statistics.median(mine[0] / theirs[0] for theirs, mine in zip(*figures, strict=True))
+    return [concurrency, *plain, *ours, ratio, ours[3] / graph_ms]
+
+
+def swaps(setting: Setting) -> str:
+    """New versions under a steady rate of requests."""
+
+    async def run(server: Server) -> tuple[list[list[float]], int, int]:
+        rows = []
+        async with steady(server.address, setting.requests, setting.options.rate) as answers:
+            for number in range(2, setting.options.swaps + 2):
+                await asyncio.sleep(setting.options.calm)
+                published = time.perf_counter()
+                publish(setting.version, setting.base_path, number)
+                swapped = await until_version(answers, number, LOAD_SECONDS)
+                await asyncio.sleep(1.5)
+                shutil.rmtree(setting.base_path / str(number - 1))
+                before = p99(answers, published - setting.options.calm + 0.5, published)
+                second = p99(answers, swapped - 0.5, swapped + 0.5)
+                loading = p99(answers, published, swapped)
+                rows.append([before, loading, second, second / before, swapped - published])
+        return rows, len(answers), sum(answer.code != "OK" for answer in answers)
+
+    with started([setting.base_path], run_dpsr) as (server,):
+        rows, count, failures = asyncio.run(run(server))
+    columns = list(zip(*rows, strict=True))
+    table = [
+        ["median", *(statistics.median(column) for column in columns)],
+        ["worst", *(max(column) for column in columns)],
+    ]
+    headers = ["swaps", "p99 ms before", "p99 ms while loading", "p99 ms swap second", "ratio", "s to swap"]
+    return tabulate(table, headers=headers, floatfmt=",.2f") + (
+        f"\n{len(rows)} swaps at {setting.options.rate:g} req/s, {count:,} requests, {failures} failures. Bars: 0 "
+        "failures, ratio <= 3"
+    )
+
+
+def second_model(setting: Setting) -> str:
+    """The latency of one model while another is loaded into the same process."""
+
+    async def run(server: Server) -> list[list[float]]:
+        rows, loop = [], asyncio.get_running_loop()
+        async with steady(server.address, setting.requests, setting.options.rate) as answers:
+            for _ in range(setting.options.loads):
+                begin = time.perf_counter()
+                await asyncio.sleep(setting.options.calm)
+                start = time.perf_counter()
+                both = {NAME: setting.base_path, "second": setting.second}
+                await loop.run_in_executor(None, reload_config, server.address, both)
+                end = max(time.perf_counter(), start + 1)
+                await asyncio.sleep(max(0.0, end - time.perf_counter()) + 0.5)
+                before, during = p99(answers, begin, start), p99(answers, start, end)
+                rows.append([before, during, during / before, end - start])
+                await loop.run_in_executor(None, reload_config, server.address, {NAME: setting.base_path})
+        if failed := sum(answer.code != "OK" for answer in answers):
+            raise SystemExit(f"{failed} requests failed")
+        return rows
+
+    with started([setting.base_path], run_dpsr) as (server,):
+        rows = asyncio.run(run(server))
+    columns = list(zip(*rows, strict=True))
+    table = [["median", *(statistics.median(column) for column in columns)], ["worst", *map(max, columns)]]
+    return tabulate(table, headers=["loads", "p99 ms before", "p99 ms during", "ratio", "s"], floatfmt=",.2f") + (
+        f"\n{len(rows)} loads of a second model at {setting.options.rate:g} req/s. Bar: ratio <= 2"
+    )
+
+
+def soaked(setting: Setting) -> str:
+    """A long run; see ``serving_bench.soak``."""
+    options = setting.options
+    with started([setting.base_path], run_dpsr) as (server,):
+        figures = asyncio.run(
+            soak(
+                server,
+                setting.version,
+                setting.base_path,
+                setting.requests,
+                seconds=options.soak_seconds,
+                rate=options.rate,
+                every=options.soak_swap_every,
+            )
+        )
+    return tabulate([figures], headers="keys") + (
+        f"\n{options.soak_seconds:g} s. Bars: no good request failed, every bad one answered, growth within 3 %"
+    )
+
+
+PARTS: dict[str, Callable[[Setting], str]] = {
+    "throughput": throughput,
+    "swaps": swaps,
+    "second-model": second_model,
+    "soak": soaked,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--servable", type=Path, help="a version directory with a serving_default of `query`")
     parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--dimension", type=int, default=64)
+    parser.add_argument("--heads", type=int, default=2)
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    arguments = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / NAME / "1"
-        if arguments.servable:
-            shutil.copytree(arguments.servable, path)
-        else:
-            write_servable(path, arguments.items, 64, arguments.k)
-        requests = make_requests(500)
-        with servers(path) as started:
-            check_answers(started, requests[:20])
-            rows = [
-                compare(started, requests, concurrency, arguments.rounds, arguments.seconds)
-                for concurrency in arguments.concurrency
-            ]
-    headers = [
-        "callers",
-        *(f"{name} {what}" for name in SERVERS for what in ("req/s", "p50 ms", "p99 ms", "CPU ms")),
-        "ratio req/s",
-        "ratio CPU",
-    ]
-    print(tabulate(rows, headers=headers, floatfmt=",.2f"))
-    print(f"\n{os.cpu_count()} cores shared with the client, {platform.processor() or platform.machine()}, ", end="")
-    print(f"Python {platform.python_version()}; medians of {arguments.rounds} rounds of {arguments.seconds:g} s")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one round")
+    parser.add_argument("--graph-calls", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=50.0, help="steady requests per second")
+    parser.add_argument("--swaps", type=int, default=20)
+    parser.add_argument("--loads", type=int, default=5)
+    parser.add_argument("--calm", type=float, default=3.0, help="seconds before every swap and load")
+    parser.add_argument("--soak-seconds", type=float, default=60.0)
+    parser.add_argument("--soak-swap-every", type=float, default=5.0, help="seconds")
+    options = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sizes = (options.items, options.dimension, options.heads, options.k)
+    version = options.servable or servable.cached(CACHE, *sizes)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for part in options.only:
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # on the file system of the servable: links, no copies
+            print(f"\n## {part}\n\n{PARTS[part](Setting(version, Path(folder), options))}", flush=True)
+    what = options.servable or f"{options.items:,} items x {options.dimension}, m = {options.heads}, K = {options.k}"
+    print(
+        f"\n{what}; {os.cpu_count()} cores shared with the client, {platform.processor() or platform.machine()}, ",
+        end="",
+    )
+    print(
+        f"Python {platform.python_version()}; throughput: medians of {options.rounds} rounds of {options.seconds:g} s"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,131 @@
+"""The servers that are compared, each in a process of its own, and the processor time and memory that they take."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+from serving_bench.servable import NAME
+
+START_SECONDS = 600.0
+
+
+class Server(NamedTuple):
+    address: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Processor time so far; unlike the clock it does not depend on what else the machine does."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mib(self) -> float:
+        """Resident memory now."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def run_plain(base_paths: Sequence[Path], ports: Any) -> None:
+    """The peer: what one writes in an hour."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    from dpsr.ops_cc import library
+
+    library.load_all()
+    loaded = tf.saved_model.load(str(base_paths[0] / "1"))
+
+    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
+            function = loaded.signatures[request.model_spec.signature_name or "serving_default"]
+            inputs = {alias: tf.constant(tf.make_ndarray(proto)) for alias, proto in request.inputs.items()}
+            response = predict_pb2.PredictResponse()
+            for alias, tensor in function(**inputs).items():
+                response.outputs[alias].CopyFrom(tf.make_tensor_proto(tensor.numpy()))
+            return response
+
+    server = grpc.server(ThreadPoolExecutor(32))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
+    ports.put(server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    server.wait_for_termination()
+
+
+def run_dpsr(base_paths: Sequence[Path], ports: Any) -> None:
+    """Ours; the models after the first are allowed, and loaded when a reload names them."""
+    from dpsr.config import ServingConfig
+    from dpsr.serving.model_config import ServedModel
+    from dpsr.serving.server import ModelServer
+
+    config = ServingConfig(port=0, rest_port=-1, log_requests="none")
+    server = ModelServer([ServedModel(NAME, base_paths[0])], config)
+    ports.put(server.start())
+    server.wait()
+
+
+def run_graph(base_paths: Sequence[Path], results: Any, calls: int) -> None:
+    """Processor seconds of one run of the graph alone: no server, no messages."""
+    from tensorflow_serving.apis import predict_pb2
+
+    from dpsr.serving.runtime import Servable
+
+    servable = Servable.load(NAME, 1, base_paths[0] / "1")
+    prepared = []
+    for index in range(100):
+        request = predict_pb2.PredictRequest()
+        proto = request.inputs["query"]
+        proto.dtype = 7
+        proto.tensor_shape.dim.add().size = 1
+        proto.string_val.append(f"query number {index}".encode())
+        prepared.append(servable.prepare(request))
+    for call in prepared:
+        servable.run(call)
+    before = time.process_time()
+    for index in range(calls):
+        servable.run(prepared[index % len(prepared)])
+    results.put((time.process_time() - before) / calls)
+
+
+@contextlib.contextmanager
+def started(base_paths: Sequence[Path], *runs: Any) -> Iterator[list[Server]]:
+    """Servers that are ready, one for each function."""
+    context = multiprocessing.get_context("spawn")
+    processes: list[Any] = []
+    servers = []
+    try:
+        for run in runs:
+            ports = context.Queue()
+            processes.append(context.Process(target=run, args=(base_paths, ports), daemon=True))
+            processes[-1].start()
+            servers.append(Server(f"127.0.0.1:{_first(ports, processes[-1])}", processes[-1].pid))
+        yield servers
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def graph_cpu_seconds(base_paths: Sequence[Path], calls: int) -> float:
+    """As ``run_graph``, in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=run_graph, args=(base_paths, results, calls), daemon=True)
+    process.start()
+    seconds = float(_first(results, process))
+    process.join()
+    return seconds
+
+
+def _first(queue: Any, process: Any) -> Any:
+    deadline = time.monotonic() + START_SECONDS
+    while queue.empty():
+        if not process.is_alive() or time.monotonic() > deadline:
+            raise SystemExit("a server did not start; its own error is above")
+        time.sleep(0.05)
+    return queue.get()

@@ -1,0 +1,87 @@
+"""A long run with swaps, bad requests and callers who hang up: nothing good may fail, and memory has to stay flat."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import shutil
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+from serving_bench.load import METHOD, TIMEOUT, until_version
+from serving_bench.load import steady as steady_load
+from serving_bench.servable import publish
+from serving_bench.servers import Server
+
+_SETTLE_SHARE = 0.25
+"""Part of the run before memory is looked at: allocators and caches fill up first."""
+
+
+async def soak(
+    server: Server, version: Path, base_path: Path, requests: list[bytes], *, seconds: float, rate: float, every: float
+) -> dict[str, Any]:
+    """Runs for a time; what failed and how memory went."""
+    memory: list[tuple[float, float]] = []
+    counts = {"bad": 0, "bad that were answered": 0, "hung up": 0, "swaps": 0}
+    begin = time.perf_counter()
+    number = max(int(entry.name) for entry in base_path.iterdir() if entry.name.isdecimal())
+    async with steady_load(server.address, requests, rate) as answers:
+        nuisance = asyncio.create_task(_nuisance(server.address, requests, rate, counts))
+        while time.perf_counter() < begin + seconds:
+            await asyncio.sleep(every)
+            number += 1
+            publish(version, base_path, number)
+            await until_version(answers, number, 300)
+            shutil.rmtree(base_path / str(number - 1))
+            counts["swaps"] += 1
+            await asyncio.sleep(min(every, 2.0))  # the old version is freed
+            memory.append((time.perf_counter() - begin, server.memory_mib()))
+        nuisance.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await nuisance
+    settled = [mib for when, mib in memory if when > _SETTLE_SHARE * seconds] or [mib for _, mib in memory]
+    third = max(1, len(settled) // 3)
+    first, last = statistics.median(settled[:third]), statistics.median(settled[-third:])
+    good = [answer for answer in answers if answer.code != "CANCELLED"]
+    return {
+        "good requests": len(good),
+        "failed": sum(answer.code != "OK" for answer in good),
+        **counts,
+        "MiB first third": round(first),
+        "MiB last third": round(last),
+        "growth": f"{100 * (last / first - 1):+.1f} %",
+    }
+
+
+async def _nuisance(address: str, requests: list[bytes], rate: float, counts: dict[str, int]) -> None:
+    """5 % of the rate in requests that are wrong, and as many that are cancelled at once or cut off."""
+    dice = random.Random(1)
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.unary_unary(METHOD)
+        while True:
+            await asyncio.sleep(1 / (0.05 * rate))
+            data = bytearray(requests[dice.randrange(len(requests))])
+            for _ in range(dice.randint(1, 4)):
+                data[dice.randrange(len(data))] = dice.randrange(256)
+            counts["bad"] += 1
+            try:
+                await call(bytes(data), timeout=TIMEOUT)
+            except grpc.RpcError as error:
+                counts["bad that were answered"] += error.code() not in (
+                    grpc.StatusCode.UNAVAILABLE,
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                )
+            else:
+                counts["bad that were answered"] += 1  # still a request, of other text
+            leaving = call(requests[0], timeout=TIMEOUT)
+            await asyncio.sleep(dice.random() * 0.002)
+            leaving.cancel()
+            async with grpc.aio.insecure_channel(address) as short_lived:  # closes with the call under way
+                pending = short_lived.unary_unary(METHOD)(requests[0], timeout=TIMEOUT)
+                await asyncio.sleep(dice.random() * 0.01)
+                del pending
+            counts["hung up"] += 2
