@@ -13,6 +13,8 @@ from dpsr.data.tables import Bags
 from dpsr.tokenizer_cc import Tokenizer, VocabularyBuilder
 
 _TEXTS_AT_ONCE = 1 << 14
+# The same on every machine: where counts are no longer exact, they depend on how the texts are shared out.
+_COUNTING_THREADS = 4
 
 
 class RowIndex:
@@ -80,6 +82,7 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[pa.Array]) -> Token
         oov_buckets=config.oov_buckets,
         bigrams=config.bigrams,
         trigrams=config.trigrams,
+        threads=_COUNTING_THREADS,
         max_words=config.max_words,
         max_bigrams=config.max_bigrams,
         max_trigrams=config.max_trigrams,

@@ -45,6 +45,12 @@ class CountTable {
 
   size_t size() const { return used_; }
 
+  // Makes room for `count` keys at once. Keys that come in the order of another table's slots, which is that of their
+  // hashes, would fill a smaller table from its beginning, without gaps, and make probes as long as the table.
+  void Reserve(size_t count) {
+    if (3 * count > 2 * slots_.size()) Resize(count + count / 2 + 1);
+  }
+
   // Forgets what is in at most `documents` documents.
   void Forget(uint64_t documents) {
     std::vector<Count> old(slots_.size());
@@ -74,12 +80,16 @@ class CountTable {
   // Makes the table larger when it is full.
   bool Grown() {
     if (3 * (used_ + 1) <= 2 * slots_.size()) return false;
-    std::vector<Count> old(2 * slots_.size());
+    Resize(2 * slots_.size());
+    return true;
+  }
+
+  void Resize(size_t slots) {
+    std::vector<Count> old(slots);
     old.swap(slots_);
     for (const Count& count : old) {
       if (count.documents != 0) Find(count.key) = count;
     }
-    return true;
   }
 
   std::vector<Count> slots_ = std::vector<Count>(1024);
@@ -312,7 +322,14 @@ uint64_t VocabularyBuilder::bigram_undercount() const {
 
 std::string VocabularyBuilder::Build(ModelBytes* model) const {
   if (counters_.size() == 1) return WriteCommonest(*counters_[0], model);
+  size_t bigrams = 0, trigrams = 0;
+  for (const auto& counter : counters_) {
+    bigrams += counter->bigrams.size();
+    trigrams += counter->trigrams.size();
+  }
   Counter all;
+  all.bigrams.Reserve(bigrams);
+  all.trigrams.Reserve(trigrams);
   for (const auto& counter : counters_) all.Merge(*counter);
   return WriteCommonest(all, model);
 }
