@@ -98,9 +98,11 @@ class Index(tf.Module):
         first = first_plan(kind, len(vectors), k)
         searcher = _build_searcher(vectors, k, first, precision)
         tuned = _tune(searcher, first, vectors, queries, k, target_recall)
+        state = searcher.serialize_to_module()
+        _destroy(searcher.searcher_handle)  # the first search builds one from the state
         items, dimension = vectors.shape
         precision = "float32" if kind == "exact" else precision
-        return cls(searcher.serialize_to_module(), tuned, k=k, items=items, dimension=dimension, precision=precision)
+        return cls(state, tuned, k=k, items=items, dimension=dimension, precision=precision)
 
     def describe(self) -> dict[str, Any]:
         """The plan, k, and the recall and latency measured when it was chosen, for manifests."""
@@ -155,7 +157,11 @@ class Index(tf.Module):
         TensorFlow keeps the state of ScaNN's op for as long as the process lives, so whoever drops a loaded SavedModel
         and lives on (a server that goes to the next version) calls this first, or loses the size of the index.
         """
-        tf.raw_ops.DestroyResourceOp(resource=self._state.recreate_handle(), ignore_lookup_error=True)
+        _destroy(self._state.recreate_handle())
+
+
+def _destroy(handle: tf.Tensor) -> None:
+    tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
 
 
 def _kind(items: int, exact_below: int, tree_from: int) -> Literal["exact", "hashed", "tree"]:

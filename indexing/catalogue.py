@@ -15,7 +15,7 @@ from dpsr.data.readers import Source, trimmed_strings
 from dpsr.data.rejected import RejectedRows
 from dpsr.data.schema import DatasetError
 from dpsr.data.tables import Bags, Dataset
-from dpsr.data.vocabulary import category_ids, token_bags
+from dpsr.data.vocabulary import column_ids, token_bags
 from dpsr.tokenizer_cc import Tokenizer
 
 
@@ -63,8 +63,10 @@ class Catalogue:
         )
         tokenizer = Tokenizer.load(dataset.tokenizer_path)
         categorical = {
-            column: category_ids(
-                trimmed_strings(table.column(column).combine_chunks()), dataset.vocabularies[f"items.{column}"]
+            column: column_ids(
+                table.column(column).combine_chunks(),
+                dataset.vocabularies[f"items.{column}"],
+                numeric=column in dataset.schema.numeric,
             )
             for column in dataset.schema.categorical
         }

@@ -28,7 +28,7 @@ def export_bytes(config: IndexConfig, schema: Schema, model: TwoTower, catalogue
     items, dimension = len(catalogue), model.config.dimension
     vectors = 4 * items * dimension
     exact = items < config.exact_below
-    codes = 0 if exact else items * (-(-dimension // 4) + 8)
+    codes = 0 if exact else items * (-(-dimension // 2) + 8)
     weights = sum(4 * int(np.prod(variable.shape)) for variable in model.variables)
     columns = 4 * items * (len(schema.categorical) + len(config.filter_range))
     ids = 8 * items

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+_SCORES_AT_ONCE = 1 << 25
 _TIE = 1e-5
 """Scores closer than this are the same up to the rounding of float32 sums in a different order."""
 
@@ -34,7 +35,35 @@ def exact_search(vectors: np.ndarray, heads: np.ndarray, k: int) -> tuple[np.nda
     return rows, best
 
 
-def recall_at_k(vectors: np.ndarray, heads: np.ndarray, found: np.ndarray, kth_scores: np.ndarray) -> float:
+def kth_scores(vectors: np.ndarray, heads: np.ndarray, k: int) -> np.ndarray:
+    """The score of the k-th best row of every query, which is what ``recall_at_k`` needs of the truth.
+
+    It is ``exact_search(...)[1][:, -1]``, but goes through the vectors once for many queries, and remembers only what
+    may still be among the best.
+
+    Args:
+        vectors: float32 [items, d].
+        heads: float32 [B, m, d].
+        k: at most the number of items counts.
+
+    Returns:
+        float32 [B].
+    """
+    k = min(k, len(vectors))
+    queries, num_heads, dimension = heads.shape
+    best = [np.empty(0, np.float32) for _ in range(queries)]
+    step = max(1, _SCORES_AT_ONCE // max(1, queries * num_heads))
+    flat = heads.reshape(-1, dimension)
+    for start in range(0, len(vectors), step):
+        scores = (flat @ vectors[start : start + step].T).reshape(queries, num_heads, -1).max(axis=1)
+        for i, row in enumerate(scores):
+            candidates = row if len(best[i]) < k else row[row > best[i].min()]
+            kept = np.concatenate([best[i], candidates])
+            best[i] = np.partition(kept, len(kept) - k)[-k:] if len(kept) > k else kept
+    return np.array([found.min() for found in best], np.float32)
+
+
+def recall_at_k(vectors: np.ndarray, heads: np.ndarray, found: np.ndarray, kth: np.ndarray) -> float:
     """The share of the true best k that a search found, where any of several equal items is right.
 
     A catalogue has items with equal vectors (the same title twice); which of them a search returns is chance. So a row
@@ -44,14 +73,14 @@ def recall_at_k(vectors: np.ndarray, heads: np.ndarray, found: np.ndarray, kth_s
         vectors: float32 [items, d].
         heads: float32 [B, m, d].
         found: int32 [B, k] rows; negative where a search found fewer. A row given twice counts once.
-        kth_scores: float32 [B], the exact score of the k-th best row.
+        kth: float32 [B], the exact score of the k-th best row; see ``kth_scores``.
 
     Returns:
         recall at k, 0..1, the mean over queries.
     """
     right = 0
-    for query, rows, kth in zip(heads, found, kth_scores, strict=True):
+    for query, rows, worst in zip(heads, found, kth, strict=True):
         distinct = np.unique(rows[rows >= 0])
         scores = (query @ vectors[distinct].T).max(axis=0, initial=-np.inf)
-        right += int(np.count_nonzero(scores >= kth - _TIE))
+        right += int(np.count_nonzero(scores >= worst - _TIE))
     return right / max(found.size, 1)

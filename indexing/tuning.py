@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dpsr.indexing.exact import exact_search, recall_at_k
+from dpsr.indexing.exact import kth_scores, recall_at_k
 from dpsr.ops_cc.head_merge import NO_ROW
 
 Kind = Literal["exact", "hashed", "tree"]
@@ -21,6 +21,8 @@ _SMALLEST_REORDER = 100
 _REORDER_FACTORS = (1.25, 1.5, 2, 3, 4, 8, 16)
 _LEAF_STEP = 1.25
 """Between neighbouring numbers of leaves that are tried."""
+_MOST_LEAVES = 2500
+"""Every item is compared with every leaf once: more leaves would take long to build, and search no faster."""
 _TIMED_SEARCHES = 50
 _CLEARLY_SLOWER = 1.2
 _TUNING_VECTORS = 256
@@ -57,7 +59,7 @@ class Tuned:
 
 def num_leaves(items: int) -> int:
     """Leaves of a tree over so many items."""
-    return max(2, int(2 * items**0.5))
+    return max(2, min(int(2 * items**0.5), _MOST_LEAVES))
 
 
 def first_plan(kind: Kind, items: int, k: int) -> SearchPlan:
@@ -123,9 +125,15 @@ def _sweeps(first: SearchPlan, items: int, k: int) -> Iterator[list[SearchPlan]]
 def _first_to_reach(
     plans: list[SearchPlan], recall_of: Callable[[SearchPlan], float], target: float
 ) -> tuple[SearchPlan, float]:
-    """The first plan that reaches the target, by bisection; the last one where none does."""
-    low, high = 0, len(plans) - 1
+    """The first plan that reaches the target, the last one where none does.
+
+    Goes up in steps that double, since a thorough plan takes long to measure, and then bisects.
+    """
+    low, high, step = 0, 0, 1
     reached = recall_of(plans[high])
+    while reached < target and high < len(plans) - 1:
+        low, high, step = high + 1, min(high + step, len(plans) - 1), 2 * step
+        reached = recall_of(plans[high])
     while low < high and reached >= target:
         middle = (low + high) // 2
         recall = recall_of(plans[middle])
@@ -138,14 +146,14 @@ def _first_to_reach(
 
 def _recall_function(search: Search, vectors: np.ndarray, queries: np.ndarray, k: int) -> Callable[[SearchPlan], float]:
     heads = queries[:, np.newaxis]
-    kth_scores = exact_search(vectors, heads, k)[1][:, -1]
+    kth = kth_scores(vectors, heads, k)
 
     def recall_of(plan: SearchPlan) -> float:
         rows, scores = search(queries, plan)
         found = np.where(np.isfinite(scores), rows, NO_ROW)
         # Columns that no list filled count as not found.
         found = np.pad(found, [(0, 0), (0, k - found.shape[1])], constant_values=NO_ROW)
-        return recall_at_k(vectors, heads, found, kth_scores)
+        return recall_at_k(vectors, heads, found, kth)
 
     return recall_of
 

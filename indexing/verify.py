@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from dpsr.indexing.exact import exact_search, recall_at_k
+from dpsr.indexing.exact import kth_scores, recall_at_k
 from dpsr.indexing.parity import Examples
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.ops_cc import library
@@ -98,8 +98,8 @@ def _check_heads(heads: np.ndarray, expected: np.ndarray) -> None:
 
 def _recall(answer: Answer, examples: Examples, heads: np.ndarray) -> float:
     found = _item_rows(answer, examples)
-    kth_scores = exact_search(examples.item_vectors, heads, found.shape[1])[1][:, -1]
-    return recall_at_k(examples.item_vectors, heads, found, kth_scores)
+    kth = kth_scores(examples.item_vectors, heads, found.shape[1])
+    return recall_at_k(examples.item_vectors, heads, found, kth)
 
 
 def _item_rows(answer: Answer, examples: Examples) -> np.ndarray:
