@@ -192,12 +192,23 @@ class TrainingConfig(_Section):
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
 
 
+class LabelsConfig(SourceConfig):
+    """Judged pairs, a Parquet file: ``query``, ``item_id`` and ``label``, the higher the better."""
+
+    positive_from: float = 1.0
+    """Pairs with at least this label are relevant."""
+    graded: bool = True
+    """nDCG takes a relevant pair's label, a whole number, as its gain; else every relevant pair counts 1."""
+
+
 class EvaluationConfig(_Section):
     """Which examples are scored, and against how many candidates (paper, section 5.1)."""
 
     max_examples: Annotated[int, Field(ge=1)] = 10_000
     candidates: Annotated[int, Field(ge=2)] = 1024
     """Top-k is measured among this many items: the clicked one and random others."""
+    labels: LabelsConfig | None = None
+    """Judged pairs that are measured too: AUC, and ranked lists with gains."""
 
 
 class IndexConfig(_Section):

@@ -22,6 +22,7 @@ from dpsr.evaluation.examples import Examples, load_examples
 from dpsr.evaluation.hybrids import (
     HYBRID_WEIGHTS,
     ReciprocalRankFusionRetriever,
+    ReciprocalRanks,
     WeightedSumRetriever,
     choose_weight,
 )
@@ -33,7 +34,7 @@ SUBJECT = "dpsr"
 """The name of the model among the retrievers."""
 DEFAULT_POPULARITY_WEIGHT = 0.2
 DEFAULT_HYBRID_WEIGHT = 1.0
-_TUNING_EXAMPLES = 2000  # clicks of the valid split that choose the one parameter of each mix
+_TUNING_EXAMPLES = 1000  # clicks of the valid split that choose the one parameter of each mix
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,12 @@ def with_model(baselines: Contest, model: CatalogueRetriever, dataset: Dataset, 
     tuning = tuning_examples(dataset, seed=seed)
     mixes: dict[str, Callable[[float], CatalogueRetriever]] = {
         "dpsr+bm25": partial(WeightedSumRetriever, bm25, model),
-        "dpsr+bm25 rrf": partial(ReciprocalRankFusionRetriever, bm25, model),
+        "dpsr+bm25 rrf": partial(
+            # An item without a word of the query is in no list of BM25.
+            ReciprocalRankFusionRetriever,
+            ReciprocalRanks(bm25, above=0.0),
+            ReciprocalRanks(model),
+        ),
     }
     for name, mix in mixes.items():
         weights[name] = _tuned(mix, HYBRID_WEIGHTS, tuning, DEFAULT_HYBRID_WEIGHT)

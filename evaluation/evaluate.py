@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,21 @@ from tqdm import tqdm
 
 from dpsr.config import Config
 from dpsr.data.tables import Dataset
+from dpsr.evaluation.baselines import click_counts
 from dpsr.evaluation.contest import SUBJECT, standard_baselines, with_model
-from dpsr.evaluation.examples import Examples, load_examples, seen_in_training, with_one_typo
+from dpsr.evaluation.examples import Examples, load_examples, with_one_typo
+from dpsr.evaluation.judgements import JUDGED_MEASURES, Judgements, areas_under_curve, load_judgements, measure_judged
 from dpsr.evaluation.metrics import RANKED_DEPTH, half_width, ranked_values, sample_candidates, top_k_values
 from dpsr.evaluation.paired import paired_intervals
 from dpsr.evaluation.ranking import best_first, ranks_of_first
-from dpsr.evaluation.report import ALL, COMPARED, Difference, Interval, Report, Result, describe_machine
-from dpsr.evaluation.retrievers import Retriever, queries_at_once
+from dpsr.evaluation.report import CLICKS, COMPARED, Difference, Interval, Judged, Report, Result, describe_machine
+from dpsr.evaluation.retrievers import CatalogueRetriever, Retriever, queries_at_once
+from dpsr.evaluation.slices import TYPO, slices_of
 from dpsr.evaluation.two_tower import TwoTowerRetriever
 from dpsr.indexing.corpus import embed_items
 from dpsr.model.two_tower import TwoTower
+
+_TIMED_QUERIES = 50
 
 
 def evaluate(
@@ -52,6 +59,10 @@ def evaluate(
         subject=SUBJECT,
         progress=progress,
     )
+    judged = None
+    if config.evaluation.labels is not None:
+        judgements = load_judgements(config.evaluation.labels, dataset, seed=seed)
+        judged = compare_judged(contest.retrievers, judgements, subject=SUBJECT, seed=seed, progress=progress)
     report = Report(
         name=config.name,
         split=split,
@@ -63,6 +74,8 @@ def evaluate(
         machine=describe_machine(),
         results=results,
         differences=differences,
+        judged=judged,
+        retrieval_ms=retrieval_milliseconds(contest.retrievers, examples, num_items=dataset.schema.num_items),
     )
     report.write(Path(config.work_dir) / "evaluation")
     return report
@@ -90,20 +103,18 @@ def compare(
         progress: show a progress bar.
 
     Returns:
-        A result for every slice (``all``, ``seen queries``, ``unseen queries``, ``one typo``) that has a click, and
-        every retriever; and the paired differences of the subject on the same slices.
+        A result for every slice (those of ``slices_of``, and ``one typo``) that has a click, and every retriever; and
+        the paired differences of the subject on the same slices.
     """
-    seen = seen_in_training(examples, dataset)
     typos = with_one_typo(examples, seed=seed)
-    everything = np.ones(len(examples), dtype=bool)
-    masks = {ALL: everything, "seen queries": seen, "unseen queries": ~seen}
-    parts = [(examples, masks), (typos, {"one typo": np.ones(len(typos), dtype=bool)})]
+    counts = click_counts(dataset.interactions("train"), dataset.schema.num_items)
+    parts = [(examples, slices_of(examples, dataset)), (typos, {TYPO: np.ones(len(typos), dtype=bool)})]
     results, differences = [], []
     total = len(retrievers) * sum(len(part) for part, _ in parts)
     with tqdm(total=total, desc="evaluating", unit="query", disable=not progress) as bar:
         for part, part_masks in parts:
             drawn = sample_candidates(part.item_rows, dataset.schema.num_items, candidates, seed=seed)
-            values = measure_all(retrievers, part, drawn, num_items=dataset.schema.num_items, bar=bar)
+            values = measure_all(retrievers, part, drawn, counts=counts, bar=bar)
             queries = part.records["query"]
             for slice_name, mask in part_masks.items():
                 if not mask.any():
@@ -113,7 +124,7 @@ def compare(
                 }
                 results += [summarise(slice_name, name, sliced[name], queries[mask]) for name in retrievers]
                 if subject:
-                    differences += paired_differences(slice_name, subject, sliced, queries[mask], seed=seed)
+                    differences += paired_differences(slice_name, subject, sliced, queries[mask], COMPARED, seed=seed)
     return results, differences
 
 
@@ -122,7 +133,7 @@ def measure_all(
     examples: Examples,
     candidates: np.ndarray,
     *,
-    num_items: int,
+    counts: np.ndarray,
     bar: tqdm | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """``measure`` for several retrievers, a few examples at a time, so that they may share what they compute.
@@ -131,19 +142,19 @@ def measure_all(
         retrievers: name -> retriever.
         examples: n clicks.
         candidates: int32 [n, c], the clicked item first.
-        num_items: size of the catalogue.
+        counts: clicks of every item in the train split, int64 [items].
         bar: moves by one for each example and retriever.
 
     Returns:
         For each retriever float64 [n] for each measure.
     """
-    size = queries_at_once(num_items)
+    size = queries_at_once(len(counts))
     found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in retrievers}
     for start in range(0, len(examples), size):
         rows = slice(start, start + size)
         chunk = examples.take(rows)
         for name, retriever in retrievers.items():
-            found[name].append(measure(retriever, chunk, candidates[rows], num_items=num_items))
+            found[name].append(measure(retriever, chunk, candidates[rows], counts=counts))
             if bar is not None:
                 bar.update(len(chunk))
     return {
@@ -153,7 +164,7 @@ def measure_all(
 
 
 def measure(
-    retriever: Retriever, examples: Examples, candidates: np.ndarray, *, num_items: int
+    retriever: Retriever, examples: Examples, candidates: np.ndarray, *, counts: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Every measure of one retriever for every example.
 
@@ -161,22 +172,23 @@ def measure(
         retriever: what is measured.
         examples: n clicks.
         candidates: int32 [n, c], the clicked item first.
-        num_items: size of the catalogue.
+        counts: clicks of every item in the train split, int64 [items].
 
     Returns:
-        float64 [n] for each measure.
+        float64 [n] for each measure; ``Clicks@10`` is the mean of ``counts`` over the ten best items.
 
     Raises:
         ValueError: the retriever gave a NaN score or an item twice.
     """
-    items, scores = retriever.retrieve(examples, min(RANKED_DEPTH, num_items))
+    items, scores = retriever.retrieve(examples, min(RANKED_DEPTH, len(counts)))
     candidate_scores = retriever.score(examples, candidates)
     if np.isnan(scores).any() or np.isnan(candidate_scores).any():
         raise ValueError(f"{type(retriever).__name__} gave NaN scores, which have no rank; every score is a number")
     items, _ = best_first(items, scores, examples.tie_keys)
     relevant = [{item: 1} for item in examples.item_rows.tolist()]
     ranks = ranks_of_first(candidate_scores, candidates, examples.tie_keys)
-    return ranked_values(items, relevant) | top_k_values(ranks)
+    popularity = {CLICKS: np.where(items[:, :10] >= 0, counts[items[:, :10]], 0).mean(axis=1)}
+    return ranked_values(items, relevant) | top_k_values(ranks) | popularity
 
 
 def summarise(slice_name: str, retriever: str, values: Mapping[str, np.ndarray], queries: np.ndarray) -> Result:
@@ -186,7 +198,7 @@ def summarise(slice_name: str, retriever: str, values: Mapping[str, np.ndarray],
         retriever=retriever,
         examples=len(queries),
         metrics={name: float(value.mean()) for name, value in values.items()},
-        half_widths={name: half_width(value, queries) for name, value in values.items()},
+        half_widths={name: half_width(value, queries) for name, value in values.items() if name != CLICKS},
     )
 
 
@@ -195,6 +207,7 @@ def paired_differences(
     subject: str,
     values: Mapping[str, Mapping[str, np.ndarray]],
     queries: np.ndarray,
+    measures: Sequence[str],
     *,
     seed: int,
 ) -> list[Difference]:
@@ -205,16 +218,61 @@ def paired_differences(
         subject: the retriever that is compared.
         values: retriever -> measure -> float64 [n].
         queries: the query of every click, integers [n].
+        measures: what is compared.
         seed: decides the draws of the bootstrap.
     """
-    pairs = [(name, measure) for name in values if name != subject for measure in COMPARED]
+    pairs = [(name, measure) for name in values if name != subject for measure in measures]
     if not pairs:
         return []
     table = np.stack([values[subject][measure] - values[name][measure] for name, measure in pairs], axis=1)
     low, high = paired_intervals(table, queries, seed=seed)
     found = dict(zip(pairs, zip(table.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True), strict=True))
     return [
-        Difference(slice_name, subject, name, {measure: Interval(*found[name, measure]) for measure in COMPARED})
+        Difference(slice_name, subject, name, {measure: Interval(*found[name, measure]) for measure in measures})
         for name in values
         if name != subject
     ]
+
+
+def compare_judged(
+    retrievers: Mapping[str, CatalogueRetriever],
+    judgements: Judgements,
+    *,
+    subject: str,
+    seed: int,
+    progress: bool = True,
+) -> Judged:
+    """Measures retrievers on judged queries: ranked lists of the whole catalogue, and the order of the judged pairs."""
+    num_items = next(iter(retrievers.values())).num_items
+    values = measure_judged(retrievers, judgements, num_items=num_items, progress=progress)
+    queries = np.arange(len(next(iter(values.values()))["nDCG@10"]))
+    results = []
+    for name, retriever in retrievers.items():
+        result = summarise("judged queries", name, values[name], queries)
+        areas = areas_under_curve(retriever, judgements)
+        results.append(replace(result, metrics=result.metrics | areas))
+    return Judged(
+        queries=len(queries),
+        pairs=sum(map(len, judgements.items)),
+        unknown_items=judgements.unknown_items,
+        positive_from=judgements.positive_from,
+        results=results,
+        differences=paired_differences("judged queries", subject, values, queries, JUDGED_MEASURES, seed=seed),
+    )
+
+
+def retrieval_milliseconds(
+    retrievers: Mapping[str, Retriever], examples: Examples, *, num_items: int
+) -> dict[str, float]:
+    """The median time from one text to its 1,000 best items by exact search, in milliseconds."""
+    rows = np.linspace(0, len(examples) - 1, _TIMED_QUERIES).astype(np.int64)
+    found = {}
+    for name, retriever in retrievers.items():
+        times = []
+        for row in rows:
+            one = examples.take(slice(row, row + 1))
+            start = time.perf_counter()
+            retriever.retrieve(one, min(RANKED_DEPTH, num_items))
+            times.append(time.perf_counter() - start)
+        found[name] = 1000 * float(np.median(times))
+    return found

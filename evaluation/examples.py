@@ -83,13 +83,6 @@ def load_examples(dataset: Dataset, split: str, *, max_examples: int, seed: int)
     return make_examples(texts, records, seed=seed)
 
 
-def seen_in_training(examples: Examples, dataset: Dataset) -> np.ndarray:
-    """Whether the (normalised) query of an example was followed by a click in the train split, bool [n]."""
-    rows = np.unique(dataset.interactions("train")["query"])
-    seen = {normalise_query(text) for text in dataset.query_texts().take(rows).to_pylist()}
-    return np.fromiter((normalise_query(text) in seen for text in examples.texts), dtype=bool, count=len(examples))
-
-
 def with_one_typo(examples: Examples, *, seed: int) -> Examples:
     """The same clicks after a slip of the finger: each text with one random edit of one letter or digit.
 

@@ -34,11 +34,25 @@ class WeightedSumRetriever(CatalogueRetriever):
         return lexical / np.where(best > 0, best, np.float32(1)) + self._weight * self._dense.scores(examples)
 
 
+class ReciprocalRanks(CatalogueRetriever):
+    """The items of another retriever by ``1 / (60 + rank)``, and no others: one side of a fusion."""
+
+    def __init__(self, ranked: CatalogueRetriever, *, above: float = -np.inf) -> None:
+        """Ranks the items whose score is more than ``above``."""
+        super().__init__(ranked.num_items)
+        self._ranked = ranked
+        self._above = above
+
+    def score_all(self, examples: Examples) -> np.ndarray:
+        """As ``CatalogueRetriever.score_all``."""
+        return reciprocal_ranks(self._ranked.scores(examples), above=self._above)
+
+
 class ReciprocalRankFusionRetriever(CatalogueRetriever):
     """``1 / (60 + rank in BM25) + weight / (60 + rank in the model)``; an item that is not in a list gets nothing."""
 
-    def __init__(self, lexical: CatalogueRetriever, dense: CatalogueRetriever, weight: float) -> None:
-        """Fuses the best items of two retrievers; those without a word of the query are in no list of the first."""
+    def __init__(self, lexical: ReciprocalRanks, dense: ReciprocalRanks, weight: float) -> None:
+        """Fuses two lists."""
         super().__init__(lexical.num_items)
         self._lexical = lexical
         self._dense = dense
@@ -46,8 +60,7 @@ class ReciprocalRankFusionRetriever(CatalogueRetriever):
 
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``."""
-        lexical = reciprocal_ranks(self._lexical.scores(examples), above=0.0)
-        return lexical + self._weight * reciprocal_ranks(self._dense.scores(examples))
+        return self._lexical.scores(examples) + self._weight * self._dense.scores(examples)
 
 
 def reciprocal_ranks(scores: np.ndarray, *, above: float = -np.inf) -> np.ndarray:

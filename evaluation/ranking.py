@@ -36,8 +36,13 @@ def best_first(items: np.ndarray, scores: np.ndarray, tie_keys: np.ndarray) -> t
     Returns:
         Items int32 [n, c] and scores float32 [n, c].
     """
-    order = np.lexsort((tie_noise(tie_keys, items), -scores), axis=1)
-    return np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    items, scores = np.array(items), np.array(scores)
+    # The noise is dear, and lists that come without a tie and in order need none.
+    rows = np.flatnonzero(~(scores[:, :-1] > scores[:, 1:]).all(axis=1))
+    order = np.lexsort((tie_noise(tie_keys[rows], items[rows]), -scores[rows]), axis=1)
+    items[rows] = np.take_along_axis(items[rows], order, axis=1)
+    scores[rows] = np.take_along_axis(scores[rows], order, axis=1)
+    return items, scores
 
 
 def top_k(scores: np.ndarray, k: int, tie_keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +60,9 @@ def top_k(scores: np.ndarray, k: int, tie_keys: np.ndarray) -> tuple[np.ndarray,
         items = np.broadcast_to(np.arange(scores.shape[1], dtype=np.int32), scores.shape)
     else:
         items = np.stack([_top_k_of_row(row, k, tie_keys[i : i + 1]) for i, row in enumerate(scores)])
-    return best_first(items, np.take_along_axis(scores, items, axis=1), tie_keys)
+    scores = np.take_along_axis(scores, items, axis=1)
+    order = np.argsort(-scores, axis=1)
+    return best_first(np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1), tie_keys)
 
 
 def ranks_of_first(scores: np.ndarray, items: np.ndarray, tie_keys: np.ndarray) -> np.ndarray:

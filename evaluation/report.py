@@ -5,25 +5,32 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from tabulate import tabulate
 
 import dpsr
+from dpsr.evaluation.slices import ALL, SEEN, TYPO, UNSEEN
 
 T = TypeVar("T")
 
-ALL = "all"
-"""The slice of all examples."""
+CLICKS = "Clicks@10"
+"""How popular what is retrieved is: the mean clicks, in the train split, of the ten best items."""
+IN_FULL = (ALL, SEEN, UNSEEN, TYPO)
+"""Slices with a table of their own; the others share one of ``COMPARED[0]``."""
 HEADLINES = ("MAP@5", "Top-1")
 """Measures that come with an interval in the tables."""
-COLUMNS = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Recall@1000", "Top-1", "Top-10")
+COLUMNS = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Recall@1000", "Top-1", "Top-10", CLICKS)
 """Measures of the tables; Hit@10 is Recall@10 where one item is relevant, and is left to the JSON file."""
 COMPARED = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Top-1", "Top-10")
 """Measures that come with a paired interval in the JSON file; the tables show the first."""
+JUDGED_COLUMNS = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000", "AUC", "AUC within queries")
+"""Measures of the table of judged queries."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,20 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """Every retriever on the judged queries."""
+
+    queries: int
+    """Queries with a relevant item."""
+    pairs: int
+    unknown_items: int
+    """Pairs that were left out because the catalogue does not have the item."""
+    positive_from: float
+    results: list[Result]
+    differences: list[Difference]
+
+
+@dataclass(frozen=True)
 class Report:
     """Every retriever on every slice, and what is needed to read and to repeat the numbers."""
 
@@ -74,6 +95,9 @@ class Report:
     results: list[Result]
     differences: list[Difference] = field(default_factory=list)
     """The trained model against each other retriever."""
+    judged: Judged | None = None
+    retrieval_ms: dict[str, float] = field(default_factory=dict, compare=False)
+    """Median time from one text to its 1,000 best items by exact search."""
 
     def result(self, retriever: str, slice_name: str = ALL) -> Result:
         """The result of one retriever on one slice.
@@ -100,11 +124,15 @@ class Report:
 
         ``retrievers.<name>.<measure>`` (``map_5``, ``top_1``, ...) and ``half_widths`` alike are over all examples, and
         so is ``differences.<baseline>.<measure>`` (``mean``, ``low``, ``high``), the model minus the baseline;
-        ``slices.<slice>`` has the same keys for a slice.
+        ``slices.<slice>`` has the same keys for a slice, and ``judged`` for the judged queries.
         """
-        slices = {name: self._slice_to_json(name) for name in self._slices()}
-        facts = {key: value for key, value in asdict(self).items() if key not in ("results", "differences")}
-        return facts | slices.pop(ALL) | {"slices": slices}
+        slices = {name: _to_json(*self._slice(name)) for name in self._slices()}
+        facts = {key: value for key, value in asdict(self).items() if key not in ("results", "differences", "judged")}
+        judged = None
+        if self.judged is not None:
+            judged = {key: getattr(self.judged, key) for key in ("queries", "pairs", "unknown_items", "positive_from")}
+            judged |= _to_json(self.judged.results, self.judged.differences)
+        return facts | slices.pop(ALL) | {"judged": judged, "slices": slices}
 
     def write(self, directory: Path) -> Path:
         """Writes ``metrics.json`` to a directory, which is made if need be; returns the file's path."""
@@ -118,50 +146,46 @@ class Report:
     def _slices(self) -> list[str]:
         return list(dict.fromkeys(result.slice for result in self.results))
 
-    def _slice_to_json(self, name: str) -> dict[str, Any]:
+    def _slice(self, name: str) -> tuple[list[Result], list[Difference]]:
         results = [result for result in self.results if result.slice == name]
-        return {
-            "examples": results[0].examples,
-            "retrievers": {result.retriever: _with_json_keys(result.metrics) for result in results},
-            "half_widths": {result.retriever: _with_json_keys(result.half_widths) for result in results},
-            "differences": {
-                difference.baseline: {
-                    key: found._asdict() for key, found in _with_json_keys(difference.metrics).items()
-                }
-                for difference in self.differences
-                if difference.slice == name
-            },
-        }
+        return results, [difference for difference in self.differences if difference.slice == name]
 
     def _render(self, table_format: str, title: str, heading: str) -> str:
         parts = [title.format(f"{self.name}, {self.split} split"), self._facts()]
         for name in self._slices():
-            results = [result for result in self.results if result.slice == name]
-            rows = [[result.retriever, *(_cell(result, column) for column in COLUMNS)] for result in results]
-            headers = ["retriever", *COLUMNS]
-            compared = {difference.baseline: difference for difference in self.differences if difference.slice == name}
-            if compared:
-                headers.append(f"{next(iter(compared.values())).retriever} minus it, {COMPARED[0]}")
-                rows = [
-                    [*row, _signed(compared[row[0]].metrics[COMPARED[0]]) if row[0] in compared else ""] for row in rows
-                ]
-            table = tabulate(
-                rows,
-                headers=headers,
-                tablefmt=table_format,
-                disable_numparse=True,
-                colalign=["left", *("right" for _ in headers[1:])],
-            )
-            parts.append(heading.format(f"{name} ({results[0].examples:,} clicks)") + "\n\n" + table)
+            if name in IN_FULL:
+                results, differences = self._slice(name)
+                table = _table(results, differences, COLUMNS, HEADLINES, table_format)
+                parts.append(heading.format(f"{name} ({results[0].examples:,} clicks)") + "\n\n" + table)
+        others = [name for name in self._slices() if name not in IN_FULL]
+        if others:
+            parts.append(heading.format(f"{COMPARED[0]} by kind of query") + "\n\n" + self._kinds(others, table_format))
+        if self.judged is not None:
+            about = f"{self.judged.queries:,} judged queries, {self.judged.pairs:,} pairs"
+            columns = [column for column in JUDGED_COLUMNS if column in self.judged.results[0].metrics]
+            table = _table(self.judged.results, self.judged.differences, columns, JUDGED_COLUMNS[:1], table_format)
+            parts.append(heading.format(about) + "\n\n" + table)
         return "\n\n".join(parts)
+
+    def _kinds(self, slices: list[str], table_format: str) -> str:
+        rows = []
+        for name in slices:
+            results, _ = self._slice(name)
+            rows.append([name, f"{results[0].examples:,}", *(f"{each.metrics[COMPARED[0]]:.3f}" for each in results)])
+        headers = ["queries", "clicks", *(each.retriever for each in self._slice(slices[0])[0])]
+        return _tabulate(rows, headers, table_format)
 
     def _facts(self) -> str:
         weights = ", ".join(f"{name} {weight:g}" for name, weight in self.weights.items())
+        times = ""
+        if self.retrieval_ms:
+            listed = ", ".join(f"{name} {value:.1f}" for name, value in self.retrieval_ms.items())
+            times = f"\nMilliseconds from one text to its 1,000 best items by exact search: {listed}."
         machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
         return (
             f"{self.split_size:,} interactions in the split; {self.num_items:,} items, all of them ranked; Top-k among "
             f"{self.candidates:,} candidates; ± is half a 95 % interval over queries, [ ] a paired one; "
-            f"weights: {weights}; seed {self.seed}.\n{machine}."
+            f"weights: {weights}; seed {self.seed}.{times}\n{machine}."
         )
 
 
@@ -188,12 +212,55 @@ def _processor() -> str:
 
 
 def _with_json_keys(measures: dict[str, T]) -> dict[str, T]:
-    return {name.lower().replace("@", "_").replace("-", "_"): value for name, value in measures.items()}
+    return {
+        name.lower().replace("@", "_").replace("-", "_").replace(" ", "_"): value for name, value in measures.items()
+    }
 
 
-def _cell(result: Result, column: str) -> str:
+def _to_json(results: list[Result], differences: list[Difference]) -> dict[str, Any]:
+    return {
+        "examples": results[0].examples,
+        "retrievers": {
+            result.retriever: {
+                key: None if isnan(value) else value for key, value in _with_json_keys(result.metrics).items()
+            }
+            for result in results
+        },
+        "half_widths": {result.retriever: _with_json_keys(result.half_widths) for result in results},
+        "differences": {
+            difference.baseline: {key: found._asdict() for key, found in _with_json_keys(difference.metrics).items()}
+            for difference in differences
+        },
+    }
+
+
+def _table(
+    results: list[Result],
+    differences: list[Difference],
+    columns: Sequence[str],
+    with_interval: Sequence[str],
+    table_format: str,
+) -> str:
+    """A row for each retriever; the last column is what the compared one has over it in the first measure."""
+    rows = [[result.retriever, *(_cell(result, column, with_interval) for column in columns)] for result in results]
+    headers = ["retriever", *columns]
+    if differences:
+        headers.append(f"{differences[0].retriever} minus it, {columns[0]}")
+        found = {difference.baseline: _signed(difference.metrics[columns[0]]) for difference in differences}
+        rows = [[*row, found.get(row[0], "")] for row in rows]
+    return _tabulate(rows, headers, table_format)
+
+
+def _tabulate(rows: list[list[str]], headers: list[str], table_format: str) -> str:
+    alignment = ["left", *("right" for _ in headers[1:])]
+    return tabulate(rows, headers=headers, tablefmt=table_format, disable_numparse=True, colalign=alignment)
+
+
+def _cell(result: Result, column: str, with_interval: Sequence[str]) -> str:
+    if column == CLICKS:
+        return f"{result.metrics[column]:,.0f}"
     value = f"{result.metrics[column]:.3f}"
-    return f"{value} ± {result.half_widths[column]:.3f}" if column in HEADLINES else value
+    return f"{value} ± {result.half_widths[column]:.3f}" if column in with_interval else value
 
 
 def _signed(found: Interval) -> str:

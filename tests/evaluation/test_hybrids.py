@@ -1,5 +1,7 @@
 """Hybrids against a plain Python oracle, and LSA against what it has to find."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from dpsr.evaluation.examples import Examples, make_examples
 from dpsr.evaluation.hybrids import (
     HYBRID_WEIGHTS,
     ReciprocalRankFusionRetriever,
+    ReciprocalRanks,
     WeightedSumRetriever,
     choose_weight,
     reciprocal_ranks,
@@ -55,6 +58,10 @@ def test_weighted_sum_equals_its_formula(seed: int) -> None:
     np.testing.assert_allclose(hybrid.scores(examples_of(np.zeros(6, int))), expected, atol=1e-6)
 
 
+def fusion(lexical: CatalogueRetriever, dense: CatalogueRetriever, weight: float) -> CatalogueRetriever:
+    return ReciprocalRankFusionRetriever(ReciprocalRanks(lexical, above=0.0), ReciprocalRanks(dense), weight)
+
+
 def plain_reciprocal_ranks(row: list[float], above: float) -> list[float]:
     found = []
     for score in row:
@@ -66,7 +73,7 @@ def plain_reciprocal_ranks(row: list[float], above: float) -> list[float]:
 @pytest.mark.parametrize("seed", range(3))
 def test_fusion_equals_its_formula(seed: int) -> None:
     lexical, dense = tables(seed)
-    hybrid = ReciprocalRankFusionRetriever(Fixed(lexical), Fixed(dense), 2.0)
+    hybrid = fusion(Fixed(lexical), Fixed(dense), 2.0)
     expected = [
         np.add(plain_reciprocal_ranks(row, 0.0), np.multiply(2.0, plain_reciprocal_ranks(cosines, -9.0)))
         for row, cosines in zip(lexical.tolist(), dense.astype(np.float32).tolist(), strict=True)
@@ -80,8 +87,8 @@ def test_fusion_stops_at_its_depth(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(found, [[1 / 61, 0, 1 / 62, 1 / 63, 0]])
 
 
-@pytest.mark.parametrize("hybrid", [WeightedSumRetriever, ReciprocalRankFusionRetriever])
-def test_the_weight_follows_whoever_is_right(hybrid: type[CatalogueRetriever]) -> None:
+@pytest.mark.parametrize("hybrid", [WeightedSumRetriever, fusion])
+def test_the_weight_follows_whoever_is_right(hybrid: Callable[..., CatalogueRetriever]) -> None:
     rng = np.random.default_rng(2)
     clicked = rng.integers(0, 50, 30)
     right, wrong = rng.uniform(0.1, 0.5, (2, 30, 50))
@@ -100,7 +107,7 @@ def test_the_same_examples_are_scored_once() -> None:
     lexical, dense = tables(0)
     sides = Fixed(lexical), Fixed(dense)
     examples = examples_of(np.zeros(6, int))
-    for hybrid in (WeightedSumRetriever(*sides, 1.0), ReciprocalRankFusionRetriever(*sides, 1.0)):
+    for hybrid in (WeightedSumRetriever(*sides, 1.0), fusion(*sides, 1.0)):
         hybrid.retrieve(examples, 5)
         hybrid.score(examples, np.zeros((6, 2), dtype=np.int32))
     assert sides[0].asked == sides[1].asked == 1

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from dpsr.evaluation.metrics import RANKED_MEASURES, TOP_K
-from dpsr.evaluation.report import COMPARED, Difference, Interval, Report, Result, describe_machine
+from dpsr.evaluation.report import CLICKS, COMPARED, Difference, Interval, Report, Result, describe_machine
 
 
 @pytest.fixture
 def report() -> Report:
-    names = [*RANKED_MEASURES, *TOP_K]
+    names = [*RANKED_MEASURES, *TOP_K, CLICKS]
     results = [
         Result(slice_name, retriever, 1200, dict.fromkeys(names, value), dict.fromkeys(names, 0.0123))
         for slice_name in ("all", "one typo")
@@ -48,7 +48,7 @@ def test_json_keeps_full_precision(report: Report, tmp_path: Path) -> None:
     tree = json.loads(path.read_text())
     assert tree["retrievers"]["dpsr"] == {
         **dict.fromkeys(["map_5", "mrr_10", "ndcg_10", "hit_10"], 0.71849),
-        **dict.fromkeys(["recall_10", "recall_100", "recall_1000", "top_1", "top_10"], 0.71849),
+        **dict.fromkeys(["recall_10", "recall_100", "recall_1000", "top_1", "top_10", "clicks_10"], 0.71849),
     }
     assert tree["half_widths"]["bm25"]["top_10"] == 0.0123
     assert tree["differences"]["bm25"]["top_1"] == {"mean": 0.468, "low": 0.4512, "high": 0.4851}

@@ -1,0 +1,113 @@
+"""Judged pairs: what is read, and measures against plain Python."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpsr.config import LabelsConfig
+from dpsr.data.schema import DatasetError
+from dpsr.evaluation.examples import Examples
+from dpsr.evaluation.judgements import (
+    Judgements,
+    area_under_curve,
+    areas_under_curve,
+    load_judgements,
+    measure_judged,
+)
+from dpsr.evaluation.retrievers import CatalogueRetriever
+
+ITEMS = 30
+
+
+def catalogue(ids: list[Any] | None = None) -> Any:
+    """As much of a dataset as judgements need."""
+    ids = [f"i{row}" for row in range(ITEMS)] if ids is None else ids
+    kind = "int64" if isinstance(ids[0], int) else "string"
+    return SimpleNamespace(item_ids=np.array(ids, dtype=object), schema=SimpleNamespace(item_id_type=kind))
+
+
+def load(folder: Path, rows: list[tuple[str, Any, float]], ids: list[Any] | None = None, **options: Any) -> Judgements:
+    query, item, label = zip(*rows, strict=True)
+    pq.write_table(pa.table({"query": query, "item_id": item, "label": label}), folder / "labels.parquet")
+    config = LabelsConfig.model_validate({"path": str(folder / "labels.parquet"), **options})
+    return load_judgements(config, catalogue(ids), seed=1)
+
+
+class Fixed(CatalogueRetriever):
+    """One row of scores for each text."""
+
+    def __init__(self, table: dict[str, np.ndarray]) -> None:
+        super().__init__(ITEMS)
+        self.table = table
+
+    def score_all(self, examples: Examples) -> np.ndarray:
+        return np.stack([self.table[text] for text in examples.texts]).astype(np.float32)
+
+
+def test_pairs_are_gathered_by_query_and_unknown_items_counted(tmp_path: Path) -> None:
+    rows = [("b", "i3", 2), ("a", "i1", 0), ("b", "i0", 1), ("b", "gone", 3), ("a", "i2", 3)]
+    found = load(tmp_path, rows, positive_from=2)
+    assert found.queries.texts.tolist() == ["a", "b"]
+    assert [items.tolist() for items in found.items] == [[1, 2], [3, 0]]
+    assert [labels.tolist() for labels in found.labels] == [[0, 3], [2, 1]]
+    assert found.unknown_items == 1
+    assert [found.gains(row) for row in range(2)] == [{2: 3}, {3: 2}]
+    assert (found.queries.records["user"] == -1).all()
+
+
+def test_ids_may_be_numbers_or_digits(tmp_path: Path) -> None:
+    assert load(tmp_path, [("a", 7, 1)], ids=[5, 7]).items[0].tolist() == [1]
+    assert load(tmp_path, [("a", "7", 1)], ids=[5, 7]).items[0].tolist() == [1]
+
+
+def test_measures_equal_their_formulas(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = [(q, f"i{item}", int(rng.integers(0, 4))) for q in "abc" for item in rng.choice(ITEMS, 12, replace=False)]
+    rows += [("no answer", "i0", 0)]
+    judged = load(tmp_path, rows)
+    scores = {text: rng.normal(size=ITEMS) for text in judged.queries.texts}
+    found = measure_judged({"it": Fixed(scores)}, judged, num_items=ITEMS, progress=False)["it"]
+    gains = {q: {int(item[1:]): label for text, item, label in rows if text == q} for q in "abc"}
+    for at, q in enumerate("abc"):
+        ranked = [gains[q].get(item, 0) for item in np.argsort(-scores[q]).tolist()]
+        discount = 1 / np.log2(np.arange(10) + 2)
+        best = sorted(gains[q].values(), reverse=True)[:10]
+        assert found["nDCG@10"][at] == pytest.approx(ranked[:10] @ discount / (best @ discount[: len(best)]))
+        first = next(place for place, gain in enumerate(ranked, 1) if gain)
+        assert found["MRR@10"][at] == pytest.approx(1 / first if first <= 10 else 0)
+        assert found["Recall@100"][at] == 1.0
+    assert len(found["nDCG@10"]) == 3  # the query without an answer is left out
+
+
+def test_area_is_the_chance_of_the_right_order(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    scores, relevant = rng.integers(0, 6, 80).astype(float), rng.random(80) < 0.4
+    pairs = [(s > t) + 0.5 * (s == t) for s in scores[relevant] for t in scores[~relevant]]
+    assert area_under_curve(scores, relevant) == pytest.approx(np.mean(pairs))
+    assert np.isnan(area_under_curve(scores, np.ones(80, dtype=bool)))
+
+
+def test_scores_of_another_scale_for_every_query_only_fail_across_queries(tmp_path: Path) -> None:
+    rows = [(q, f"i{item}", int(item < 3)) for q in ("a", "b") for item in range(6)]
+    judged = load(tmp_path, rows)
+    right = np.linspace(1, 0, ITEMS)
+    found = areas_under_curve(Fixed({"a": right, "b": right + 9}), judged)
+    assert found["AUC within queries"] == 1.0
+    assert found["AUC"] == pytest.approx(0.75)
+
+
+def test_labels_that_cannot_be_used_say_why(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"2\.5 is no whole number.*graded = false"):
+        load(tmp_path, [("a", "i0", 2.5)])
+    assert load(tmp_path, [("a", "i0", 2.5)], graded=False).gains(0) == {0: 1}
+    with pytest.raises(DatasetError, match="no pair of a catalogue item has a label of at least 3"):
+        load(tmp_path, [("a", "i0", 2.0)], positive_from=3)
+    with pytest.raises(DatasetError, match=r"column 'grade' is missing.*evaluation\.labels\.columns\.label"):
+        load(tmp_path, [("a", "i0", 2.0)], columns={"label": "grade"})
+    with pytest.raises(DatasetError, match="no such file"):
+        load_judgements(LabelsConfig(path=str(tmp_path / "gone.parquet")), catalogue(), seed=1)

@@ -1,0 +1,72 @@
+"""Slices: which examples belong where."""
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dpsr.data.schema import CLICK, INTERACTION, SKIP
+from dpsr.evaluation.examples import Examples, make_examples
+from dpsr.evaluation.slices import frequency_bands, script_of, slices_of
+
+
+def log(queries: list[str], train: list[tuple[int, int]]) -> Any:
+    """A dataset of which only the queries and the train split, (query, event), are there."""
+    records = np.zeros(len(train), dtype=INTERACTION)
+    records["query"], records["event"] = zip(*train, strict=True)
+    return SimpleNamespace(interactions=lambda split: records, query_texts=lambda: pa.array(queries))
+
+
+def examples(texts: list[str], history_end: list[int] | None = None) -> Examples:
+    records = np.zeros(len(texts), dtype=INTERACTION)
+    records["history_end"] = history_end or 0
+    return make_examples(np.array(texts, dtype=object), records, seed=1)
+
+
+def test_bands_hold_about_a_third_of_the_clicks_each() -> None:
+    counts = Counter({f"q{rank}": 3000 // rank for rank in range(1, 400)})
+    bands = frequency_bands(counts)
+    held = Counter({band: sum(counts[text] for text in counts if bands[text] == band) for band in bands.values()})
+    assert list(held) == ["head", "torso", "tail"]
+    assert held.total() == counts.total()
+    largest = max(counts.values())
+    assert all(abs(held[band] - counts.total() / 3) <= largest for band in held)
+    for more, fewer in (("head", "torso"), ("torso", "tail")):
+        least = min(counts[text] for text in bands if bands[text] == more)
+        assert least >= max(counts[text] for text in bands if bands[text] == fewer)
+
+
+def test_seen_queries_were_clicked_in_the_train_split_up_to_case() -> None:
+    dataset = log(["Xbox", "shown only", "halo"], [(0, CLICK)] * 5 + [(1, SKIP)] * 9 + [(2, CLICK)])
+    found = slices_of(examples(["xbox ", "shown only", "new", "HALO"]), dataset)
+    assert found["seen queries"].tolist() == [True, False, False, True]
+    assert found["unseen queries"].tolist() == [False, True, True, False]
+    assert found["head"].tolist() == [True, False, False, False]
+    assert found["tail"].tolist() == [False, True, True, True]
+    assert "torso" not in found
+    assert found["all"].all()
+
+
+def test_partitions_that_part_nothing_are_left_out() -> None:
+    dataset = log(["a"], [(0, CLICK)])
+    assert slices_of(examples(["a", "b"]), dataset).keys() == {"all", "seen queries", "unseen queries", "head", "tail"}
+    found = slices_of(examples(["a", "手机"], [0, 3]), dataset)
+    assert found["with history"].tolist() == found["cjk script"].tolist() == [False, True]
+    assert found["without history"].tolist() == found["latin script"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("xbox 360", "latin script"),
+        ("老人手机", "cjk script"),
+        ("たび", "hiragana script"),
+        ("iphone 手机", "several scripts"),
+        ("360", "no letters"),
+    ],
+)
+def test_script_is_that_of_the_letters(text: str, script: str) -> None:
+    assert script_of(text) == script
