@@ -29,17 +29,13 @@ def respond(calls: Sequence[Call], metrics: Metrics | None = None) -> list[bytes
     """Runs calls of one group; the rendered answer or the error of each."""
     results = calls[0].servable.run_together(calls)
     if metrics:
-        metrics.run(calls)
-    return [_render(call, result, metrics) for call, result in zip(calls, results, strict=True)]
+        metrics.run(calls, results)
+    return [_render(call, result) for call, result in zip(calls, results, strict=True)]
 
 
-def _render(
-    call: Call, result: Mapping[str, np.ndarray] | ServingError, metrics: Metrics | None
-) -> bytes | ServingError:
+def _render(call: Call, result: Mapping[str, np.ndarray] | ServingError) -> bytes | ServingError:
     if isinstance(result, ServingError):
         return result
-    if metrics:
-        metrics.results(call, result)
     try:
         return call.render(call, result)
     except ServingError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
@@ -14,6 +15,9 @@ from datetime import UTC, datetime
 
 REQUEST_ID_HEADER = "x-request-id"
 _USABLE_ID = re.compile(r"[A-Za-z0-9_.:/+=-]{1,128}")
+
+_PROCESS, _COUNT = secrets.token_hex(4), itertools.count()
+"""Ids without a call of the system for each: a random part for the process, and a number."""
 
 _requests = logging.getLogger("dpsr.serving.requests")
 
@@ -59,7 +63,8 @@ class Origin:
 
     def __post_init__(self) -> None:
         """Takes the client's id, or makes one."""
-        self.request_id = self.given_id if _USABLE_ID.fullmatch(self.given_id) else secrets.token_hex(8)
+        usable = self.given_id and _USABLE_ID.fullmatch(self.given_id)
+        self.request_id = self.given_id if usable else f"{_PROCESS}{next(_COUNT):08x}"
 
     @property
     def expired(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,10 +38,11 @@ class RequestLabels(NamedTuple):
 
 
 class Metrics:
-    """The figures of one server. Thread-safe."""
+    """The figures of one server, for use in its event loop; ``run`` may be called from any thread."""
 
     def __init__(self) -> None:
         """Starts at zero."""
+        self._notes: deque[tuple[RequestLabels, int, int, int, int]] = deque()
         self._registry = CollectorRegistry()
         registry = self._registry
         self._requests = Counter(
@@ -97,25 +99,36 @@ class Metrics:
         self._in_flight.dec()
         self._requests.labels(*labels, code).inc()
         self._seconds.labels(*labels).observe(seconds)
+        self._count_notes()
 
-    def run(self, calls: Sequence[Call]) -> None:
-        """Counts calls that run together."""
-        labels = labels_of(calls[0])
-        self._batch_rows.labels(*labels).observe(sum(call.rows for call in calls))
-        self._batch_requests.labels(*labels).observe(len(calls))
+    def run(self, calls: Sequence[Call], results: Sequence[Mapping[str, np.ndarray] | object]) -> None:
+        """Notes calls that ran together, and the items in their answers; a ``head`` of -1 stands for none found.
 
-    def results(self, call: Call, outputs: Mapping[str, np.ndarray]) -> None:
-        """Counts the items of an answer; a ``head`` of -1 stands for an item that was not found."""
-        head = outputs.get("head")
-        if head is None or head.ndim != 2 or head.dtype.kind != "i":
-            return
-        found = np.count_nonzero(head >= 0, axis=1)
-        labels = labels_of(call)
-        self._results.labels(*labels).inc(int(found.sum()))
-        self._short_rows.labels(*labels).inc(int(np.count_nonzero(found < head.shape[1])))
+        Runs in the thread of the run. The note is counted later, by the event loop: a lock that both hold costs more
+        than the counting.
+        """
+        found, short = 0, 0
+        for outputs in results:
+            head = outputs.get("head") if isinstance(outputs, Mapping) else None
+            if head is not None and head.ndim == 2 and head.dtype.kind == "i":
+                items = np.count_nonzero(head >= 0, axis=1)
+                found += int(items.sum())
+                short += int(np.count_nonzero(items < head.shape[1]))
+        self._notes.append((labels_of(calls[0]), sum(call.rows for call in calls), len(calls), found, short))
+
+    def _count_notes(self) -> None:
+        while self._notes:
+            labels, rows, requests, found, short = self._notes.popleft()
+            self._batch_rows.labels(*labels).observe(rows)
+            self._batch_requests.labels(*labels).observe(requests)
+            if found:
+                self._results.labels(*labels).inc(found)
+            if short:
+                self._short_rows.labels(*labels).inc(short)
 
     def page(self, models: Models) -> bytes:
         """All figures in Prometheus' text format."""
+        self._count_notes()
         for name, versions in models.loaded().items():
             self._loaded.labels(name).set(len(versions))
             if versions:

@@ -149,7 +149,14 @@ def test_rows_with_fewer_items_than_asked_are_counted(exported: dict[int, Path])
     request.inputs["query"].string_val.append(b"red")
     call: Call = servable.prepare(request)
     metrics = Metrics()
-    metrics.results(call, {"head": np.array([[0, 1, 1], [0, -1, -1], [-1, -1, -1]], np.int32)})
+    metrics.run(
+        [call],
+        [
+            {"head": np.array([[0, 1, 1], [0, -1, -1], [-1, -1, -1]], np.int32)},
+            ServingError(grpc.StatusCode.INTERNAL, ""),
+        ],
+    )
+    metrics._count_notes()
     labels = {"model": NAME, "version": "1", "signature": "serving_default"}
     assert metrics._registry.get_sample_value("dpsr_results_total", labels) == 4
     assert metrics._registry.get_sample_value("dpsr_short_rows_total", labels) == 2
