@@ -31,6 +31,7 @@ _ANISOTROPIC_THRESHOLD = 0.2
 _DIMENSIONS_PER_BLOCK = 2
 _SMALLEST_HASHED = 16
 """The centres of a hash block: fewer vectors cannot be hashed."""
+_TENSOR_ALIGNMENT = 64
 # bfloat16 reordering cannot be serialized.
 _REORDERING = {"float32": ReorderType.FLOAT32, "int8": ReorderType.INT8}
 
@@ -171,13 +172,20 @@ def _kind(items: int, exact_below: int, tree_from: int) -> Literal["exact", "has
 
 
 def _build_searcher(vectors: np.ndarray, k: int, plan: SearchPlan, precision: Precision) -> scann_ops.ScannSearcher:
-    builder = scann_ops.builder(vectors, k, "dot_product")
+    builder = scann_ops.builder(_shared(vectors), k, "dot_product")
     if plan.kind == "exact":
         return builder.score_brute_force().build()
     if plan.kind == "tree":
         builder = builder.tree(plan.num_leaves, plan.leaves_to_search)
     builder = builder.score_ah(_DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD)
     return builder.reorder(plan.reorder, quantize=_REORDERING[precision]).build()
+
+
+def _shared(vectors: np.ndarray) -> tf.Tensor:
+    """A tensor on the array's own memory where a tensor may lie there: TensorFlow would copy it, for a while twice."""
+    if not vectors.flags.writeable or vectors.ctypes.data % _TENSOR_ALIGNMENT:
+        return tf.constant(vectors)
+    return tf.experimental.dlpack.from_dlpack(vectors.__dlpack__())
 
 
 def _tune(

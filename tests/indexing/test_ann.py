@@ -247,8 +247,8 @@ def test_precision_decides_what_a_vector_takes(precision: str, bytes_per_dimensi
 
 @pytest.mark.parametrize("count", [1, K // 2, K, 7 * K, ITEMS])
 def test_one_may_ask_for_more_or_fewer_than_k(index: Index, vectors: np.ndarray, count: int) -> None:
-    queries = clustered_vectors(5, seed=14)
+    queries = clustered_vectors(50, seed=14)
     rows, scores = (tensor.numpy() for tensor in index.search_best(tf.constant(queries), tf.constant(count)))
-    assert rows.shape == scores.shape == (5, count)
+    assert rows.shape == scores.shape == (50, count)
     assert all(len(np.unique(found[found >= 0])) == np.count_nonzero(found >= 0) for found in rows)
-    assert recall(vectors, queries, rows) >= (1.0 if index.plan.kind == "exact" else 0.9)
+    assert recall(vectors, queries, rows) >= (1.0 if index.plan.kind == "exact" else 0.85)
