@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from dpsr.data.readers import Source, trimmed_strings
 from dpsr.data.rejected import RejectedRows
 from dpsr.data.schema import DatasetError
-from dpsr.data.vocabulary import bucket_edges, bucket_ids, category_ids, category_vocabulary, numbers
+from dpsr.data.vocabulary import bucket_edges, category_vocabulary, column_ids, numbers
 
 
 def read_features(
@@ -117,7 +117,7 @@ class ColumnWriter:
         if not self._before or self._grow:
             known = set(vocabulary)
             vocabulary += [value for value in category_vocabulary(values, min_count) if value not in known]
-        return self._write(column, category_ids(values, vocabulary), vocabulary)
+        return self._write(column, column_ids(values, vocabulary, numeric=False), vocabulary)
 
     def numeric(self, column: str, buckets: int) -> int:
         """Writes a column of numbers as ids of buckets with equally many items; returns the rows of its table.
@@ -134,7 +134,7 @@ class ColumnWriter:
         vocabulary = list(self._before.get(f"{self._name}.{column}", ()))
         if not vocabulary:
             vocabulary = [repr(float(edge)) for edge in bucket_edges(values, buckets)]
-        return self._write(column, bucket_ids(values, np.array(vocabulary, dtype=float)), vocabulary)
+        return self._write(column, column_ids(values, vocabulary, numeric=True), vocabulary)
 
     def _write(self, column: str, ids: np.ndarray, vocabulary: Sequence[str]) -> int:
         np.save(self._directory / self._name / f"{column}.npy", ids)

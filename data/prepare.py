@@ -133,6 +133,7 @@ class _Preparation:
             token_rows=tokenizer.num_ids,
             item_id_type=item_type,
             tokenizer_fingerprint=tokenizer.fingerprint,
+            numeric=tuple(data.items.numeric),
         )
         self._write_manifest(schema, log, written)
 

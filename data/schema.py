@@ -55,10 +55,12 @@ class Schema:
     item_id_type: str
     """``string`` or ``int64``."""
     tokenizer_fingerprint: str
+    numeric: tuple[str, ...] = ()
+    """The columns of ``categorical`` whose ids are buckets of numbers."""
 
     def to_json(self) -> dict[str, Any]:
         """The schema as a JSON object."""
-        return asdict(self) | {"text": list(self.text)}
+        return asdict(self) | {"text": list(self.text), "numeric": list(self.numeric)}
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Schema:
@@ -68,6 +70,6 @@ class Schema:
             DatasetError: a field is missing or unknown.
         """
         try:
-            return cls(**(tree | {"text": tuple(tree["text"])}))
+            return cls(**(tree | {"text": tuple(tree["text"]), "numeric": tuple(tree.get("numeric", ()))}))
         except (KeyError, TypeError) as error:
             raise DatasetError(f"not a schema of format {FORMAT_VERSION}: {error}; run `dpsr prepare` again") from None

@@ -108,6 +108,20 @@ def _pieces(texts: pa.Array) -> Iterator[list[str]]:
         yield texts.slice(start, _TEXTS_AT_ONCE).to_pylist()
 
 
+def column_ids(column: pa.Array, vocabulary: Sequence[str], *, numeric: bool) -> np.ndarray:
+    """The ids of an item column under a dataset's vocabulary, int32 [n].
+
+    Args:
+        column: the values as given, [n].
+        vocabulary: ``Dataset.vocabularies``' entry of the column.
+        numeric: the column is one of ``Schema.numeric``.
+    """
+    if numeric:
+        return bucket_ids(numbers(column), np.array(vocabulary, dtype=float))
+    texts = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    return category_ids(pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts), vocabulary)
+
+
 def numbers(column: pa.Array) -> pa.Array:
     """A column as float64 [n]; null where it is no finite number."""
     if pa.types.is_string(column.type):

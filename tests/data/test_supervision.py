@@ -17,7 +17,7 @@ import pytest
 from dpsr.data.prepare import prepare
 from dpsr.data.schema import DatasetError
 from dpsr.data.tables import Dataset
-from dpsr.data.vocabulary import bucket_edges, bucket_ids, numbers
+from dpsr.data.vocabulary import bucket_edges, bucket_ids, column_ids, numbers
 
 from .conftest import Raw, random_raw
 
@@ -36,6 +36,11 @@ def test_numbers_become_buckets_with_equally_many_items(raw: Raw, as_text: bool)
     assert dataset.schema.categorical == {"brand": 5, "price": 9}
     expected = [0 if price is None else sum(edge <= price for edge in edges) for price in values]
     assert dataset.item_categorical["price"].tolist() == expected
+    assert dataset.schema.numeric == ("price",)
+    vocabulary = dataset.vocabularies["items.price"]
+    later = column_ids(pa.array(["-7", "1e9", "x"]), vocabulary, numeric=True)
+    assert later.tolist() == [1, 7, 0]  # an item that comes later falls into the same buckets
+    assert column_ids(pa.array([None, " acme ", ""]), ["acme"], numeric=False).tolist() == [0, 1, 0]
     sizes = Counter(expected[1:])
     assert max(sizes.values()) - min(sizes.values()) <= 1
     assert "price" in dataset.item_table().column_names
