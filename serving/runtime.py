@@ -150,6 +150,11 @@ class Servable:
             values = self.session.run(fetches, feeds)
         except tf.errors.OpError as error:
             raise ServingError(status_code(error.error_code), first_cause(error)) from None
+        except UnicodeDecodeError as error:
+            # TensorFlow's binding cannot make an exception of a text that repeats bytes of the request, and loses its
+            # code; an op that names a value of the request refuses that value.
+            text = bytes(error.object).decode("utf-8", errors="backslashreplace")
+            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, text) from None
         return {alias: np.asarray(value) for alias, value in zip(call.outputs, values, strict=True)}
 
     def run_together(self, calls: Sequence[Call]) -> list[dict[str, np.ndarray] | ServingError]:

@@ -271,6 +271,13 @@ def test_an_ops_own_error_reaches_the_caller(predictions: Any) -> None:
     assert error.value.details().startswith("StringToNumberOp could not correctly convert string: 12a")
 
 
+def test_an_ops_own_error_may_repeat_bytes_that_are_no_text(predictions: Any) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        predictions.Predict(make_request("parse_number", text=[b"\xff1"]), timeout=TIMEOUT)
+    assert error.value.code() == INVALID
+    assert "could not correctly convert string" in error.value.details()
+
+
 @ours_only
 def test_a_wrong_rank_is_refused_before_it_runs(predictions: Any) -> None:
     with pytest.raises(grpc.RpcError) as error:
