@@ -109,8 +109,7 @@ class _Preparation:
         if before:
             check_new_times(log, before)
         log_queries = len(queries)
-        if data.supervision:
-            self._labels(sources["supervision"], item_index, item_ids_as, queries)
+        self._labels(sources.get("supervision"), item_index, item_ids_as, queries)
         if not data.users:
             self._write_table("users/users.arrow", pa.table({"user_id": pa.array(users.keys(), pa.string())}))
         query_texts = pa.array(queries.keys(), pa.string())
@@ -215,12 +214,13 @@ class _Preparation:
     def _column_writer(self, name: str, table: pa.Table) -> ColumnWriter:
         return ColumnWriter(self._directory, name, table, self._before.vocabularies if self._before else {}, self._grow)
 
-    def _labels(self, source: Source, items: RowIndex, item_ids_as: Any, queries: RowIndex) -> None:
-        with self._reading(source) as (rejected, advance):
-            labels = read_labels(source, items, item_ids_as, queries, rejected, advance)
-        if self._before:
-            labels = np.concatenate([self._before.labels(), labels])
-        np.save(self._directory / LABELS_FILE, labels)
+    def _labels(self, source: Source | None, items: RowIndex, item_ids_as: Any, queries: RowIndex) -> None:
+        parts = [self._before.labels()] if self._before else []
+        if source:
+            with self._reading(source) as (rejected, advance):
+                parts.append(read_labels(source, items, item_ids_as, queries, rejected, advance))
+        if any(len(part) for part in parts):
+            np.save(self._directory / LABELS_FILE, np.concatenate(parts))
 
     def _in_train(self, log: Log, boundaries: Boundaries, log_queries: int, num_queries: int) -> np.ndarray:
         """Queries that shape the vocabulary: of the train period, of the dataset before, or labelled; bool [n]."""

@@ -11,7 +11,17 @@ import pyarrow.compute as pc
 
 from dpsr.data.prepare import sha256
 from dpsr.data.records import record_blocks
-from dpsr.data.schema import EVENTS, MANIFEST_FILE, SKIP, SKIPS_FILE, SPLITS, DatasetError, split_file
+from dpsr.data.schema import (
+    EVENTS,
+    LABEL,
+    LABELS_FILE,
+    MANIFEST_FILE,
+    SKIP,
+    SKIPS_FILE,
+    SPLITS,
+    DatasetError,
+    split_file,
+)
 from dpsr.data.tables import Bags, Dataset
 from dpsr.tokenizer_cc import Tokenizer
 
@@ -38,6 +48,7 @@ def verify(directory: Path, *, advance: Callable[[str], object] = lambda _: None
         ("checksums", _checksums),
         ("tables", _tables),
         ("tokens", _tokens),
+        ("labelled pairs", _labels),
         ("records", _records),
         ("histories", _histories),
         ("splits by time", _times),
@@ -92,6 +103,17 @@ def _tokens(dataset: Dataset) -> Iterator[str]:
         yield f"tokenizer.model: has {tokenizer.num_ids:,} ids, the schema says {dataset.schema.token_rows:,}"
     for name, bags in (("items", dataset.item_tokens), ("queries", dataset.query_tokens)):
         yield from _bags(f"{name}/tokens", bags, 1, dataset.schema.token_rows)
+
+
+def _labels(dataset: Dataset) -> Iterator[str]:
+    labels = dataset.labels()
+    if labels.dtype != LABEL:
+        yield f"{LABELS_FILE}: found {labels.dtype}, expected {LABEL}"
+        return
+    yield from _in_range(f"{LABELS_FILE} (query)", labels["query"], 0, dataset.schema.num_queries)
+    yield from _in_range(f"{LABELS_FILE} (item)", labels["item"], 0, dataset.schema.num_items)
+    if not np.isfinite(labels["label"]).all():
+        yield f"{LABELS_FILE}: has labels that are no number"
 
 
 def _records(dataset: Dataset) -> Iterator[str]:

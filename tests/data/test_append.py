@@ -8,12 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dpsr.data import log, spill
 from dpsr.data.prepare import prepare
 from dpsr.data.schema import DatasetError
 from dpsr.data.tables import Dataset
+from dpsr.data.verify import verify
 from dpsr.tokenizer_cc import Tokenizer
 
 from .conftest import START, Raw, random_raw
@@ -104,6 +107,25 @@ def test_dense_ids_and_vocabularies_stay(tmp_path: Path) -> None:
     unchanged = [row for row in range(50) if row != 7]
     for row in unchanged:
         np.testing.assert_array_equal(today.item_tokens[row], yesterday.item_tokens[row])
+
+
+def test_labelled_pairs_stay(tmp_path: Path) -> None:
+    first, second, _ = two_days(tmp_path)
+    for number, raw in enumerate((first, second)):
+        path = tmp_path / f"labels-{number}.parquet"
+        pq.write_table(pa.table({"query": [f"red {number}"], "item_id": ["i3"], "label": [number]}), path)
+        raw.settings = {"supervision": {"path": str(path)}}
+    yesterday, today = run_both_days(first, second)
+    assert today.labels()[:1].tolist() == yesterday.labels().tolist()
+    assert today.labels()["label"].tolist() == [0.0, 1.0]
+    third = random_raw(tmp_path, rows=500, seed=6)
+    for row in third.interactions:
+        row["timestamp"] += 3 * DAY
+    third.write()
+    last = Dataset.load(prepare(third.config(), append=True, progress=False))
+    assert last.manifest["appended"] == 2
+    np.testing.assert_array_equal(last.labels(), today.labels())
+    assert verify(last.directory) == []
 
 
 def test_vocabularies_grow_when_asked(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -27,7 +28,9 @@ from .conftest import Raw, random_raw
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw = random_raw(tmp_path_factory.mktemp("raw"))
     raw.write()
-    return prepare(raw.config(), progress=False)
+    labels = [{"query": f"red {number}", "item_id": f"i{number}", "label": number} for number in range(20)]
+    pq.write_table(pa.Table.from_pylist(labels), raw.directory / "labels.parquet")
+    return prepare(raw.config(supervision={"path": str(raw.directory / "labels.parquet")}), progress=False)
 
 
 @pytest.fixture
@@ -148,6 +151,7 @@ CORRUPTIONS: list[tuple[str, Callable[[Path], None], str]] = [
     ("token", change_array("items/tokens.values.npy", lambda values: values.put(5, 0)), "1 ids are not in 1.."),
     ("category", change_array("items/brand.npy", lambda ids: ids.put(5, 5)), "items/brand.npy: 1 ids are not in 0..4"),
     ("vocabulary", lambda root: (root / "vocabularies/items.brand.json").write_text("[]") and None, "items.brand.json"),
+    ("label", change_array("supervision/labels.npy", setter("item", 50)), "labels.npy (item): 1 ids are not in 0..49"),
     ("texts", repeat_an_id, "queries.arrow: has the same value in more than one row"),
     ("times", change_manifest(overlap), "they overlap"),
     (
