@@ -59,7 +59,7 @@ def write(path: Path, items: int, dimension: int, heads: int, k: int) -> None:
             super().__init__()
             self.index = Index.build(vectors, k, queries=queries[:_TUNED_ON])
             self.queries = tf.Variable(queries.reshape(QUERIES, heads, dimension), trainable=False)
-            self.ids = tf.constant([f"item-{row}" for row in range(items)])
+            self.ids = tf.Variable([f"item-{row}" for row in range(items)], trainable=False)
 
         def retrieve(self, query: Any) -> dict[str, Any]:
             vectors = tf.gather(self.queries, tf.strings.to_hash_bucket_fast(query, QUERIES))

@@ -1,11 +1,14 @@
 """The server process and its limits: signals, ports, load, health."""
 
+import json
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,6 +106,26 @@ def test_a_stop_under_load_answers_or_says_unavailable(publish: Callable[..., Pa
             assert answered.acquire(timeout=60)
         server.stop()
         assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
+
+
+def test_a_stop_answers_what_rest_has_begun(publish: Callable[..., Path], base_path: Path) -> None:
+    publish(1)
+    server = tiny_shop.server(base_path, rest_port=0)
+    server.start()
+    url = f"http://127.0.0.1:{server.rest_port}/v1/models/{NAME}:predict"
+    body = json.dumps({"signature_name": "slow", "inputs": [60_000]}).encode()
+
+    def ask() -> tuple[int, object]:
+        with urllib.request.urlopen(url, body, timeout=60) as response:
+            return response.status, json.loads(response.read())
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(ask) for _ in range(3)]
+        wait_for(lambda: server._predictor._in_flight == 3 or all(answer.done() for answer in answers))
+        server.stop()
+        assert [answer.result() for answer in answers] == [(200, {"outputs": [60_000]})] * 3
+    with pytest.raises(urllib.error.URLError):
+        ask()
 
 
 def test_a_taken_port_is_an_error_that_names_it(publish: Callable[..., Path], base_path: Path) -> None:
