@@ -132,7 +132,7 @@ def test_below_the_recall_bar_nothing_is_published(string_shop: Shop, tmp_path: 
 def test_a_servable_of_another_model_is_refused(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
     servable = publish_module.Servable
     other = TwoTower(string_shop.config.model, string_shop.dataset.schema, seed=99)
-    monkeypatch.setattr(publish_module, "Servable", lambda model, dataset, index: servable(other, dataset, index))
+    monkeypatch.setattr(publish_module, "Servable", lambda _, *parts, **named: servable(other, *parts, **named))
     config = elsewhere(string_shop.config, tmp_path)
     with pytest.raises(ExportError, match=r"embed_query are up to .* away from the model's"):
         export(config, string_shop.dataset, string_shop.model, progress=False)
