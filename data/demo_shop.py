@@ -37,7 +37,7 @@ def generate(
 ) -> None:
     """Writes ``items.parquet``, ``users.parquet``, ``interactions.parquet`` and ``relevance.parquet``.
 
-    Texts and sessions are streamed to the files; what is held is at most some 90 bytes for each item and 300 for each user.
+    Texts and sessions are streamed to the files; at most some 90 bytes for each item and 300 for each user are held.
 
     Args:
         directory: where to; it is created.
