@@ -13,8 +13,10 @@ from tqdm import tqdm
 from dpsr.config import Config
 from dpsr.data.tables import Dataset
 from dpsr.evaluation.baselines import click_counts
-from dpsr.evaluation.contest import SUBJECT, standard_baselines, with_model
+from dpsr.evaluation.cases import differing_cases
+from dpsr.evaluation.contest import SUBJECT, item_texts, standard_baselines, with_model
 from dpsr.evaluation.examples import Examples, load_examples, with_one_typo
+from dpsr.evaluation.html import item_map, read_run, write_html
 from dpsr.evaluation.judgements import JUDGED_MEASURES, Judgements, areas_under_curve, load_judgements, measure_judged
 from dpsr.evaluation.metrics import RANKED_DEPTH, half_width, ranked_values, sample_candidates, top_k_values
 from dpsr.evaluation.paired import paired_intervals
@@ -22,6 +24,7 @@ from dpsr.evaluation.ranking import best_first, ranks_of_first
 from dpsr.evaluation.report import CLICKS, COMPARED, Difference, Interval, Judged, Report, Result, describe_machine
 from dpsr.evaluation.retrievers import CatalogueRetriever, Retriever, queries_at_once
 from dpsr.evaluation.slices import TYPO, slices_of
+from dpsr.evaluation.trec import write_trec
 from dpsr.evaluation.two_tower import TwoTowerRetriever
 from dpsr.indexing.corpus import embed_items
 from dpsr.model.two_tower import TwoTower
@@ -30,7 +33,15 @@ _TIMED_QUERIES = 50
 
 
 def evaluate(
-    config: Config, dataset: Dataset, model: TwoTower, *, split: str = "test", progress: bool = True
+    config: Config,
+    dataset: Dataset,
+    model: TwoTower,
+    *,
+    split: str = "test",
+    page: Path | None = None,
+    other_runs: Sequence[Path] = (),
+    trec: Path | None = None,
+    progress: bool = True,
 ) -> Report:
     """Compares the trained model with the baselines; also writes ``work_dir/evaluation/metrics.json``.
 
@@ -39,13 +50,17 @@ def evaluate(
         dataset: the dataset that the model was trained on.
         model: the trained towers.
         split: ``valid`` or ``test``.
+        page: where to write the report as a web page, if anywhere.
+        other_runs: ``metrics.json`` of other runs; the page shows the popularity of what they retrieve beside this one.
+        trec: directory to write TREC runs and judgements to, if anywhere.
         progress: show progress bars.
 
     Raises:
         ValueError: there is no such split.
-        DatasetError: the split is empty.
+        DatasetError: the split is empty; labels, or the results of another run, cannot be used.
     """
     seed = config.training.seed
+    runs = [read_run(path) for path in other_runs]
     examples = load_examples(dataset, split, max_examples=config.evaluation.max_examples, seed=seed)
     vectors = embed_items(model, dataset, progress=progress)
     baselines = standard_baselines(dataset, seed=seed)
@@ -59,7 +74,7 @@ def evaluate(
         subject=SUBJECT,
         progress=progress,
     )
-    judged = None
+    judged = judgements = None
     if config.evaluation.labels is not None:
         judgements = load_judgements(config.evaluation.labels, dataset, seed=seed)
         judged = compare_judged(contest.retrievers, judgements, subject=SUBJECT, seed=seed, progress=progress)
@@ -70,6 +85,7 @@ def evaluate(
         num_items=dataset.schema.num_items,
         candidates=min(config.evaluation.candidates, dataset.schema.num_items),
         weights=contest.weights,
+        mixing_ratio=config.loss.mixing_ratio,
         seed=seed,
         machine=describe_machine(),
         results=results,
@@ -78,6 +94,19 @@ def evaluate(
         retrieval_ms=retrieval_milliseconds(contest.retrievers, examples, num_items=dataset.schema.num_items),
     )
     report.write(Path(config.work_dir) / "evaluation")
+    if page is not None:
+        texts = item_texts(dataset)
+        counts = click_counts(dataset.interactions("train"), dataset.schema.num_items)
+        cases = differing_cases(contest.retrievers[SUBJECT], contest.retrievers["bm25"], examples, texts)
+        figure = item_map(vectors, dataset, counts, texts, seed=seed)
+        write_html(page, report, subject=SUBJECT, cases=cases, item_map=figure, runs=runs)
+    if trec is not None:
+        topics, gains = examples, [{item: 1} for item in examples.item_rows.tolist()]
+        write_trec(trec / split, contest.retrievers, topics, gains, dataset.item_ids, progress=progress)
+        if judgements is not None:
+            gains = [judgements.gains(row) for row in range(len(judgements))]
+            topics = judgements.queries
+            write_trec(trec / "judged", contest.retrievers, topics, gains, dataset.item_ids, progress=progress)
     return report
 
 

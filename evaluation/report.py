@@ -90,6 +90,8 @@ class Report:
     """Items that Top-k is measured among."""
     weights: dict[str, float]
     """Of the retrievers that mix two: of log(1 + clicks) and of the model beside BM25."""
+    mixing_ratio: float
+    """alpha: the share of random negatives in training."""
     seed: int
     machine: dict[str, Any]
     results: list[Result]
@@ -118,6 +120,24 @@ class Report:
     def to_markdown(self) -> str:
         """The tables as Markdown."""
         return self._render("github", "### {}", "**{}**")
+
+    def tables(self, table_format: str) -> list[tuple[str, str]]:
+        """Every table with what it is about, in a format of tabulate."""
+        found = []
+        for name in self._slices():
+            if name in IN_FULL:
+                results, differences = self._slice(name)
+                about = f"{name} ({results[0].examples:,} clicks)"
+                found.append((about, _table(results, differences, COLUMNS, HEADLINES, table_format)))
+        others = [name for name in self._slices() if name not in IN_FULL]
+        if others:
+            found.append((f"{COMPARED[0]} by kind of query", self._kinds(others, table_format)))
+        if self.judged is not None:
+            about = f"{self.judged.queries:,} judged queries, {self.judged.pairs:,} pairs"
+            headline = JUDGED_COLUMNS[:1]
+            table = _table(self.judged.results, self.judged.differences, JUDGED_COLUMNS, headline, table_format)
+            found.append((about, table))
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object, in full precision.
@@ -151,20 +171,8 @@ class Report:
         return results, [difference for difference in self.differences if difference.slice == name]
 
     def _render(self, table_format: str, title: str, heading: str) -> str:
-        parts = [title.format(f"{self.name}, {self.split} split"), self._facts()]
-        for name in self._slices():
-            if name in IN_FULL:
-                results, differences = self._slice(name)
-                table = _table(results, differences, COLUMNS, HEADLINES, table_format)
-                parts.append(heading.format(f"{name} ({results[0].examples:,} clicks)") + "\n\n" + table)
-        others = [name for name in self._slices() if name not in IN_FULL]
-        if others:
-            parts.append(heading.format(f"{COMPARED[0]} by kind of query") + "\n\n" + self._kinds(others, table_format))
-        if self.judged is not None:
-            about = f"{self.judged.queries:,} judged queries, {self.judged.pairs:,} pairs"
-            columns = [column for column in JUDGED_COLUMNS if column in self.judged.results[0].metrics]
-            table = _table(self.judged.results, self.judged.differences, columns, JUDGED_COLUMNS[:1], table_format)
-            parts.append(heading.format(about) + "\n\n" + table)
+        parts = [title.format(f"{self.name}, {self.split} split"), self.facts()]
+        parts += [heading.format(about) + "\n\n" + table for about, table in self.tables(table_format)]
         return "\n\n".join(parts)
 
     def _kinds(self, slices: list[str], table_format: str) -> str:
@@ -175,7 +183,8 @@ class Report:
         headers = ["queries", "clicks", *(each.retriever for each in self._slice(slices[0])[0])]
         return _tabulate(rows, headers, table_format)
 
-    def _facts(self) -> str:
+    def facts(self) -> str:
+        """How the numbers came about, in a few lines."""
         weights = ", ".join(f"{name} {weight:g}" for name, weight in self.weights.items())
         times = ""
         if self.retrieval_ms:

@@ -324,7 +324,8 @@ def test_judged_queries_are_measured_when_there_are_labels(shop: Path, dataset: 
     pq.write_table(pa.table(columns), shop / "grades.parquet")
     labels = {"path": str(shop / "grades.parquet"), "columns": {"label": "grade"}, "positive_from": 1}
     config = make_config(shop, evaluation={"max_examples": 20, "labels": labels})
-    judged = evaluate(config, dataset, model, progress=False).judged
+    page, trec = shop / "report.html", shop / "trec"
+    judged = evaluate(config, dataset, model, page=page, trec=trec, progress=False).judged
     assert judged is not None
     assert (judged.queries, judged.pairs, judged.unknown_items) == (2, 2 * ITEMS, 1)
     found = {result.retriever: result.metrics for result in judged.results}
@@ -335,6 +336,10 @@ def test_judged_queries_are_measured_when_there_are_labels(shop: Path, dataset: 
     assert {difference.baseline for difference in judged.differences} == found.keys() - {"dpsr"}
     tree = json.loads((Path(config.work_dir) / "evaluation" / "metrics.json").read_text())
     assert tree["judged"]["retrievers"]["bm25"]["auc"] == 1.0
+    said = page.read_text()
+    assert "2 judged queries" in said
+    assert said.count("<circle") > ITEMS  # the map of the items
+    assert {folder.name: len(list(folder.glob("*.run"))) for folder in trec.iterdir()} == {"test": 9, "judged": 9}
 
 
 def test_an_unknown_split_is_an_error_that_names_the_splits(dataset: Dataset) -> None:

@@ -24,7 +24,7 @@ def report() -> Report:
         Difference("all", "dpsr", "bm25", dict.fromkeys(COMPARED, Interval(0.468, 0.4512, 0.4851))),
         Difference("one typo", "dpsr", "bm25", dict.fromkeys(COMPARED, Interval(-0.01, -0.02, 0.03))),
     ]
-    return Report("shop", "test", 5000, 458, 458, {"dpsr+bm25": 0.2}, 7, describe_machine(), results, differences)
+    return Report("shop", "test", 5000, 458, 458, {"dpsr+bm25": 0.2}, 0.5, 7, describe_machine(), results, differences)
 
 
 def test_tables_show_every_retriever_on_every_slice(report: Report) -> None:
