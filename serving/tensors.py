@@ -111,9 +111,13 @@ def encode(array: np.ndarray, proto: Any) -> None:
         proto.dtype = DT_STRING
         values = array.ravel().tolist()
         try:
-            proto.string_val.extend(values if array.dtype.kind == "S" else [_as_bytes(value) for value in values])
-        except TypeError as error:
-            raise ValueError(f"an object array is sent as strings, but {error}") from None
+            proto.string_val.extend(values)  # almost always bytes, and then there is nothing to look at one by one
+        except TypeError:
+            del proto.string_val[:]
+            try:
+                proto.string_val.extend([_as_bytes(value) for value in values])
+            except TypeError as error:
+                raise ValueError(f"an object array is sent as strings, but {error}") from None
     elif array.dtype in _NUMBERS:
         proto.dtype = _NUMBERS[array.dtype]
         proto.tensor_content = array.tobytes()
