@@ -275,11 +275,11 @@ def compare_judged(
     num_items = next(iter(retrievers.values())).num_items
     values = measure_judged(retrievers, judgements, num_items=num_items, progress=progress)
     queries = np.arange(len(next(iter(values.values()))["nDCG@10"]))
+    areas = areas_under_curve(retrievers, judgements, num_items=num_items)
     results = []
-    for name, retriever in retrievers.items():
+    for name in retrievers:
         result = summarise("judged queries", name, values[name], queries)
-        areas = areas_under_curve(retriever, judgements)
-        results.append(replace(result, metrics=result.metrics | areas))
+        results.append(replace(result, metrics=result.metrics | areas[name]))
     return Judged(
         queries=len(queries),
         pairs=sum(map(len, judgements.items)),

@@ -128,21 +128,32 @@ def measure_judged(
     }
 
 
-def areas_under_curve(retriever: Retriever, judgements: Judgements) -> dict[str, float]:
+def areas_under_curve(
+    retrievers: Mapping[str, Retriever], judgements: Judgements, *, num_items: int
+) -> dict[str, dict[str, float]]:
     """The chance that a relevant pair gets a higher score than an irrelevant one (paper, section 5.1); ties count half.
 
     ``AUC`` compares all judged pairs, as the paper does; ``AUC within queries`` is the mean over queries of the
     comparisons inside each, for scores that mean something else for every query. NaN where there is nothing to compare.
     """
-    scores, relevant, within = [], [], []
-    for row in range(len(judgements)):
-        items = judgements.items[row]
-        found = retriever.score(judgements.queries.take(slice(row, row + 1)), items[None])[0]
-        positive = judgements.labels[row] >= judgements.positive_from
-        scores.append(found)
-        relevant.append(positive)
-        if positive.any() and not positive.all():
-            within.append(area_under_curve(found, positive))
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in retrievers}
+    size = queries_at_once(num_items)
+    for start in range(0, len(judgements), size):
+        chunk = judgements.queries.take(slice(start, start + size))
+        items = judgements.items[start : start + size]
+        padded = np.zeros((len(items), max(map(len, items))), dtype=np.int32)
+        for row, judged in zip(padded, items, strict=True):
+            row[: len(judged)] = judged
+        for name, retriever in retrievers.items():
+            found = retriever.score(chunk, padded)
+            scores[name] += [row[: len(judged)] for row, judged in zip(found, items, strict=True)]
+    relevant = [labels >= judgements.positive_from for labels in judgements.labels]
+    return {name: _areas(found, relevant) for name, found in scores.items()}
+
+
+def _areas(scores: list[np.ndarray], relevant: list[np.ndarray]) -> dict[str, float]:
+    each = [area_under_curve(*pair) for pair in zip(scores, relevant, strict=True)]
+    within = [area for area in each if not np.isnan(area)]
     pooled = area_under_curve(np.concatenate(scores), np.concatenate(relevant))
     return {AUC: pooled, AUC_WITHIN: float(np.mean(within)) if within else float("nan")}
 

@@ -94,11 +94,14 @@ def test_area_is_the_chance_of_the_right_order(tmp_path: Path) -> None:
 
 def test_scores_of_another_scale_for_every_query_only_fail_across_queries(tmp_path: Path) -> None:
     rows = [(q, f"i{item}", int(item < 3)) for q in ("a", "b") for item in range(6)]
+    rows += [("c", "i7", 1)]  # nothing to compare with inside this one
     judged = load(tmp_path, rows)
     right = np.linspace(1, 0, ITEMS)
-    found = areas_under_curve(Fixed({"a": right, "b": right + 9}), judged)
+    found = areas_under_curve({"it": Fixed({"a": right, "b": right + 9, "c": right + 99})}, judged, num_items=ITEMS)[
+        "it"
+    ]
     assert found["AUC within queries"] == 1.0
-    assert found["AUC"] == pytest.approx(0.75)
+    assert found["AUC"] == pytest.approx((3 * 3 + 3 * 6 + 6) / (7 * 6))
 
 
 def test_labels_that_cannot_be_used_say_why(tmp_path: Path) -> None:
