@@ -34,8 +34,13 @@ fuzz: ## ten minutes of libFuzzer over the tokenizer, address and undefined-beha
 	$(MAKE) --no-print-directory -C tokenizer_cc/core fuzz
 
 .PHONY: bench
-bench: $(VENV)/.dev ## the benchmarks, one table each
+bench: $(VENV)/.dev ## the benchmarks, one table each; the peers come with it
+	$(PIP) install -q --no-build-isolation -e '.[dev,bench]'
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+.PHONY: bench-large
+bench-large: $(VENV)/.dev ## the index over 15 million items; wants a quiet machine with 16 GB free
+	$(BIN)/python benchmarks/index.py --items 15000000 --precision int8
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff, mypy and clang-format
@@ -60,6 +65,7 @@ deps-cc: ## system packages for the C++ unit tests, sanitizers and the fuzzer (D
 bazel: $(VENV)/.requirements ## the C++ parts built and tested by Bazel (BUILD.md)
 	bazel test //tokenizer_cc/...
 	bazel build //:dpsr_ops
+	cd deploy/bazel/linked_binary && bazel run //:linked_ops
 
 .PHONY: deps-bazel
 deps-bazel: ## Debian's Bazel (needs root)
