@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from dpsr.data.schema import DatasetError
 from dpsr.data.tables import Dataset
@@ -103,7 +104,10 @@ def item_map(vectors: np.ndarray, dataset: Dataset, counts: np.ndarray, texts: S
     if column is not None:
         groups = [str(value) for value in dataset.item_table()[column].take(rows).to_pylist()]
     title = f"{len(rows):,} most clicked items by t-SNE of their vectors" + (f", by {column}" if column else "")
-    return scatter(title, layout.fit_transform(vectors[rows]), groups, [texts[row] for row in rows])
+    # A thousand points keep one core busy; more threads mostly wait for each other.
+    with threadpool_limits(1):
+        places = layout.fit_transform(vectors[rows])
+    return scatter(title, places, groups, [texts[row] for row in rows])
 
 
 def read_run(path: Path) -> dict[str, Any]:
