@@ -155,22 +155,30 @@ class ModelConfig(_Section):
 class LossConfig(_Section):
     """What a training step minimises, and over which negatives (paper, sections 4.3 and 4.4)."""
 
-    kind: Literal["hinge", "softmax"] = "hinge"
+    kind: Literal["hinge", "softmax", "three_part"] = "hinge"
     margin: Annotated[float, Field(gt=0.0, le=2.0)] = 0.1
     """delta of the hinge loss, in cosine."""
     temperature: Annotated[float, Field(gt=0.0)] = 0.07
     """Temperature of the sampled softmax."""
+    thresholds: tuple[float, float, float] = (0.9, 0.55, 0.2)
+    """Of ``three_part``: the least score of a positive, the most of a hard negative, the most of any other item."""
     mixing_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """alpha: the share of random negatives in a query's negative set."""
     group_size: Annotated[int, Field(ge=2)] = 64
     """b: rows whose positives are each other's batch negatives; the batch size is a multiple of it."""
     popularity_correction: bool = False
     """Softmax only: makes up for batch negatives being popular items, who would else be pushed away too often."""
+    mask_clicked: bool = False
+    """An item that the query led to anywhere in the training log is no negative of it."""
+    hard_negatives: Annotated[int, Field(ge=0, le=100)] = 0
+    """Items labelled as wrong for a query, or else skipped most often there, as negatives of that query alone."""
 
     @pydantic.model_validator(mode="after")
     def _correction_needs_softmax(self) -> LossConfig:
         if self.popularity_correction and self.kind != "softmax":
             raise ValueError(f"popularity_correction is for kind = 'softmax', not for kind = {self.kind!r}")
+        if not self.thresholds[0] >= self.thresholds[1] >= self.thresholds[2]:
+            raise ValueError(f"thresholds = {self.thresholds} have to fall: positive, hard negative, any other")
         return self
 
 
@@ -184,6 +192,10 @@ class TrainingConfig(_Section):
     table_learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
     """Sparse AdaGrad on the embedding tables."""
     initial_accumulator: Annotated[float, Field(gt=0.0)] = 0.1
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stops after so many epochs without a better ``valid_top1``; 0 never does."""
+    compile_dense: bool = False
+    """Compiles what is between lookup and update by XLA: pays for small batches; not with ``hard_negatives``."""
     token_dropout: Share = 0.0
     """Share of the query tokens that a step leaves out at random: answers to misspelt queries get better."""
     seed: int = 1
@@ -287,6 +299,15 @@ class Config(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     serving: ServingConfig = ServingConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _compiled_shapes_are_fixed(self) -> Config:
+        if self.training.compile_dense and self.loss.hard_negatives:
+            raise ValueError(
+                "training.compile_dense needs batches of one shape, which loss.hard_negatives have not; "
+                "turn one of them off"
+            )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _batch_is_whole_groups(self) -> Config:

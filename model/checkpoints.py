@@ -18,7 +18,7 @@ CHECKPOINT_PREFIX = "ckpt"
 BEST_PREFIX = "best"
 
 # These may change between two runs of one training without changing what a step does.
-_FREE_KEYS = {"epochs", "checkpoint_every", "keep_checkpoints"}
+_FREE_KEYS = {"epochs", "patience", "checkpoint_every", "keep_checkpoints"}
 
 
 class CheckpointError(DpsrError, ValueError):
@@ -29,9 +29,9 @@ def describe(config: Config, schema: Schema) -> dict[str, Any]:
     """All that decides what a training step does, as the JSON tree of ``model.json``."""
     return {
         "schema": schema.to_json(),
-        "model": config.model.model_dump(),
-        "loss": config.loss.model_dump(),
-        "training": config.training.model_dump(exclude=_FREE_KEYS),
+        "model": config.model.model_dump(mode="json"),
+        "loss": config.loss.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json", exclude=_FREE_KEYS),
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from dpsr.data.pipeline import ItemFeatures, JoinedTables
+
 
 def count_random_negatives(mixing_ratio: float, group_size: int) -> int:
     """Number of random negatives that make up a share ``mixing_ratio`` of every query's negative set.
@@ -71,3 +73,102 @@ def random_negative_mask(item_rows: tf.Tensor, random_rows: tf.Tensor) -> tf.Ten
         bool [B, R].
     """
     return item_rows[:, tf.newaxis] != random_rows[tf.newaxis, :]
+
+
+class ClickedItems(tf.Module):
+    """The items that each query led to anywhere in the training log: false negatives when they are drawn as one."""
+
+    def __init__(self, records: np.ndarray, num_queries: int, num_items: int):
+        """Collects the pairs of the training records, INTERACTION [n]."""
+        super().__init__()
+        pairs = np.unique(records["query"].astype(np.int64) * num_items + records["item"])
+        splits = np.searchsorted(pairs, np.arange(num_queries + 1, dtype=np.int64) * num_items)
+        self._items = tf.RaggedTensor.from_row_splits(
+            tf.constant(pairs % num_items, tf.int32), tf.constant(splits, tf.int64), validate=False
+        )
+
+    def mask(self, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
+        """Marks the items that the query of a row led to.
+
+        Costs one binary search among the step's items for every item that its queries led to, not one for every pair
+        of a query and an item.
+
+        Args:
+            query_rows: int32 [B].
+            item_rows: int32 [N], N > 0.
+
+        Returns:
+            bool [B, N].
+        """
+        items, column = tf.unique(item_rows)
+        order = tf.argsort(items)
+        ordered = tf.gather(items, order)
+        clicked = tf.gather(self._items, query_rows)
+        position = tf.minimum(tf.searchsorted(ordered, clicked.values), tf.size(items) - 1)
+        here = tf.gather(ordered, position) == clicked.values
+        rows = tf.boolean_mask(tf.cast(clicked.value_rowids(), tf.int32), here)
+        columns = tf.gather(order, tf.boolean_mask(position, here))
+        shape = tf.stack([tf.size(query_rows), tf.size(items)])
+        hits = tf.scatter_nd(tf.stack([rows, columns], axis=1), tf.ones_like(rows), shape)
+        return tf.gather(hits > 0, column, axis=1)
+
+
+def hardest_items(
+    records: np.ndarray, skips: np.ndarray, labels: np.ndarray, *, num_items: int, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The hard negatives of every query: what people labelled as wrong, then what was skipped most often.
+
+    Args:
+        records: INTERACTION [n], training clicks; what a query led to is no hard negative of it.
+        skips: INTERACTION [s], shown and passed over.
+        labels: LABEL [l]; 0 or less is wrong, more is right.
+        num_items: size of the catalogue.
+        most: negatives of one query.
+
+    Returns:
+        int64 queries and items, [h] each, by query, the hardest first; ties by lower item.
+    """
+
+    def keys(rows: np.ndarray) -> np.ndarray:
+        return rows["query"].astype(np.int64) * num_items + rows["item"]
+
+    wrong, right = keys(labels[labels["label"] <= 0]), keys(labels[labels["label"] > 0])
+    skipped, times = np.unique(keys(skips), return_counts=True)
+    pairs = np.unique(np.concatenate([wrong, skipped]))
+    weight = np.zeros(len(pairs), np.int64)
+    weight[np.searchsorted(pairs, skipped)] = times
+    by_hand = np.isin(pairs, wrong)
+    weight[by_hand] = np.iinfo(np.int64).max
+    kept = by_hand | ~np.isin(pairs, keys(records))
+    kept &= ~np.isin(pairs, right) | by_hand
+    pairs, weight = pairs[kept], weight[kept]
+    order = np.lexsort((pairs, -weight, pairs // num_items))
+    queries = pairs[order] // num_items
+    rank = np.arange(len(queries)) - np.searchsorted(queries, queries)
+    chosen = order[rank < most]
+    return pairs[chosen] // num_items, pairs[chosen] % num_items
+
+
+class HardNegatives(tf.Module):
+    """Negatives of single queries, which count against these alone (paper, section 4.4, human supervision)."""
+
+    def __init__(self, queries: np.ndarray, items: np.ndarray, num_queries: int, tables: JoinedTables):
+        """Takes pairs in the order of their queries, as ``hardest_items`` gives them."""
+        super().__init__()
+        splits = np.searchsorted(queries, np.arange(num_queries + 1))
+        self._tables = tables
+        self._items = tf.RaggedTensor.from_row_splits(
+            tf.constant(items, tf.int32), tf.constant(splits, tf.int64), validate=False
+        )
+
+    def of_queries(self, query_rows: tf.Tensor) -> tuple[tf.RaggedTensor, ItemFeatures]:
+        """The hard negatives of some queries.
+
+        Args:
+            query_rows: int32 [B].
+
+        Returns:
+            Item rows, int32 [B, None], and the features of its values.
+        """
+        rows = tf.gather(self._items, query_rows)
+        return rows, self._tables.items(rows.values)

@@ -92,4 +92,4 @@ class ItemTower(tf.Module):
         Returns:
             float32 [N, d], unit vectors.
         """
-        return self.perceptron(parts)[:, 0]
+        return tf.squeeze(self.perceptron(parts), axis=1)

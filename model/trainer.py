@@ -16,7 +16,7 @@ from dpsr.data.schema import split_file
 from dpsr.data.tables import Dataset
 from dpsr.model import checkpoints
 from dpsr.model.checkpoints import CheckpointError
-from dpsr.model.negatives import count_random_negatives
+from dpsr.model.negatives import ClickedItems, HardNegatives, count_random_negatives, hardest_items
 from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.validation import Validation
@@ -115,8 +115,15 @@ class _Training:
         self._steps = -(-len(dataset.interactions("train")) // config.training.batch_size)
         self._tables = JoinedTables(dataset, config.model.history_length)
         self._model = TwoTower(config.model, dataset.schema, seed=config.training.seed)
-        clicks = np.bincount(dataset.interactions("train")["item"], minlength=dataset.schema.num_items)
-        self._step = TrainingStep(self._model, config.loss, config.training, clicks)
+        records, schema = dataset.interactions("train"), dataset.schema
+        self._step = TrainingStep(
+            self._model,
+            config.loss,
+            config.training,
+            np.bincount(records["item"], minlength=schema.num_items),
+            clicked=ClickedItems(records, schema.num_queries, schema.num_items) if config.loss.mask_clicked else None,
+            hard=self._hard_negatives() if config.loss.hard_negatives else None,
+        )
         self._take_steps = tf.function(self._steps_in_graph)
         self._validation = Validation(config, dataset, self._tables, self._model, self._step)
         self._position = _Position()
@@ -132,10 +139,23 @@ class _Training:
             checkpoint.restore(self._checkpoints.latest_checkpoint).assert_consumed()
             self._epochs = checkpoints.read_epochs(self._directory)[: int(self._position.epoch)]
 
+    def _hard_negatives(self) -> HardNegatives:
+        dataset, schema = self._dataset, self._dataset.schema
+        queries, items = hardest_items(
+            dataset.interactions("train"),
+            dataset.skips(),
+            dataset.labels(),
+            num_items=schema.num_items,
+            most=self._config.loss.hard_negatives,
+        )
+        return HardNegatives(queries, items, schema.num_queries, self._tables)
+
     def run(self) -> dict[str, Any]:
         writer = tf.summary.create_file_writer(str(self._directory / checkpoints.EVENTS_FOLDER))
         with writer.as_default():
             for epoch in range(int(self._position.epoch), self._config.training.epochs):
+                if self._has_settled():
+                    break
                 figures = self._run_epoch(epoch)
                 for name, value in figures.items():
                     if name != "epoch" and value is not None:
@@ -143,6 +163,14 @@ class _Training:
                 self._epochs.append(figures)
                 self._end_epoch(epoch + 1)
         return self._write_metrics()
+
+    def _has_settled(self) -> bool:
+        """Whether the last ``patience`` epochs brought nothing better; a split without examples never tells."""
+        patience = self._config.training.patience
+        found = [figures["valid_top1"] for figures in self._epochs]
+        if not patience or len(found) <= patience or None in found:
+            return False
+        return max(found[-patience:]) <= max(found[:-patience])
 
     def _end_epoch(self, epoch: int) -> None:
         """Keeps the model if it is the best, then the position.

@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 
 from dpsr.config import LossConfig
-from dpsr.data.pipeline import Batch
 from dpsr.model.losses import hinge_loss, sampled_softmax_loss
 from dpsr.model.negatives import (
     batch_negative_mask,
@@ -127,40 +126,82 @@ def test_expected_occurrences_are_what_drawing_gives(alpha: float) -> None:
     np.testing.assert_allclose(drawn / rounds, expected, atol=0.1)
 
 
-@pytest.mark.parametrize(("kind", "corrected"), [("hinge", False), ("softmax", False), ("softmax", True)])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("seed", range(3))
+def test_negatives_over_their_expected_occurrences_sum_to_the_whole_catalogue(alpha: float) -> None:
+    """What the correction is for: the sampled denominator of the softmax is right on average."""
+    random, group = np.random.default_rng(1), 16
+    clicks, scores = np.array([500_000, 300_000, 100_000, 60_000, 40_000]), np.array([0.1, -0.4, 0.9, 0.5, 1.2])
+    weights = np.exp(scores) / expected_occurrences(clicks, alpha, group)
+    sums = []
+    for _ in range(4000):
+        drawn = random.integers(0, 5, count_random_negatives(alpha, group))
+        if alpha < 1:
+            drawn = np.concatenate([drawn, random.choice(5, group - 1, p=clicks / clicks.sum())])
+        sums.append(weights[drawn].sum())
+    np.testing.assert_allclose(np.mean(sums), np.exp(scores).sum(), rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("kind", "corrected"), [("hinge", False), ("softmax", False), ("softmax", True), ("three_part", False)]
+)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("hardest", [None, 0, 3])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("seed", range(2))
 def test_batch_loss_is_the_loop_over_every_row_and_negative(
-    seed: int, alpha: float, kind: str, corrected: bool
+    seed: int, alpha: float, hardest: int | None, masked: bool, kind: str, corrected: bool
 ) -> None:
     random = np.random.default_rng(seed)
-    config = LossConfig(kind=kind, mixing_ratio=alpha, group_size=4, temperature=0.2)
+    config = LossConfig(kind=kind, mixing_ratio=alpha, group_size=4, temperature=0.2, thresholds=(0.6, 0.2, -0.1))
     rows, drawn, beta = 12, count_random_negatives(alpha, 4), 0.5
-    heads, vectors = unit(random, rows, 2, 8), unit(random, rows + drawn, 8)
+    lengths = random.integers(0, hardest + 1, rows) if hardest is not None else np.zeros(rows, int)
+    heads, vectors = unit(random, rows, 2, 8), unit(random, rows + drawn + lengths.sum(), 8)
     query_rows = random.integers(0, 6, rows).astype(np.int32)
     item_rows = random.integers(0, 9, rows + drawn).astype(np.int32)
     occurrences = random.uniform(0.1, 3.0, 9).astype(np.float32) if corrected else None
+    clicked = random.random((rows, rows + drawn)) < (0.3 if masked else 0.0)
     losses = []
     for i in range(rows):
         group = range(i // 4 * 4, i // 4 * 4 + 4) if alpha < 1 else []
         negatives = [
             (soft_score(heads[i], vectors[j], beta), item_rows[j])
             for j in [*group, *range(rows, rows + drawn)]
-            if item_rows[j] != item_rows[i] and (j >= rows or query_rows[j] != query_rows[i])
+            if item_rows[j] != item_rows[i] and (j >= rows or query_rows[j] != query_rows[i]) and not clicked[i, j]
         ]
+        first = rows + drawn + lengths[:i].sum()
+        hard = [soft_score(heads[i], vector, beta) for vector in vectors[first : first + lengths[i]]]
         positive = soft_score(heads[i], vectors[i], beta)
-        if kind == "hinge":
-            losses.append(sum(max(0.0, config.margin - positive + negative) for negative, _ in negatives))
+        if kind == "three_part":
+            loss = max(0.0, 0.6 - positive)
+            loss += float(np.mean([max(0.0, score - 0.2) for score in hard])) if hard else 0.0
+            loss += float(np.mean([max(0.0, score + 0.1) for score, _ in negatives])) if negatives else 0.0
+        elif kind == "hinge":
+            scores = [score for score, _ in negatives] + hard
+            loss = sum(max(0.0, config.margin - positive + negative) for negative in scores)
         else:
-            # Every candidate weighs as much as it is rare among the drawn ones.
+            # Every candidate weighs as much as it is rare among the drawn ones; hard ones are not drawn.
             rarity = 1 / occurrences if corrected else np.ones(9)
             terms = [
                 math.exp((negative - positive) / config.temperature) * rarity[item] / rarity[item_rows[i]]
                 for negative, item in negatives
             ]
-            losses.append(math.log(1 + sum(terms)))
-    batch = Batch(None, None, tf.constant(query_rows), tf.constant(item_rows))
+            terms += [math.exp((score - positive) / config.temperature) / rarity[item_rows[i]] for score in hard]
+            loss = math.log(1 + sum(terms))
+        losses.append(loss)
     found = batch_loss(
-        tf.constant(heads), tf.constant(vectors), batch, config, beta, tf.constant(occurrences) if corrected else None
+        tf.constant(heads),
+        tf.constant(vectors),
+        tf.constant(query_rows),
+        tf.constant(item_rows),
+        config,
+        beta,
+        tf.constant(occurrences) if corrected else None,
+        clicked=tf.constant(clicked) if masked else None,
+        hard=None if hardest is None else tf.RaggedTensor.from_row_lengths(tf.zeros(lengths.sum()), lengths),
     )
     np.testing.assert_allclose(found, np.mean(losses), rtol=1e-5)
+
+
+def test_three_part_thresholds_fall() -> None:
+    with pytest.raises(ValueError, match="have to fall"):
+        LossConfig(kind="three_part", thresholds=(0.2, 0.5, 0.9))

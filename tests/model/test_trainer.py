@@ -180,6 +180,31 @@ def test_save_then_load_gives_the_same_vectors(
     assert all(table.accumulator is None for table in loaded.tables.values())
 
 
+def test_a_run_stops_when_patience_is_at_an_end(make_config: Callable[..., Config], dataset: Dataset) -> None:
+    config = make_config(training={"epochs": 40, "patience": 2})
+    found = [figures["valid_top1"] for figures in train(config, dataset, progress=False)["epochs"]]
+    assert 2 < len(found) < 40
+    assert max(found[-2:]) <= max(found[:-2])
+    assert all(max(found[end - 2 : end]) > max(found[: end - 2]) for end in range(3, len(found)))
+    again = train(config, dataset, progress=False)
+    assert len(again["epochs"]) == len(found)
+
+
+def test_a_compiled_dense_part_learns_the_same(
+    make_config: Callable[..., Config], dataset: Dataset, tmp_path: Path
+) -> None:
+    losses = [
+        [
+            figures["train_loss"]
+            for figures in train(
+                make_config(tmp_path / str(compiled), training={"compile_dense": compiled}), dataset, progress=False
+            )["epochs"]
+        ]
+        for compiled in (False, True)
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
 def test_accumulators_are_in_the_checkpoint(finished: tuple[Config, dict]) -> None:
     variables = all_variables(finished[0])
     table_accumulators = [value for name, value in variables.items() if name.split("/")[3:4] == ["accumulator"]]

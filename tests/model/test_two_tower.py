@@ -150,7 +150,7 @@ def test_a_step_equals_automatic_differentiation_through_every_lookup(settings: 
         rows = tf.constant(random.integers(0, 20, 11), tf.int32)
         batch = Batch(queries, items, tf.range(8), rows)
         with tf.GradientTape() as tape:
-            value = batch_loss(stock.query_heads(queries), stock.item_vectors(items), batch, loss, 1.0)
+            value = batch_loss(stock.query_heads(queries), stock.item_vectors(items), tf.range(8), rows, loss, 1.0)
         table_gradients, dense_gradients = tape.gradient(value, (tables, dense))
         table_optimizer.apply_gradients(
             [(tf.convert_to_tensor(gradient), table) for gradient, table in zip(table_gradients, tables, strict=True)]
