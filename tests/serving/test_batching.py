@@ -128,7 +128,7 @@ def test_one_bad_request_does_not_spoil_its_batch(servable: Servable) -> None:
             assert "could not correctly convert string: three" in answer.message
         else:
             number = decode(predict_pb2.PredictResponse.FromString(answer).outputs["number"])
-            assert number.tolist() == [[float(text)]]
+            assert number.tolist() == [float(text)]
 
 
 def test_requests_that_were_cancelled_while_they_waited_are_not_run(servable: Servable) -> None:

@@ -85,7 +85,7 @@ def write(path: Path, version: int, *, warm_up: bool = True) -> None:
             return {"values": tf.strings.length(tokens.values), "row_splits": tokens.row_splits}
 
         def parse_number(self, text: Any) -> dict[str, Any]:
-            return {"number": tf.strings.to_number(text)[:, tf.newaxis]}
+            return {"number": tf.strings.to_number(text)}
 
         def slow(self, steps: Any) -> dict[str, Any]:
             total = tf.reduce_sum(steps)
