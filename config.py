@@ -144,6 +144,8 @@ class ModelConfig(_Section):
     """Use the user profile (DPSR-p) where the dataset has one."""
     history_length: Annotated[int, Field(ge=0, le=1000)] = 0
     """Use the last so many items of a user (DPSR-h); 0 leaves the history out."""
+    history_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Every item of the history weighs this share of the next, later one."""
     attention_temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """beta of the soft dot product (paper, equation 3)."""
     combiner: Literal["sqrtn", "mean", "sum"] = "sqrtn"

@@ -15,7 +15,14 @@ class EmbeddingTable(tf.Module):
     """Rows of embeddings for ids ``0..rows - 1``; a bag of ids is looked up as one combination of its rows."""
 
     def __init__(
-        self, rows: int, dimension: int, *, scale: float, seed: tuple[int, int], combiner: Combiner = "sqrtn"
+        self,
+        rows: int,
+        dimension: int,
+        *,
+        scale: float,
+        seed: tuple[int, int],
+        combiner: Combiner = "sqrtn",
+        decay: float = 1.0,
     ) -> None:
         """Draws the table from a normal distribution.
 
@@ -25,10 +32,12 @@ class EmbeddingTable(tf.Module):
             scale: standard deviation of the entries.
             seed: the same seed draws the same table.
             combiner: ``sqrtn`` keeps the norm of a bag about the same whatever its length; see ``embedding_bag``.
+            decay: the last id of a bag weighs 1, every earlier one this share of the next.
         """
         super().__init__()
         self.rows = rows
         self.combiner: Combiner = combiner
+        self.decay = decay
         with tf.device("CPU:0"):  # where the kernels are; a table is larger than what a step moves
             drawn = tf.random.stateless_normal([rows, dimension], seed, stddev=scale)
             self.embeddings = tf.Variable(drawn, name="table")
@@ -43,7 +52,7 @@ class EmbeddingTable(tf.Module):
         Returns:
             float32 [B, d]; an empty bag is a row of zeros.
         """
-        return embedding_bag(self.embeddings, bags, combiner=self.combiner)
+        return embedding_bag(self.embeddings, bags, combiner=self.combiner, weights=self._weights(bags))
 
     def start_training(self, initial_accumulator: float) -> None:
         """Creates the AdaGrad accumulators; a table that only answers lookups goes without them."""
@@ -64,5 +73,19 @@ class EmbeddingTable(tf.Module):
         if self.accumulator is None:
             raise RuntimeError("the table has no AdaGrad accumulators: call start_training first")
         apply_adagrad(
-            self.embeddings, self.accumulator, bags, gradient, learning_rate=learning_rate, combiner=self.combiner
+            self.embeddings,
+            self.accumulator,
+            bags,
+            gradient,
+            learning_rate=learning_rate,
+            combiner=self.combiner,
+            weights=self._weights(bags),
         )
+
+    def _weights(self, bags: tf.RaggedTensor) -> tf.Tensor | None:
+        """The weight of every occurrence, float32 [nnz]; None where all are 1."""
+        if self.decay == 1.0:
+            return None
+        ends = tf.gather(bags.row_splits[1:], bags.value_rowids())
+        age = ends - 1 - tf.range(tf.size(bags.values, tf.int64))
+        return tf.pow(self.decay, tf.cast(age, tf.float32))

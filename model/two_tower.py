@@ -38,7 +38,12 @@ class TwoTower(tf.Module):
         item_inputs |= {f"item.{column}": rows for column, rows in schema.categorical.items()}
         self.tables = {
             name: EmbeddingTable(
-                rows, config.dimension, scale=config.initial_scale, seed=(seed, position), combiner=config.combiner
+                rows,
+                config.dimension,
+                scale=config.initial_scale,
+                seed=(seed, position),
+                combiner=config.combiner,
+                decay=config.history_decay if name == "history" else 1.0,
             )
             for position, (name, rows) in enumerate((query_inputs | item_inputs).items())
         }

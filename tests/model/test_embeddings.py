@@ -80,6 +80,27 @@ def test_update_equals_automatic_differentiation_and_keras_adagrad() -> None:
         np.testing.assert_allclose(table.embeddings, stock, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_earlier_ids_decay_in_the_lookup_and_in_the_update(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    table = EmbeddingTable(ROWS, DIMENSION, scale=0.5, seed=(seed, 0), combiner="sum", decay=0.6)
+    table.start_training(0.1)
+    bags, rows = draw_bags(random), table.embeddings.numpy()
+    weights = [[0.6 ** (len(bag) - 1 - position) for position in range(len(bag))] for bag in bags]
+    sums = [
+        sum((weight * rows[value] for value, weight in zip(bag, of_bag, strict=True)), np.zeros(DIMENSION))
+        for bag, of_bag in zip(bags, weights, strict=True)
+    ]
+    np.testing.assert_allclose(table.lookup(ragged(bags)), sums, atol=1e-5)
+    bag_gradient = random.normal(size=(len(bags), DIMENSION)).astype(np.float32)
+    gradient = np.zeros((ROWS, DIMENSION))
+    for bag, of_bag, row in zip(bags, weights, bag_gradient, strict=True):
+        for value, weight in zip(bag, of_bag, strict=True):
+            gradient[value] += weight * row
+    table.apply_gradient(ragged(bags), tf.constant(bag_gradient), 0.3)
+    np.testing.assert_allclose(table.embeddings, rows - 0.3 * gradient / np.sqrt(0.1 + gradient**2), atol=1e-5)
+
+
 def test_rows_that_do_not_occur_keep_their_bits() -> None:
     table = make_table()
     table.start_training(0.1)

@@ -129,6 +129,7 @@ def test_profile_and_history_change_the_heads_only_where_configured() -> None:
 def differentiable(model: TwoTower) -> TwoTower:
     """The same model with lookups of stock operations."""
     for table in model.tables.values():
+        assert table.decay == 1.0
         table.lookup = functools.partial(stock_embedding_bag, table.embeddings, combiner=table.combiner)
     return model
 
