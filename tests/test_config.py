@@ -55,7 +55,10 @@ def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
         ("training.batch_size=65", "training.batch_size = 65 is not a multiple of loss.group_size = 64"),
         ("data.test_share=0.96", "leave nothing to train on"),
         ("data.users.path=u.parquet", "key data.users.profile is missing"),
-        ("data.items.titel=x", "unknown key data.items.titel (known here: categorical, columns, numeric, numeric_buckets, path, text)"),
+        (
+            "data.items.titel=x",
+            "unknown key data.items.titel (known here: categorical, columns, numeric, numeric_buckets, path, text)",
+        ),
         ("data.items.path=${DPSR_NOT_SET_ANYWHERE}/x", "environment variable DPSR_NOT_SET_ANYWHERE is not set"),
         ("name=a/b", "name = 'a/b': string should match pattern"),
         ("training.epochs", "--set training.epochs: expected section.key=value"),
