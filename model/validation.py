@@ -25,7 +25,7 @@ class Validation:
         records = np.asarray(dataset.interactions("valid"))
         if len(records) > config.evaluation.max_examples:
             records = records[np.sort(random.choice(len(records), config.evaluation.max_examples, replace=False))]
-        self._records = records.view(np.int32).reshape(len(records), len(INTERACTION))
+        self._records = records.view(np.int32).reshape(len(records), INTERACTION.itemsize // 4)
         others = min(config.evaluation.candidates - 1, dataset.schema.num_items)
         self._candidates = tf.constant(random.permutation(dataset.schema.num_items)[:others], tf.int32)
         self._tables = tables
