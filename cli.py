@@ -148,11 +148,14 @@ def evaluate(
 
 @main.command()
 @_with_config
-def export(config: Config) -> None:
+@click.option("--items", metavar="FILE", help="Serve these items (file or glob) instead of the dataset's.")
+def export(config: Config, items: str | None) -> None:
     """Publish tokenizer, query tower and item index as the next version of one servable.
 
+    With --items the trained model indexes another catalogue, which may hold items that it has never seen.
+
     \b
-    Example: dpsr export -c shop.toml
+    Example: dpsr export -c shop.toml --items today.parquet
     """
     from dpsr.data.tables import Dataset
     from dpsr.indexing.publish import export as run
@@ -160,7 +163,7 @@ def export(config: Config) -> None:
     from dpsr.model.trainer import load_trained
 
     dataset = Dataset.load(config.dataset_dir)
-    version = run(config, dataset, load_trained(config.checkpoint_dir, dataset))
+    version = run(config, dataset, load_trained(config.checkpoint_dir, dataset), items=items)
     click.echo(index_table(version))
     click.echo(f"servable: {version}")
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dpsr.commands.demo import READY_PREFIX
@@ -113,9 +115,14 @@ def test_ids_are_the_same_offline_and_online(config: Config, target: str) -> Non
     np.testing.assert_array_equal(answer["row_splits"], row_splits)
 
 
-def test_export_again_makes_the_next_version(shop: list[str], config: Config) -> None:
-    dpsr("export", *shop)
-    assert sorted(path.name for path in config.model_base_path.iterdir()) == ["1", "2"]
+def test_another_catalogue_becomes_the_next_version(shop: list[str], config: Config, tmp_path: Path) -> None:
+    items = pq.read_table(config.data.items.path).slice(0, 100)
+    renamed = pa.array([f"new-{row}" for row in range(len(items))])
+    pq.write_table(items.set_column(items.column_names.index("item_id"), "item_id", renamed), tmp_path / "new.parquet")
+    dpsr("export", *shop, "--items", str(tmp_path / "new.parquet"))
+    assert sorted(path.name for path in config.model_base_path.iterdir() if path.name.isdigit()) == ["1", "2"]
+    manifest = json.loads((config.model_base_path / "2" / "assets.extra" / "manifest.json").read_text())
+    assert manifest["items"] == 100
 
 
 def test_explain_shows_kinds_and_ids(shop: list[str]) -> None:
