@@ -197,7 +197,7 @@ class TrainingConfig(_Section):
     patience: Annotated[int, Field(ge=0)] = 0
     """Stops after so many epochs without a better ``valid_top1``; 0 never does."""
     compile_dense: bool = False
-    """Compiles what is between lookup and update by XLA: pays for small batches; not with ``hard_negatives``."""
+    """Compiles what is between lookup and update by XLA; measure it first. Not with ``hard_negatives``."""
     token_dropout: Share = 0.0
     """Share of the query tokens that a step leaves out at random: answers to misspelt queries get better."""
     seed: int = 1

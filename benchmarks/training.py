@@ -176,7 +176,7 @@ def torch_run(config: Config, dataset: Dataset, steps: int) -> Run:
     from torch.nn import functional
 
     torch.manual_seed(1)
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # two of them stall each other for seconds on cores that have other work
     towers = TwoTower(config.model, dataset.schema)  # names the tables and bags
     width, group, temperature = config.model.dimension, config.loss.group_size, config.loss.temperature
 
