@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import tiny_shop
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+from waiting import wait_for
 
 from dpsr.cli import main
 from dpsr.config import ServingConfig
@@ -35,13 +35,6 @@ def write_config(base_path: Path, more: str = "") -> Path:
     file = base_path.parent / "models.config"
     file.write_text(f'model_config_list {{ config {{ name: "{NAME}" base_path: "{base_path}" {more} }} }}')
     return file
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited state did not come"
-        time.sleep(0.05)
 
 
 def run_check(base_path: Path, more: str = "") -> tuple[int, list[str]]:

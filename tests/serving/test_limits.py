@@ -4,7 +4,6 @@ import json
 import socket
 import ssl
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import tiny_shop
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from waiting import wait_for
 
 from dpsr.config import ConfigError, load_serving_config
 from dpsr.serving.client import PredictClient
@@ -52,13 +52,6 @@ def count(server: Any, code: str) -> float:
     families = server._metrics._registry.collect()
     samples = [sample for family in families if family.name == "dpsr_requests" for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name.endswith("_total") and sample.labels["code"] == code)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited state did not come"
-        time.sleep(0.02)
 
 
 def test_rows_and_texts_have_limits(serve: Serve) -> None:

@@ -14,6 +14,7 @@ import pytest
 import tiny_shop
 from google.protobuf import text_format
 from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+from waiting import wait_for
 
 from dpsr.config import ServingConfig
 from dpsr.serving.client import PredictClient
@@ -58,13 +59,6 @@ def serve(base: Path) -> Iterator[Callable[..., PredictClient]]:
     yield start
     for close in reversed(opened):
         close()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited state did not come"
-        time.sleep(0.02)
 
 
 def answering(client: PredictClient, model: str, **version: Any) -> int:

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import tiny_shop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from waiting import wait_for
 
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServableError, ServingError
@@ -43,13 +43,6 @@ def answers(client: PredictClient) -> bool:
         if error.code != grpc.StatusCode.RESOURCE_EXHAUSTED:
             raise
         return False
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited state did not come"
-        time.sleep(0.02)
 
 
 def steps_done(answer: Any) -> int:

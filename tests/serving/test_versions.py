@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import grpc
 import numpy as np
 import pytest
 import tiny_shop
+from waiting import wait_for
 
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServableError, ServingError
@@ -47,13 +47,6 @@ def serve(base_path: Path) -> Iterator[Callable[..., PredictClient]]:
     yield start
     for close in reversed(opened):
         close()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited state did not come"
-        time.sleep(0.02)
 
 
 def state(client: PredictClient, version: int) -> str | None:
