@@ -18,6 +18,7 @@ from dpsr.config import Config, DpsrError, load_config
 
 if TYPE_CHECKING:
     from dpsr.data.tables import Dataset
+    from dpsr.evaluation.report import Report
 
 CONFIG = Path(__file__).parent.parent / "examples" / "demo_shop.toml"
 SIZES = {
@@ -59,7 +60,7 @@ def demo(size: str, work_dir: Path) -> None:
         run_train(config, dataset)
     model = load_trained(config.checkpoint_dir, dataset)
     with _step("evaluation on the latest clicks, none of them seen in training"):
-        click.echo(run_evaluate(config, dataset, model).to_text())
+        click.echo(_summary(run_evaluate(config, dataset, model)))
     with _step("one servable: tokenizer, query tower, index"):
         click.echo(f"published {run_export(config, dataset, model)}")
     with _step("five real Predict calls to a server on a free port"), _server(config) as target:
@@ -110,6 +111,19 @@ def _server(config: Config) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+def _summary(report: Report) -> str:
+    """The demo's view of a report; ``dpsr evaluate`` shows all of it."""
+    from tabulate import tabulate
+
+    names = list(dict.fromkeys(result.retriever for result in report.results))
+    rows = []
+    for name in names:
+        parts = {part: report.result(name, part).metrics for part in ("all", "unseen queries", "one typo")}
+        rows.append((name, parts["all"]["Top-1"], *(metrics["MAP@5"] for metrics in parts.values())))
+    headers = [f"Top-1 of {report.candidates:,}", "MAP@5", "MAP@5, unseen queries", "MAP@5, one typo"]
+    return tabulate(rows, headers=["", *headers], floatfmt=".3f")
 
 
 def _show_answers(config: Config, dataset: Dataset, target: str, queries: Sequence[str]) -> None:
