@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,12 +228,13 @@ class _Preparation:
 
     def _log(self, source: Source, reader: RowReader, users: RowIndex, queries: RowIndex) -> Log:
         with self._reading(source) as (rejected, advance):
-            places = {"rejected": rejected, "scratch": self._directory / "scratch", "advance": advance}
+            read: Callable[..., Log] = read_log
             if self._spark:
                 from dpsr.data.spark import read_log_in_spark
 
-                return read_log_in_spark(self._spark, source, reader, users, queries, **places)
-            return read_log(source, reader, users, queries, **places)
+                read = partial(read_log_in_spark, self._spark)
+            scratch = self._directory / "scratch"
+            return read(source, reader, users, queries, rejected=rejected, scratch=scratch, advance=advance)
 
     def _column_writer(self, name: str, table: pa.Table) -> ColumnWriter:
         return ColumnWriter(self._directory, name, table, self._before.vocabularies if self._before else {}, self._grow)
