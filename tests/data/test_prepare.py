@@ -121,6 +121,15 @@ def test_the_same_input_gives_the_same_bytes(raw: Raw) -> None:
     } == first
 
 
+def test_the_size_of_the_buckets_changes_no_byte(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare(raw.config("one"), progress=False)
+    monkeypatch.setattr(spill, "BUCKET_RECORDS", 70)
+    monkeypatch.setattr(streamed, "BUCKET_RECORDS", 70)
+    second = prepare(raw.config("two"), progress=False)
+    for path in first.rglob("*"):
+        assert path.is_dir() or path.read_bytes() == (second / path.relative_to(first)).read_bytes(), path
+
+
 def test_token_bags_are_the_tokenizers(raw: Raw) -> None:
     raw.items[3]["title"] = None
     raw.write()

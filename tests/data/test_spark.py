@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,19 @@ from dpsr.data.spark import spark_session
 
 from .conftest import Raw, random_raw
 
-pytestmark = pytest.mark.slow
+
+@pytest.mark.parametrize(
+    ("missing", "message"), [("pyspark", r"pip install 'dpsr\[spark\]'"), ("Java", "Spark needs Java 17")]
+)
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, missing: str, message: str) -> None:
+    if missing == "pyspark":
+        monkeypatch.setitem(sys.modules, "pyspark.sql", None)
+    else:
+        pytest.importorskip("pyspark")
+        monkeypatch.delenv("JAVA_HOME", raising=False)
+        monkeypatch.setenv("PATH", "")
+    with pytest.raises(DatasetError, match=message), spark_session("local[2]"):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +74,7 @@ def spoil(raw: Raw) -> None:
         raw.interactions[place]["user_id"] = "stranger"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_users", [True, False])
 def test_parquet_in_row_groups(tmp_path: Path, spark: Any, monkeypatch: pytest.MonkeyPatch, with_users: bool) -> None:
     monkeypatch.setattr(spill, "BUCKET_RECORDS", 400)  # many buckets here, and many parts there
@@ -76,6 +90,7 @@ def test_parquet_in_row_groups(tmp_path: Path, spark: Any, monkeypatch: pytest.M
     assert len(found["interactions/train/part-00000.bin"]) > len(found["interactions/test/part-00000.bin"]) > 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [True, False])
 def test_csv_with_malformed_rows_and_hashed_users(
     tmp_path: Path, spark: Any, monkeypatch: pytest.MonkeyPatch, times: bool
@@ -98,6 +113,7 @@ def test_csv_with_malformed_rows_and_hashed_users(
     assert found["rejected/interactions.jsonl"].count(b"\n") == 4
 
 
+@pytest.mark.slow
 def test_errors_are_the_same(raw: Raw, spark: Any) -> None:
     table = pa.Table.from_pylist(raw.interactions)
     pq.write_table(table.slice(0, 10), raw.directory / "log-1.parquet")
@@ -115,6 +131,7 @@ def test_errors_are_the_same(raw: Raw, spark: Any) -> None:
     assert "both timestamp and integer" in messages[0]
 
 
+@pytest.mark.slow
 def test_an_increment_is_prepared_by_this_process(raw: Raw, spark: Any) -> None:
     with pytest.raises(ValueError, match="append"):
         prepare(raw.config(), append=True, spark=spark)
