@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,17 +82,34 @@ def _with_config(command: F) -> F:
 @click.option(
     "--grow-vocabulary", is_flag=True, help="With --append: take new tokens and categories in; train anew then."
 )
-def prepare(config: Config, append: bool, grow_vocabulary: bool) -> None:
+@click.option(
+    "--runner",
+    type=click.Choice(["local", "spark"]),
+    default="local",
+    show_default=True,
+    help="What reads and sorts the log; the dataset is the same.",
+)
+@click.option(
+    "--spark-master", metavar="URL", help="With --runner spark: where, as local[2]; by default as Spark is configured."
+)
+def prepare(config: Config, append: bool, grow_vocabulary: bool, runner: str, spark_master: str | None) -> None:
     """Turn raw items, users and interactions into a dataset directory.
 
     \b
-    Example: dpsr prepare -c examples/bestbuy_xbox.toml
+    Examples: dpsr prepare -c examples/bestbuy_xbox.toml
+              dpsr prepare -c shop.toml --runner spark --spark-master "local[8]"
     """
     from dpsr.data.prepare import prepare as run
+    from dpsr.data.spark import spark_session
 
     if grow_vocabulary and not append:
         raise click.UsageError("--grow-vocabulary goes with --append")
-    click.echo(f"dataset: {run(config, append=append, grow_vocabulary=grow_vocabulary)}")
+    if spark_master and runner != "spark":
+        raise click.UsageError("--spark-master goes with --runner spark")
+    if append and runner == "spark":
+        raise click.UsageError("--append goes with --runner local")
+    with spark_session(spark_master) if runner == "spark" else nullcontext() as spark:
+        click.echo(f"dataset: {run(config, append=append, grow_vocabulary=grow_vocabulary, spark=spark)}")
 
 
 @main.command()

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from dpsr.data.rejected import RejectedRows
+from dpsr.data.rejected import RejectsRows
 from dpsr.data.schema import DatasetError
 
 BATCH_ROWS = 1 << 18
@@ -29,8 +29,18 @@ class Format(Protocol):
         """The names of all columns of the file."""
         ...
 
-    def batches(self, columns: list[str], rejected: RejectedRows) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
-        """Some columns, with the number of each row from 1; rows that cannot be read go to ``rejected``."""
+    def num_pieces(self) -> int:
+        """How many pieces can be read each for itself, at least 1."""
+        ...
+
+    def batches(
+        self, columns: list[str], rejected: RejectsRows, piece: int | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        """Some columns of a piece, or of the whole file; rows that cannot be read go to ``rejected``.
+
+        Yields:
+            the number of each row in the file, from 1, int64 [n]; and the rows.
+        """
         ...
 
 
@@ -48,18 +58,32 @@ class _Parquet:
         with self._open() as parquet:
             return list(parquet.schema_arrow.names)
 
-    def batches(self, columns: list[str], rejected: RejectedRows) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    def num_pieces(self) -> int:
         with self._open() as parquet:
-            first = 1
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(columns))):
+            return max(1, parquet.num_row_groups)
+
+    def batches(
+        self, columns: list[str], rejected: RejectsRows, piece: int | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+        with self._open() as parquet:
+            groups = list(range(parquet.num_row_groups)) if piece is None else [piece][: parquet.num_row_groups]
+            first = 1 + sum(parquet.metadata.row_group(group).num_rows for group in range(piece or 0))
+            for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=list(dict.fromkeys(columns))):
                 yield np.arange(first, first + len(batch)), batch
                 first += len(batch)
 
 
-class _Csv:
+class _Whole:
+    """A file whose rows are found only by reading all before them."""
+
     def __init__(self, file: str) -> None:
         self._file = file
 
+    def num_pieces(self) -> int:
+        return 1
+
+
+class _Csv(_Whole):
     def _open(
         self, columns: list[str] | None = None, on_invalid: Callable[[Any], str] | None = None
     ) -> pa.csv.CSVStreamingReader:
@@ -90,7 +114,9 @@ class _Csv:
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise DatasetError(f"{self._file}: not a CSV file with a header in UTF-8: {error}") from None
 
-    def batches(self, columns: list[str], rejected: RejectedRows) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    def batches(
+        self, columns: list[str], rejected: RejectsRows, piece: int | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         invalid: list[int] = []
 
         def on_invalid(row: Any) -> str:
@@ -110,14 +136,13 @@ class _Csv:
                 first += len(batch)
 
 
-class _JsonLines:
-    def __init__(self, file: str) -> None:
-        self._file = file
-
+class _JsonLines(_Whole):
     def column_names(self) -> list[str]:
         return list(self._first_schema())
 
-    def batches(self, columns: list[str], rejected: RejectedRows) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
+    def batches(
+        self, columns: list[str], rejected: RejectsRows, piece: int | None = None
+    ) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         found = self._first_schema()
         schema = pa.schema([(column, found[column]) for column in dict.fromkeys(columns)])
         with open_bytes(self._file) as file:
@@ -159,7 +184,7 @@ class _JsonLines:
         return np.arange(first, first + len(batch)), batch
 
     def _parse_line_by_line(
-        self, block: bytes, schema: pa.Schema, first: int, rejected: RejectedRows
+        self, block: bytes, schema: pa.Schema, first: int, rejected: RejectsRows
     ) -> tuple[np.ndarray, pa.RecordBatch]:
         """The slow path for a block with a line that Arrow cannot read."""
         numbers: list[int] = []

@@ -1,19 +1,23 @@
-"""The interaction log: raw rows to records of dense ids, cut into splits by time, each with its past."""
+"""The interaction log: raw rows to records of dense ids, cut into splits by time, each with its past.
+
+What happens to the rows of one batch stands here; ``data.streamed`` and ``data.spark`` run it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpsr.data.readers import Chunk, Source, trimmed_strings
-from dpsr.data.rejected import RejectedRows
+from dpsr.data.readers import Chunk, trimmed_strings
+from dpsr.data.rejected import RejectsRows
 from dpsr.data.schema import EVENTS, INTERACTION, SKIP, DatasetError
-from dpsr.data.spill import BUCKET_RECORDS, Buckets, Spill, num_buckets
+from dpsr.data.tables import Dataset
 from dpsr.data.timestamps import Clock
 from dpsr.data.vocabulary import RowIndex
 
@@ -22,102 +26,72 @@ TIMED = np.dtype([*[(name, "<i4") for name in INTERACTION.names or ()], ("time",
 
 FOREVER = np.iinfo(np.int64).max
 
+TIME_BINS = 1 << 16
 
-@dataclass
-class Log:
-    """What one pass over the log has found; the records themselves are spilled to disk."""
-
-    records: Spill
-    queries: RowIndex
-    clock: Clock = field(default_factory=Clock)
-    rows: int = 0
-    """Rows read, usable or not."""
-    accepted: int = 0
-    events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
-    unknown_users: int = 0
-    """Interactions whose user the users table does not have."""
-    first_time: int = FOREVER
-    last_time: int = -FOREVER
+_SHUFFLE_SEED = np.uint64(20200425)
 
 
-def read_log(
-    source: Source,
-    items: RowIndex,
-    item_ids_as: Callable[[pa.Array], pa.Array],
-    users: RowIndex,
-    queries: RowIndex,
-    *,
-    users_are_known: bool,
-    user_ids_as: Callable[[pa.Array], pa.Array],
-    rejected: RejectedRows,
-    scratch: Path,
-    advance: Callable[[int], object],
-) -> Log:
-    """Streams the log once: checks every row, turns ids into rows of the tables, spills the records.
+@dataclass(frozen=True)
+class RowReader:
+    """Checks raw rows and turns their ids into rows of the tables; needs nothing but the rows and the tables."""
 
-    Args:
-        source: the raw log.
-        items: the catalogue's ids.
-        item_ids_as: casts ids of the log to the catalogue's type; null where that cannot be.
-        users: the users' ids; grows where there is no users table.
-        users_are_known: there is a users table: others are counted and become user -1.
-        user_ids_as: turns ids of the log into those of ``users``.
-        queries: the query texts; grows by those of the log.
-        rejected: takes the rows that cannot be used.
-        scratch: a directory for the spilled records.
-        advance: told the number of rows after each chunk.
-    """
-    log = Log(Spill(scratch / "log", TIMED), queries)
-    for chunk in source.chunks(rejected):
-        if "user_id" in chunk.columns:
-            chunk.columns["user_id"] = user_ids_as(chunk.columns["user_id"])
-        _read_chunk(chunk, log, items, item_ids_as, users, users_are_known, rejected)
-        advance(len(chunk.rows))
-    return log
+    items: RowIndex
+    """The catalogue's ids."""
+    item_ids_as: Callable[[pa.Array], pa.Array]
+    """Casts ids of the log to the catalogue's type; null where that cannot be."""
+    users: RowIndex | None
+    """The ids of the users table, where there is one."""
+    user_ids_as: Callable[[pa.Array], pa.Array]
+    """Turns ids of the log into those of ``users``."""
+    clock: Clock
 
+    def read(self, chunk: Chunk, first: int, rejected: RejectsRows) -> pa.RecordBatch:
+        """The usable rows of a chunk.
 
-def _read_chunk(
-    chunk: Chunk,
-    log: Log,
-    items: RowIndex,
-    item_ids_as: Callable[[pa.Array], pa.Array],
-    users: RowIndex,
-    users_are_known: bool,
-    rejected: RejectedRows,
-) -> None:
-    columns, size = chunk.columns, len(chunk.rows)
-    log.rows += size
-    query = trimmed_strings(columns["query"])
-    item = items.find(item_ids_as(columns["item_id"]))
-    event = _events(columns["event"]) if "event" in columns else np.full(size, EVENTS["click"], np.int32)
-    if "timestamp" in columns:
-        time, timed = log.clock.read(columns["timestamp"])
-    else:
-        time, timed = np.arange(log.rows - size, log.rows), np.ones(size, dtype=bool)
-    usable = np.ones(size, dtype=bool)
-    for reason, column, good in (
-        ("empty query", "query", query.is_valid().to_numpy(zero_copy_only=False)),
-        ("unknown item_id", "item_id", item >= 0),
-        ("unknown event", "event", event > 0),
-        ("unreadable timestamp", "timestamp", timed),
-    ):
-        for position in np.flatnonzero(usable & ~good):
-            value = columns[column][position].as_py()
-            rejected.add(chunk.file, int(chunk.rows[position]), reason, value)
-        usable &= good
+        Args:
+            chunk: raw rows.
+            first: how many rows were read before; the time of the first row where the log has no times.
+            rejected: takes the rows that cannot be used, in their order.
 
-    records = np.zeros(int(usable.sum()), dtype=TIMED)
-    records["query"] = log.queries.add(query.filter(pa.array(usable)))
-    records["user"] = _users(columns.get("user_id"), usable, users, users_are_known, log)
-    records["item"], records["event"], records["time"] = item[usable], event[usable], time[usable]
-    records["row"] = np.arange(log.accepted, log.accepted + len(records))
-    log.records.append(records)
-    log.accepted += len(records)
-    for name, code in EVENTS.items():
-        log.events[name] += int((records["event"] == code).sum())
-    if len(records):
-        log.first_time = min(log.first_time, int(records["time"].min()))
-        log.last_time = max(log.last_time, int(records["time"].max()))
+        Returns:
+            ``query`` string; ``user_id`` string, null is anonymous; ``user`` int32, -1 is not in the users table;
+            ``item`` int32; ``event`` int32; ``time`` int64.
+        """
+        columns, size = chunk.columns, len(chunk.rows)
+        query = trimmed_strings(columns["query"])
+        item = self.items.find(self.item_ids_as(columns["item_id"]))
+        event = _events(columns["event"]) if "event" in columns else np.full(size, EVENTS["click"], np.int32)
+        if "timestamp" in columns:
+            time, timed = self.clock.read(columns["timestamp"])
+        else:
+            time, timed = np.arange(first, first + size), np.ones(size, dtype=bool)
+        usable = np.ones(size, dtype=bool)
+        reasons: dict[int, tuple[str, str]] = {}
+        for reason, column, good in (
+            ("empty query", "query", query.is_valid().to_numpy(zero_copy_only=False)),
+            ("unknown item_id", "item_id", item >= 0),
+            ("unknown event", "event", event > 0),
+            ("unreadable timestamp", "timestamp", timed),
+        ):
+            reasons |= dict.fromkeys(np.flatnonzero(usable & ~good).tolist(), (reason, column))
+            usable &= good
+        for position, (reason, column) in sorted(reasons.items()):
+            rejected.add(chunk.file, int(chunk.rows[position]), reason, columns[column][position].as_py())
+        kept = pa.array(usable)
+        user_id = pa.nulls(int(usable.sum()), pa.string())
+        if "user_id" in columns:
+            user_id = self.user_ids_as(columns["user_id"]).filter(kept)
+        user = self.users.find(user_id) if self.users is not None else np.full(len(user_id), -1, np.int32)
+        return pa.RecordBatch.from_pydict(
+            {
+                "query": query.filter(kept),
+                "user_id": user_id,
+                "user": user,
+                "item": item[usable],
+                "event": event[usable],
+                "time": time[usable].astype(np.int64, copy=False),
+            }
+        )
 
 
 def _events(column: pa.Array) -> np.ndarray:
@@ -128,15 +102,70 @@ def _events(column: pa.Array) -> np.ndarray:
     return codes[pc.fill_null(found, len(EVENTS)).to_numpy(zero_copy_only=False)]
 
 
-def _users(column: pa.Array | None, usable: np.ndarray, users: RowIndex, are_known: bool, log: Log) -> np.ndarray:
-    if column is None:
-        return np.full(int(usable.sum()), -1, dtype=np.int32)
-    ids = column.filter(pa.array(usable))
-    if not are_known:
-        return users.add(ids)
-    rows = users.find(ids)
-    log.unknown_users += int((rows[ids.is_valid().to_numpy(zero_copy_only=False)] < 0).sum())
-    return rows
+class SortedRecords(Protocol):
+    """The records of a log in the orders of the dataset's files, TIMED [n] at a time."""
+
+    def by_user(self) -> Iterator[np.ndarray]:
+        """All, by (user, time, place in the log), those of user -1 last; to be read to the end before the others."""
+        ...
+
+    def train(self) -> Iterator[np.ndarray]:
+        """The train split by ``shuffle_keys``; those of the dataset before have places behind the log's."""
+        ...
+
+    def skips(self) -> Iterator[np.ndarray]:
+        """The skips of the train period by (time, place in the log)."""
+        ...
+
+    def later(self, split: str) -> Iterator[np.ndarray]:
+        """The ``valid`` or ``test`` split by (time, place in the log)."""
+        ...
+
+
+class Records(Protocol):
+    """The records of a log, wherever they are."""
+
+    def count_times(self, low: int, high: int, width: int) -> np.ndarray:
+        """How many clicks and purchases of low..high are in each bin ``(time - low) // width``, int64 [TIME_BINS]."""
+        ...
+
+    def queries_before(self, time: int) -> Iterator[np.ndarray]:
+        """The queries of the records before a time, integers [n]; each at least once."""
+        ...
+
+    def sorted(
+        self, log: Log, boundaries: Boundaries, num_users: int, before: Dataset | None
+    ) -> AbstractContextManager[SortedRecords]:
+        """Gives every record its ``history_end`` and sorts them.
+
+        Args:
+            log: what is known of these records.
+            boundaries: what cuts them.
+            num_users: users of the table; a record's user is below it, or -1.
+            before: the dataset that is appended to: its clicks and purchases come to the train split.
+        """
+        ...
+
+    def close(self) -> None:
+        """Removes the records."""
+        ...
+
+
+@dataclass
+class Log:
+    """What one pass over the log has found."""
+
+    records: Records
+    queries: RowIndex
+    clock: Clock = field(default_factory=Clock)
+    rows: int = 0
+    """Rows read, usable or not."""
+    accepted: int = 0
+    events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENTS, 0))
+    unknown_users: int = 0
+    """Interactions whose user the users table does not have."""
+    first_time: int = FOREVER
+    last_time: int = -FOREVER
 
 
 @dataclass(frozen=True)
@@ -180,14 +209,9 @@ def _time_at(log: Log, rank: int) -> int:
     if rank >= log.accepted - log.events["skip"]:
         return FOREVER
     low, high = log.first_time, log.last_time  # the time is in low..high, and ``rank`` counts from low
-    bins = 1 << 16
     while low < high:
-        width = (high - low) // bins + 1
-        counts = np.zeros(bins, dtype=np.int64)
-        for records in log.records.blocks():
-            time = records["time"][records["event"] != SKIP]
-            time = time[(time >= low) & (time <= high)]
-            counts += np.bincount((time - low) // width, minlength=bins)
+        width = (high - low) // TIME_BINS + 1
+        counts = log.records.count_times(low, high, width)
         ends = np.cumsum(counts)
         position = int(np.searchsorted(ends, rank, side="right"))
         rank -= int(ends[position] - counts[position])
@@ -195,43 +219,37 @@ def _time_at(log: Log, rank: int) -> int:
     return low
 
 
-def with_histories(log: Log, num_users: int, scratch: Path) -> Iterator[np.ndarray]:
-    """Gives every record its ``history_end``, a block of users at a time.
+def history_ends(records: np.ndarray) -> np.ndarray:
+    """How many clicks and purchases of the same user are strictly before each record.
 
     Args:
-        log: the spilled records.
-        num_users: users of the table; a record's user is below it, or -1.
-        scratch: a directory for the buckets.
+        records: TIMED [n], all of some users, by (user, time).
 
-    Yields:
-        TIMED records [n], in the order of (user, time, place in the log); those of user -1 come last.
+    Returns:
+        Integers [n]; 0 for user -1.
     """
-    counts = np.zeros(num_users + 1, dtype=np.int64)  # user -1 counts at the end
-    for records in log.records.blocks():
-        counts += np.bincount(records["user"] % (num_users + 1), minlength=num_users + 1)
-    bucket_of_user = (np.cumsum(counts[:-1]) - counts[:-1]) // BUCKET_RECORDS
-    known_buckets = int(bucket_of_user[-1]) + 1 if num_users else 0
-    unknown_buckets = num_buckets(int(counts[-1]))
-    with Buckets(scratch, "users", known_buckets + unknown_buckets, TIMED) as buckets:
-        for records in log.records.blocks():
-            user = records["user"]
-            bucket = known_buckets + records["row"] * unknown_buckets // max(log.accepted, 1)
-            bucket[user >= 0] = bucket_of_user[user[user >= 0]]
-            buckets.append(bucket, records)
-        for records in buckets.read():
-            records = records[np.lexsort((records["row"], records["time"], records["user"]))]
-            if len(records) and records["user"][0] >= 0:
-                records["history_end"] = _history_ends(records)
-            yield records
-
-
-def _history_ends(records: np.ndarray) -> np.ndarray:
-    """For records by (user, time): the clicks and purchases of the user strictly before each, integers [n]."""
+    if not len(records):
+        return np.zeros(0, dtype=np.int64)
     user, time = records["user"], records["time"]
-    seen = records["event"] != SKIP
+    seen = (records["event"] != SKIP) & (user >= 0)
     before = np.cumsum(seen) - seen  # over all users
-    new_user = np.diff(user, prepend=-1) != 0
+    new_user = np.diff(user, prepend=user[0] - 1) != 0
     new_moment = new_user | (np.diff(time, prepend=time[0]) != 0)
     start_of_user = np.maximum.accumulate(np.where(new_user, before, 0))
     start_of_moment = np.maximum.accumulate(np.where(new_moment, before, 0))
     return start_of_moment - start_of_user
+
+
+def shuffle_keys(rows: np.ndarray) -> np.ndarray:
+    """The keys whose order is the order of the train split: a hash of the place in the log (SplitMix64), int64 >= 0.
+
+    A key depends on nothing but the place, so that any number of processes can shuffle.
+
+    Args:
+        rows: integers [n].
+    """
+    key = rows.astype(np.uint64) + _SHUFFLE_SEED
+    key *= np.uint64(0x9E3779B97F4A7C15)
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((key ^ (key >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)

@@ -11,8 +11,9 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,7 @@ from dpsr.data.append import check_new_times, check_same_columns, later_time
 from dpsr.data.bag_files import save_bags
 from dpsr.data.directory import written_beside
 from dpsr.data.feature_tables import ColumnWriter, merged, read_features, without_duplicates
-from dpsr.data.log import Boundaries, Log, find_boundaries, read_log
+from dpsr.data.log import Boundaries, Log, RowReader, find_boundaries
 from dpsr.data.privacy import UserIds
 from dpsr.data.readers import Source, trimmed_strings
 from dpsr.data.rejected import RejectedRows
@@ -39,13 +40,25 @@ from dpsr.data.schema import (
     Schema,
 )
 from dpsr.data.splits import SplitWriter, Written
+from dpsr.data.streamed import read_log
 from dpsr.data.supervision import read_labels
 from dpsr.data.tables import Dataset
+from dpsr.data.timestamps import Clock
 from dpsr.data.vocabulary import RowIndex, build_tokenizer, token_bags
 from dpsr.tokenizer_cc import Tokenizer
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
-def prepare(config: Config, *, append: bool = False, grow_vocabulary: bool = False, progress: bool = True) -> Path:
+
+def prepare(
+    config: Config,
+    *,
+    append: bool = False,
+    grow_vocabulary: bool = False,
+    progress: bool = True,
+    spark: SparkSession | None = None,
+) -> Path:
     """Turns raw inputs into a dataset directory; replaces the one that is there.
 
     Args:
@@ -55,6 +68,8 @@ def prepare(config: Config, *, append: bool = False, grow_vocabulary: bool = Fal
         grow_vocabulary: when appending, takes new tokens and categories into the vocabularies; a model has to be
             trained anew then.
         progress: shows progress on stderr.
+        spark: its executors read, group and sort the log, instead of this process; the bytes are the same. They need
+            the raw log and ``config.work_dir`` under the same paths.
 
     Returns:
         The dataset directory, ``config.dataset_dir``.
@@ -62,18 +77,29 @@ def prepare(config: Config, *, append: bool = False, grow_vocabulary: bool = Fal
     Raises:
         DatasetError: an input is missing, empty, has duplicate ids or too many unusable rows, or does not fit the
             dataset that is there; nothing is written but the list of the rejected rows.
+        ValueError: ``append`` together with ``spark``.
     """
+    if append and spark:
+        raise ValueError("append=True with a Spark session: an increment is prepared by this process alone")
     with written_beside(config.dataset_dir) as directory:
         before = Dataset.load(config.dataset_dir) if append else None
-        _Preparation(config, directory, before, grow_vocabulary, progress).run()
+        _Preparation(config, directory, before, grow_vocabulary, progress, spark).run()
     return config.dataset_dir
 
 
 class _Preparation:
     """One run of ``prepare`` into one directory."""
 
-    def __init__(self, config: Config, directory: Path, before: Dataset | None, grow: bool, progress: bool) -> None:
-        self._config, self._directory, self._progress = config, directory, progress
+    def __init__(
+        self,
+        config: Config,
+        directory: Path,
+        before: Dataset | None,
+        grow: bool,
+        progress: bool,
+        spark: SparkSession | None,
+    ) -> None:
+        self._config, self._directory, self._progress, self._spark = config, directory, progress, spark
         self._before, self._grow = before, grow
         self._inputs: dict[str, Any] = {}
         self._user_ids = UserIds.from_environment(config.data.user_id_key_variable)
@@ -93,19 +119,8 @@ class _Preparation:
         users, profile = self._users(sources.get("users"))
         queries = RowIndex(before.query_texts().to_pylist() if before else ())
 
-        with self._reading(sources["interactions"]) as (rejected, advance):
-            log = read_log(
-                sources["interactions"],
-                item_index,
-                item_ids_as,
-                users,
-                queries,
-                users_are_known=data.users is not None,
-                user_ids_as=self._user_ids,
-                rejected=rejected,
-                scratch=self._directory / "scratch",
-                advance=advance,
-            )
+        reader = RowReader(item_index, item_ids_as, users if data.users else None, self._user_ids, Clock())
+        log = self._log(sources["interactions"], reader, users, queries)
         if before:
             check_new_times(log, before)
         log_queries = len(queries)
@@ -211,6 +226,16 @@ class _Preparation:
         sizes = {column: columns.categorical(column, self._config.data.min_category_count) for column in profile}
         return RowIndex(table.column("user_id").to_pylist()), sizes
 
+    def _log(self, source: Source, reader: RowReader, users: RowIndex, queries: RowIndex) -> Log:
+        with self._reading(source) as (rejected, advance):
+            read: Callable[..., Log] = read_log
+            if self._spark:
+                from dpsr.data.spark import read_log_in_spark
+
+                read = partial(read_log_in_spark, self._spark)
+            scratch = self._directory / "scratch"
+            return read(source, reader, users, queries, rejected=rejected, scratch=scratch, advance=advance)
+
     def _column_writer(self, name: str, table: pa.Table) -> ColumnWriter:
         return ColumnWriter(self._directory, name, table, self._before.vocabularies if self._before else {}, self._grow)
 
@@ -228,8 +253,8 @@ class _Preparation:
         in_train[log_queries:] = True
         if self._before:
             in_train[: self._before.schema.num_queries] = True
-        for records in log.records.blocks():
-            in_train[records["query"][records["time"] < boundaries.valid]] = True
+        for queries in log.records.queries_before(boundaries.valid):
+            in_train[queries] = True
         return in_train
 
     def _tokens(self, items: pa.Table, query_texts: pa.Array, in_train: np.ndarray) -> Tokenizer:

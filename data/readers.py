@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 
 from dpsr.config import SourceConfig
 from dpsr.data.formats import FORMATS, Format, format_of
-from dpsr.data.rejected import RejectedRows
+from dpsr.data.rejected import RejectsRows
 from dpsr.data.schema import DatasetError
 
 
@@ -31,6 +32,15 @@ class Chunk:
     """int64 [n]; the number of each row in the file, from 1, without a header."""
     columns: dict[str, pa.Array]
     """Contract name -> [n]."""
+
+
+class Piece(NamedTuple):
+    """A part of an input."""
+
+    file: int
+    """Which of ``Source.files``."""
+    part: int | None
+    """Which of the file's pieces (the row groups of Parquet); None is the whole file."""
 
 
 class Source:
@@ -76,7 +86,7 @@ class Source:
         """The contract's columns that this input has."""
         return tuple(self._mapping)
 
-    def chunks(self, rejected: RejectedRows) -> Iterator[Chunk]:
+    def chunks(self, rejected: RejectsRows) -> Iterator[Chunk]:
         """Streams all rows, file by file in the order of their names.
 
         Args:
@@ -85,11 +95,28 @@ class Source:
         Raises:
             DatasetError: a file is damaged.
         """
-        for file, reader in zip(self.files, self._readers, strict=True):
-            with _readable(file):
-                for rows, batch in reader.batches(list(self._mapping.values()), rejected):
-                    columns = {name: _plain(batch.column(found)) for name, found in self._mapping.items()}
-                    yield Chunk(file, rows, columns)
+        for number in range(len(self.files)):
+            yield from self.piece(Piece(number, None), rejected)
+
+    def pieces(self) -> list[Piece]:
+        """All rows in pieces that can be read each for itself, in the order of ``chunks``.
+
+        Raises:
+            DatasetError: a file is damaged.
+        """
+        pieces = []
+        for number, reader in enumerate(self._readers):
+            with _readable(self.files[number]):
+                pieces += [Piece(number, part) for part in range(reader.num_pieces())]
+        return pieces
+
+    def piece(self, piece: Piece, rejected: RejectsRows) -> Iterator[Chunk]:
+        """Streams the rows of one piece; see ``chunks``."""
+        file, reader = self.files[piece.file], self._readers[piece.file]
+        with _readable(file):
+            for rows, batch in reader.batches(list(self._mapping.values()), rejected, piece.part):
+                columns = {name: _plain(batch.column(found)) for name, found in self._mapping.items()}
+                yield Chunk(file, rows, columns)
 
     def _find_files(self, path: str) -> list[str]:
         files = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())

@@ -6,11 +6,45 @@ import json
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from dpsr.data.schema import DatasetError
 
 _VALUE_LIMIT = 200
+
+
+class RejectedRow(NamedTuple):
+    """One row that cannot be used."""
+
+    file: str
+    row: int
+    reason: str
+    value: str | None
+
+
+class RejectsRows(Protocol):
+    """Takes rejected rows; ``RejectedRows.add`` tells what they are."""
+
+    def add(self, file: str, row: int, reason: str, value: Any = None) -> None:
+        """Takes one row."""
+        ...
+
+
+class CollectedRows:
+    """Rejected rows on their way to the list of their input, in memory."""
+
+    def __init__(self) -> None:
+        """Has none."""
+        self._rows: list[RejectedRow] = []
+
+    def add(self, file: str, row: int, reason: str, value: Any = None) -> None:
+        """Takes one row."""
+        self._rows.append(RejectedRow(file, row, reason, None if value is None else str(value)[:_VALUE_LIMIT]))
+
+    def take(self) -> list[RejectedRow]:
+        """The rows since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
 
 
 class RejectedRows:

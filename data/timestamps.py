@@ -29,6 +29,11 @@ class Clock:
         self._unit: str | None = None
 
     @property
+    def known(self) -> bool:
+        """Whether there has been a time."""
+        return self._unit is not None
+
+    @property
     def unit(self) -> str:
         """``timestamp``, ``integer`` or ``row``."""
         return self._unit or "row"
@@ -43,9 +48,9 @@ class Clock:
             DatasetError: the column holds no times, or other ones than the rows before.
         """
         column, unit = self._as_int64(column)
-        if self._unit not in (None, unit):
-            raise DatasetError(f"interactions: column 'timestamp' has both {self._unit} and {unit} values; use one")
         if len(column) > column.null_count:
+            if self._unit not in (None, unit):
+                raise DatasetError(f"interactions: column 'timestamp' has both {self._unit} and {unit} values; use one")
             self._unit = unit
         known = column.is_valid().to_numpy(zero_copy_only=False)
         return pc.fill_null(column, 0).to_numpy(zero_copy_only=False), known

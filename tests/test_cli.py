@@ -47,6 +47,8 @@ def test_help_of_the_real_process_needs_no_tensorflow() -> None:
     [
         (["prepare"], "Missing option '-c'"),
         (["prepare", "-c", "nowhere.toml"], "nowhere.toml: no such configuration file"),
+        (["prepare", "-c", "CONFIG", "--append", "--runner", "spark"], "--append goes with --runner local"),
+        (["prepare", "-c", "CONFIG", "--spark-master", "local"], "--spark-master goes with --runner spark"),
         (["train", "-c", "CONFIG", "--set", "training.epoch=1"], "unknown key training.epoch"),
         (["evaluate", "-c", "CONFIG", "--split", "train"], "'train' is not one of 'valid', 'test'"),
         (["prapare"], "No such command 'prapare'"),

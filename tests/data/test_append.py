@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpsr.data import log, spill
+from dpsr.data import spill, streamed
 from dpsr.data.prepare import prepare
 from dpsr.data.schema import DatasetError
 from dpsr.data.tables import Dataset
@@ -60,7 +60,7 @@ def test_an_increment_equals_the_oracle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_users: bool, bucket: int
 ) -> None:
     monkeypatch.setattr(spill, "BUCKET_RECORDS", bucket)
-    monkeypatch.setattr(log, "BUCKET_RECORDS", bucket)
+    monkeypatch.setattr(streamed, "BUCKET_RECORDS", bucket)
     first, second, both = two_days(tmp_path, with_users)
     yesterday, today = run_both_days(first, second)
     whole, new = Oracle(both, 0.05, 0.1), Oracle(second, 0.05, 0.1)

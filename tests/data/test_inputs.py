@@ -17,8 +17,8 @@ import pytest
 from dpsr.config import SourceConfig, parse_config
 from dpsr.data import formats
 from dpsr.data.prepare import prepare
-from dpsr.data.readers import Source
-from dpsr.data.rejected import RejectedRows
+from dpsr.data.readers import Chunk, Source
+from dpsr.data.rejected import CollectedRows, RejectedRows
 from dpsr.data.schema import DatasetError
 from dpsr.data.tables import Dataset
 
@@ -68,6 +68,27 @@ def read(path: Path, tmp_path: Path, columns: dict[str, str] | None = None) -> t
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "_BLOCK_BYTES", 1000)
     monkeypatch.setattr(formats, "BATCH_ROWS", 50)
+
+
+def test_the_pieces_of_a_log_are_its_rows(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    pq.write_table(table.slice(0, 300), tmp_path / "a.parquet", row_group_size=70)
+    pq.write_table(table.slice(300, 0), tmp_path / "b.parquet")
+    pq.write_table(table.slice(300), tmp_path / "c.parquet")
+    source = Source("items", SourceConfig(path=str(tmp_path / "*.parquet")), ["item_id", "title"])
+    rejected = CollectedRows()
+    pieces = [list(source.piece(piece, rejected)) for piece in source.pieces()]
+    assert [sum(len(chunk.rows) for chunk in piece) for piece in pieces] == [70, 70, 70, 70, 20, 0, len(ROWS) - 300]
+
+    def rows(chunks: list[Chunk]) -> list[Any]:
+        return [
+            (chunk.file, *row)
+            for chunk in chunks
+            for row in zip(chunk.rows.tolist(), *(column.to_pylist() for column in chunk.columns.values()), strict=True)
+        ]
+
+    assert rows([chunk for piece in pieces for chunk in piece]) == rows(list(source.chunks(rejected)))
+    assert rejected.take() == []
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -21,9 +21,9 @@ from .conftest import Raw, random_raw
 PROGRAM = """
 import json, resource, signal, sys
 from dpsr.config import parse_config
-from dpsr.data import log, spill
+from dpsr.data import spill, streamed
 from dpsr.data.prepare import prepare
-spill.BUCKET_RECORDS = log.BUCKET_RECORDS = 50
+spill.BUCKET_RECORDS = streamed.BUCKET_RECORDS = 50
 limit = int(sys.argv[2])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

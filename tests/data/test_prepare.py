@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpsr.data import log, spill
 from dpsr.data import prepare as prepare_module
+from dpsr.data import spill, streamed
 from dpsr.data.prepare import prepare
 from dpsr.data.schema import EVENTS
 from dpsr.data.tables import Dataset
@@ -83,7 +83,7 @@ def test_a_log_larger_than_the_buckets_equals_the_oracle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_users: bool
 ) -> None:
     monkeypatch.setattr(spill, "BUCKET_RECORDS", 100)
-    monkeypatch.setattr(log, "BUCKET_RECORDS", 100)
+    monkeypatch.setattr(streamed, "BUCKET_RECORDS", 100)
     raw = random_raw(tmp_path, with_users=with_users)
     raw.write()
     check_against_oracle(raw, Dataset.load(prepare(raw.config(), progress=False)))
@@ -119,6 +119,15 @@ def test_the_same_input_gives_the_same_bytes(raw: Raw) -> None:
     assert {name: entry["sha256"] for name, entry in manifest["files"].items()} | {
         "manifest.json": first["manifest.json"]
     } == first
+
+
+def test_the_size_of_the_buckets_changes_no_byte(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare(raw.config("one"), progress=False)
+    monkeypatch.setattr(spill, "BUCKET_RECORDS", 70)
+    monkeypatch.setattr(streamed, "BUCKET_RECORDS", 70)
+    second = prepare(raw.config("two"), progress=False)
+    for path in first.rglob("*"):
+        assert path.is_dir() or path.read_bytes() == (second / path.relative_to(first)).read_bytes(), path
 
 
 def test_token_bags_are_the_tokenizers(raw: Raw) -> None:
