@@ -25,7 +25,8 @@ test: $(VENV)/.dev ## the whole test suite, C++ and Python
 	$(BIN)/python -m pytest -m "not slow"
 
 .PHONY: test-slow
-test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs
+test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs; those of Spark want Java
+	$(PIP) install -q --no-build-isolation -e '.[dev,spark]'
 	$(MAKE) --no-print-directory -C tokenizer_cc/core sanitize
 	$(BIN)/python -m pytest -m slow
 
