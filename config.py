@@ -221,6 +221,10 @@ class EvaluationConfig(_Section):
     max_examples: Annotated[int, Field(ge=1)] = 10_000
     candidates: Annotated[int, Field(ge=2)] = 1024
     """Top-k is measured among this many items: the clicked one and random others."""
+    slice_by: list[str] = []
+    """Profile columns of the user, or categorical columns of the clicked item (as a language), to measure apart by."""
+    dssm: bool = False
+    """Trains DSSM, with skipped items as negatives, on the same log, and compares with it."""
     labels: LabelsConfig | None = None
     """Judged pairs that are measured too: AUC, and ranked lists with gains."""
 

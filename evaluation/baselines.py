@@ -16,8 +16,7 @@ from dpsr.evaluation.retrievers import CatalogueRetriever
 from dpsr.tokenizer_cc import Tokenizer
 
 K1, B = 1.2, 0.75
-POPULARITY_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-DEFAULT_POPULARITY_WEIGHT = 0.2
+POPULARITY_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 # Sets its own logger to DEBUG on import, which reaches stderr through the root handler of TensorFlow's logging.
 logging.getLogger("bm25s").setLevel(logging.WARNING)
@@ -61,6 +60,8 @@ def with_bigrams(words: Words) -> Words:
 class PopularityRetriever(CatalogueRetriever):
     """The most clicked items, whatever the query."""
 
+    index = "none: one score for each item"
+
     def __init__(self, counts: np.ndarray) -> None:
         """Takes the clicks of every item, int64 [items]."""
         super().__init__(len(counts))
@@ -73,6 +74,8 @@ class PopularityRetriever(CatalogueRetriever):
 
 class BM25Retriever(CatalogueRetriever):
     """BM25 over the items' texts, by bm25s (Lucene's variant)."""
+
+    index = "inverted lists (bm25s)"
 
     def __init__(self, item_texts: Sequence[str], words: Words) -> None:
         """Indexes the catalogue.

@@ -32,6 +32,8 @@ from dpsr.tokenizer_cc import Tokenizer
 
 SUBJECT = "dpsr"
 """The name of the model among the retrievers."""
+REFERENCE = "bm25"
+"""The retriever that all others are compared with."""
 DEFAULT_POPULARITY_WEIGHT = 0.2
 DEFAULT_HYBRID_WEIGHT = 1.0
 _TUNING_EXAMPLES = 1000  # clicks of the valid split that choose the one parameter of each mix
@@ -44,6 +46,8 @@ class Contest:
     retrievers: dict[str, CatalogueRetriever]
     weights: dict[str, float] = field(default_factory=dict)
     """Of those that mix two; chosen on the valid split where there is one."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the results has to know."""
 
 
 def item_texts(dataset: Dataset) -> list[str]:
@@ -61,8 +65,12 @@ def standard_baselines(dataset: Dataset, *, seed: int) -> Contest:
     bm25 = BM25Retriever(texts, words)
 
     mix = partial(BM25PopularityRetriever, bm25, counts)
-    weight = _tuned(mix, POPULARITY_WEIGHTS, tuning_examples(dataset, seed=seed), DEFAULT_POPULARITY_WEIGHT)
+    tuning = tuning_examples(dataset, seed=seed)
+    weight = _tuned(mix, POPULARITY_WEIGHTS, tuning, DEFAULT_POPULARITY_WEIGHT)
     both = mix(weight)
+    notes = [] if tuning is not None else ["The valid split has no click: the weights of all mixtures are defaults."]
+    if weight == POPULARITY_WEIGHTS[-1]:
+        notes.append(f"bm25+popularity: the best weight is the largest that was tried ({weight:g}).")
     return Contest(
         {
             "popularity": PopularityRetriever(counts),
@@ -73,6 +81,7 @@ def standard_baselines(dataset: Dataset, *, seed: int) -> Contest:
             "memory": MemoryRetriever(dataset.query_texts().to_pylist(), train, both),
         },
         {"bm25+popularity": weight},
+        notes,
     )
 
 
@@ -80,7 +89,7 @@ def with_model(baselines: Contest, model: CatalogueRetriever, dataset: Dataset, 
     """Adds the model, and its hybrids with BM25."""
     bm25 = baselines.retrievers["bm25"]
     retrievers = baselines.retrievers | {SUBJECT: model}
-    weights = dict(baselines.weights)
+    weights, notes = dict(baselines.weights), list(baselines.notes)
     tuning = tuning_examples(dataset, seed=seed)
     mixes: dict[str, Callable[[float], CatalogueRetriever]] = {
         "dpsr+bm25": partial(WeightedSumRetriever, bm25, model),
@@ -94,7 +103,17 @@ def with_model(baselines: Contest, model: CatalogueRetriever, dataset: Dataset, 
     for name, mix in mixes.items():
         weights[name] = _tuned(mix, HYBRID_WEIGHTS, tuning, DEFAULT_HYBRID_WEIGHT)
         retrievers[name] = mix(weights[name])
-    return Contest(retrievers, weights)
+        notes += edge_note(name, weights[name])
+    return Contest(retrievers, weights, notes)
+
+
+def edge_note(name: str, weight: float) -> list[str]:
+    """What to say of a hybrid whose best weight is an end of the grid: that one of the two hardly takes part."""
+    if weight == HYBRID_WEIGHTS[-1]:
+        return [f"{name}: the best weight is the largest that was tried ({weight:g}); BM25 hardly takes part."]
+    if weight == HYBRID_WEIGHTS[0]:
+        return [f"{name}: the best weight is the smallest that was tried ({weight:g}); {SUBJECT} hardly takes part."]
+    return []
 
 
 def tuning_examples(dataset: Dataset, *, seed: int) -> Examples | None:

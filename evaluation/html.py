@@ -16,7 +16,8 @@ from dpsr.data.schema import DatasetError
 from dpsr.data.tables import Dataset
 from dpsr.evaluation.cases import Case
 from dpsr.evaluation.figures import bars, curve, scatter
-from dpsr.evaluation.report import CLICKS, IN_FULL, Report
+from dpsr.evaluation.report import Report
+from dpsr.evaluation.tables import CLICKS, IN_FULL, tables
 
 MEASURE = "MAP@5"
 """The measure of the bars."""
@@ -53,8 +54,8 @@ def write_html(
         runs: ``metrics.json`` of other runs, for the curve of popularity over the mixing ratio.
     """
     wins, losses = cases
-    tables = "".join(
-        f"<h3>{escape(title)}</h3><div class=table>{table}</div>" for title, table in report.tables("html")
+    shown = "".join(
+        f"<h3>{escape(table.title)}</h3><div class=table>{table.render('html')}</div>" for table in tables(report)
     )
     body = [
         f"<h1>{escape(report.name)}, {escape(report.split)} split</h1>",
@@ -63,7 +64,7 @@ def write_html(
         *_bars(report, subject),
         _popularity(report, subject, runs),
         "<h2>Tables</h2>",
-        tables,
+        shown,
         "<h2>Items</h2>" + item_map if item_map else "",
         f"<h2>{escape(subject)} against BM25</h2>",
         _cases(f"Clicks that {subject} finds and BM25 does not", subject, wins),

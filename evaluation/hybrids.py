@@ -10,7 +10,8 @@ from scipy.stats import rankdata
 from dpsr.evaluation.examples import Examples
 from dpsr.evaluation.retrievers import CatalogueRetriever, queries_at_once
 
-HYBRID_WEIGHTS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0)
+HYBRID_WEIGHTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0)
+"""At either end one of the two only orders what the other leaves tied, or nearly so."""
 FUSION_CONSTANT = 60
 """Of reciprocal rank fusion, as Cormack, Clarke and Buettcher (SIGIR 2009) set it."""
 FUSION_DEPTH = 1000

@@ -1,36 +1,23 @@
-"""The results of a run: a table for people, JSON for programs."""
+"""The results of a run: tables for people (``tables``), JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from math import isnan
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-from tabulate import tabulate
+from typing import Any, TypeVar
 
 import dpsr
-from dpsr.evaluation.slices import ALL, SEEN, TYPO, UNSEEN
+from dpsr.evaluation.paired import Interval
+from dpsr.evaluation.slices import ALL
+from dpsr.evaluation.tables import tables
+from dpsr.evaluation.timing import RetrievalTime
 
 T = TypeVar("T")
-
-CLICKS = "Clicks@10"
-"""How popular what is retrieved is: the mean clicks, in the train split, of the ten best items."""
-IN_FULL = (ALL, SEEN, UNSEEN, TYPO)
-"""Slices with a table of their own; the others share one of ``COMPARED[0]``."""
-HEADLINES = ("MAP@5", "Top-1")
-"""Measures that come with an interval in the tables."""
-COLUMNS = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Recall@1000", "Top-1", "Top-10", CLICKS)
-"""Measures of the tables; Hit@10 is Recall@10 where one item is relevant, and is left to the JSON file."""
-COMPARED = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Top-1", "Top-10")
-"""Measures that come with a paired interval in the JSON file; the tables show the first."""
-JUDGED_COLUMNS = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000", "AUC", "AUC within queries")
-"""Measures of the table of judged queries."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +29,9 @@ class Result:
     examples: int
     metrics: dict[str, float]
     half_widths: dict[str, float]
-    """Half of the 95 % interval of every metric."""
-
-
-class Interval(NamedTuple):
-    """A mean and the ends of its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
+    """Half of the 95 % interval of every metric, by its linearised variance."""
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """Of the measures that are compared, by bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +45,29 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Results, and what two sides have over each other on the same clicks."""
+
+    results: list[Result]
+    differences: list[Difference] = field(default_factory=list)
+    """The subject of the evaluation, the trained model, against each other retriever."""
+    over_reference: list[Difference] = field(default_factory=list)
+    """Each other retriever against the reference, BM25."""
+
+    def of_slice(self, name: str) -> Comparison:
+        """What belongs to one slice."""
+        return Comparison(
+            [result for result in self.results if result.slice == name],
+            [difference for difference in self.differences if difference.slice == name],
+            [difference for difference in self.over_reference if difference.slice == name],
+        )
+
+    def slices(self) -> list[str]:
+        """The names of the slices, in their order."""
+        return list(dict.fromkeys(result.slice for result in self.results))
+
+
+@dataclass(frozen=True)
 class Judged:
     """Every retriever on the judged queries."""
 
@@ -73,8 +77,17 @@ class Judged:
     unknown_items: int
     """Pairs that were left out because the catalogue does not have the item."""
     positive_from: float
-    results: list[Result]
-    differences: list[Difference]
+    comparison: Comparison
+
+    @property
+    def results(self) -> list[Result]:
+        """Of every retriever."""
+        return self.comparison.results
+
+    @property
+    def differences(self) -> list[Difference]:
+        """The trained model against each other retriever."""
+        return self.comparison.differences
 
 
 @dataclass(frozen=True)
@@ -94,12 +107,22 @@ class Report:
     """alpha: the share of random negatives in training."""
     seed: int
     machine: dict[str, Any]
-    results: list[Result]
-    differences: list[Difference] = field(default_factory=list)
-    """The trained model against each other retriever."""
+    comparison: Comparison
     judged: Judged | None = None
-    retrieval_ms: dict[str, float] = field(default_factory=dict, compare=False)
-    """Median time from one text to its 1,000 best items by exact search."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader has to know beside the numbers, a sentence each."""
+    retrieval: list[RetrievalTime] = field(default_factory=list, compare=False)
+    """From one text to its 1,000 best items."""
+
+    @property
+    def results(self) -> list[Result]:
+        """Of every retriever on every slice."""
+        return self.comparison.results
+
+    @property
+    def differences(self) -> list[Difference]:
+        """The trained model against each other retriever."""
+        return self.comparison.differences
 
     def result(self, retriever: str, slice_name: str = ALL) -> Result:
         """The result of one retriever on one slice.
@@ -121,38 +144,22 @@ class Report:
         """The tables as Markdown."""
         return self._render("github", "### {}", "**{}**")
 
-    def tables(self, table_format: str) -> list[tuple[str, str]]:
-        """Every table with what it is about, in a format of tabulate."""
-        found = []
-        for name in self._slices():
-            if name in IN_FULL:
-                results, differences = self._slice(name)
-                about = f"{name} ({results[0].examples:,} clicks)"
-                found.append((about, _table(results, differences, COLUMNS, HEADLINES, table_format)))
-        others = [name for name in self._slices() if name not in IN_FULL]
-        if others:
-            found.append((f"{COMPARED[0]} by kind of query", self._kinds(others, table_format)))
-        if self.judged is not None:
-            about = f"{self.judged.queries:,} judged queries, {self.judged.pairs:,} pairs"
-            headline = JUDGED_COLUMNS[:1]
-            table = _table(self.judged.results, self.judged.differences, JUDGED_COLUMNS, headline, table_format)
-            found.append((about, table))
-        return found
-
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object, in full precision.
 
         ``retrievers.<name>.<measure>`` (``map_5``, ``top_1``, ...) and ``half_widths`` alike are over all examples, and
-        so is ``differences.<baseline>.<measure>`` (``mean``, ``low``, ``high``), the model minus the baseline;
+        so are ``intervals``, ``differences.<baseline>.<measure>`` (``mean``, ``low``, ``high``, ``standard_error``),
+        the model minus the baseline, and ``over_bm25.<retriever>.<measure>``, a retriever minus BM25;
         ``slices.<slice>`` has the same keys for a slice, and ``judged`` for the judged queries.
         """
-        slices = {name: _to_json(*self._slice(name)) for name in self._slices()}
-        facts = {key: value for key, value in asdict(self).items() if key not in ("results", "differences", "judged")}
+        slices = {name: _to_json(self.comparison.of_slice(name)) for name in self.comparison.slices()}
+        facts = {key: getattr(self, key) for key in _FACTS}
         judged = None
         if self.judged is not None:
             judged = {key: getattr(self.judged, key) for key in ("queries", "pairs", "unknown_items", "positive_from")}
-            judged |= _to_json(self.judged.results, self.judged.differences)
-        return facts | slices.pop(ALL) | {"judged": judged, "slices": slices}
+            judged |= _to_json(self.judged.comparison)
+        times = {time.retriever: asdict(time) for time in self.retrieval}
+        return facts | {"retrieval": times} | slices.pop(ALL) | {"judged": judged, "slices": slices}
 
     def write(self, directory: Path) -> Path:
         """Writes ``metrics.json`` to a directory, which is made if need be; returns the file's path."""
@@ -163,39 +170,35 @@ class Report:
         beside.rename(path)
         return path
 
-    def _slices(self) -> list[str]:
-        return list(dict.fromkeys(result.slice for result in self.results))
-
-    def _slice(self, name: str) -> tuple[list[Result], list[Difference]]:
-        results = [result for result in self.results if result.slice == name]
-        return results, [difference for difference in self.differences if difference.slice == name]
-
-    def _render(self, table_format: str, title: str, heading: str) -> str:
-        parts = [title.format(f"{self.name}, {self.split} split"), self.facts()]
-        parts += [heading.format(about) + "\n\n" + table for about, table in self.tables(table_format)]
-        return "\n\n".join(parts)
-
-    def _kinds(self, slices: list[str], table_format: str) -> str:
-        rows = []
-        for name in slices:
-            results, _ = self._slice(name)
-            rows.append([name, f"{results[0].examples:,}", *(f"{each.metrics[COMPARED[0]]:.3f}" for each in results)])
-        headers = ["queries", "clicks", *(each.retriever for each in self._slice(slices[0])[0])]
-        return _tabulate(rows, headers, table_format)
-
     def facts(self) -> str:
         """How the numbers came about, in a few lines."""
         weights = ", ".join(f"{name} {weight:g}" for name, weight in self.weights.items())
-        times = ""
-        if self.retrieval_ms:
-            listed = ", ".join(f"{name} {value:.1f}" for name, value in self.retrieval_ms.items())
-            times = f"\nMilliseconds from one text to its 1,000 best items by exact search: {listed}."
         machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
+        notes = "".join(f"\n{note}" for note in self.notes)
         return (
             f"{self.split_size:,} interactions in the split; {self.num_items:,} items, all of them ranked; Top-k among "
             f"{self.candidates:,} candidates; ± is half a 95 % interval over queries, [ ] a paired one; "
-            f"weights: {weights}; seed {self.seed}.{times}\n{machine}."
+            f"weights: {weights}; seed {self.seed}.\n{machine}.{notes}"
         )
+
+    def _render(self, table_format: str, title: str, heading: str) -> str:
+        parts = [title.format(f"{self.name}, {self.split} split"), self.facts()]
+        parts += [f"{heading.format(table.title)}\n\n{table.render(table_format)}" for table in tables(self)]
+        return "\n\n".join(parts)
+
+
+_FACTS = (
+    "name",
+    "split",
+    "split_size",
+    "num_items",
+    "candidates",
+    "weights",
+    "mixing_ratio",
+    "seed",
+    "machine",
+    "notes",
+)
 
 
 def describe_machine() -> dict[str, Any]:
@@ -226,7 +229,12 @@ def _with_json_keys(measures: dict[str, T]) -> dict[str, T]:
     }
 
 
-def _to_json(results: list[Result], differences: list[Difference]) -> dict[str, Any]:
+def _intervals(found: dict[str, Interval]) -> dict[str, dict[str, float]]:
+    return {key: value._asdict() for key, value in _with_json_keys(found).items()}
+
+
+def _to_json(comparison: Comparison) -> dict[str, Any]:
+    results = comparison.results
     return {
         "examples": results[0].examples,
         "retrievers": {
@@ -236,41 +244,7 @@ def _to_json(results: list[Result], differences: list[Difference]) -> dict[str, 
             for result in results
         },
         "half_widths": {result.retriever: _with_json_keys(result.half_widths) for result in results},
-        "differences": {
-            difference.baseline: {key: found._asdict() for key, found in _with_json_keys(difference.metrics).items()}
-            for difference in differences
-        },
+        "intervals": {result.retriever: _intervals(result.intervals) for result in results},
+        "differences": {each.baseline: _intervals(each.metrics) for each in comparison.differences},
+        "over_bm25": {each.retriever: _intervals(each.metrics) for each in comparison.over_reference},
     }
-
-
-def _table(
-    results: list[Result],
-    differences: list[Difference],
-    columns: Sequence[str],
-    with_interval: Sequence[str],
-    table_format: str,
-) -> str:
-    """A row for each retriever; the last column is what the compared one has over it in the first measure."""
-    rows = [[result.retriever, *(_cell(result, column, with_interval) for column in columns)] for result in results]
-    headers = ["retriever", *columns]
-    if differences:
-        headers.append(f"{differences[0].retriever} minus it, {columns[0]}")
-        found = {difference.baseline: _signed(difference.metrics[columns[0]]) for difference in differences}
-        rows = [[*row, found.get(row[0], "")] for row in rows]
-    return _tabulate(rows, headers, table_format)
-
-
-def _tabulate(rows: list[list[str]], headers: list[str], table_format: str) -> str:
-    alignment = ["left", *("right" for _ in headers[1:])]
-    return tabulate(rows, headers=headers, tablefmt=table_format, disable_numparse=True, colalign=alignment)
-
-
-def _cell(result: Result, column: str, with_interval: Sequence[str]) -> str:
-    if column == CLICKS:
-        return f"{result.metrics[column]:,.0f}"
-    value = f"{result.metrics[column]:.3f}"
-    return f"{value} ± {result.half_widths[column]:.3f}" if column in with_interval else value
-
-
-def _signed(found: Interval) -> str:
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"

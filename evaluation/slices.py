@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-from dpsr.data.schema import SKIP
+from dpsr.data.schema import SKIP, DatasetError
 from dpsr.data.tables import Dataset
 from dpsr.evaluation.examples import Examples, normalise_query
 
@@ -15,18 +16,28 @@ ALL = "all"
 """The slice of all examples."""
 SEEN, UNSEEN, TYPO = "seen queries", "unseen queries", "one typo"
 FREQUENCY = ("head", "torso", "tail")
-MIXED, NO_LETTERS = "several scripts", "no letters"
+MIXED, NO_LETTERS, NO_VALUE = "several scripts", "no letters", "none"
+_MOST_VALUES = 10  # slices of one column
 
 
-def slices_of(examples: Examples, dataset: Dataset) -> dict[str, np.ndarray]:
+def slices_of(examples: Examples, dataset: Dataset, *, columns: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """The slices that examples fall into, those of one partition together.
 
     ``seen queries`` were clicked in the train split; head, torso and tail queries hold a third of its clicks each, the
     most frequent first, and unseen ones are tail; a history is what the user did before the click; the script is that
     of the query's letters. Partitions by history and script are left out where all examples are on one side.
 
+    Args:
+        examples: n clicks.
+        dataset: the train split, and the columns.
+        columns: profile columns of the user, or categorical columns of the clicked item, as a language: each of their
+            commonest values is a slice, ``<column>: <value>``.
+
     Returns:
         Name -> bool [n], at least one of them true.
+
+    Raises:
+        DatasetError: there is no such column.
     """
     counts = _train_clicks(dataset)
     texts = [normalise_query(text) for text in examples.texts]
@@ -41,6 +52,8 @@ def slices_of(examples: Examples, dataset: Dataset) -> dict[str, np.ndarray]:
         slices |= {"with history": history, "without history": ~history}
     if len(set(scripts)) > 1:
         slices |= {script: scripts == script for script in sorted(set(scripts))}
+    for column in columns:
+        slices |= _by_value(column, examples, dataset)
     return {name: mask for name, mask in slices.items() if mask.any()}
 
 
@@ -60,6 +73,29 @@ def script_of(text: str) -> str:
     if not scripts:
         return NO_LETTERS
     return f"{scripts.pop()} script" if len(scripts) == 1 else MIXED
+
+
+def _by_value(column: str, examples: Examples, dataset: Dataset) -> dict[str, np.ndarray]:
+    """The commonest values of a column among the examples, and the rest; the unknown user has no value."""
+    if column in dataset.schema.profile:
+        table, rows = dataset.user_table(), examples.records["user"]
+    elif column in dataset.schema.categorical and column not in dataset.schema.numeric:
+        table, rows = dataset.item_table(), examples.item_rows
+    else:
+        known = [*dataset.schema.profile, *(set(dataset.schema.categorical) - set(dataset.schema.numeric))]
+        raise DatasetError(
+            f"evaluation.slice_by: {column!r} is neither a profile column nor a categorical item column of the dataset "
+            f"(there are: {', '.join(sorted(known)) or 'none'})"
+        )
+    given = table[column].take(np.maximum(rows, 0)).to_pylist() if len(table) else [None] * len(rows)
+    pairs = zip(given, rows.tolist(), strict=True)
+    values = np.array([NO_VALUE if row < 0 or value is None else str(value) for value, row in pairs], dtype=object)
+    names, counts = np.unique(values, return_counts=True)
+    shown = names[np.argsort(-counts, kind="stable")][:_MOST_VALUES].tolist()
+    slices = {f"{column}: {value}": values == value for value in shown}
+    if len(names) > len(shown):
+        slices[f"{column}: others"] = ~np.isin(values, shown)
+    return slices
 
 
 def _train_clicks(dataset: Dataset) -> Counter[str]:

@@ -29,6 +29,8 @@ class TwoTowerRetriever(CatalogueRetriever):
         self._tables = JoinedTables(dataset, model.config.history_length)
         self._tokenizer = Tokenizer.load(dataset.tokenizer_path)
         self._columns = np.ascontiguousarray(item_vectors.T)
+        items, dimension = item_vectors.shape
+        self.index = f"none: {model.config.heads} x {items:,} inner products of {dimension}"
 
     def query_heads(self, examples: Examples) -> np.ndarray:
         """Embeds the texts with their users, float32 [n, heads, d]."""

@@ -14,8 +14,9 @@ from dpsr.data.prepare import prepare
 from dpsr.data.schema import INTERACTION, DatasetError
 from dpsr.data.tables import Dataset
 from dpsr.evaluation import retrievers
+from dpsr.evaluation.comparison import compare, measure, measure_all
 from dpsr.evaluation.contest import standard_baselines, with_model
-from dpsr.evaluation.evaluate import compare, evaluate, measure, measure_all
+from dpsr.evaluation.evaluate import evaluate
 from dpsr.evaluation.examples import (
     Examples,
     load_examples,
@@ -23,8 +24,8 @@ from dpsr.evaluation.examples import (
     with_one_typo,
 )
 from dpsr.evaluation.metrics import sample_candidates
-from dpsr.evaluation.report import CLICKS as POPULARITY
 from dpsr.evaluation.retrievers import CatalogueRetriever
+from dpsr.evaluation.tables import CLICKS as POPULARITY
 from dpsr.evaluation.two_tower import TwoTowerRetriever
 from dpsr.indexing.corpus import embed_items, embed_queries
 from dpsr.model.two_tower import TwoTower
@@ -253,7 +254,11 @@ def test_evaluation_repeats_itself_and_writes_its_report(shop: Path, dataset: Da
     kinds = {"seen queries", "unseen queries", "head", "torso", "tail", "with history", "without history", "one typo"}
     kinds |= {"latin script", "no letters"}  # a query may be the number of a title
     assert tree["slices"].keys() == kinds
-    assert tree["retrieval_ms"].keys() == tree["retrievers"].keys()
+    assert tree["retrieval"].keys() == tree["retrievers"].keys()
+    for time in tree["retrieval"].values():
+        assert 0 < time["median_ms"] <= time["p90_ms"]
+        assert time["items"] == ITEMS
+        assert time["index"]
     assert tree["slices"]["seen queries"]["examples"] + tree["slices"]["unseen queries"]["examples"] == 150
     assert report.split_size == CLICKS // 5
     other = evaluate(make_config(shop, training={"seed": 2}), dataset, model, progress=False)
@@ -263,7 +268,7 @@ def test_evaluation_repeats_itself_and_writes_its_report(shop: Path, dataset: Da
 def test_slices_add_up_to_the_whole(shop: Path, dataset: Dataset) -> None:
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
     baselines = standard_baselines(dataset, seed=1).retrievers
-    results, _ = compare(baselines, dataset, examples, candidates=40, seed=1, progress=False)
+    results = compare(baselines, dataset, examples, candidates=40, seed=1, progress=False).results
     found = {(result.slice, result.retriever): result for result in results}
     for name in baselines:
         parts = [found["seen queries", name], found["unseen queries", name]]
@@ -278,21 +283,28 @@ def test_slices_add_up_to_the_whole(shop: Path, dataset: Dataset) -> None:
 def test_differences_are_those_of_the_means_on_every_slice(dataset: Dataset) -> None:
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
     baselines = standard_baselines(dataset, seed=1).retrievers
-    results, differences = compare(
-        baselines, dataset, examples, candidates=40, seed=1, subject="memory", progress=False
+    compared = compare(
+        baselines, dataset, examples, candidates=40, seed=1, subject="memory", reference="bm25", progress=False
     )
-    found = {(result.slice, result.retriever): result.metrics for result in results}
+    found = {(result.slice, result.retriever): result for result in compared.results}
+    differences = compared.differences
     assert {(entry.slice, entry.baseline) for entry in differences} == {pair for pair in found if pair[1] != "memory"}
-    for entry in differences:
+    over = compared.over_reference
+    assert {(entry.slice, entry.retriever) for entry in over} == {pair for pair in found if pair[1] != "bm25"}
+    for entry in differences + over:
+        first, second = found[entry.slice, entry.retriever], found[entry.slice, entry.baseline]
         for name, interval in entry.metrics.items():
-            expected = found[entry.slice, "memory"][name] - found[entry.slice, entry.baseline][name]
-            assert interval.mean == pytest.approx(expected)
+            assert interval.mean == pytest.approx(first.metrics[name] - second.metrics[name])
+            assert interval.low <= interval.mean <= interval.high
+    for result in compared.results:
+        for name, interval in result.intervals.items():
+            assert interval.mean == result.metrics[name]
             assert interval.low <= interval.mean <= interval.high
     # On queries it never saw the memory is its back-off, click by click.
     same = next(
         entry for entry in differences if (entry.slice, entry.baseline) == ("unseen queries", "bm25+popularity")
     )
-    assert set(same.metrics.values()) == {(0.0, 0.0, 0.0)}
+    assert set(same.metrics.values()) == {(0.0, 0.0, 0.0, 0.0)}
 
 
 def test_measuring_in_pieces_changes_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +346,10 @@ def test_judged_queries_are_measured_when_there_are_labels(shop: Path, dataset: 
     assert 0.2 < found["popularity"]["AUC"] < 0.8
     assert found["bm25"]["nDCG@10"] > found["popularity"]["nDCG@10"]
     assert {difference.baseline for difference in judged.differences} == found.keys() - {"dpsr"}
+    hybrid = {entry.retriever: entry for entry in judged.comparison.over_reference}["dpsr+bm25"].metrics["nDCG@10"]
+    assert hybrid.mean == pytest.approx(found["dpsr+bm25"]["nDCG@10"] - found["bm25"]["nDCG@10"])
     tree = json.loads((Path(config.work_dir) / "evaluation" / "metrics.json").read_text())
+    assert tree["judged"]["over_bm25"]["dpsr+bm25"]["ndcg_10"]["standard_error"] == hybrid.standard_error
     assert tree["judged"]["retrievers"]["bm25"]["auc"] == 1.0
     said = page.read_text()
     assert "2 judged queries" in said

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dpsr.data.schema import INTERACTION
+from dpsr.evaluation.contest import edge_note
 from dpsr.evaluation.examples import Examples, make_examples
 from dpsr.evaluation.hybrids import (
     HYBRID_WEIGHTS,
@@ -101,6 +102,30 @@ def test_the_weight_follows_whoever_is_right(hybrid: Callable[..., CatalogueRetr
         extreme = hybrid(*sides, expected).retrieve(examples, 1)[0][:, 0]
         assert (best == clicked).sum() >= (extreme == clicked).sum()
         assert (chosen < 1) == (expected < 1)
+
+
+def test_the_ends_of_the_grid_are_the_two_sides_alone() -> None:
+    lexical, dense = tables(4)
+    lexical[:] = np.random.default_rng(4).random(lexical.shape)  # no ties, which the other side would order
+    sides, examples = (Fixed(lexical), Fixed(dense)), examples_of(np.zeros(6, int))
+    for weight, side in ((HYBRID_WEIGHTS[0], 0), (HYBRID_WEIGHTS[-1], 1)):
+        found = WeightedSumRetriever(*sides, weight).retrieve(examples, 10)[0]
+        alone = sides[side].retrieve(examples, 10)[0]
+        assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, alone, strict=True)]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"), [(HYBRID_WEIGHTS[0], "dpsr hardly"), (1.0, ""), (HYBRID_WEIGHTS[-1], "BM25 hardly")]
+)
+def test_a_weight_at_the_end_of_the_grid_is_told(weight: float, said: str) -> None:
+    notes = edge_note("dpsr+bm25", weight)
+    assert (said in notes[0] and "dpsr+bm25" in notes[0]) if said else not notes
+
+
+def test_the_grid_is_even_on_a_logarithmic_scale() -> None:
+    ratios = np.divide(HYBRID_WEIGHTS[1:], HYBRID_WEIGHTS[:-1])
+    assert 1.3 < ratios.min() <= ratios.max() <= 2.5
+    assert HYBRID_WEIGHTS[0] <= 0.01 < 100 <= HYBRID_WEIGHTS[-1]
 
 
 def test_the_same_examples_are_scored_once() -> None:

@@ -14,8 +14,9 @@ from dpsr.evaluation.examples import Examples, make_examples
 from dpsr.evaluation.figures import bars, curve, scatter
 from dpsr.evaluation.html import read_run, write_html
 from dpsr.evaluation.metrics import RANKED_MEASURES, TOP_K, ranked_values
-from dpsr.evaluation.report import CLICKS, Report, Result, describe_machine
+from dpsr.evaluation.report import Comparison, Report, Result, describe_machine
 from dpsr.evaluation.retrievers import CatalogueRetriever
+from dpsr.evaluation.tables import CLICKS
 from dpsr.evaluation.trec import write_trec
 
 ITEMS = 40
@@ -99,7 +100,7 @@ def test_page_needs_nothing_beside_it_and_escapes_what_people_typed(tmp_path: Pa
         for part in ("all", "head", "one typo")
         for name, value in (("bm25", 0.25), ("dpsr", 0.5))
     ]
-    report = Report("shop", "test", 50, 40, 40, {}, 0.5, 7, describe_machine(), results)
+    report = Report("shop", "test", 50, 40, 40, {}, 0.5, 7, describe_machine(), Comparison(results))
     case = Case("<script>alert(1)</script>", "red & blue", 1.0, ["red & blue", "x"], ["y"])
     other = {"mixing_ratio": 0.25, "retrievers": {"dpsr": {"clicks_10": 7.0}}}
     path = write_html(tmp_path / "out" / "r.html", report, subject="dpsr", cases=([case], []), runs=[other])

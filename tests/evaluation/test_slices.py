@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dpsr.data.schema import CLICK, INTERACTION, SKIP
+from dpsr.data.schema import CLICK, INTERACTION, SKIP, DatasetError
 from dpsr.evaluation.examples import Examples, make_examples
 from dpsr.evaluation.slices import frequency_bands, script_of, slices_of
 
@@ -70,3 +70,43 @@ def test_partitions_that_part_nothing_are_left_out() -> None:
 )
 def test_script_is_that_of_the_letters(text: str, script: str) -> None:
     assert script_of(text) == script
+
+
+def with_columns() -> Any:
+    """Three users, with a language each or none, and two items."""
+    users = pa.table({"language": ["de", None, "fr"]})
+    items = pa.table({"brand": ["x", "y"], "price": ["1", "2"]})
+    return SimpleNamespace(
+        schema=SimpleNamespace(profile={"language": 4}, categorical={"brand": 4, "price": 4}, numeric=("price",)),
+        user_table=lambda: users,
+        item_table=lambda: items,
+        **vars(log(["a"], [(0, CLICK)])),
+    )
+
+
+def test_columns_of_users_and_items_make_slices_that_add_up() -> None:
+    asked = examples(["a"] * 5)
+    asked.records["user"] = [0, 0, 1, 2, -1]
+    asked.records["item"] = [0, 1, 0, 0, 1]
+    found = slices_of(asked, with_columns(), columns=["language", "brand"])
+    assert found["language: de"].tolist() == [True, True, False, False, False]
+    assert found["language: fr"].tolist() == [False, False, False, True, False]
+    assert found["language: none"].tolist() == [False, False, True, False, True]
+    assert found["brand: x"].tolist() == [True, False, True, True, False]
+    for column in ("language", "brand"):
+        assert sum(mask.astype(int) for name, mask in found.items() if name.startswith(column)).tolist() == [1] * 5
+
+
+def test_rare_values_share_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpsr.evaluation.slices._MOST_VALUES", 1)
+    asked = examples(["a"] * 4)
+    asked.records["user"] = [0, 2, 2, 1]
+    found = slices_of(asked, with_columns(), columns=["language"])
+    assert found["language: fr"].tolist() == [False, True, True, False]
+    assert found["language: others"].tolist() == [True, False, False, True]
+
+
+def test_a_column_that_is_not_there_is_an_error_that_names_those_that_are() -> None:
+    for column in ("country", "price"):
+        with pytest.raises(DatasetError, match=rf"slice_by: '{column}'.*brand, language"):
+            slices_of(examples(["a"]), with_columns(), columns=[column])
