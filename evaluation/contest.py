@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from dpsr.data.schema import SKIP
 from dpsr.data.tables import Dataset
@@ -18,6 +19,7 @@ from dpsr.evaluation.baselines import (
     tokenizer_words,
     with_bigrams,
 )
+from dpsr.evaluation.dssm import dssm_retriever
 from dpsr.evaluation.examples import Examples, load_examples
 from dpsr.evaluation.hybrids import (
     HYBRID_WEIGHTS,
@@ -83,6 +85,25 @@ def standard_baselines(dataset: Dataset, *, seed: int) -> Contest:
         {"bm25+popularity": weight},
         notes,
     )
+
+
+def with_dssm(baselines: Contest, dataset: Dataset, *, seed: int, cache: Path, progress: bool = True) -> Contest:
+    """Adds DSSM with skipped items as negatives, trained on the train split unless it was before."""
+    tokenizer = Tokenizer.load(dataset.tokenizer_path)
+
+    def words(text: str) -> list[str]:
+        return [token.text for token in tokenizer.tokens(text) if token.kind == "word"]
+
+    retriever, note = dssm_retriever(
+        dataset,
+        item_texts(dataset),
+        words,
+        tuning_examples(dataset, seed=seed),
+        seed=seed,
+        cache=cache,
+        progress=progress,
+    )
+    return Contest(baselines.retrievers | {"dssm": retriever}, baselines.weights, [*baselines.notes, note])
 
 
 def with_model(baselines: Contest, model: CatalogueRetriever, dataset: Dataset, *, seed: int) -> Contest:

@@ -10,7 +10,7 @@ from dpsr.data.tables import Dataset
 from dpsr.evaluation.baselines import click_counts
 from dpsr.evaluation.cases import differing_cases
 from dpsr.evaluation.comparison import compare, compare_judged
-from dpsr.evaluation.contest import REFERENCE, SUBJECT, item_texts, standard_baselines, with_model
+from dpsr.evaluation.contest import REFERENCE, SUBJECT, item_texts, standard_baselines, with_dssm, with_model
 from dpsr.evaluation.examples import load_examples
 from dpsr.evaluation.html import item_map, read_run, write_html
 from dpsr.evaluation.judgements import load_judgements
@@ -54,6 +54,9 @@ def evaluate(
     examples = load_examples(dataset, split, max_examples=config.evaluation.max_examples, seed=seed)
     vectors = embed_items(model, dataset, progress=progress)
     baselines = standard_baselines(dataset, seed=seed)
+    if config.evaluation.dssm:
+        cache = Path(config.work_dir) / "evaluation" / "dssm.npz"
+        baselines = with_dssm(baselines, dataset, seed=seed, cache=cache, progress=progress)
     contest = with_model(baselines, TwoTowerRetriever(model, dataset, vectors), dataset, seed=seed)
     pair = {"subject": SUBJECT, "reference": REFERENCE}
     comparison = compare(

@@ -94,11 +94,23 @@ def choose_weight(mix: Callable[[float], CatalogueRetriever], weights: Sequence[
     mixes = [mix(weight) for weight in weights]
     reciprocal = np.zeros(len(weights))
     for chunk in examples.chunks(queries_at_once(mixes[0].num_items)):
-        rows = np.arange(len(chunk))
-        for position, retriever in enumerate(mixes):
-            scores = retriever.scores(chunk)
-            clicked = scores[rows, chunk.item_rows][:, None]
-            # A tie counts half: on average that many of the tied items come before the clicked one.
-            ranks = 0.5 + (scores > clicked).sum(axis=1) + 0.5 * (scores == clicked).sum(axis=1)
-            reciprocal[position] += (1.0 / ranks).sum()
+        # Chunk by chunk, so that all mixes share what the two sides say of it.
+        reciprocal += [_reciprocal_ranks_of_clicks(each, chunk).sum() for each in mixes]
     return weights[int(np.argmax(reciprocal))]
+
+
+def mean_reciprocal_rank(retriever: CatalogueRetriever, examples: Examples) -> float:
+    """Of the clicked item in the whole catalogue."""
+    chunks = examples.chunks(queries_at_once(retriever.num_items))
+    return float(np.concatenate([_reciprocal_ranks_of_clicks(retriever, chunk) for chunk in chunks]).mean())
+
+
+def _reciprocal_ranks_of_clicks(retriever: CatalogueRetriever, chunk: Examples) -> np.ndarray:
+    """1 / rank of the clicked item, float64 [n].
+
+    A tie counts half: on average that many of the tied items come before the clicked one.
+    """
+    scores = retriever.scores(chunk)
+    clicked = scores[np.arange(len(chunk)), chunk.item_rows][:, None]
+    ranks: np.ndarray = 0.5 + (scores > clicked).sum(axis=1) + 0.5 * (scores == clicked).sum(axis=1)
+    return 1.0 / ranks
