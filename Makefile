@@ -9,7 +9,7 @@ export DPSR_DATA ?= $(abspath ../shared/data)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 CC_SOURCES := $(shell find tokenizer_cc ops_cc -name '*.cc' -o -name '*.h' -o -name '*.inc' 2>/dev/null)
-PY_FOLDERS := commands data evaluation indexing model ops_cc serving tokenizer_cc
+PY_FOLDERS := cluster commands data evaluation indexing model ops_cc serving tokenizer_cc
 
 .PHONY: help
 help: ## this list

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dpsr import __version__
+from dpsr.cluster.commands import cluster as cluster_commands
 from dpsr.commands.demo import SIZES as DEMO_SIZES
 from dpsr.commands.demo import demo as run_demo
 from dpsr.commands.search import search as run_search
@@ -311,6 +312,7 @@ def demo(size: str, work_dir: Path) -> None:
 
 
 main.add_command(data_commands)
+main.add_command(cluster_commands)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
 ROOT = Path(__file__).resolve().parent
-PACKAGES = ["commands", "data", "evaluation", "indexing", "model", "ops_cc", "serving", "tokenizer_cc"]
+PACKAGES = ["cluster", "commands", "data", "evaluation", "indexing", "model", "ops_cc", "serving", "tokenizer_cc"]
 
 COMPILE = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-DNDEBUG", "-I."]
 LINK = ["-shared", "-Wl,--as-needed", "-Wl,--exclude-libs,ALL"]

@@ -15,6 +15,7 @@ ALLOWED = {
     "tokenizer_cc": {"ops_cc"},
     "data": {"ops_cc", "tokenizer_cc"},
     "model": {"ops_cc", "tokenizer_cc", "data"},
+    "cluster": {"ops_cc", "tokenizer_cc", "data", "model"},
     "indexing": {"ops_cc", "tokenizer_cc", "data", "model"},
     "evaluation": {"ops_cc", "tokenizer_cc", "data", "model", "indexing"},
     "serving": {"ops_cc"},

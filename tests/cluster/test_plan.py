@@ -1,0 +1,185 @@
+"""The arithmetic of ``dpsr cluster plan``, against hand arithmetic, the real model and the real pipeline."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from dpsr.cli import main
+from dpsr.cluster import plan as planning
+from dpsr.cluster.plan import INT32, INT64, TENSOR_OVERHEAD, Plan, Table, make_plan
+from dpsr.config import Config, load_config
+from dpsr.data.demo_shop import generate
+from dpsr.data.prepare import prepare
+from dpsr.data.tables import Dataset
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLE = ROOT / "examples" / "dpsr_h.toml"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A prepared shop, as the overrides of the example that lead to it."""
+    folder = tmp_path_factory.mktemp("shop")
+    generate(folder / "shop", items=500, users=100, interactions=5000, seed=1)
+    overrides = [f"work_dir={folder}"]
+    overrides += [
+        f"data.{name}.path={folder / 'shop' / name}.parquet" for name in tomllib.loads(EXAMPLE.read_text())["data"]
+    ]
+    prepare(load_config(EXAMPLE, overrides), progress=False)
+    return overrides
+
+
+def opened(shop: list[str], *overrides: str) -> tuple[Config, Dataset]:
+    config = load_config(EXAMPLE, [*shop, *overrides])
+    return config, Dataset.load(config.dataset_dir)
+
+
+BAGS = Table("tokens", rows=1000, dimension=8, one_id=False, bags=10, ids=35, distinct=20)
+COLUMN = Table("item.brand", rows=50, dimension=8, one_id=True, bags=10, ids=10, distinct=4)
+PLAN = Plan((BAGS, COLUMN), dense_parameters=100, dense_tensors=2, batch_size=5, wire=4, steps_per_call=1)
+
+
+def test_a_bag_table_sends_ids_lengths_and_one_vector_a_bag_each_way() -> None:
+    traffic = BAGS.wire_bytes(wire=4)
+    assert traffic.ids == 35 * INT32 + 10 * INT32
+    assert traffic.sums == traffic.gradients == 10 * 8 * 4
+    assert BAGS.wire_bytes(wire=2).sums == 10 * 8 * 2
+
+
+def test_every_shard_sends_sums_of_its_own() -> None:
+    one, four = BAGS.wire_bytes(4), BAGS.wire_bytes(4, shards=4)
+    assert four.sums == 4 * one.sums
+    assert four.gradients == 4 * one.gradients
+    assert four.ids == 35 * INT32 + 4 * 10 * INT32
+
+
+def test_a_column_sends_its_distinct_rows() -> None:
+    traffic = COLUMN.wire_bytes(wire=4)
+    assert (traffic.ids, traffic.sums, traffic.gradients) == (4 * INT32, 4 * 8 * 4, 4 * 8 * 4)
+
+
+def test_the_peer_sends_distinct_rows_and_wide_ids() -> None:
+    traffic = BAGS.peer_wire_bytes()
+    assert (traffic.ids, traffic.sums, traffic.gradients) == (20 * INT64, 20 * 8 * 4, 20 * 8 * 4)
+
+
+def test_dense_layers_are_sent_every_step_or_their_changes_every_call() -> None:
+    assert PLAN.dense_traffic().dense == 2 * 400
+    of_eight = Plan(PLAN.tables, 100, 2, 5, 4, steps_per_call=8).dense_traffic()
+    assert of_eight.dense == 4 * 400 / 8
+    assert of_eight.overhead == TENSOR_OVERHEAD * 4 * 2 / 8
+
+
+def test_the_total_is_the_sum_of_its_parts() -> None:
+    parts = [BAGS.wire_bytes(4), COLUMN.wire_bytes(4), PLAN.dense_traffic()]
+    assert PLAN.traffic().total == sum(part.total for part in parts)
+    by_hand = (180 + 320 + 320 + 4 * TENSOR_OVERHEAD) + (16 + 128 + 128 + 3 * TENSOR_OVERHEAD)
+    by_hand += 800 + 4 * TENSOR_OVERHEAD
+    assert PLAN.traffic().total == by_hand
+
+
+def test_memory_and_parameter_servers() -> None:
+    assert BAGS.stored_bytes == 1000 * 8 * 4 * 2
+    assert PLAN.stored_bytes == 64_000 + 3_200 + 800
+    assert PLAN.parameter_servers(memory=68_000 / 0.8) == 1
+    assert PLAN.parameter_servers(memory=68_000 / 0.8 - 1) == 2
+    assert PLAN.parameter_servers(memory=20_000) == 5
+
+
+def test_the_network_is_full_where_bytes_say_so() -> None:
+    assert planning.examples_per_second(64, step_bytes=125_000, gigabits=1) == 64 * 1000
+    assert planning.workers_before_saturation(step_bytes=125_000, step_seconds=0.01, gigabits=1) == pytest.approx(10)
+    assert PLAN.network_limit(20) == 2 * PLAN.network_limit(10)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["model.shared_tokens=false", "model.heads=3", "model.hidden=[32, 16]"],
+        ["model.profile=false", "model.history_length=0", "model.hidden=[]"],
+    ],
+)
+def test_tables_and_layers_are_those_of_the_model(shop: list[str], overrides: list[str]) -> None:
+    from dpsr.model.two_tower import TwoTower
+
+    config, dataset = opened(shop, *overrides)
+    model = TwoTower(config.model, dataset.schema)
+    query, item = planning.tower_tables(config.model, dataset.schema)
+    assert list((query | item).items()) == [(name, table.rows) for name, table in model.tables.items()]
+    towers = [*model.query_tower.trainable_variables, *model.item_tower.trainable_variables]
+    assert sorted(planning.dense_shapes(config.model, dataset.schema)) == sorted(tuple(each.shape) for each in towers)
+    plan = make_plan(config, dataset, sampled_steps=1)
+    assert plan.dense_parameters == sum(int(np.prod(each.shape)) for each in towers)
+    assert {table.name for table in plan.tables} == set(model.tables)
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.shared_tokens=false", "training.token_dropout=0"]])
+def test_counts_are_those_of_the_training_pipeline(shop: list[str], overrides: list[str]) -> None:
+    """Bags exactly; ids and distinct ids of real batches, but for the token dropout, within 5 %."""
+    from dpsr.data.pipeline import JoinedTables, training_batches
+    from dpsr.data.schema import split_file
+    from dpsr.model.negatives import count_random_negatives
+    from dpsr.model.training_step import _join
+    from dpsr.model.two_tower import TwoTower
+
+    config, dataset = opened(shop, "training.batch_size=128", "loss.group_size=64", *overrides)
+    model = TwoTower(config.model, dataset.schema)
+    batches = training_batches(
+        JoinedTables(dataset, config.model.history_length),
+        [dataset.directory / split_file("train")],
+        batch_size=128,
+        random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
+        num_items=dataset.schema.num_items,
+        seed=3,
+        epoch=0,
+    )
+    seen: dict[str, list[tuple[int, int, int]]] = {}
+    kept = 1 - config.training.token_dropout
+    for batch in batches.take(30):
+        queries, items = model.query_bags(batch.queries), model.item_bags(batch.items)
+        for name, bags in _join(queries, items).items():
+            ids = bags.values.numpy()
+            dropped = (1 - kept) * len(queries[name].values) if name in ("tokens", "query_tokens") else 0
+            seen.setdefault(name, []).append((int(bags.nrows()), len(ids) - dropped, len(np.unique(ids))))
+    for table in make_plan(config, dataset).tables:
+        bags, ids, distinct = np.mean(seen[table.name], axis=0)
+        assert table.bags == bags
+        assert table.ids == pytest.approx(ids, rel=0.05)
+        assert table.distinct == pytest.approx(distinct, rel=0.05)
+
+
+@pytest.mark.parametrize(("mixing_ratio", "group_size"), [(0.0, 64), (0.5, 64), (0.75, 512), (1.0, 64), (0.3, 7)])
+def test_random_negatives_are_those_of_the_model(mixing_ratio: float, group_size: int) -> None:
+    from dpsr.model.negatives import count_random_negatives
+
+    assert planning._random_negatives(mixing_ratio, group_size) == count_random_negatives(mixing_ratio, group_size)
+
+
+def run(shop: list[str], *options: str) -> str:
+    sets = [part for override in shop for part in ("--set", override)]
+    result = CliRunner().invoke(main, ["cluster", "plan", "-c", str(EXAMPLE), *sets, *options])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_command_says_what_is_too_little(shop: list[str]) -> None:
+    text = run(shop, "--examples-per-second", "1000", "--workers", "2")
+    assert "TOO LITTLE" not in text
+    assert "THE NETWORK IS THE LIMIT" not in text
+    assert "TOO LITTLE" in run(shop, "--ps", "1", "--ps-memory", "0.001")
+    assert "THE NETWORK IS THE LIMIT" in run(shop, "--examples-per-second", "100000", "--network", "0.01")
+    assert "give --examples-per-second" in run(shop)
+
+
+def test_the_command_shows_the_bytes_of_the_plan(shop: list[str]) -> None:
+    plan = make_plan(*opened(shop))
+    text = run(shop)
+    for number in (plan.traffic().total, plan.peer_traffic().total):
+        assert f"{number:,.0f}" in text
+    assert f"{plan.peer_traffic().total / plan.traffic().total:.1f} times less" in text
