@@ -118,7 +118,8 @@ def _table_of_traffic(plan: Plan) -> str:
 def _peer(plan: Plan) -> str:
     ours = plan.traffic().total
     ratio = plan.peer_traffic().total / ours
-    return f"wire: {ratio:.1f} times less than with rows sent to the worker; {ours / plan.batch_size:,.0f} bytes an example"
+    of_example = ours / plan.batch_size
+    return f"wire: {ratio:.1f} times less than with rows sent to the worker; {of_example:,.0f} bytes an example"
 
 
 def _network(plan: Plan, ps: int, workers: int, network: float, speed: float | None) -> str:
@@ -145,8 +146,8 @@ def _network(plan: Plan, ps: int, workers: int, network: float, speed: float | N
         wanted = -(-workers * speed // limit)
         lines.append(
             f"         {workers} workers: THE NETWORK IS THE LIMIT, {total:,.0f} of {workers * speed:,.0f} examples/s; "
-            f"the links of {ps} are full at {most:,.1f} workers\n         it takes {wanted:,.0f} parameter servers, or a "
-            "faster network"
+            f"the links of {ps} are full at {most:,.1f} workers\n"
+            f"         it takes {wanted:,.0f} parameter servers, or a faster network"
         )
     return "\n".join(lines)
 
