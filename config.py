@@ -196,8 +196,6 @@ class TrainingConfig(_Section):
     initial_accumulator: Annotated[float, Field(gt=0.0)] = 0.1
     patience: Annotated[int, Field(ge=0)] = 0
     """Stops after so many epochs without a better ``valid_top1``; 0 never does."""
-    compile_dense: bool = False
-    """Compiles what is between lookup and update by XLA; measure it first. Not with ``hard_negatives``."""
     token_dropout: Share = 0.0
     """Share of the query tokens that a step leaves out at random: answers to misspelt queries get better."""
     seed: int = 1
@@ -305,15 +303,6 @@ class Config(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     serving: ServingConfig = ServingConfig()
-
-    @pydantic.model_validator(mode="after")
-    def _compiled_shapes_are_fixed(self) -> Config:
-        if self.training.compile_dense and self.loss.hard_negatives:
-            raise ValueError(
-                "training.compile_dense needs batches of one shape, which loss.hard_negatives have not; "
-                "turn one of them off"
-            )
-        return self
 
     @pydantic.model_validator(mode="after")
     def _batch_is_whole_groups(self) -> Config:

@@ -30,7 +30,13 @@ LINK = ["-shared", "-Wl,--as-needed", "-Wl,--exclude-libs,ALL"]
 CORE = "tokenizer_cc/core/*.cc"
 MODULE = ["tokenizer_cc/pybind/*.cc"]
 BUILD_INFO = "dpsr/ops_cc/_build_info.py"
-OPS = ["tokenizer_cc/ops/*.cc", "tokenizer_cc/kernels/*.cc", "ops_cc/ops/*.cc", "ops_cc/kernels/*.cc"]
+OPS = [
+    "ops_cc/core/*.cc",
+    "tokenizer_cc/ops/*.cc",
+    "tokenizer_cc/kernels/*.cc",
+    "ops_cc/ops/*.cc",
+    "ops_cc/kernels/*.cc",
+]
 
 
 def sources(*patterns: str) -> list[Path]:

@@ -31,14 +31,14 @@ import tensorflow as tf
 import tf_keras
 from tabulate import tabulate
 
-from dpsr.config import Config, parse_config
+from dpsr.config import Config, LossConfig, parse_config
 from dpsr.data.demo_shop import generate
 from dpsr.data.pipeline import Batch, JoinedTables, training_batches
 from dpsr.data.prepare import prepare
 from dpsr.data.schema import split_file
 from dpsr.data.tables import Dataset
 from dpsr.model.negatives import count_random_negatives
-from dpsr.model.training_step import TrainingStep, batch_loss
+from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TwoTower
 
 Run = Callable[[], tuple[float, float]]
@@ -111,6 +111,31 @@ def dpsr_run(config: Config, dataset: Dataset, steps: int) -> Run:
     return measured(lambda: take(batches).numpy())
 
 
+def stock_loss(
+    heads: tf.Tensor, vectors: tf.Tensor, query_rows: tf.Tensor, item_rows: tf.Tensor, config: LossConfig
+) -> tf.Tensor:
+    """The sampled softmax of dpsr in stock operations; float32 [B, d] and [B + R, d]."""
+    rows, group = len(query_rows), config.group_size
+    positives, randoms = vectors[:rows], vectors[rows:]
+    of_group = tf.matmul(
+        tf.reshape(heads, [-1, group, heads.shape[1]]),
+        tf.reshape(positives, [-1, group, heads.shape[1]]),
+        transpose_b=True,
+    )
+    positive = tf.reshape(tf.linalg.diag_part(of_group), [rows, 1])
+    queries, items = tf.reshape(query_rows, [-1, group]), tf.reshape(item_rows[:rows], [-1, group])
+    same = (queries[:, :, None] == queries[:, None]) | (items[:, :, None] == items[:, None])
+    drawn = item_rows[:rows, None] == item_rows[None, rows:]
+    # Their sums are put together, not they: to concatenate [B, N] would copy it, and its gradient again.
+    parts = [
+        tf.where(tf.reshape(same, [rows, group]), vectors.dtype.min, tf.reshape(of_group, [rows, group])),
+        tf.where(drawn, vectors.dtype.min, tf.matmul(heads, randoms, transpose_b=True)),
+        positive,
+    ]
+    sums = [tf.reduce_logsumexp(part / config.temperature, axis=1) for part in parts]
+    return tf.reduce_mean(tf.reduce_logsumexp(tf.stack(sums, axis=1), axis=1) - positive[:, 0] / config.temperature)
+
+
 class KerasTowers(tf_keras.Model):
     """The towers over stock embedding layers, differentiated through the lookup."""
 
@@ -141,7 +166,7 @@ class KerasTowers(tf_keras.Model):
         with tf.GradientTape() as tape:
             heads = towers.heads(self._combine(towers.query_bags(batch.queries)))
             vectors = towers.vectors(self._combine(towers.item_bags(batch.items)))
-            loss = batch_loss(heads, vectors, batch.query_rows, batch.item_rows, self._loss, 1.0)
+            loss = stock_loss(heads[:, 0], vectors, batch.query_rows, batch.item_rows, self._loss)
         gradients = tape.gradient(loss, self._weights_of)
         self.optimizer.apply_gradients(zip(gradients, self._weights_of, strict=True))
         return {"loss": loss}

@@ -1,72 +1,57 @@
-"""Losses of one positive against a masked set of negatives (paper, section 4.3)."""
+"""The loss of a batch: one positive of every row against its negatives (paper, sections 4.2 to 4.4)."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-
-def hinge_loss(positive: tf.Tensor, negatives: tf.Tensor, mask: tf.Tensor, margin: float) -> tf.Tensor:
-    """Sums ``max(0, margin - positive + negative)`` over the negatives of a row; the mean of that over rows.
-
-    Args:
-        positive: float32 [B], scores.
-        negatives: float32 [B, N], scores.
-        mask: bool [B, N], True where a negative counts.
-        margin: delta, in units of the score.
-
-    Returns:
-        float32 [].
-    """
-    violations = tf.nn.relu(margin - positive[:, tf.newaxis] + negatives)
-    return tf.reduce_mean(tf.reduce_sum(tf.where(mask, violations, 0.0), axis=1))
+from dpsr.config import LossConfig
+from dpsr.ops_cc.group_loss import LossAndGradients, group_loss
 
 
-def sampled_softmax_loss(positive: tf.Tensor, negatives: tf.Tensor, mask: tf.Tensor, temperature: float) -> tf.Tensor:
-    """Cross-entropy of the positive among itself and its negatives; the mean over rows.
+def batch_loss(
+    heads: tf.Tensor,
+    vectors: tf.Tensor,
+    query_rows: tf.Tensor,
+    item_rows: tf.Tensor,
+    config: LossConfig,
+    attention_temperature: float,
+    occurrences: tf.Tensor | None = None,
+    clicked: tf.Tensor | None = None,
+    hard: tf.RaggedTensor | None = None,
+) -> LossAndGradients:
+    """The loss of a batch over its mixture of batch negatives and random negatives, and over hard negatives.
 
     Args:
-        positive: float32 [B], scores.
-        negatives: float32 [B, N], scores.
-        mask: bool [B, N], True where a negative counts.
-        temperature: divides the scores.
+        heads: float32 [B, m, d]; B is a multiple of the group size b.
+        vectors: float32 [B + R + H, d]; the positives, the random negatives, and the hard ones.
+        query_rows: int32 [B].
+        item_rows: int32 [B + R].
+        config: the loss.
+        attention_temperature: beta of the soft dot product.
+        occurrences: float32 [items], for ``popularity_correction``: ``negatives.expected_occurrences``. The softmax
+            then takes ``log`` of it off every logit, as sampled softmax must to estimate the one over all items. Hard
+            negatives are not sampled, and keep their logits.
+        clicked: bool [B, B + R], True where an item is no negative of a row: ``negatives.ClickedItems``.
+        hard: [B, None] with H values, whatever they are: the hard negatives of every row, against itself alone.
 
     Returns:
-        float32 [].
+        The mean loss over the B rows, and its gradients.
     """
-    logits = positive / temperature
-    others = tf.where(mask, negatives / temperature, negatives.dtype.min)
-    # Beside each other only after the sums: to concatenate [B, N] would copy it, and its gradient again.
-    both = tf.stack([logits, tf.reduce_logsumexp(others, axis=1)], axis=1)
-    return tf.reduce_mean(tf.reduce_logsumexp(both, axis=1) - logits)
-
-
-def three_part_hinge_loss(
-    positive: tf.Tensor,
-    hard: tf.Tensor,
-    hard_mask: tf.Tensor,
-    others: tf.Tensor,
-    mask: tf.Tensor,
-    thresholds: tuple[float, float, float],
-) -> tf.Tensor:
-    """Wants positives above one threshold, hard negatives below a second, all other items below a third.
-
-    An item that was shown and passed over is still a likely answer, so it may score higher than a random one (Nigam et
-    al., Semantic Product Search, KDD 2019, section 3.2). A row's parts are means over what counts in them.
-
-    Args:
-        positive: float32 [B], scores.
-        hard: float32 [B, H], scores of hard negatives.
-        hard_mask: bool [B, H], True where one counts.
-        others: float32 [B, N], scores of batch and random negatives.
-        mask: bool [B, N], True where one counts.
-        thresholds: for the three parts, falling.
-
-    Returns:
-        float32 [], the mean over rows of the three parts' sum.
-    """
-    least, most_hard, most = thresholds
-    total = tf.nn.relu(least - positive)
-    for scores, counts, allowed in ((hard, hard_mask, most_hard), (others, mask, most)):
-        excess = tf.where(counts, tf.nn.relu(scores - allowed), 0.0)
-        total += tf.math.divide_no_nan(tf.reduce_sum(excess, 1), tf.reduce_sum(tf.cast(counts, excess.dtype), 1))
-    return tf.reduce_mean(total)
+    corrections = None
+    if occurrences is not None:
+        corrections = config.temperature * tf.math.log(tf.gather(occurrences, item_rows))
+    return group_loss(
+        heads,
+        vectors,
+        query_rows,
+        item_rows,
+        kind=config.kind,
+        group_size=config.group_size if config.mixing_ratio < 1.0 else 0,
+        margin=config.margin,
+        temperature=config.temperature,
+        thresholds=config.thresholds,
+        attention_temperature=attention_temperature,
+        corrections=corrections,
+        clicked=clicked,
+        hard_splits=None if hard is None else hard.row_splits,
+    )

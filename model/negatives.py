@@ -40,41 +40,6 @@ def expected_occurrences(clicks: np.ndarray, mixing_ratio: float, group_size: in
     return (batch_negatives * share + random_negatives / len(clicks)).astype(np.float32)
 
 
-def split_into_groups(values: tf.Tensor, group_size: int) -> tf.Tensor:
-    """Reshapes [B, ...] to the groups of a step, [B / b, b, ...]; B is a multiple of b."""
-    return tf.reshape(values, tf.concat([[-1, group_size], tf.shape(values)[1:]], axis=0))
-
-
-def batch_negative_mask(query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
-    """Marks which positives of a group are negatives of its other rows.
-
-    A positive is no negative of a row with the same item, nor of a row with the same query: somebody clicked it there.
-
-    Args:
-        query_rows: int32 [..., b].
-        item_rows: int32 [..., b], the positives.
-
-    Returns:
-        bool [..., b, b]; entry (i, j) says whether j's positive is a negative of i. False on the diagonal.
-    """
-    same_item = item_rows[..., :, tf.newaxis] == item_rows[..., tf.newaxis, :]
-    same_query = query_rows[..., :, tf.newaxis] == query_rows[..., tf.newaxis, :]
-    return ~(same_item | same_query)
-
-
-def random_negative_mask(item_rows: tf.Tensor, random_rows: tf.Tensor) -> tf.Tensor:
-    """Marks which random items are negatives of a row: all but its own positive.
-
-    Args:
-        item_rows: int32 [B], the positives.
-        random_rows: int32 [R].
-
-    Returns:
-        bool [B, R].
-    """
-    return item_rows[:, tf.newaxis] != random_rows[tf.newaxis, :]
-
-
 class ClickedItems(tf.Module):
     """The items that each query led to anywhere in the training log: false negatives when they are drawn as one."""
 

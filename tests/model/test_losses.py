@@ -7,15 +7,10 @@ import pytest
 import tensorflow as tf
 
 from dpsr.config import LossConfig
-from dpsr.model.losses import hinge_loss, sampled_softmax_loss
-from dpsr.model.negatives import (
-    batch_negative_mask,
-    count_random_negatives,
-    expected_occurrences,
-    random_negative_mask,
-)
-from dpsr.model.scoring import soft_dot_product
-from dpsr.model.training_step import batch_loss
+from dpsr.model.losses import batch_loss
+from dpsr.model.negatives import count_random_negatives, expected_occurrences
+
+from ..ops import stock_group_loss
 
 SEEDS = range(6)
 
@@ -31,50 +26,43 @@ def soft_score(heads: np.ndarray, item: np.ndarray, beta: float) -> float:
     return sum(weight * product for weight, product in zip(weights, products, strict=True)) / sum(weights)
 
 
-@pytest.mark.parametrize("heads", [1, 2, 4])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_soft_dot_product(seed: int, heads: int) -> None:
-    random = np.random.default_rng(seed)
-    queries, items, beta = unit(random, 5, heads, 8), unit(random, 7, 8), float(random.choice([0.05, 0.5, 1.0]))
-    expected = [[soft_score(query, item, beta) for item in items] for query in queries]
-    np.testing.assert_allclose(soft_dot_product(tf.constant(queries), tf.constant(items), beta), expected, atol=1e-6)
-    grouped = soft_dot_product(tf.constant(queries)[tf.newaxis], tf.constant(items)[tf.newaxis], beta)
-    np.testing.assert_allclose(grouped[0], expected, atol=1e-6)
+def loss_of_scores(kind: str, positive: float, negatives: list[float], **settings: float) -> float:
+    """The kernel's loss of one row with one head: vectors of two dimensions that have just these scores."""
+    heads = tf.constant([[[1.0, 0.0]]])
+    vectors = tf.constant([[score, 0.5] for score in [positive, *negatives]], tf.float32)
+    rows = tf.range(1 + len(negatives))
+    config = LossConfig(kind=kind, mixing_ratio=1.0, group_size=2, **settings)
+    return float(batch_loss(heads, vectors, tf.zeros([1], tf.int32), rows, config, 1.0).loss)
 
 
-def test_soft_dot_product_tends_to_the_best_head() -> None:
+def test_heads_tend_to_the_best_one() -> None:
     random = np.random.default_rng(0)
-    queries, items = unit(random, 5, 3, 8), unit(random, 7, 8)
-    best = np.einsum("bmd,nd->bmn", queries, items).max(axis=1)
-    np.testing.assert_allclose(soft_dot_product(tf.constant(queries), tf.constant(items), 1e-4), best, atol=1e-5)
+    queries, items = unit(random, 5, 3, 8), unit(random, 5 + 7, 8)
+    scores = np.einsum("bmd,nd->bmn", queries, items).max(axis=1)
+    expected = np.mean([sum(max(0.0, 0.5 - scores[i, i] + scores[i, j]) for j in range(5, 12)) for i in range(5)])
+    config = LossConfig(kind="hinge", mixing_ratio=1.0, group_size=2, margin=0.5)
+    found = batch_loss(tf.constant(queries), tf.constant(items), tf.range(5), tf.range(12), config, 1e-4)
+    np.testing.assert_allclose(found.loss, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_hinge_and_softmax(seed: int) -> None:
+def test_hinge_and_softmax_of_given_scores(seed: int) -> None:
     random = np.random.default_rng(seed)
-    positive, negatives = random.normal(size=6).astype(np.float32), random.normal(size=(6, 9)).astype(np.float32)
-    mask = random.random((6, 9)) < 0.6
-    mask[0] = False
-    hinge = [sum(max(0.0, 0.1 - positive[i] + negatives[i, j]) for j in range(9) if mask[i, j]) for i in range(6)]
-    softmax = [
-        -math.log(
-            math.exp(positive[i] / 0.3)
-            / (math.exp(positive[i] / 0.3) + sum(math.exp(negatives[i, j] / 0.3) for j in range(9) if mask[i, j]))
-        )
-        for i in range(6)
-    ]
-    arguments = tf.constant(positive), tf.constant(negatives), tf.constant(mask)
-    np.testing.assert_allclose(hinge_loss(*arguments, 0.1), np.mean(hinge), rtol=1e-5)
-    np.testing.assert_allclose(sampled_softmax_loss(*arguments, 0.3), np.mean(softmax), rtol=1e-5)
+    positive, *negatives = random.normal(size=1 + seed)
+    hinge = sum(max(0.0, 0.1 - positive + negative) for negative in negatives)
+    softmax = -math.log(math.exp(positive / 0.3) / sum(math.exp(score / 0.3) for score in [positive, *negatives]))
+    assert loss_of_scores("hinge", positive, negatives, margin=0.1) == pytest.approx(hinge, rel=1e-5)
+    assert loss_of_scores("softmax", positive, negatives, temperature=0.3) == pytest.approx(softmax, rel=1e-5, abs=1e-7)
 
 
 def test_softmax_without_negatives_is_flat() -> None:
-    positive, negatives = tf.constant([0.2, 0.4]), tf.ones([2, 3])
-    with tf.GradientTape() as tape:
-        tape.watch([positive, negatives])
-        loss = sampled_softmax_loss(positive, negatives, tf.zeros([2, 3], tf.bool), 0.01)
-    assert float(loss) == 0.0
-    assert all(not np.any(gradient.numpy()) for gradient in tape.gradient(loss, [positive, negatives]))
+    heads, vectors = tf.constant([[[0.2, 0.1]], [[0.4, 0.3]]]), tf.constant([[0.5, 0.5], [0.1, 0.2]])
+    config = LossConfig(kind="softmax", mixing_ratio=0.0, group_size=2, temperature=0.01)
+    same = tf.zeros([2], tf.int32)
+    found = batch_loss(heads, vectors, tf.range(2), same, config, 1.0)
+    assert float(found.loss) == 0.0
+    assert not np.any(found.heads)
+    assert not np.any(found.vectors)
 
 
 @pytest.mark.parametrize(
@@ -89,22 +77,6 @@ def test_count_random_negatives(alpha: float, group: int, expected: int) -> None
 def test_random_negatives_are_the_wanted_share(alpha: float) -> None:
     count = count_random_negatives(alpha, 64)
     assert count / (count + 63) == pytest.approx(alpha, abs=0.01)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_masks(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    queries, items = random.integers(0, 4, (3, 6)), random.integers(0, 5, (3, 6))
-    drawn = random.integers(0, 5, 8)
-    expected = [
-        [[queries[g, i] != queries[g, j] and items[g, i] != items[g, j] for j in range(6)] for i in range(6)]
-        for g in range(3)
-    ]
-    assert np.array_equal(batch_negative_mask(tf.constant(queries), tf.constant(items)), expected)
-    assert np.array_equal(
-        random_negative_mask(tf.constant(items[0]), tf.constant(drawn)),
-        [[item != other for other in drawn] for item in items[0]],
-    )
 
 
 def test_popularity_correction_is_refused_for_the_hinge() -> None:
@@ -188,18 +160,16 @@ def test_batch_loss_is_the_loop_over_every_row_and_negative(
             terms += [math.exp((score - positive) / config.temperature) / rarity[item_rows[i]] for score in hard]
             loss = math.log(1 + sum(terms))
         losses.append(loss)
-    found = batch_loss(
-        tf.constant(heads),
-        tf.constant(vectors),
-        tf.constant(query_rows),
-        tf.constant(item_rows),
-        config,
-        beta,
-        tf.constant(occurrences) if corrected else None,
-        clicked=tf.constant(clicked) if masked else None,
-        hard=None if hardest is None else tf.RaggedTensor.from_row_lengths(tf.zeros(lengths.sum()), lengths),
-    )
-    np.testing.assert_allclose(found, np.mean(losses), rtol=1e-5)
+    arguments = tf.constant(query_rows), tf.constant(item_rows), config, beta
+    options = {
+        "occurrences": tf.constant(occurrences) if corrected else None,
+        "clicked": tf.constant(clicked) if masked else None,
+        "hard": None if hardest is None else tf.RaggedTensor.from_row_lengths(tf.zeros(lengths.sum()), lengths),
+    }
+    found = batch_loss(tf.constant(heads), tf.constant(vectors), *arguments, **options)
+    np.testing.assert_allclose(found.loss, np.mean(losses), rtol=1e-5)
+    stock = stock_group_loss.batch_loss(tf.constant(heads), tf.constant(vectors), *arguments, **options)
+    np.testing.assert_allclose(stock, np.mean(losses), rtol=1e-5)
 
 
 def test_three_part_thresholds_fall() -> None:

@@ -190,21 +190,6 @@ def test_a_run_stops_when_patience_is_at_an_end(make_config: Callable[..., Confi
     assert len(again["epochs"]) == len(found)
 
 
-def test_a_compiled_dense_part_learns_the_same(
-    make_config: Callable[..., Config], dataset: Dataset, tmp_path: Path
-) -> None:
-    losses = [
-        [
-            figures["train_loss"]
-            for figures in train(
-                make_config(tmp_path / str(compiled), training={"compile_dense": compiled}), dataset, progress=False
-            )["epochs"]
-        ]
-        for compiled in (False, True)
-    ]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
-
-
 def test_accumulators_are_in_the_checkpoint(finished: tuple[Config, dict]) -> None:
     variables = all_variables(finished[0])
     table_accumulators = [value for name, value in variables.items() if name.split("/")[3:4] == ["accumulator"]]

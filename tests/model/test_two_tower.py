@@ -12,10 +12,11 @@ import tf_keras
 from dpsr.config import Config, LossConfig, ModelConfig, TrainingConfig
 from dpsr.data.pipeline import Batch, ItemFeatures, QueryFeatures
 from dpsr.data.schema import Schema
-from dpsr.model.training_step import TrainingStep, batch_loss
+from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TwoTower
 
 from ..ops.stock_embedding_bag import stock_embedding_bag
+from ..ops.stock_group_loss import batch_loss
 
 SCHEMA = Schema(
     text=("title",),
