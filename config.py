@@ -144,6 +144,8 @@ class ModelConfig(_Section):
     """Use the user profile (DPSR-p) where the dataset has one."""
     history_length: Annotated[int, Field(ge=0, le=1000)] = 0
     """Use the last so many items of a user (DPSR-h); 0 leaves the history out."""
+    history_titles: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Of the last so many of these items the first words of the title too: items of few clicks tell more by them."""
     history_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Every item of the history weighs this share of the next, later one."""
     attention_temperature: Annotated[float, Field(gt=0.0)] = 1.0
@@ -151,7 +153,16 @@ class ModelConfig(_Section):
     combiner: Literal["sqrtn", "mean", "sum"] = "sqrtn"
     """How a bag of ids becomes one vector: the sum of its rows over the square root of their number, or over it."""
     initial_scale: Annotated[float, Field(gt=0.0)] = 0.1
-    """Standard deviation of freshly initialised embeddings."""
+    """Standard deviation of freshly initialised embeddings; those of users and histories, a tenth of it."""
+
+    @pydantic.model_validator(mode="after")
+    def _titles_are_of_the_history(self) -> ModelConfig:
+        if self.history_titles > self.history_length:
+            raise ValueError(
+                f"history_titles = {self.history_titles} is more than history_length = {self.history_length}; "
+                "titles are read of items of the history"
+            )
+        return self
 
 
 class LossConfig(_Section):

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from dpsr.data.demo_catalogue import LEAVES
 from dpsr.data.demo_queries import Intent, grades, make_intents, query_texts
 from dpsr.data.demo_titles import row_ids
-from dpsr.data.demo_world import Catalogue, Users
+from dpsr.data.demo_world import MOST_ATTRIBUTES, WORN, Catalogue, Users
 
 SHOWN = 10
 """Items on a result page."""
@@ -19,8 +19,13 @@ _SESSIONS_AT_ONCE = 1 << 15
 _START = np.datetime64("2025-01-06T00:00:00", "ms")
 _WEEKS = 8
 _ANONYMOUS_SHARE = 0.1
-_MOST_ATTRIBUTES = 8
+_FOLLOW_UP_SHARE = 0.4
+"""Of the pages: a user asks again, in other words, for what an earlier page was about."""
+_FOLLOW_UP_DELAY = 600_000.0
+"""Mean of the time between the two, in milliseconds."""
 _JUDGED_ITEMS = 50_000
+_SENSE_DRAWS, _SENSE_PAGES, _SENSE_SHARE = 8, 20, 0.1
+"""Queries asked so often in so many batches of sessions may have senses, each meant by this share of the askers."""
 
 
 class Groups:
@@ -62,15 +67,18 @@ class Sessions:
         )
         has, place = np.nonzero(catalogue.attributes >= 0)
         has, place = has.astype(np.int32), place.astype(np.int8)
-        keys = catalogue.leaf[has].astype(np.int16) * _MOST_ATTRIBUTES + catalogue.attributes[has, place]
-        self._by_attribute = Groups(keys, has, popularity[has], len(LEAVES) * _MOST_ATTRIBUTES)
+        keys = catalogue.leaf[has].astype(np.int16) * MOST_ATTRIBUTES + catalogue.attributes[has, place]
+        self._by_attribute = Groups(keys, has, popularity[has], len(LEAVES) * MOST_ATTRIBUTES)
+        self._num_sizes = np.array([len(leaf.sizes) for leaf in LEAVES])
+        self._fit_of_leaf = np.array([0 if leaf.department in WORN else 1 for leaf in LEAVES])
         self._all = Groups(np.zeros(len(rows), dtype=np.int8), rows, popularity, 1)
 
     def tables(self, *, clicks: int | None, sessions: int | None) -> Iterator[pa.Table]:
         """The log, piece after piece, until it has so many clicks or shows so many pages; one of the two is None."""
         missing, start = clicks or sessions or 0, 0.0
+        delay = _FOLLOW_UP_DELAY * missing / (_WEEKS * 7 * 86_400_000)
         while missing > 0:
-            batch = self._draw(_SESSIONS_AT_ONCE)
+            batch = self._draw(_SESSIONS_AT_ONCE, delay)
             clicked = batch["clicked"].sum(axis=1)
             per_session = clicked if sessions is None else np.ones_like(clicked)
             last = int(np.searchsorted(np.cumsum(per_session), missing)) + 1
@@ -86,7 +94,7 @@ class Sessions:
 
         All items are judged, or a random part of a large catalogue.
         """
-        batch = self._draw(_SESSIONS_AT_ONCE)
+        batch = self._draw(_SESSIONS_AT_ONCE, delay=1.0)
         codes = np.unique(batch["code"])
         texts = np.array(query_texts(codes), dtype=object)
         chosen = self._random.permutation(np.unique(texts))[:queries]
@@ -108,19 +116,49 @@ class Sessions:
                 }
             )
 
-    def _draw(self, sessions: int) -> dict[str, np.ndarray]:
-        """Sessions: ``user`` [n] (-1 anonymous), ``code`` [n], ``shown`` [n, SHOWN], and ``clicked``, ``bought``."""
+    def senses_table(self) -> pa.Table:
+        """The queries of several meanings: which departments their askers have in mind, and how often.
+
+        A query is there if its second department is meant by a tenth of its askers at least.
+        """
+        departments = sorted({leaf.department for leaf in LEAVES})
+        of_leaf = np.array([departments.index(leaf.department) for leaf in LEAVES])
+        codes, pages = np.unique(
+            np.concatenate([self._draw(_SESSIONS_AT_ONCE, delay=1.0)["code"] for _ in range(_SENSE_DRAWS)]),
+            return_counts=True,
+        )
+        texts, query = np.unique(np.array(query_texts(codes), dtype=object), return_inverse=True)
+        times = np.zeros((len(texts), len(departments)), dtype=np.int64)
+        np.add.at(times, (query, of_leaf[Intent.of_codes(codes).leaf]), pages)
+        shares = times / times.sum(axis=1, keepdims=True)
+        several = (np.sort(shares, axis=1)[:, -2] >= _SENSE_SHARE) & (times.sum(axis=1) >= _SENSE_PAGES)
+        row, sense = np.nonzero(several[:, None] & (shares >= _SENSE_SHARE))
+        return pa.table(
+            {
+                "query": pa.array(texts[row], pa.string()),
+                "department": pa.array(departments).take(pa.array(sense)),
+                "share": np.round(shares[row, sense], 3),
+            }
+        )
+
+    def _draw(self, sessions: int, delay: float) -> dict[str, np.ndarray]:
+        """Sessions: ``user`` [n] (-1 anonymous), ``code`` [n], ``shown`` [n, SHOWN], and ``clicked``, ``bought``.
+
+        ``delay`` is the mean number of sessions, of all users, between one and another about the same need.
+        """
         random = self._random
         user = np.searchsorted(self._users.activity, random.random(sessions))
         user = np.minimum(user, len(self._users.activity) - 1)
         wanted = self._wanted_items(user)
+        first = self._first_pages(sessions, delay)
+        user, wanted = user[first], wanted[first]
         intent, code = self._ask(wanted)
         shown, grade = self._show(intent, wanted)
         appeal = 1.1 * grade - 4.2 + self._taste(user[:, None], shown) + 0.2 * self._catalogue.quality[shown]
         examined = random.random(shown.shape) < 1.0 / (1.0 + np.arange(SHOWN)) ** 0.6
         clicked = examined & (random.random(shown.shape) < 1.0 / (1.0 + np.exp(-appeal)))
         bought = clicked & (random.random(shown.shape) < 0.05 * grade)
-        anonymous = random.random(sessions) < _ANONYMOUS_SHARE
+        anonymous = (random.random(sessions) < _ANONYMOUS_SHARE)[first]
         return {
             "user": np.where(anonymous, -1, user),
             "code": code,
@@ -128,6 +166,15 @@ class Sessions:
             "clicked": clicked,
             "bought": bought,
         }
+
+    def _first_pages(self, sessions: int, delay: float) -> np.ndarray:
+        """For each of some sessions in the order of time the first one about the same need, often itself; [n]."""
+        random, here = self._random, np.arange(sessions)
+        before = here - 1 - random.exponential(delay, sessions).astype(np.int64)
+        page = np.where((random.random(sessions) < _FOLLOW_UP_SHARE) & (before >= 0), before, here)
+        while (page[page] != page).any():  # a follow-up of a follow-up
+            page = page[page]
+        return page
 
     def _wanted_items(self, user: np.ndarray) -> np.ndarray:
         """The item that each user has in mind: of a category they care for, the most liked of four popular ones."""
@@ -163,7 +210,7 @@ class Sessions:
         of_leaf = drawn(self._by_leaf, intent.leaf, 13)
         of_brand = drawn(self._by_brand, intent.leaf * self._num_brands + self._catalogue.brand[wanted], 6)
         attribute = np.where(intent.attribute >= 0, intent.attribute, self._catalogue.attributes[wanted, 0])
-        of_attribute = drawn(self._by_attribute, intent.leaf * _MOST_ATTRIBUTES + attribute, 6)
+        of_attribute = drawn(self._by_attribute, intent.leaf * MOST_ATTRIBUTES + attribute, 6)
         candidates = np.concatenate(
             [
                 wanted[:, None],
@@ -194,11 +241,16 @@ class Sessions:
         return np.where(gap, -1, shown), np.where(gap, -100, grade)  # nobody clicks a gap of a short page
 
     def _taste(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """How much users like items, whatever they asked for: the brand, and a price that suits the purse."""
+        """How much users like items, whatever they asked for: the brand, the size, a price that suits the purse."""
         catalogue, users = self._catalogue, self._users
-        brand = (users.tastes[user] * catalogue.brand_tastes[catalogue.brand[item]]).sum(axis=-1) / 2.0
+        leaf = catalogue.leaf[item]
+        stands_for = catalogue.brand_tastes[catalogue.brand[item]]
+        stands_for = 1.2 * stands_for + 1.0 * catalogue.attribute_tastes[leaf, catalogue.attributes[item, 0]]
+        liking = (users.tastes[user] * stands_for).sum(axis=-1) / 2.0
         purse = users.purchase_power[user] - 1.0
-        return 1.2 * brand - 0.3 * (catalogue.price_level[item] - purse) ** 2
+        fitting = (users.fits[user, self._fit_of_leaf[leaf]] * self._num_sizes[leaf]).astype(np.int8)
+        fits = catalogue.size[item] == fitting
+        return liking + np.where(fits, 0.8, -0.4) - 0.4 * (catalogue.price_level[item] - purse) ** 2
 
     def _rows(self, batch: dict[str, np.ndarray], times: np.ndarray) -> pa.Table:
         """The events of sessions in the order of time, as the log has them."""

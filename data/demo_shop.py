@@ -35,7 +35,7 @@ def generate(
     sessions: int | None = None,
     seed: int,
 ) -> None:
-    """Writes ``items.parquet``, ``users.parquet``, ``interactions.parquet`` and ``relevance.parquet``.
+    """Writes ``items``, ``users``, ``interactions``, ``relevance`` and ``senses``, each as ``.parquet``.
 
     Texts and sessions are streamed to the files; at most some 90 bytes for each item and 300 for each user are held.
 
@@ -64,6 +64,7 @@ def generate(
     log = Sessions(catalogue, people, random)
     write_tables(directory / "interactions.parquet", log.tables(clicks=interactions, sessions=sessions))
     write_tables(directory / "relevance.parquet", iter([pa.concat_tables(log.relevance_tables(_JUDGED_QUERIES))]))
+    write_tables(directory / "senses.parquet", iter([log.senses_table()]))
 
 
 def write_tables(path: Path, tables: Iterator[pa.Table]) -> None:

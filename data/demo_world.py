@@ -15,6 +15,12 @@ GENDERS = ("female", "male")
 AGE_BANDS = ("18-24", "25-34", "35-44", "45-54", "55+")
 PURCHASE_POWERS = ("low", "middle", "high")
 TASTES = 4
+MOST_ATTRIBUTES = 8
+"""No leaf category has more."""
+FITS = 2
+"""What fixes the sizes somebody buys: their body for what is worn, their household for everything else."""
+WORN = ("sports", "fashion")
+"""Departments whose sizes are sizes of a body."""
 _ROWS_AT_ONCE = 1 << 17
 
 
@@ -34,6 +40,8 @@ class Catalogue:
     quality: np.ndarray
     brand_tastes: np.ndarray
     """What a brand stands for, [brands, TASTES]."""
+    attribute_tastes: np.ndarray
+    """What an attribute of a leaf category stands for, [leaves, MOST_ATTRIBUTES, TASTES]."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Users:
     """How often a user looks for each leaf category, cumulated, [users, leaves]."""
     tastes: np.ndarray
     """[users, TASTES]."""
+    fits: np.ndarray
+    """Where on the scale of sizes a user stands, 0..1, [users, FITS]."""
     activity: np.ndarray
     """Cumulated share of the sessions, [users]."""
 
@@ -98,6 +108,7 @@ def make_catalogue(items: int, random: np.random.Generator) -> Catalogue:
         popularity=drawn(np.float32, lambda count: random.lognormal(0, 1.0, count)),
         quality=drawn(np.float32, lambda count: random.normal(0, 1, count)),
         brand_tastes=random.normal(0, 1, (len(BRANDS), TASTES)),
+        attribute_tastes=random.normal(0, 1, (len(LEAVES), MOST_ATTRIBUTES, TASTES)),
     )
 
 
@@ -122,7 +133,8 @@ def make_users(users: int, random: np.random.Generator) -> Users:
         age_band=age_band,
         purchase_power=purchase_power,
         leaf_shares=leaf_shares,
-        tastes=0.7 * of_profile + 0.7 * random.normal(0, 1, (users, TASTES)),
+        tastes=1.1 * of_profile + 0.8 * random.normal(0, 1, (users, TASTES)),
+        fits=random.random((users, FITS), dtype=np.float32),
         activity=activity / activity[-1],
     )
 

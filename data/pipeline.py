@@ -21,6 +21,8 @@ from dpsr.data.tables import Bags, Dataset, DatasetError
 _FIELDS = len(INTERACTION.names or ())
 _BLOCK_RECORDS = 8192
 _WINDOW_BLOCKS = 8
+TITLE_TOKENS = 12
+"""Of an item of the history so many tokens are read at most, its first ones: words come before bigrams and trigrams."""
 
 
 class QueryFeatures(NamedTuple):
@@ -32,6 +34,8 @@ class QueryFeatures(NamedTuple):
     """int32 [B] for each profile column."""
     history: tf.RaggedTensor
     """int32 [B, None] item rows, oldest first, at most ``history_length``."""
+    history_titles: tf.RaggedTensor | None = None
+    """int32 [B, None] first tokens of the last ``history_titles`` of these items; None where no model reads them."""
 
 
 class ItemFeatures(NamedTuple):
@@ -59,14 +63,17 @@ class Batch(NamedTuple):
 class JoinedTables:
     """The item, query and user tables as tensors; joins are gathers inside the graph."""
 
-    def __init__(self, dataset: Dataset, history_length: int) -> None:
+    def __init__(self, dataset: Dataset, history_length: int, history_titles: int = 0) -> None:
         """Copies the tables to TensorFlow.
 
         Args:
             dataset: an opened dataset.
             history_length: the most item rows of a history; 0 leaves histories empty.
+            history_titles: the most items of a history whose titles are read too; 0 leaves them out.
         """
         self._history_length = history_length
+        self._history_titles = history_titles
+        self._titles = first_tokens(dataset.item_tokens) if history_titles else None
         self._item_tokens = _ragged(dataset.item_tokens)
         self._item_categorical = _Columns(dataset.item_categorical)
         self._query_tokens = _ragged(dataset.query_tokens)
@@ -84,10 +91,12 @@ class JoinedTables:
         """
         query, user, history_end = interactions[:, 0], interactions[:, 1], interactions[:, 4]
         user = tf.where(user < 0, self._unknown_user, user)
+        history = self._history(user, history_end)
         return QueryFeatures(
             tokens=tf.gather(self._query_tokens, query),
             profile=self._user_profile.gather(user),
-            history=self._history(user, history_end),
+            history=history,
+            history_titles=None if self._titles is None else titles_of(history, self._titles, self._history_titles),
         )
 
     def items(self, item_rows: tf.Tensor) -> ItemFeatures:
@@ -106,6 +115,28 @@ class JoinedTables:
         end = start + tf.cast(history_end, tf.int64)
         positions = tf.ragged.range(tf.maximum(start, end - self._history_length), end)
         return positions.with_flat_values(tf.gather(self._history_values, positions.flat_values))
+
+
+def first_tokens(bags: Bags) -> tf.RaggedTensor:
+    """The first ``TITLE_TOKENS`` ids of every bag, int32 [bags, None]."""
+    starts, lengths = bags.row_splits[:-1], np.minimum(np.diff(bags.row_splits), TITLE_TOKENS)
+    row_splits = np.concatenate([[0], np.cumsum(lengths)])
+    values = bags.values[np.arange(row_splits[-1]) + np.repeat(starts - row_splits[:-1], lengths)]
+    return _ragged(Bags(values, row_splits))
+
+
+def titles_of(history: tf.RaggedTensor, titles: tf.RaggedTensor, most: int) -> tf.RaggedTensor:
+    """The titles of the last items of histories, one after the other.
+
+    Args:
+        history: int32 [B, None] item rows, oldest first.
+        titles: int32 [items, None].
+        most: so many items of a history are read.
+
+    Returns:
+        int32 [B, None].
+    """
+    return tf.gather(titles, history[:, -most:]).merge_dims(1, 2)
 
 
 def training_batches(

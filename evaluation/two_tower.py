@@ -26,7 +26,7 @@ class TwoTowerRetriever(CatalogueRetriever):
         """
         super().__init__(len(item_vectors))
         self._model = model
-        self._tables = JoinedTables(dataset, model.config.history_length)
+        self._tables = JoinedTables(dataset, model.config.history_length, model.config.history_titles)
         self._tokenizer = Tokenizer.load(dataset.tokenizer_path)
         self._columns = np.ascontiguousarray(item_vectors.T)
         items, dimension = item_vectors.shape

@@ -78,7 +78,7 @@ def embed_queries(model: TwoTower, dataset: Dataset, records: np.ndarray, *, bat
     Returns:
         float32 [n, heads, d], unit vectors.
     """
-    tables = JoinedTables(dataset, model.config.history_length)
+    tables = JoinedTables(dataset, model.config.history_length, model.config.history_titles)
     embed = tf.function(
         lambda fields: model.query_heads(tables.queries(fields)), input_signature=[tf.TensorSpec([None, 5], tf.int32)]
     )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.pipeline import QueryFeatures
+from dpsr.data.pipeline import QueryFeatures, first_tokens, titles_of
 from dpsr.data.tables import Dataset
 from dpsr.indexing.ann import Index
 from dpsr.indexing.catalogue import Catalogue
@@ -92,6 +92,11 @@ class Servable(tf.Module):
         self._filter_reach = min(max(filter_reach, self.k), index.items)
         self.tokenize_layer = TokenizeLayer(str(dataset.tokenizer_path))
         self._history_length = model.config.history_length
+        self._history_titles = model.config.history_titles if model.has_history else 0
+        if self._history_titles:  # as variables: constants of a graph are limited to 2 GB
+            titles = first_tokens(dataset.item_tokens)
+            self._title_values = tf.Variable(titles.values, trainable=False, name="title_tokens")
+            self._title_row_splits = tf.Variable(titles.row_splits, trainable=False, name="title_row_splits")
         self._id_dtype = tf.int64 if dataset.schema.item_id_type == "int64" else tf.string
         self._no_item: int | bytes = -1 if self._id_dtype == tf.int64 else b""
         self._item_ids = tf.Variable(_id_tensor(catalogue.item_ids, self._id_dtype), trainable=False, name="item_ids")
@@ -140,13 +145,15 @@ class Servable(tf.Module):
         return self._retrieve(self._anonymous(query), filters)
 
     def _serve_personalized(self, query: tf.Tensor, history: tf.Tensor, **named: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = self._history_rows(history)
         features = QueryFeatures(
             tokens=self.tokenize_layer(query),
             profile={
                 column: self._profile_tables[column].lookup(tf.strings.strip(named[name]))
                 for column, name in self._profile_inputs.items()
             },
-            history=self._history_rows(history),
+            history=rows,
+            history_titles=self._titles_of(rows),
         )
         return self._retrieve(features, {name: named[name] for name in self.filters.specs})
 
@@ -163,7 +170,17 @@ class Servable(tf.Module):
         no_items = tf.RaggedTensor.from_row_splits(
             tf.zeros([0], tf.int32), tf.zeros([tf.shape(query)[0] + 1], tf.int64), validate=False
         )
-        return QueryFeatures(self.tokenize_layer(query), dict.fromkeys(self._profile_tables, missing), no_items)
+        return QueryFeatures(
+            self.tokenize_layer(query), dict.fromkeys(self._profile_tables, missing), no_items, no_items
+        )
+
+    def _titles_of(self, rows: tf.RaggedTensor) -> tf.RaggedTensor | None:
+        if not self._history_titles:
+            return None
+        titles = tf.RaggedTensor.from_row_splits(
+            self._title_values.value(), self._title_row_splits.value(), validate=False
+        )
+        return titles_of(rows, titles, self._history_titles)
 
     def _history_rows(self, item_ids: tf.Tensor) -> tf.RaggedTensor:
         """The rows of the known items, the most recent ``history_length`` of them; int32 [B, None]."""

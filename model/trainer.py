@@ -113,7 +113,7 @@ class _Training:
         self._progress = progress
         self._directory = config.checkpoint_dir
         self._steps = -(-len(dataset.interactions("train")) // config.training.batch_size)
-        self._tables = JoinedTables(dataset, config.model.history_length)
+        self._tables = JoinedTables(dataset, config.model.history_length, config.model.history_titles)
         self._model = TwoTower(config.model, dataset.schema, seed=config.training.seed)
         records, schema = dataset.interactions("train"), dataset.schema
         self._step = TrainingStep(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tensorflow as tf
 
 from dpsr.config import ModelConfig
-from dpsr.data.pipeline import ItemFeatures, QueryFeatures
+from dpsr.data.pipeline import TITLE_TOKENS, ItemFeatures, QueryFeatures
 from dpsr.data.schema import Schema
 from dpsr.model.embeddings import EmbeddingTable
 from dpsr.model.towers import ItemTower, QueryTower
 
 TableValues = dict[str, tf.Tensor]
+_USER_SCALE = 0.1
+"""What is known of the user starts so much quieter than the words: as loud as the query it would be noise for long."""
+
 TableBags = dict[str, tf.RaggedTensor]
 
 
@@ -34,16 +37,19 @@ class TwoTower(tf.Module):
             query_inputs |= {f"user.{column}": rows for column, rows in schema.profile.items()}
         if self.has_history:
             query_inputs["history"] = schema.num_items
+        if self.has_history and config.history_titles:
+            query_inputs["history_titles"] = schema.token_rows
         item_inputs = {self.item_tokens: schema.token_rows}
         item_inputs |= {f"item.{column}": rows for column, rows in schema.categorical.items()}
+        decays = {"history": config.history_decay, "history_titles": config.history_decay ** (1 / TITLE_TOKENS)}
         self.tables = {
             name: EmbeddingTable(
                 rows,
                 config.dimension,
-                scale=config.initial_scale,
+                scale=config.initial_scale * (_USER_SCALE if name.startswith(("user.", "history")) else 1.0),
                 seed=(seed, position),
                 combiner=config.combiner,
-                decay=config.history_decay if name == "history" else 1.0,
+                decay=decays.get(name, 1.0),
             )
             for position, (name, rows) in enumerate((query_inputs | item_inputs).items())
         }
@@ -83,6 +89,10 @@ class TwoTower(tf.Module):
             bags |= {f"user.{column}": _bags_of_one(queries.profile[column]) for column in self.schema.profile}
         if self.has_history:
             bags["history"] = queries.history
+        if "history_titles" in self.tables:
+            if queries.history_titles is None:
+                raise ValueError("the model reads the titles of the history, and the batch was joined without them")
+            bags["history_titles"] = queries.history_titles
         return bags
 
     def item_bags(self, items: ItemFeatures) -> TableBags:

@@ -53,6 +53,7 @@ def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
         ("loss.mixing_ratio=1.5", "loss.mixing_ratio = 1.5: input should be less than or equal to 1"),
         ("training.epochs=many", "training.epochs = 'many': input should be a valid integer"),
         ("training.batch_size=65", "training.batch_size = 65 is not a multiple of loss.group_size = 64"),
+        ("model.history_titles=3", "history_titles = 3 is more than history_length = 0"),
         ("data.test_share=0.96", "leave nothing to train on"),
         ("data.users.path=u.parquet", "key data.users.profile is missing"),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,49 @@ def test_apple_means_phones_to_some_and_fruit_to_others(titles: dict[str, str], 
     found = clicks.filter(pc.equal(clicks["query"], "apple"))["item_id"].to_pylist()
     fruit = [("apples" in titles[item].lower() or "apple " in titles[item].lower()[5:]) for item in found]
     assert 0.1 < np.mean(fruit) < 0.9
+
+
+def test_every_sense_of_a_query_is_clicked(shop: Path, clicks: pa.Table) -> None:
+    items, senses = pq.read_table(shop / "items.parquet"), pq.read_table(shop / "senses.parquet")
+    department = dict(zip(items["item_id"].to_pylist(), items["department"].to_pylist(), strict=True))
+    meant = defaultdict(dict)
+    for query, sense, share in zip(*senses.to_pydict().values(), strict=True):
+        meant[query][sense] = share
+    assert {"apple", "mouse", "pods"} <= meant.keys()
+    assert all(len(found) >= 2 and min(found.values()) >= 0.1 for found in meant.values())
+    clicked = {query: set() for query in ("apple", "mouse", "pods")}
+    for query, item in zip(clicks["query"].to_pylist(), clicks["item_id"].to_pylist(), strict=True):
+        if query in clicked:
+            clicked[query].add(department[item])
+    assert all(found >= meant[query].keys() for query, found in clicked.items())
+
+
+def test_people_keep_to_their_sizes(shop: Path, titles: dict[str, str], clicks: pa.Table) -> None:
+    worn = defaultdict(list)
+    for user, item in zip(clicks["user_id"].to_pylist(), clicks["item_id"].to_pylist(), strict=True):
+        size = next((size for size in titles[item].split() if size in ("S", "M", "L", "XL")), None)
+        if user and size:
+            worn[user].append(size)
+    same = np.mean([first == second for sizes in worn.values() for first, second in pairwise(sizes)])
+    sizes = np.array([size for each in worn.values() for size in each])
+    chance = sum((sizes == size).mean() ** 2 for size in "SML") + (sizes == "XL").mean() ** 2
+    assert len(sizes) > 300
+    assert same > 1.1 * chance
+
+
+def test_a_need_may_take_several_pages(shop: Path) -> None:
+    log = pq.read_table(shop / "interactions.parquet").filter(pc.field("event") == "click").to_pydict()
+    last: dict[str, tuple[str, set[str]]] = {}
+    again = other = 0
+    for user, query, item in zip(log["user_id"], log["query"], log["item_id"], strict=True):
+        if user is None:
+            continue
+        query_before, items = last.get(user, ("", set()))
+        if query != query_before:
+            again += item in items
+            other += item not in items
+        last[user] = query, {item} | (items if query == query_before else set())
+    assert again / (again + other) > 0.03  # of 600 items
 
 
 def test_higher_positions_are_clicked_more(clicks: pa.Table) -> None:

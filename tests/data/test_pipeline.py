@@ -10,7 +10,7 @@ import tensorflow as tf
 from scipy.stats import chisquare
 
 from dpsr.data import pipeline
-from dpsr.data.pipeline import Batch, JoinedTables, training_batches
+from dpsr.data.pipeline import TITLE_TOKENS, Batch, JoinedTables, training_batches
 from dpsr.data.prepare import prepare
 from dpsr.data.records import Layout, write_records
 from dpsr.data.schema import INTERACTION, DatasetError, split_file
@@ -201,6 +201,20 @@ def test_batches_are_joined_records_with_shared_negatives(dataset: Dataset, tabl
     assert set(zip(batch.query_rows.numpy(), batch.item_rows.numpy(), strict=False)) <= pairs
     assert batches.element_spec.query_rows.shape == (32,)  # the graph knows B
     assert batches.element_spec.item_rows.shape == (48,)
+
+
+def test_titles_of_the_last_items_of_the_history(dataset: Dataset) -> None:
+    records = dataset.interactions("test")
+    fields = tf.constant(np.stack([records[name] for name in INTERACTION.names or ()], axis=1))
+    found = JoinedTables(dataset, HISTORY, 2).queries(fields).history_titles
+    assert found is not None
+    expected = []
+    for record in records:
+        past = dataset.history[record["user"]][: record["history_end"]] if record["user"] >= 0 else []
+        expected.append([token for item in past[-2:] for token in dataset.item_tokens[item].tolist()[:TITLE_TOKENS]])
+    assert found.to_list() == expected
+    assert max(map(len, expected)) == 2 * TITLE_TOKENS
+    assert JoinedTables(dataset, HISTORY).queries(fields).history_titles is None
 
 
 def test_no_history_where_its_length_is_zero(dataset: Dataset) -> None:

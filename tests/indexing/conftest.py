@@ -107,8 +107,13 @@ def make_shop(
 
 @pytest.fixture(scope="session", params=["string", "int64"])
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """The shop with item ids of either type."""
-    return make_shop(tmp_path_factory.mktemp(f"shop-{request.param}"), item_id_type=request.param)
+    """The shop with item ids of either type, one with and one without the titles of the history."""
+    titles = {"string": 2, "int64": 0}[request.param]
+    return make_shop(
+        tmp_path_factory.mktemp(f"shop-{request.param}"),
+        item_id_type=request.param,
+        model={"history_titles": titles, "history_decay": 0.7},
+    )
 
 
 @pytest.fixture(scope="session")

@@ -81,10 +81,16 @@ def heads_of(
         column: [profile_id(shop, column, value) for value in (profile or {}).get(name, [""] * len(queries))]
         for column, name in profile_inputs(shop.dataset.schema.profile).items()
     }
+    history = history or [[]] * len(queries)
+    titles = [
+        [token for item in rows[-shop.model.config.history_titles :] for token in shop.dataset.item_tokens[item][:12]]
+        for rows in history
+    ]
     features = QueryFeatures(
         tokens=tf.RaggedTensor.from_row_splits(values, row_splits),
         profile={column: tf.constant(ids, tf.int32) for column, ids in columns.items()},
-        history=tf.ragged.constant(history or [[]] * len(queries), tf.int32, ragged_rank=1),
+        history=tf.ragged.constant(history, tf.int32, ragged_rank=1),
+        history_titles=tf.ragged.constant(titles, tf.int32, ragged_rank=1),
     )
     return shop.model.query_heads(features).numpy()
 

@@ -30,13 +30,19 @@ SCHEMA = Schema(
     tokenizer_fingerprint="f00d",
 )
 VARIANTS = [
-    {"residual": residual, "shared_tokens": shared, "heads": heads, "history_length": history}
-    for residual, shared, heads, history in [
-        (False, False, 2, 0),
-        (False, True, 1, 3),
-        (True, False, 3, 3),
-        (True, True, 2, 3),
-        (True, True, 1, 0),
+    {
+        "residual": residual,
+        "shared_tokens": shared,
+        "heads": heads,
+        "history_length": history,
+        "history_titles": titles,
+    }
+    for residual, shared, heads, history, titles in [
+        (False, False, 2, 0, 0),
+        (False, True, 1, 3, 2),
+        (True, False, 3, 3, 0),
+        (True, True, 2, 3, 3),
+        (True, True, 1, 0, 0),
     ]
 ]
 
@@ -55,6 +61,7 @@ def random_queries(random: np.random.Generator, rows: int) -> QueryFeatures:
         random_ragged(random, rows, SCHEMA.token_rows),
         {"age": tf.constant(random.integers(0, 5, rows), tf.int32)},
         random_ragged(random, rows, SCHEMA.num_items, shortest=0),
+        random_ragged(random, rows, SCHEMA.token_rows, shortest=0),
     )
 
 
@@ -109,6 +116,7 @@ def test_rows_do_not_depend_on_their_neighbours(settings: dict) -> None:
                 queries.tokens[row : row + 1],
                 {"age": queries.profile["age"][row : row + 1]},
                 queries.history[row : row + 1],
+                queries.history_titles[row : row + 1],
             )
         )[0]
         for row in range(6)
@@ -125,6 +133,19 @@ def test_profile_and_history_change_the_heads_only_where_configured() -> None:
     with_history = make_model(history_length=3)
     assert not np.allclose(with_history.query_heads(queries), with_history.query_heads(other))
     assert np.array_equal(make_model().query_heads(queries), make_model().query_heads(other))
+    other = queries._replace(history_titles=random_ragged(np.random.default_rng(9), 6, SCHEMA.token_rows))
+    with_titles = make_model(history_length=3, history_titles=1)
+    assert not np.allclose(with_titles.query_heads(queries), with_titles.query_heads(other))
+    assert np.array_equal(with_history.query_heads(queries), with_history.query_heads(other))
+    with pytest.raises(ValueError, match="model reads the titles of the history"):
+        with_titles.query_heads(queries._replace(history_titles=None))
+
+
+def test_users_start_quieter_than_words() -> None:
+    tables = make_model(history_length=3, history_titles=2).tables
+    spread = {name: float(np.std(table.embeddings)) for name, table in tables.items()}
+    for name in ("user.age", "history", "history_titles"):
+        assert 0 < spread[name] < 0.3 * spread["query_tokens"]
 
 
 def differentiable(model: TwoTower) -> TwoTower:
