@@ -60,7 +60,7 @@ def with_bigrams(words: Words) -> Words:
 class PopularityRetriever(CatalogueRetriever):
     """The most clicked items, whatever the query."""
 
-    index = "none: one score for each item"
+    index = "one list for every query"
 
     def __init__(self, counts: np.ndarray) -> None:
         """Takes the clicks of every item, int64 [items]."""
@@ -75,7 +75,7 @@ class PopularityRetriever(CatalogueRetriever):
 class BM25Retriever(CatalogueRetriever):
     """BM25 over the items' texts, by bm25s (Lucene's variant)."""
 
-    index = "inverted lists (bm25s)"
+    index = "exact: inverted lists (bm25s)"
 
     def __init__(self, item_texts: Sequence[str], words: Words) -> None:
         """Indexes the catalogue.
@@ -108,6 +108,7 @@ class BM25PopularityRetriever(CatalogueRetriever):
         """Adds clicks (int64 [items]) to a BM25 index."""
         super().__init__(bm25.num_items)
         self._bm25 = bm25
+        self.index = bm25.index
         self._prior = (weight * np.log1p(counts)).astype(np.float32)
 
     def score_all(self, examples: Examples) -> np.ndarray:
@@ -128,6 +129,7 @@ class MemoryRetriever(CatalogueRetriever):
         """
         super().__init__(backoff.num_items)
         self._backoff = backoff
+        self.index = f"a table of seen queries; {backoff.index}"
         self._rows: dict[str, int] = {}
         row_of_query = np.array(
             [self._rows.setdefault(normalise_query(text), len(self._rows)) for text in query_texts], dtype=np.int64

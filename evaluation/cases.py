@@ -30,7 +30,7 @@ class Case:
 def differing_cases(
     first: Retriever, second: Retriever, examples: Examples, item_texts: Sequence[str], *, count: int = 10
 ) -> tuple[list[Case], list[Case]]:
-    """The clicks that one retriever finds and the other does not, each query at most once.
+    """The clicks that one retriever finds and the other does not, each query and each item at most once.
 
     Args:
         first: the retriever whose wins come first.
@@ -40,11 +40,11 @@ def differing_cases(
         count: the most wins, and the most losses.
 
     Returns:
-        Wins, the largest first, and losses, the largest first.
+        Wins and losses, the largest first, and among equals the commoner query.
     """
     rows = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _LOOKED_AT)).astype(np.int64))
-    rows = rows[np.unique(examples.texts[rows].astype(str), return_index=True)[1]]
-    sample = examples.take(rows)
+    _, first_of_query, clicks = np.unique(examples.texts[rows].astype(str), return_index=True, return_counts=True)
+    sample = examples.take(rows[first_of_query])
     k = min(SHOWN, len(item_texts))
     answers = [retriever.retrieve(sample, k)[0] for retriever in (first, second)]
     places = [answer == sample.item_rows[:, None] for answer in answers]
@@ -55,7 +55,12 @@ def differing_cases(
         listed = [[item_texts[item] for item in answer[row] if item >= 0] for answer in answers]
         return Case(sample.texts[row], item_texts[sample.item_rows[row]], float(gains[row]), *listed)
 
-    order = np.argsort(-gains, kind="stable")
-    wins = [case(row) for row in order[:count] if gains[row] > 0]
-    losses = [case(row) for row in order[::-1][:count] if gains[row] < 0]
-    return wins, losses
+    def largest(values: np.ndarray) -> list[Case]:
+        chosen: dict[int, int] = {}
+        for row in np.lexsort((-clicks, -values)).tolist():
+            if values[row] <= 0 or len(chosen) == count:
+                break
+            chosen.setdefault(int(sample.item_rows[row]), row)
+        return [case(row) for row in chosen.values()]
+
+    return largest(gains), largest(-gains)

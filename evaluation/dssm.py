@@ -164,7 +164,7 @@ class DssmRetriever(CatalogueRetriever):
             for start in range(0, len(item_bags), _BATCH)
         ]
         self._columns = np.ascontiguousarray(np.concatenate(pieces).T)
-        self.index = f"none: {len(item_bags):,} inner products of {WIDTHS[-1]}"
+        self.index = f"exact: {len(item_bags):,} inner products of {WIDTHS[-1]}"
 
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``."""

@@ -12,7 +12,8 @@ from dpsr.evaluation.cases import differing_cases
 from dpsr.evaluation.comparison import compare, compare_judged
 from dpsr.evaluation.contest import REFERENCE, SUBJECT, item_texts, standard_baselines, with_dssm, with_model
 from dpsr.evaluation.examples import load_examples
-from dpsr.evaluation.html import item_map, read_run, write_html
+from dpsr.evaluation.html import Figures, read_run, write_html
+from dpsr.evaluation.item_map import heads_maps, item_map
 from dpsr.evaluation.judgements import load_judgements
 from dpsr.evaluation.report import Report, describe_machine
 from dpsr.evaluation.timing import retrieval_times
@@ -57,7 +58,8 @@ def evaluate(
     if config.evaluation.dssm:
         cache = Path(config.work_dir) / "evaluation" / "dssm.npz"
         baselines = with_dssm(baselines, dataset, seed=seed, cache=cache, progress=progress)
-    contest = with_model(baselines, TwoTowerRetriever(model, dataset, vectors), dataset, seed=seed)
+    retriever = TwoTowerRetriever(model, dataset, vectors)
+    contest = with_model(baselines, retriever, dataset, seed=seed)
     pair = {"subject": SUBJECT, "reference": REFERENCE}
     comparison = compare(
         contest.retrievers,
@@ -92,9 +94,10 @@ def evaluate(
     if page is not None:
         texts = item_texts(dataset)
         counts = click_counts(dataset.interactions("train"), dataset.schema.num_items)
-        cases = differing_cases(contest.retrievers[SUBJECT], contest.retrievers["bm25"], examples, texts)
-        figure = item_map(vectors, dataset, counts, texts, seed=seed)
-        write_html(page, report, subject=SUBJECT, cases=cases, item_map=figure, runs=runs)
+        wins, losses = differing_cases(contest.retrievers[SUBJECT], contest.retrievers[REFERENCE], examples, texts)
+        maps, answers = heads_maps(retriever, vectors, dataset, examples, texts, seed=seed)
+        items = item_map(vectors, dataset, counts, texts, seed=seed)
+        write_html(page, report, subject=SUBJECT, figures=Figures(wins, losses, items, maps, answers), runs=runs)
     if trec is not None:
         topics, gains = examples, [{item: 1} for item in examples.item_rows.tolist()]
         write_trec(trec / split, contest.retrievers, topics, gains, dataset.item_ids, progress=progress)

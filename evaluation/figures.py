@@ -1,96 +1,117 @@
-"""Figures as inline SVG: bars with intervals, scattered points, curves."""
+"""Figures of the web page, as HTML and inline SVG: bars with intervals, scattered points, curves.
+
+Colours are the page's (``style``), by class; text is HTML wherever it can be, so that it stays readable on a phone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
 
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8866", "#44bb99", "#997700", "#bbbbbb")
-"""Told apart by colour-blind eyes as well (Paul Tol's bright scheme, and three more)."""
+from dpsr.evaluation.paired import Interval
 
-_BAR, _GAP, _LABEL, _WIDTH, _VALUE = 18, 6, 130, 420, 60
-_PLOT_WIDTH, _PLOT_HEIGHT, _MARGIN = 640, 440, 48
+GROUPS = 10
+"""Groups of points with a colour of their own, the last of them for all others."""
+OTHERS = "others"
+
+_WIDTH, _HEIGHT = 400, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 16, 20, 40
 
 
-def bars(title: str, names: Sequence[str], values: Sequence[float], half_widths: Sequence[float], best: str) -> str:
-    """Horizontal bars with a whisker of ``value ± half_width`` each; the bar named ``best`` stands out."""
-    end = max(max(value + half for value, half in zip(values, half_widths, strict=True)), 1e-9)
+def bars(title: str, values: Mapping[str, Interval], subject: str) -> str:
+    """Horizontal bars, each with the whisker of its interval; the one named ``subject`` stands out.
+
+    Args:
+        title: what is measured, on what.
+        values: name -> mean and interval; lengths are in relation to the largest upper end.
+        subject: a name.
+    """
+    end = max(max(value.high for value in values.values()), 1e-9)
     rows = []
-    for place, (name, value, half) in enumerate(zip(names, values, half_widths, strict=True)):
-        top = place * (_BAR + _GAP)
-        middle = top + _BAR / 2
-        at, low, high = (_LABEL + _WIDTH * max(x, 0) / end for x in (value, value - half, value + half))
-        colour = COLOURS[1] if name == best else COLOURS[0]
+    for name, value in values.items():
+        length, low, high = (100 * max(x, 0.0) / end for x in (value.mean, value.low, value.high))
+        said = f"{name}: {value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
         rows.append(
-            f'<text x="{_LABEL - 8}" y="{middle + 4}" text-anchor="end">{escape(name)}</text>'
-            f'<rect x="{_LABEL}" y="{top}" width="{at - _LABEL:.1f}" height="{_BAR}" fill="{colour}"/>'
-            f'<path d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {middle - 4}v8M{high:.1f} {middle - 4}v8" '
-            f'stroke="currentColor" fill="none"/>'
-            f'<text x="{_LABEL + _WIDTH + 8}" y="{middle + 4}">{value:.3f}</text>'
+            f'<div class="{"bar subject" if name == subject else "bar"}" title="{escape(said)}">'
+            f'<span class="name">{escape(name)}</span>'
+            f'<span class="track"><i style="width:{length:.2f}%"></i>'
+            f'<b style="left:{low:.2f}%;width:{high - low:.2f}%"></b></span>'
+            f'<span class="value">{value.mean:.3f}</span></div>'
         )
-    return _svg(title, _LABEL + _WIDTH + _VALUE, len(names) * (_BAR + _GAP), rows)
+    return _figure(title, f'<div class="bars">{"".join(rows)}</div>')
 
 
-def scatter(title: str, points: np.ndarray, groups: Sequence[str], labels: Sequence[str]) -> str:
+def scatter(
+    title: str, points: np.ndarray, groups: Sequence[str], labels: Sequence[str], *, ordered: bool = True
+) -> str:
     """Points [n, 2] in the colour of their group, which a legend names; a label shows when pointed at.
 
-    The ten largest groups have a colour each, the last of them shared with all others.
+    Args:
+        title: what the points are.
+        points: their places.
+        groups: the group of each.
+        labels: what each is.
+        ordered: give colours by size of the group, and one colour to all beyond the largest; else by name.
     """
     low, high = points.min(axis=0), points.max(axis=0)
     scaled = (points - low) / np.where(high > low, high - low, 1)
     names, sizes = np.unique(np.array(groups, dtype=object), return_counts=True)
-    shown = [str(name) for name in names[np.argsort(-sizes, kind="stable")]]
-    if len(shown) > len(COLOURS):
-        shown = [*shown[: len(COLOURS) - 1], "others"]
-    colour_of = dict(zip(shown, COLOURS, strict=False))
-    rows = []
+    shown = [str(name) for name in (names[np.argsort(-sizes, kind="stable")] if ordered else names)]
+    if len(shown) > GROUPS:
+        shown = [*shown[: GROUPS - 1], OTHERS]
+    place_of = {name: place for place, name in enumerate(shown)}
+    dots = []
     for (x, y), group, label in zip(scaled, groups, labels, strict=True):
-        colour = colour_of.get(group, COLOURS[-1])
+        place = place_of.get(group, GROUPS - 1)
+        dots.append(
+            f'<circle class="g{place}" cx="{6 + x * (_WIDTH - 12):.1f}" cy="{6 + y * (_HEIGHT - 12):.1f}" r="2.6">'
+            f"<title>{escape(group)}: {escape(label)}</title></circle>"
+        )
+    legend = "".join(f'<li class="g{place}">{escape(name)}</li>' for name, place in place_of.items())
+    svg = f'<svg role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}"><title>{escape(title)}</title>{"".join(dots)}</svg>'
+    return _figure(title, svg + (f'<ul class="legend">{legend}</ul>' if len(shown) > 1 else ""))
+
+
+def curve(title: str, x_label: str, points: Sequence[tuple[float, float]], *, decimals: int) -> str:
+    """The means of y at every x, joined by a line, and all (x, y) as dots; y starts at 0.
+
+    Args:
+        title: what y is.
+        x_label: what x is.
+        points: as many for the same x as there are, in any order.
+        decimals: of the means that are written beside the line.
+    """
+    xs = sorted({x for x, _ in points})
+    means = [float(np.mean([y for x, y in points if x == at])) for at in xs]
+    top = max(max(y for _, y in points), 1e-9)
+    floor, width = _HEIGHT - _BOTTOM, _WIDTH - _LEFT - _RIGHT
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return _LEFT + (x - xs[0]) / ((xs[-1] - xs[0]) or 1) * width, floor - y / top * (floor - _TOP)
+
+    rows = []
+    for share in (0.0, 0.5, 1.0):
+        y = place(xs[0], share * top)[1]
         rows.append(
-            f'<circle cx="{8 + x * (_PLOT_WIDTH - 200):.1f}" cy="{8 + y * (_PLOT_HEIGHT - 16):.1f}" r="3" '
-            f'fill="{colour}" fill-opacity=".75"><title>{escape(group)}: {escape(label)}</title></circle>'
+            f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>'
+            f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{share * top:,.{decimals}f}</text>'
         )
-    for place, (name, colour) in enumerate(colour_of.items()):
+    for x, y in (place(*point) for point in points):
+        rows.append(f'<circle class="run" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+    line = [place(x, y) for x, y in zip(xs, means, strict=True)]
+    rows.append(f'<path class="line" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in line)}"/>')
+    for (x, y), at, mean in zip(line, xs, means, strict=True):
         rows.append(
-            f'<circle cx="{_PLOT_WIDTH - 172}" cy="{16 + 20 * place}" r="5" fill="{colour}"/>'
-            f'<text x="{_PLOT_WIDTH - 160}" y="{20 + 20 * place}">{escape(name)}</text>'
+            f'<circle class="mean" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{mean:,.{decimals}f}</title></circle>'
+            f'<text x="{x:.1f}" y="{y - 10:.1f}" text-anchor="middle">{mean:,.{decimals}f}</text>'
+            f'<text x="{x:.1f}" y="{floor + 16}" text-anchor="middle">{at:g}</text>'
         )
-    return _svg(title, _PLOT_WIDTH, _PLOT_HEIGHT, rows)
+    rows.append(f'<text x="{_LEFT + width / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    svg = f'<svg role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}"><title>{escape(title)}</title>{"".join(rows)}</svg>'
+    return _figure(title, svg)
 
 
-def curve(title: str, x_label: str, points: Sequence[tuple[float, float]]) -> str:
-    """A curve through (x, y) points in the order of x, with their values beside them; y starts at 0."""
-    ordered = sorted(points)
-    first, last = ordered[0][0], ordered[-1][0]
-    top = max(max(y for _, y in ordered), 1e-9)
-    height = _PLOT_HEIGHT // 2
-    places = [
-        (
-            _MARGIN + (x - first) / ((last - first) or 1) * (_PLOT_WIDTH - 2 * _MARGIN),
-            height - _MARGIN - y / top * (height - 2 * _MARGIN),
-        )
-        for x, y in ordered
-    ]
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    floor = height - _MARGIN
-    rows = [
-        f'<path d="M{_MARGIN} {floor}H{_PLOT_WIDTH - _MARGIN}" stroke="currentColor"/>',
-        f'<path d="{path}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>',
-        f'<text x="{_PLOT_WIDTH / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>',
-    ]
-    for (x, y), (alpha, value) in zip(places, ordered, strict=True):
-        rows.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[0]}"/>'
-            f'<text x="{x:.1f}" y="{y - 10:.1f}" text-anchor="middle">{value:,.0f}</text>'
-            f'<text x="{x:.1f}" y="{floor + 18}" text-anchor="middle">{alpha:g}</text>'
-        )
-    return _svg(title, _PLOT_WIDTH, height, rows)
-
-
-def _svg(title: str, width: float, height: float, rows: Sequence[str]) -> str:
-    return (
-        f'<figure><figcaption>{escape(title)}</figcaption><svg role="img" viewBox="0 0 {width:g} {height:g}" '
-        f'width="{width:g}"><title>{escape(title)}</title>{"".join(rows)}</svg></figure>'
-    )
+def _figure(title: str, body: str) -> str:
+    return f"<figure><figcaption>{escape(title)}</figcaption>{body}</figure>"

@@ -1,114 +1,98 @@
-"""A report as one HTML page that needs nothing beside it."""
+"""A report as one HTML page that needs nothing beside it: no script, no font, no picture is fetched."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
 
 from dpsr.data.schema import DatasetError
-from dpsr.data.tables import Dataset
 from dpsr.evaluation.cases import Case
-from dpsr.evaluation.figures import bars, curve, scatter
+from dpsr.evaluation.figures import bars, curve
+from dpsr.evaluation.item_map import HEAD_DEPTH, HeadAnswers
 from dpsr.evaluation.report import Report
-from dpsr.evaluation.tables import CLICKS, IN_FULL, tables
+from dpsr.evaluation.slices import ALL, TYPO, UNSEEN
+from dpsr.evaluation.style import STYLE
+from dpsr.evaluation.tables import (
+    CLICKS,
+    COMPARED,
+    IN_FULL,
+    PAIRED,
+    WORDS,
+    Table,
+    judged_tables,
+    kinds_table,
+    paired_table,
+    retrieval_table,
+    slice_table,
+)
 
-MEASURE = "MAP@5"
-"""The measure of the bars."""
-_MAPPED_ITEMS = 1000
-_STYLE = """
-:root { color-scheme: light dark }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-figure { margin: 1.5rem 0; overflow-x: auto } figcaption { font-weight: 600; margin-bottom: .5rem }
-svg { max-width: 100%; height: auto; font-size: 12px } svg text { fill: currentColor }
-div.table { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8884; vertical-align: top }
-th:first-child, td:first-child, table.cases td, table.cases th { text-align: left }
-mark { background: #22883344; color: inherit } ol { margin: 0; padding-left: 1.2rem }
-"""
+MEASURE = COMPARED[0]
+"""The measure of the tiles, the bars of every slice, and the curve."""
+_ALSO_DRAWN = ("Recall@100", "Top-1")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the page shows beside numbers, each part left out where it is empty."""
+
+    wins: Sequence[Case] = ()
+    """Clicks that the model finds and BM25 does not."""
+    losses: Sequence[Case] = ()
+    """And the other way round."""
+    item_map: str = ""
+    """The figure of ``item_map.item_map``."""
+    heads_maps: Sequence[str] = ()
+    """The figures of ``item_map.heads_maps``."""
+    head_answers: Sequence[HeadAnswers] = field(default_factory=list)
+    """Of all queries that were looked at for them."""
 
 
 def write_html(
-    path: Path,
-    report: Report,
-    *,
-    subject: str,
-    cases: tuple[list[Case], list[Case]],
-    item_map: str = "",
-    runs: Sequence[Mapping[str, Any]] = (),
+    path: Path, report: Report, *, subject: str, figures: Figures, runs: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
     """Writes the page.
 
     Args:
         path: where to; its folder is made if need be.
         report: the results.
-        subject: the retriever whose bars stand out.
-        cases: its wins and losses against BM25.
-        item_map: the figure of ``item_map``.
-        runs: ``metrics.json`` of other runs, for the curve of popularity over the mixing ratio.
+        subject: the retriever that stands out.
+        figures: what is shown beside them.
+        runs: ``metrics.json`` of other runs, for the curves over the mixing ratio.
     """
-    wins, losses = cases
-    shown = "".join(
-        f"<h3>{escape(table.title)}</h3><div class=table>{table.render('html')}</div>" for table in tables(report)
+    sections = {
+        "Measures": _bars(report, subject),
+        "Tables": _tables(report, subject),
+        "Negatives": _by_mixing_ratio(report, subject, runs),
+        "Items": _item_map(figures),
+        "Heads": _heads(figures),
+        f"Beside BM25: {subject} finds": _cases(subject, figures.wins),
+        "Beside BM25: BM25 finds": _cases(subject, figures.losses),
+        "How it was measured": _facts(report),
+    }
+    sections = {title: body for title, body in sections.items() if body}
+    names = {title: f"part{place}" for place, title in enumerate(sections)}
+    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for title, name in names.items())
+    body = "".join(
+        f'<section id="{names[title]}"><h2>{escape(title)}</h2>{content}</section>'
+        for title, content in sections.items()
     )
-    body = [
-        f"<h1>{escape(report.name)}, {escape(report.split)} split</h1>",
-        f"<p>{escape(report.facts())}</p>",
-        "<h2>Measures</h2>",
-        *_bars(report, subject),
-        _popularity(report, subject, runs),
-        "<h2>Tables</h2>",
-        shown,
-        "<h2>Items</h2>" + item_map if item_map else "",
-        f"<h2>{escape(subject)} against BM25</h2>",
-        _cases(f"Clicks that {subject} finds and BM25 does not", subject, wins),
-        _cases(f"Clicks that BM25 finds and {subject} does not", subject, losses),
-    ]
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>'
-        f"{escape(report.name)}</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(report.name)}: evaluation</title><style>{STYLE}</style></head><body>"
+        f"{_header(report, subject)}<nav>{links}</nav><main>{body}</main></body></html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".partial")
     beside.write_text(page, encoding="utf-8")
     beside.rename(path)
     return path
-
-
-def item_map(vectors: np.ndarray, dataset: Dataset, counts: np.ndarray, texts: Sequence[str], *, seed: int) -> str:
-    """The most clicked items as t-SNE lays out their vectors, in the colour of their category (paper, figure 5).
-
-    Args:
-        vectors: float32 [items, d].
-        dataset: says the category: the column of that name, or else the first categorical one.
-        counts: clicks of every item, int64 [items].
-        texts: the text of every item.
-        seed: of the layout.
-
-    Returns:
-        A figure; empty where there are fewer than ten items.
-    """
-    rows = np.argsort(-counts, kind="stable")[:_MAPPED_ITEMS]
-    if len(rows) < 10:
-        return ""
-    layout = TSNE(metric="cosine", init="random", random_state=seed, perplexity=min(30.0, (len(rows) - 1) / 3))
-    columns = list(dataset.schema.categorical)
-    column = "category" if "category" in columns else next(iter(columns), None)
-    groups = ["items"] * len(rows)
-    if column is not None:
-        groups = [str(value) for value in dataset.item_table()[column].take(rows).to_pylist()]
-    title = f"{len(rows):,} most clicked items by t-SNE of their vectors" + (f", by {column}" if column else "")
-    # A thousand points keep one core busy; more threads mostly wait for each other.
-    with threadpool_limits(1):
-        places = layout.fit_transform(vectors[rows])
-    return scatter(title, places, groups, [texts[row] for row in rows])
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -127,41 +111,147 @@ def read_run(path: Path) -> dict[str, Any]:
     return run
 
 
-def _bars(report: Report, subject: str) -> list[str]:
-    figures = []
-    for name in dict.fromkeys(result.slice for result in report.results):
-        if name not in IN_FULL:
+def _header(report: Report, subject: str) -> str:
+    examples = report.result(subject).examples
+    about = f"{examples:,} clicks of the {report.split} split, {report.num_items:,} items, seed {report.seed}"
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in report.notes)
+    return (
+        f"<header><h1>{escape(report.name)}</h1><p>{about}</p>"
+        f'<div class="tiles">{_tiles(report, subject)}</div>{notes}</header>'
+    )
+
+
+def _tiles(report: Report, subject: str) -> str:
+    """The figures that are read first: the model on the hard slices, beside the best of the others."""
+    tiles = []
+    for name, about in ((ALL, "all clicks"), (UNSEEN, "queries never seen"), (TYPO, "one typo in each query")):
+        results = {result.retriever: result.metrics[MEASURE] for result in report.comparison.of_slice(name).results}
+        own = results.pop(subject, None)
+        # A hybrid is half the model, and no rival.
+        rivals = {rival: value for rival, value in results.items() if not rival.startswith(subject)}
+        if own is None:
             continue
-        results = [result for result in report.results if result.slice == name]
-        title = f"{MEASURE}, {name} ({results[0].examples:,} clicks), with 95 % intervals over queries"
-        values = [result.metrics[MEASURE] for result in results]
-        halves = [result.half_widths[MEASURE] for result in results]
-        figures.append(bars(title, [result.retriever for result in results], values, halves, subject))
-    return figures
+        best = max(rivals, key=lambda rival: rivals[rival], default=None)
+        beside = f"best other: {escape(best)} {rivals[best]:.3f}" if best else ""
+        tiles.append(_tile(f"{MEASURE}, {about}", f"{own:.3f}", beside))
+    for time in report.retrieval:
+        if time.retriever == subject:
+            tiles.append(_tile(f"text to {time.items:,} items", f"{time.median_ms:.1f} ms", escape(time.index)))
+    return "".join(tiles)
 
 
-def _popularity(report: Report, subject: str, runs: Sequence[Mapping[str, Any]]) -> str:
-    """Popularity of what is retrieved over the mixing ratio of this run and others; empty for one ratio."""
-    key = CLICKS.lower().replace("@", "_")
-    points = {float(run["mixing_ratio"]): float(run["retrievers"][subject][key]) for run in runs}
-    points[report.mixing_ratio] = report.result(subject).metrics[CLICKS]
-    if len(points) < 2:
+def _tile(about: str, value: str, beside: str) -> str:
+    return f'<div class="tile"><span>{escape(about)}</span><b>{value}</b><span>{beside}</span></div>'
+
+
+def _bars(report: Report, subject: str) -> str:
+    shown = [(name, MEASURE) for name in report.comparison.slices() if name in IN_FULL]
+    shown += [(ALL, measure) for measure in _ALSO_DRAWN]
+    figures = []
+    for name, measure in shown:
+        results = report.comparison.of_slice(name).results
+        values = {result.retriever: result.intervals[measure] for result in results if measure in result.intervals}
+        if values:
+            figures.append(bars(f"{measure}, {name} ({results[0].examples:,} clicks)", values, subject))
+    said = "<p>Bars are means over clicks; whiskers are 95 % bootstrap intervals over queries.</p>"
+    return f'{said}<div class="figures">{"".join(figures)}</div>' if figures else ""
+
+
+def _tables(report: Report, subject: str) -> str:
+    names = [name for name in report.comparison.slices() if name in IN_FULL]
+    parts = [_table(slice_table(report, ALL), subject)]
+    parts += [_table(table, subject) for table in paired_table(report.comparison.of_slice(ALL), PAIRED, "clicks")]
+    parts += [_table(slice_table(report, name), subject, folded=True) for name in names if name != ALL]
+    parts += [_table(table, subject) for table in kinds_table(report)]
+    parts += [_table(table, subject) for table in judged_tables(report) + retrieval_table(report)]
+    return "".join(parts)
+
+
+def _table(table: Table, subject: str, *, folded: bool = False) -> str:
+    kinds = [' class="text"' if header in WORDS else "" for header in table.headers]
+    heads = "".join(f"<th{kind}>{escape(header)}</th>" for header, kind in zip(table.headers, kinds, strict=True))
+    rows = []
+    for row in table.rows:
+        cells = [f"<th>{escape(row[0].value)}</th>"]
+        for cell, kind in zip(row[1:], kinds[1:], strict=True):
+            aside = f" <small>{escape(cell.aside)}</small>" if cell.aside else ""
+            cells.append(f"<td{' class=best' if cell.best else kind}>{escape(cell.value)}{aside}</td>")
+        rows.append(f"<tr{' class=subject' if row[0].value == subject else ''}>{''.join(cells)}</tr>")
+    body = f'<div class="table"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    title = escape(table.title[:1].upper() + table.title[1:])
+    return f"<details><summary>{title}</summary>{body}</details>" if folded else f"<h3>{title}</h3>{body}"
+
+
+def _by_mixing_ratio(report: Report, subject: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """Popularity of what is retrieved, and quality, over the mixing ratios; empty for one ratio."""
+    keys = {CLICKS: (CLICKS.lower().replace("@", "_"), 0), MEASURE: (MEASURE.lower().replace("@", "_"), 3)}
+    titles = {CLICKS: "Mean clicks, in training, of the ten best items", MEASURE: f"{MEASURE}, {ALL} clicks"}
+    figures = []
+    for measure, (key, decimals) in keys.items():
+        points = [(float(run["mixing_ratio"]), float(run["retrievers"][subject][key])) for run in runs]
+        points.append((report.mixing_ratio, report.result(subject).metrics[measure]))
+        if len({ratio for ratio, _ in points}) < 2:
+            return ""
+        figures.append(curve(titles[measure], "alpha", points, decimals=decimals))
+    return (
+        f"<p>What {escape(subject)} retrieves by alpha, the share of random negatives in training: this run and those "
+        f'it is compared with, a dot each, and their means.</p><div class="figures">{"".join(figures)}</div>'
+    )
+
+
+def _item_map(figures: Figures) -> str:
+    if not figures.item_map:
         return ""
-    return curve("Mean clicks of the ten best items by mixing ratio alpha", "alpha", list(points.items()))
+    return (
+        "<p>The vectors of the item tower, laid out by t-SNE: neighbours here are answers to the same queries. "
+        f'Point at an item to read it.</p><div class="wide">{figures.item_map}</div>'
+    )
 
 
-def _cases(title: str, subject: str, cases: Sequence[Case]) -> str:
+def _heads(figures: Figures) -> str:
+    if not figures.heads_maps:
+        return ""
+    overlap = float(np.median([answer.overlap for answer in figures.head_answers]))
+    return (
+        f"<p>The {HEAD_DEPTH} best items of each head, laid out by t-SNE, for those of the "
+        f"{len(figures.head_answers):,} commonest queries whose heads differ most. Of the items that any head finds, "
+        f"all find {overlap:.0%} (median over the queries).</p>"
+        f'<div class="figures">{"".join(figures.heads_maps)}</div>'
+    )
+
+
+def _cases(subject: str, cases: Sequence[Case]) -> str:
     if not cases:
         return ""
-    rows = "".join(
-        f"<tr><td>{escape(case.query)}<td>{_answer(case.first, case.clicked)}<td>{_answer(case.second, case.clicked)}"
-        f"<td>{escape(case.clicked)}</tr>"
-        for case in cases
-    )
-    heads = "".join(f"<th>{escape(head)}" for head in ("query", subject, "BM25", "clicked"))
-    return f"<h3>{escape(title)}</h3><div class=table><table class=cases><tr>{heads}</tr>{rows}</table></div>"
+    cards = []
+    for case in cases:
+        answers = "".join(
+            f"<div><h5>{escape(name)}</h5>{_answer(texts, case.clicked)}</div>"
+            for name, texts in ((subject, case.first), ("BM25", case.second))
+        )
+        cards.append(
+            f'<article class="case"><h4>{escape(case.query)}</h4><p>clicked: {escape(case.clicked)}</p>'
+            f'<div class="answers">{answers}</div></article>'
+        )
+    return f'<div class="cases">{"".join(cards)}</div>'
 
 
 def _answer(texts: Sequence[str], clicked: str) -> str:
     items = (f"<mark>{escape(text)}</mark>" if text == clicked else escape(text) for text in texts)
-    return "<ol>" + "".join(f"<li>{item}" for item in items) + "</ol>"
+    return "<ol>" + "".join(f"<li>{item}</li>" for item in items) + "</ol>"
+
+
+def _facts(report: Report) -> str:
+    facts = {
+        "split": f"{report.split}, {report.split_size:,} interactions",
+        "catalogue": f"{report.num_items:,} items, all of them ranked",
+        "Top-k": f"among {report.candidates:,} candidates, the clicked item and random others",
+        "±": "half of a 95 % interval over queries",
+        "[ ]": "95 % interval of a paired bootstrap over queries",
+        "weights": ", ".join(f"{name} {weight:g}" for name, weight in report.weights.items()),
+        "alpha": f"{report.mixing_ratio:g}",
+        "seed": f"{report.seed}",
+        **{key: str(value) for key, value in report.machine.items()},
+    }
+    listed = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items() if value)
+    return f"<dl>{listed}</dl>"

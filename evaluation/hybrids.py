@@ -27,6 +27,7 @@ class WeightedSumRetriever(CatalogueRetriever):
         self._lexical = lexical
         self._dense = dense
         self._weight = np.float32(weight)
+        self.index = f"both: {lexical.index}; {dense.index}"
 
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``."""
@@ -43,6 +44,7 @@ class ReciprocalRanks(CatalogueRetriever):
         super().__init__(ranked.num_items)
         self._ranked = ranked
         self._above = above
+        self.index = ranked.index
 
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``."""
@@ -58,6 +60,7 @@ class ReciprocalRankFusionRetriever(CatalogueRetriever):
         self._lexical = lexical
         self._dense = dense
         self._weight = np.float32(weight)
+        self.index = f"both: {lexical.index}; {dense.index}"
 
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``."""

@@ -32,6 +32,7 @@ class LSARetriever(CatalogueRetriever):
         self._weights = TfidfVectorizer(analyzer=words, sublinear_tf=True, dtype=np.float32)
         matrix = self._weights.fit_transform(item_texts)
         self._space = TruncatedSVD(min(dimension, *matrix.shape), random_state=seed)
+        self.index = f"exact: {len(item_texts):,} inner products of {self._space.n_components}"
         self._columns = np.ascontiguousarray(normalize(self._space.fit_transform(matrix)).T, dtype=np.float32)
 
     def score_all(self, examples: Examples) -> np.ndarray:

@@ -50,7 +50,7 @@ class CatalogueRetriever(ABC):
     The last scores are kept: ``retrieve``, ``score`` and retrievers that build on this one ask for the same examples.
     """
 
-    index = "none: every item is scored"
+    index = "exact: every item is scored"
     """How items are found, for who reads how long it takes."""
 
     def __init__(self, num_items: int) -> None:

@@ -26,6 +26,8 @@ COMPARED = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Top-1", "T
 """Measures with bootstrap intervals, alone and paired."""
 PAIRED = ("MAP@5", "nDCG@10", "Recall@100", "Top-1")
 """Measures of the table of paired differences from BM25."""
+WORDS = ("index",)
+"""Columns of words, not of numbers."""
 JUDGED_COLUMNS = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000", "AUC", "AUC within queries")
 """Measures of the table of judged queries."""
 JUDGED_PAIRED = ("nDCG@10", "MRR@10", "Recall@100")
@@ -55,7 +57,7 @@ class Table:
 
     def render(self, table_format: str) -> str:
         """The table in a format of tabulate."""
-        alignment = ["left", *("right" for _ in self.headers[1:])]
+        alignment = ["left" if not place or header in WORDS else "right" for place, header in enumerate(self.headers)]
         rows = [[str(cell) for cell in row] for row in self.rows]
         return tabulate(rows, headers=self.headers, tablefmt=table_format, disable_numparse=True, colalign=alignment)
 

@@ -30,7 +30,7 @@ class TwoTowerRetriever(CatalogueRetriever):
         self._tokenizer = Tokenizer.load(dataset.tokenizer_path)
         self._columns = np.ascontiguousarray(item_vectors.T)
         items, dimension = item_vectors.shape
-        self.index = f"none: {model.config.heads} x {items:,} inner products of {dimension}"
+        self.index = f"exact: {model.config.heads} x {items:,} inner products of {dimension}"
 
     def query_heads(self, examples: Examples) -> np.ndarray:
         """Embeds the texts with their users, float32 [n, heads, d]."""
@@ -45,7 +45,12 @@ class TwoTowerRetriever(CatalogueRetriever):
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``."""
         heads = self.query_heads(examples)
-        scores = heads[:, 0] @ self._columns
+        scores = self.head_scores(heads[:, 0])
         for head in range(1, heads.shape[1]):
-            np.maximum(scores, heads[:, head] @ self._columns, out=scores)
+            np.maximum(scores, self.head_scores(heads[:, head]), out=scores)
+        return scores
+
+    def head_scores(self, heads: np.ndarray) -> np.ndarray:
+        """Cosines of one head of every query with the whole catalogue, float32 [n, d] -> [n, items]."""
+        scores: np.ndarray = heads @ self._columns
         return scores

@@ -2,7 +2,10 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import ir_measures
 import numpy as np
@@ -12,8 +15,10 @@ from dpsr.data.schema import INTERACTION, DatasetError
 from dpsr.evaluation.cases import Case, differing_cases
 from dpsr.evaluation.examples import Examples, make_examples
 from dpsr.evaluation.figures import bars, curve, scatter
-from dpsr.evaluation.html import read_run, write_html
+from dpsr.evaluation.html import Figures, read_run, write_html
+from dpsr.evaluation.item_map import HeadAnswers, common_queries, heads_maps
 from dpsr.evaluation.metrics import RANKED_MEASURES, TOP_K, ranked_values
+from dpsr.evaluation.paired import Interval
 from dpsr.evaluation.report import Comparison, Report, Result, describe_machine
 from dpsr.evaluation.retrievers import CatalogueRetriever
 from dpsr.evaluation.tables import CLICKS
@@ -46,33 +51,50 @@ def svg_of(figure: str) -> ET.Element:
     return ET.fromstring(found[0])
 
 
-def test_bars_are_as_long_as_their_values() -> None:
-    svg = svg_of(bars("a & b", ["bm25", "<dpsr>"], [0.2, 0.4], [0.05, 0.1], "<dpsr>"))
-    widths = [float(bar.attrib["width"]) for bar in svg.iter("rect")]
-    assert widths[1] == pytest.approx(2 * widths[0])
-    assert len({bar.attrib["fill"] for bar in svg.iter("rect")}) == 2
-    assert "<dpsr>" in {text.text for text in svg.iter("text")}
+def width_of(element: ET.Element) -> float:
+    return float(re.findall(r"width:([0-9.]+)%", element.attrib["style"])[0])
+
+
+def test_bars_are_as_long_as_their_values_and_whiskers_as_their_intervals() -> None:
+    values = {"bm25": Interval(0.2, 0.15, 0.3, 0.04), "<dpsr>": Interval(0.4, 0.35, 0.5, 0.04)}
+    figure = ET.fromstring(bars("a & b", values, "<dpsr>"))
+    found = [bar for bar in figure.iter("div") if "bar" in bar.attrib["class"].split()]
+    assert [bar.attrib["class"] for bar in found] == ["bar", "bar subject"]
+    lengths = [width_of(next(bar.iter("i"))) for bar in found]
+    assert lengths == pytest.approx([100 * 0.2 / 0.5, 100 * 0.4 / 0.5])
+    whiskers = [next(bar.iter("b")) for bar in found]
+    lows = [float(re.findall(r"left:([0-9.]+)%", whisker.attrib["style"])[0]) for whisker in whiskers]
+    assert lows == pytest.approx([100 * 0.15 / 0.5, 100 * 0.35 / 0.5])
+    assert [width_of(whisker) for whisker in whiskers] == pytest.approx([30, 30])
+    assert {"<dpsr>", "0.400"} <= {span.text for span in found[1].iter("span")}
 
 
 def test_scattered_points_keep_their_places_and_colours() -> None:
     points = np.array([[0.0, 0.0], [1.0, 2.0], [0.5, 1.0]])
-    svg = svg_of(scatter("items", points, ["shoes", "hats", "shoes"], ["a<b", "c", "d"]))
-    dots = [dot for dot in svg.iter("circle") if dot.find("title") is not None]
+    figure = ET.fromstring(scatter("items", points, ["shoes", "hats", "shoes"], ["a<b", "c", "d"]))
+    dots = list(figure.iter("circle"))
     x, y = ([float(dot.attrib[axis]) for dot in dots] for axis in ("cx", "cy"))
     assert x[2] == pytest.approx((x[0] + x[1]) / 2)
     assert y[2] == pytest.approx((y[0] + y[1]) / 2)
-    assert dots[0].attrib["fill"] == dots[2].attrib["fill"] != dots[1].attrib["fill"]
+    assert dots[0].attrib["class"] == dots[2].attrib["class"] != dots[1].attrib["class"]
     assert dots[0].find("title").text == "shoes: a<b"  # type: ignore[union-attr]
-    many = svg_of(
-        scatter("many", np.random.default_rng(1).random((60, 2)), [f"g{n % 15}" for n in range(60)], ["x"] * 60)
-    )
-    assert "others" in {text.text for text in many.iter("text")}
+    assert {entry.text: entry.attrib["class"] for entry in figure.iter("li")}["hats"] == dots[1].attrib["class"]
+    rng = np.random.default_rng(1)
+    many = ET.fromstring(scatter("many", rng.random((60, 2)), [f"g{n % 15}" for n in range(60)], ["x"] * 60))
+    legend = [entry.text for entry in many.iter("li")]
+    assert len(legend) == 10
+    assert legend[-1] == "others"
 
 
-def test_a_curve_rises_with_its_values() -> None:
-    svg = svg_of(curve("alpha", "alpha", [(1.0, 600.0), (0.0, 150.0), (0.5, 300.0)]))
-    heights = [float(dot.attrib["cy"]) for dot in svg.iter("circle")]
+def test_a_curve_goes_through_the_means_and_shows_every_run() -> None:
+    svg = svg_of(curve("alpha", "alpha", [(1.0, 700.0), (0.0, 150.0), (0.5, 300.0), (1.0, 500.0)], decimals=0))
+    dots = [dot for dot in svg.iter("circle") if dot.attrib["class"] == "mean"]
+    assert [dot.find("title").text for dot in dots] == ["150", "300", "600"]  # type: ignore[union-attr]
+    heights = [float(dot.attrib["cy"]) for dot in dots]
     assert heights == sorted(heights, reverse=True)
+    runs = sorted(float(dot.attrib["cy"]) for dot in svg.iter("circle") if dot.attrib["class"] == "run")
+    assert len(runs) == 4
+    assert heights[-1] == pytest.approx((runs[0] + runs[1]) / 2, abs=0.1)
 
 
 def test_cases_are_the_largest_differences(tmp_path: Path) -> None:
@@ -85,38 +107,142 @@ def test_cases_are_the_largest_differences(tmp_path: Path) -> None:
     wins, losses = differing_cases(Fixed(tables[0]), Fixed(tables[1]), examples_of(clicked), texts, count=3)
     places = [(np.argsort(-table, axis=1)[:, :5] == clicked[:, None]) for table in tables]
     first, second = ((place / np.arange(1, 6)).sum(axis=1) for place in places)
-    expected = np.sort(first - second)
-    assert [case.gain for case in wins] == pytest.approx([gain for gain in expected[::-1][:3] if gain > 0])
-    assert [case.gain for case in losses] == pytest.approx([gain for gain in expected[:3] if gain < 0])
+    gains = first - second
+    for cases, sign in ((wins, 1), (losses, -1)):
+        best_of_item = {item: max(sign * gains[clicked == item]) for item in set(clicked.tolist())}
+        expected = sorted((gain for gain in best_of_item.values() if gain > 0), reverse=True)[:3]
+        assert [sign * case.gain for case in cases] == pytest.approx(expected)
+        assert len({case.clicked for case in cases}) == len(cases)
     found = next(case for case in wins if case.query == "query 04")
     assert found.clicked == found.first[0] == f"item {clicked[4]}"
     assert found.clicked not in found.second
 
 
-def test_page_needs_nothing_beside_it_and_escapes_what_people_typed(tmp_path: Path) -> None:
+def test_of_equal_cases_the_commonest_query_comes_first() -> None:
+    examples = examples_of(np.array([0, 1, 1, 2]))
+    examples.texts[:] = ["a", "b", "b", "c"]
+    right = np.eye(4)[[0, 1, 1, 2]][:, :3]
+    wins, losses = differing_cases(Fixed(right), Fixed(-right), examples, ["x", "y", "z"], count=9)
+    assert [case.query for case in wins] == ["b", "a", "c"]
+    assert not losses
+
+
+def small_report() -> Report:
     names = [*RANKED_MEASURES, *TOP_K, CLICKS]
     results = [
-        Result(part, name, 12, dict.fromkeys(names, value), dict.fromkeys(names, 0.01))
+        Result(
+            part,
+            name,
+            12,
+            dict.fromkeys(names, value),
+            dict.fromkeys(names, 0.01),
+            dict.fromkeys(names, Interval(value, value - 0.01, value + 0.01, 0.005)),
+        )
         for part in ("all", "head", "one typo")
         for name, value in (("bm25", 0.25), ("dpsr", 0.5))
     ]
-    report = Report("shop", "test", 50, 40, 40, {}, 0.5, 7, describe_machine(), Comparison(results))
+    return Report("<shop>", "test", 50, 40, 40, {}, 0.5, 7, describe_machine(), Comparison(results))
+
+
+class Balanced(HTMLParser):
+    """Every element is closed in the order that it was opened in, but for those that close themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_needs_nothing_beside_it_and_escapes_what_people_typed(tmp_path: Path) -> None:
+    report = small_report()
     case = Case("<script>alert(1)</script>", "red & blue", 1.0, ["red & blue", "x"], ["y"])
-    other = {"mixing_ratio": 0.25, "retrievers": {"dpsr": {"clicks_10": 7.0}}}
-    path = write_html(tmp_path / "out" / "r.html", report, subject="dpsr", cases=([case], []), runs=[other])
+    heads = HeadAnswers("q", np.array([[0, 1], [1, 2]]))
+    points = np.random.default_rng(1).random((4, 2))
+    figures = Figures(
+        [case], [], scatter("map", points, ["a"] * 4, ["<b>"] * 4), [scatter("“q”", points, "xyxy", "abcd")], [heads]
+    )
+    other = {"mixing_ratio": 0.25, "retrievers": {"dpsr": {"clicks_10": 7.0, "map_5": 0.4}}}
+    path = write_html(tmp_path / "out" / "r.html", report, subject="dpsr", figures=figures, runs=[other])
     page = path.read_text()
     assert "<script" not in page
+    assert "<b>" not in re.sub(r"<b>[0-9.]+( ms)?</b>", "", page)  # the tiles' own, and no item's
+    assert "&lt;shop&gt;" in page
     assert "&lt;script&gt;" in page
     assert "<mark>red &amp; blue</mark>" in page
-    assert not re.search(r"(src|href)=|url\(|@import", page)
-    assert page.count("<svg") == 3  # bars of two slices, and the curve over two mixing ratios
+    assert not re.search(r"src=|url\(|@import|http", page)
+    links = re.findall(r'href="(.*?)"', page)
+    assert links
+    assert all(link.startswith("#") and f'id="{link[1:]}"' in page for link in links)
+    assert page.count("<svg") == 4  # items, heads, and two curves over two mixing ratios
+    assert page.count('class="bars"') == 4  # MAP@5 of two slices, two more measures of all
+    assert "all find 33%" in page
+    parser = Balanced()
+    parser.feed(page)
+    assert not parser.open
     assert [entry.name for entry in path.parent.iterdir()] == ["r.html"]
-    alone = write_html(tmp_path / "alone.html", report, subject="dpsr", cases=([], [])).read_text()
-    assert alone.count("<svg") == 2
+    alone = write_html(tmp_path / "alone.html", report, subject="dpsr", figures=Figures()).read_text()
+    assert alone.count("<svg") == 0
+    assert "Heads" not in alone
     with pytest.raises(DatasetError, match="evaluate that run again"):
         read_run(path)
     with pytest.raises(DatasetError, match="No such file"):
         read_run(tmp_path / "gone.json")
+
+
+def test_the_best_other_of_a_tile_is_no_hybrid(tmp_path: Path) -> None:
+    report = small_report()
+    better = replace(report.results[1], retriever="dpsr+bm25", metrics=dict.fromkeys(report.results[1].metrics, 0.9))
+    report = replace(report, comparison=Comparison([*report.results, better]))
+    page = write_html(tmp_path / "r.html", report, subject="dpsr", figures=Figures()).read_text()
+    assert "best other: bm25 0.250" in page
+
+
+class TwoHeads:
+    """Stands in for a model: head 0 likes low item rows, head 1 those of the query's own kind."""
+
+    num_items = ITEMS
+
+    def query_heads(self, examples: Examples) -> np.ndarray:
+        kinds = np.array([sum(map(ord, text)) % 2 for text in examples.texts])
+        return np.stack([np.zeros(len(kinds)), kinds], axis=1)[:, :, None]
+
+    def head_scores(self, heads: np.ndarray) -> np.ndarray:
+        rows = np.arange(ITEMS, dtype=np.float32)
+        return np.where(heads == 1, rows, -rows).astype(np.float32)
+
+
+def test_queries_whose_heads_differ_are_mapped_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpsr.evaluation.item_map.HEAD_DEPTH", 10)
+    monkeypatch.setattr("dpsr.evaluation.item_map._SHOWN_QUERIES", 1)
+    dataset = SimpleNamespace(schema=SimpleNamespace(categorical={}, numeric=()))
+    texts = [f"item {row}" for row in range(ITEMS)]
+    vectors = np.random.default_rng(2).normal(size=(ITEMS, 4)).astype(np.float32)
+    examples = examples_of(np.arange(6))
+    maps, answers = heads_maps(TwoHeads(), vectors, dataset, examples, texts, seed=1)  # type: ignore[arg-type]
+    assert [answer.overlap for answer in answers] == [0.0] * 3 + [1.0] * 3
+    (shown,) = maps
+    figure = ET.fromstring(shown)
+    assert [entry.text for entry in figure.iter("li")] == ["head 0", "head 1"]
+    found = {dot.find("title").text for dot in figure.iter("circle")}  # type: ignore[union-attr]
+    low = {f"head 0: item {row} ()" for row in range(10)}
+    assert found == low | {f"head 1: item {row} ()" for row in range(ITEMS - 10, ITEMS)}
+
+
+def test_common_queries_come_in_the_order_of_their_clicks() -> None:
+    examples = examples_of(np.arange(6))
+    examples.texts[:] = ["a", "b", "a", "c", "b", "a"]
+    assert common_queries(examples, 2).texts.tolist() == ["a", "b"]
 
 
 def test_trec_files_say_what_was_measured(tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""Items as t-SNE lays out their vectors (paper, figure 5), and what each head of a query finds (paper, figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from dpsr.data.tables import Dataset
+from dpsr.evaluation.examples import Examples
+from dpsr.evaluation.figures import scatter
+from dpsr.evaluation.ranking import top_k
+from dpsr.evaluation.two_tower import TwoTowerRetriever
+
+HEAD_DEPTH = 50
+"""Items of every head's list that are compared."""
+_MAPPED_ITEMS = 1000
+_FEWEST = 10  # items that are worth a map
+_COMMON_QUERIES = 300  # among which queries with differing heads are looked for
+_SHOWN_QUERIES = 4
+
+
+@dataclass(frozen=True)
+class HeadAnswers:
+    """What every head of one query finds."""
+
+    query: str
+    items: np.ndarray
+    """int32 [heads, k], best first."""
+
+    @property
+    def overlap(self) -> float:
+        """Share of the items that every head finds among all that any head finds."""
+        lists = [set(row.tolist()) for row in self.items]
+        return len(set.intersection(*lists)) / len(set.union(*lists))
+
+
+def item_map(vectors: np.ndarray, dataset: Dataset, counts: np.ndarray, texts: Sequence[str], *, seed: int) -> str:
+    """The most clicked items as t-SNE lays out their vectors, in the colour of their category.
+
+    Args:
+        vectors: float32 [items, d].
+        dataset: says the category: the column of that name, or else the first categorical one.
+        counts: clicks of every item, int64 [items].
+        texts: the text of every item.
+        seed: of the layout.
+
+    Returns:
+        A figure; empty where there are fewer than ten items.
+    """
+    rows = np.argsort(-counts, kind="stable")[:_MAPPED_ITEMS]
+    if len(rows) < _FEWEST:
+        return ""
+    column = category_column(dataset)
+    title = f"The {len(rows):,} most clicked items" + (f", by {column}" if column else "")
+    groups = item_categories(dataset, rows) if column else ["items"] * len(rows)
+    return scatter(title, _layout(vectors[rows], seed=seed), groups, [texts[row] for row in rows])
+
+
+def heads_maps(
+    retriever: TwoTowerRetriever,
+    vectors: np.ndarray,
+    dataset: Dataset,
+    examples: Examples,
+    texts: Sequence[str],
+    *,
+    seed: int,
+) -> tuple[list[str], list[HeadAnswers]]:
+    """Maps of what the heads find for the common queries whose heads differ most; none for a model with one head.
+
+    Args:
+        retriever: the model.
+        vectors: float32 [items, d].
+        dataset: says the categories.
+        examples: clicks, whose commonest queries are looked at.
+        texts: the text of every item.
+        seed: of the layouts.
+
+    Returns:
+        A figure of each query that is shown, and the answers to all that were looked at, the least overlap first.
+    """
+    answers = head_answers(retriever, common_queries(examples, _COMMON_QUERIES))
+    answers.sort(key=lambda answer: answer.overlap)
+    figures = []
+    for answer in answers[:_SHOWN_QUERIES]:
+        rows = np.unique(answer.items)
+        if len(rows) < _FEWEST:
+            continue
+        found_by = [np.isin(rows, items) for items in answer.items]
+        groups = [_finders([bool(found[place]) for found in found_by]) for place in range(len(rows))]
+        categories = item_categories(dataset, rows)
+        labels = [f"{texts[row]} ({category})" for row, category in zip(rows, categories, strict=True)]
+        title = f"“{answer.query}”"
+        figures.append(scatter(title, _layout(vectors[rows], seed=seed), groups, labels, ordered=False))
+    return figures, answers
+
+
+def head_answers(retriever: TwoTowerRetriever, examples: Examples) -> list[HeadAnswers]:
+    """The best items of every head, of itself; none for a model with one head."""
+    heads = retriever.query_heads(examples)
+    count = heads.shape[1]
+    if count < 2 or not len(examples):
+        return []
+    depth = min(HEAD_DEPTH, retriever.num_items)
+    lists = [top_k(retriever.head_scores(heads[:, head]), depth, examples.tie_keys)[0] for head in range(count)]
+    return [HeadAnswers(str(text), items) for text, items in zip(examples.texts, np.stack(lists, 1), strict=True)]
+
+
+def common_queries(examples: Examples, most: int) -> Examples:
+    """One example of each of the most frequent queries, the most frequent first."""
+    _, first, counts = np.unique(examples.texts.astype(str), return_index=True, return_counts=True)
+    return examples.take(first[np.argsort(-counts, kind="stable")[:most]])
+
+
+def category_column(dataset: Dataset) -> str | None:
+    """``category``, or else the first categorical column that is no number; None where there is none."""
+    columns = [column for column in dataset.schema.categorical if column not in dataset.schema.numeric]
+    return "category" if "category" in columns else next(iter(columns), None)
+
+
+def item_categories(dataset: Dataset, rows: np.ndarray) -> list[str]:
+    """The category of some items; empty where there are no categories."""
+    column = category_column(dataset)
+    if column is None:
+        return [""] * len(rows)
+    return [str(value or "none") for value in dataset.item_table()[column].take(rows).to_pylist()]
+
+
+def _finders(found: Sequence[bool]) -> str:
+    heads = [str(head) for head, here in enumerate(found) if here]
+    return f"head {heads[0]}" if len(heads) == 1 else f"heads {' and '.join(heads)}"
+
+
+def _layout(vectors: np.ndarray, *, seed: int) -> np.ndarray:
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    layout = TSNE(metric="cosine", init="random", random_state=seed, perplexity=perplexity)
+    # A thousand points keep one core busy; more threads mostly wait for each other.
+    with threadpool_limits(1):
+        places: np.ndarray = layout.fit_transform(vectors)
+    return places
