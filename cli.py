@@ -117,15 +117,14 @@ def prepare(config: Config, append: bool, grow_vocabulary: bool, runner: str, sp
 @_with_config
 @click.option("--no-resume", is_flag=True, help="Start anew instead of continuing from the last checkpoint.")
 def train(config: Config, no_resume: bool) -> None:
-    """Train the two towers on a prepared dataset.
+    """Train the two towers on a prepared dataset, here or, where TF_CONFIG tells of one, on a cluster.
 
     \b
     Example: dpsr train -c shop.toml --set training.epochs=10
     """
-    from dpsr.data.tables import Dataset
-    from dpsr.model.trainer import train as run
+    from dpsr.cluster.run import train as run
 
-    run(config, Dataset.load(config.dataset_dir), resume=not no_resume)
+    run(config, resume=not no_resume)
     click.echo(f"checkpoints: {config.checkpoint_dir}")
 
 

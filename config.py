@@ -215,6 +215,25 @@ class TrainingConfig(_Section):
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
 
 
+class ClusterConfig(_Section):
+    """Training on a cluster of workers and parameter servers (docs/cluster.md)."""
+
+    wire: Literal["float32", "bfloat16"] = "float32"
+    """Type of embeddings and their gradients on the network; ``bfloat16`` halves the bytes and rounds."""
+    split_above_bytes: Annotated[int, Field(ge=1)] = 1 << 30
+    """A table with more bytes is split by rows over parameter servers; a smaller one is whole on one."""
+    examples_per_call: Annotated[int, Field(ge=1)] = 8192
+    """Examples that a worker is given at once; at most so many are done twice when it dies."""
+    checkpoint_seconds: Annotated[float, Field(gt=0.0)] = 600.0
+    """Time between checkpoints: what is lost when a parameter server or the chief dies."""
+    start_timeout: Annotated[float, Field(gt=0.0)] = 600.0
+    """Seconds that a task waits for those that it needs, at the start and after a failure."""
+    stall_timeout: Annotated[float, Field(gt=0.0)] = 600.0
+    """Seconds without a step anywhere after which the training counts as failed."""
+    max_restarts: Annotated[int, Field(ge=0)] = 20
+    """How often the chief goes on from the last checkpoint by itself, after a parameter server has died."""
+
+
 class LabelsConfig(SourceConfig):
     """Judged pairs, a Parquet file: ``query``, ``item_id`` and ``label``, the higher the better."""
 
@@ -311,6 +330,7 @@ class Config(_Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+    cluster: ClusterConfig = ClusterConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     serving: ServingConfig = ServingConfig()

@@ -1,4 +1,4 @@
-"""Trains the two towers on one machine: ``python train.py --config shop.toml``."""
+"""Trains the two towers: ``python train.py --config shop.toml``, on one machine or on every task of a cluster."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:
         config = load_config(options.config, options.overrides)
-        from dpsr.data.tables import Dataset
-        from dpsr.model.trainer import train
+        from dpsr.cluster.run import train
 
-        train(config, Dataset.load(config.dataset_dir), resume=not options.no_resume)
+        train(config, resume=not options.no_resume)
     except (DpsrError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

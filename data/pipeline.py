@@ -8,8 +8,8 @@ position), never of state: a run that is interrupted continues with exactly the 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +23,9 @@ _BLOCK_RECORDS = 8192
 _WINDOW_BLOCKS = 8
 TITLE_TOKENS = 12
 """Of an item of the history so many tokens are read at most, its first ones: words come before bigrams and trigrams."""
+
+ToTensor = Callable[[np.ndarray], Any]
+"""Makes of an array what TensorFlow takes for a tensor: ``tf.constant``, or ``data.mapped.ArrayFiles``."""
 
 
 class QueryFeatures(NamedTuple):
@@ -63,25 +66,32 @@ class Batch(NamedTuple):
 class JoinedTables:
     """The item, query and user tables as tensors; joins are gathers inside the graph."""
 
-    def __init__(self, dataset: Dataset, history_length: int, history_titles: int = 0) -> None:
+    def __init__(
+        self, dataset: Dataset, history_length: int, history_titles: int = 0, *, tensor: ToTensor = tf.constant
+    ) -> None:
         """Copies the tables to TensorFlow.
 
         Args:
             dataset: an opened dataset.
             history_length: the most item rows of a history; 0 leaves histories empty.
             history_titles: the most items of a history whose titles are read too; 0 leaves them out.
+            tensor: how an array gets there.
         """
         self._history_length = history_length
         self._history_titles = history_titles
-        self._titles = first_tokens(dataset.item_tokens) if history_titles else None
-        self._item_tokens = _ragged(dataset.item_tokens)
-        self._item_categorical = _Columns(dataset.item_categorical)
-        self._query_tokens = _ragged(dataset.query_tokens)
+        self._titles = None
+        if history_titles:
+            titles = first_tokens(dataset.item_tokens)
+            self._titles = tensor(titles.values), tensor(titles.row_splits)
+        self._item_tokens = tensor(dataset.item_tokens.values), tensor(dataset.item_tokens.row_splits)
+        self._item_categorical = _Columns(dataset.item_categorical, tensor)
+        self._query_tokens = tensor(dataset.query_tokens.values), tensor(dataset.query_tokens.row_splits)
         # One row more than there are users stands for the unknown user: no profile, no history.
         self._unknown_user = len(dataset.history)
-        self._user_profile = _Columns({name: np.append(ids, 0) for name, ids in dataset.user_profile.items()})
-        self._history_values = tf.constant(dataset.history.values)
-        self._history_starts = tf.constant(dataset.history.row_splits)  # [users + 1], so the unknown user has a start
+        profile = {name: np.append(ids, 0) for name, ids in dataset.user_profile.items()}
+        self._user_profile = _Columns(profile, tensor)
+        self._history_values = tensor(dataset.history.values)
+        self._history_starts = tensor(dataset.history.row_splits)  # [users + 1], so the unknown user has a start
 
     def queries(self, interactions: tf.Tensor) -> QueryFeatures:
         """Joins records with queries and users.
@@ -93,10 +103,10 @@ class JoinedTables:
         user = tf.where(user < 0, self._unknown_user, user)
         history = self._history(user, history_end)
         return QueryFeatures(
-            tokens=tf.gather(self._query_tokens, query),
+            tokens=tf.gather(_ragged(*self._query_tokens), query),
             profile=self._user_profile.gather(user),
             history=history,
-            history_titles=None if self._titles is None else titles_of(history, self._titles, self._history_titles),
+            history_titles=self._titles_of(history),
         )
 
     def items(self, item_rows: tf.Tensor) -> ItemFeatures:
@@ -106,9 +116,12 @@ class JoinedTables:
             item_rows: int32 [N].
         """
         return ItemFeatures(
-            tokens=tf.gather(self._item_tokens, item_rows),
+            tokens=tf.gather(_ragged(*self._item_tokens), item_rows),
             categorical=self._item_categorical.gather(item_rows),
         )
+
+    def _titles_of(self, history: tf.RaggedTensor) -> tf.RaggedTensor | None:
+        return None if self._titles is None else titles_of(history, _ragged(*self._titles), self._history_titles)
 
     def _history(self, user: tf.Tensor, history_end: tf.Tensor) -> tf.RaggedTensor:
         start = tf.gather(self._history_starts, user)
@@ -117,12 +130,12 @@ class JoinedTables:
         return positions.with_flat_values(tf.gather(self._history_values, positions.flat_values))
 
 
-def first_tokens(bags: Bags) -> tf.RaggedTensor:
-    """The first ``TITLE_TOKENS`` ids of every bag, int32 [bags, None]."""
+def first_tokens(bags: Bags) -> Bags:
+    """The first ``TITLE_TOKENS`` ids of every bag."""
     starts, lengths = bags.row_splits[:-1], np.minimum(np.diff(bags.row_splits), TITLE_TOKENS)
     row_splits = np.concatenate([[0], np.cumsum(lengths)])
     values = bags.values[np.arange(row_splits[-1]) + np.repeat(starts - row_splits[:-1], lengths)]
-    return _ragged(Bags(values, row_splits))
+    return Bags(values, row_splits)
 
 
 def titles_of(history: tf.RaggedTensor, titles: tf.RaggedTensor, most: int) -> tf.RaggedTensor:
@@ -186,17 +199,109 @@ def training_batches(
 
     def join(step: tf.Tensor, interactions: tf.Tensor) -> Batch:
         interactions = tf.ensure_shape(interactions, [batch_size, _FIELDS])
-        negatives = tf.random.stateless_uniform(
-            [random_negatives],
-            tf.stack([tf.constant(negatives_seed, tf.int64), step]),
-            maxval=num_items,
-            dtype=tf.int32,
-        )
-        item_rows = tf.concat([interactions[:, 2], negatives], axis=0)
-        return Batch(tables.queries(interactions), tables.items(item_rows), interactions[:, 0], item_rows)
+        return _join(tables, step, interactions, tf.constant(negatives_seed, tf.int64), random_negatives, num_items)
 
     batches = records.enumerate(start=skip_steps).map(join, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _join(
+    tables: JoinedTables,
+    step: tf.Tensor,
+    interactions: tf.Tensor,
+    negatives_seed: tf.Tensor,
+    random_negatives: int,
+    num_items: int,
+) -> Batch:
+    """The batch of a step: its records and its random negatives with all their features."""
+    seed = tf.stack([negatives_seed, step])
+    negatives = tf.random.stateless_uniform([random_negatives], seed, maxval=num_items, dtype=tf.int32)
+    item_rows = tf.concat([interactions[:, 2], negatives], axis=0)
+    return Batch(tables.queries(interactions), tables.items(item_rows), interactions[:, 0], item_rows)
+
+
+class StepPlan(NamedTuple):
+    """Where the records of some consecutive steps of an epoch are; small enough to go with every call."""
+
+    first_step: np.ndarray
+    """int64 []."""
+    seeds: np.ndarray
+    """int64 [2], of the order and of the negatives."""
+    windows: np.ndarray
+    """int64 [W, 3]: number of a window, and which of its shuffled rows are meant, from and to."""
+    blocks: np.ndarray
+    """int64 [W, 8, 2]: first record and number of records of a window's blocks; none where there are fewer."""
+
+
+class EpochPlan:
+    """The order of an epoch as ``training_batches`` has it, from which the records of any step can be told."""
+
+    def __init__(self, records_file: str | os.PathLike[str], *, batch_size: int, seed: int, epoch: int) -> None:
+        """Shuffles the blocks; the arguments are those of ``training_batches``."""
+        blocks = _Blocks([records_file], 0, 1)
+        self._batch_size = batch_size
+        self._num_records = blocks.num_records
+        self._seeds = np.array(_derived_seeds(seed, epoch, 0), np.int64)
+        self._blocks = blocks.in_order(int(self._seeds[0]))[:, 1:]
+        self._window_starts = _window_starts(self._blocks[:, 1])
+
+    def steps(self, first_step: int, steps: int) -> StepPlan:
+        """The plan of steps ``first_step`` to ``first_step + steps - 1``, at least one."""
+        position, missing, windows = first_step * self._batch_size % self._num_records, steps * self._batch_size, []
+        while missing:
+            number = int(np.searchsorted(self._window_starts, position, side="right")) - 1
+            start = int(self._window_starts[number])
+            end = int(self._window_starts[number + 1]) if number + 1 < len(self._window_starts) else self._num_records
+            taken = min(missing, end - position)
+            windows.append((number, position - start, position - start + taken))
+            position, missing = (position + taken) % self._num_records, missing - taken
+        blocks = np.zeros((len(windows), _WINDOW_BLOCKS, 2), np.int64)
+        for row, (number, _, _) in enumerate(windows):
+            of_window = self._blocks[number * _WINDOW_BLOCKS : (number + 1) * _WINDOW_BLOCKS]
+            blocks[row, : len(of_window)] = of_window
+        return StepPlan(np.array(first_step, np.int64), self._seeds, np.array(windows, np.int64), blocks)
+
+
+class StepReader:
+    """Makes the batches of any steps of any epoch, from nothing but their plan and the files of the dataset."""
+
+    def __init__(
+        self,
+        tables: JoinedTables,
+        records_file: str | os.PathLike[str],
+        *,
+        batch_size: int,
+        random_negatives: int,
+        num_items: int,
+        tensor: ToTensor,
+    ) -> None:
+        """Prepares to read; the arguments are those of ``training_batches``, ``tensor`` that of ``JoinedTables``."""
+        self._tables = tables
+        self._layout = common_layout([records_file])
+        self._file = tensor(np.memmap(records_file, np.uint8, mode="r"))
+        self._batch_size = batch_size
+        self._random_negatives = random_negatives
+        self._num_items = num_items
+
+    def records(self, plan: StepPlan) -> tf.Tensor:
+        """The records of a plan's steps in their order, int32 [steps, B, 5]."""
+        record_bytes = self._layout.record_bytes
+        file, parts = tf.convert_to_tensor(self._file), tf.TensorArray(tf.uint8, 0, True, infer_shape=False)
+        for row in tf.range(tf.shape(plan.windows)[0]):
+            window, blocks = plan.windows[row], plan.blocks[row]
+            starts = HEADER_BYTES + blocks[:, 0] * record_bytes
+            sizes = blocks[:, 1] * record_bytes
+            texts = [tf.slice(file, starts[at : at + 1], sizes[at : at + 1]) for at in range(_WINDOW_BLOCKS)]
+            rows = tf.reshape(tf.concat(texts, axis=0), [-1, record_bytes])
+            rows = tf.random.experimental.stateless_shuffle(rows, tf.stack([plan.seeds[0], window[0]]))
+            parts = parts.write(row, rows[window[1] : window[2]])
+        fields = _unpack(tf.reshape(parts.concat(), [-1, record_bytes]), self._layout)
+        return tf.reshape(fields, [-1, self._batch_size, _FIELDS])
+
+    def batch(self, plan: StepPlan, records: tf.Tensor, position: tf.Tensor) -> Batch:
+        """The batch of the plan's step ``position`` (int64 [], from 0), given all its ``records``."""
+        step = plan.first_step + position
+        return _join(self._tables, step, records[position], plan.seeds[1], self._random_negatives, self._num_items)
 
 
 class _Blocks:
@@ -219,13 +324,16 @@ class _Blocks:
 
     def shuffled(self, seed: int, start: int) -> tf.data.Dataset:
         """The shuffled order from record ``start`` on, then the same order for ever, in pieces int32 [n, 5]."""
-        blocks = self._table()
-        blocks = blocks[np.random.default_rng(seed).permutation(len(blocks))]
-        lengths = np.add.reduceat(blocks[:, 2], np.arange(0, len(blocks), _WINDOW_BLOCKS))
-        window_starts = np.cumsum(lengths) - lengths
+        blocks = self.in_order(seed)
+        window_starts = _window_starts(blocks[:, 2])
         first = int(np.searchsorted(window_starts, start, side="right")) - 1
         rest = self._windows(blocks, seed, first, start - int(window_starts[first]))
         return rest.concatenate(self._windows(blocks, seed, 0, 0).repeat())
+
+    def in_order(self, seed: int) -> np.ndarray:
+        """Every block as (file, first record, records) in the order of a seed, int64 [blocks, 3]."""
+        blocks = self._table()
+        return blocks[np.random.default_rng(seed).permutation(len(blocks))]
 
     def _windows(self, blocks: np.ndarray, seed: int, first: int, skip: int) -> tf.data.Dataset:
         """Shuffled windows from number ``first`` on, without the first ``skip`` rows of that one."""
@@ -259,6 +367,12 @@ class _Blocks:
         return np.array(rows, dtype=np.int64)
 
 
+def _window_starts(block_lengths: np.ndarray) -> np.ndarray:
+    """How many records are before each window, given the blocks' numbers of records."""
+    lengths = np.add.reduceat(block_lengths, np.arange(0, len(block_lengths), _WINDOW_BLOCKS))
+    return np.cumsum(lengths) - lengths
+
+
 def _unpack(packed: tf.Tensor, layout: Layout) -> tf.Tensor:
     """As ``Layout.unpack``: uint8 [n, bytes] as the fields of INTERACTION, int32 [n, 5]."""
     columns = tf.unstack(tf.transpose(packed), num=layout.record_bytes)
@@ -283,9 +397,9 @@ def _unpack(packed: tf.Tensor, layout: Layout) -> tf.Tensor:
 class _Columns:
     """Columns of ids side by side, so that a row is in one place of the memory."""
 
-    def __init__(self, columns: dict[str, np.ndarray]) -> None:
+    def __init__(self, columns: dict[str, np.ndarray], tensor: ToTensor) -> None:
         self._names = list(columns)
-        self._ids = tf.constant(np.stack(list(columns.values()), axis=1), tf.int32) if columns else None
+        self._ids = tensor(np.stack(list(columns.values()), axis=1).astype(np.int32)) if columns else None
 
     def gather(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """The ids of some rows [N], int32 [N] for each column."""
@@ -301,5 +415,5 @@ def _derived_seeds(seed: int, epoch: int, worker: int) -> tuple[int, int]:
     return int(state[0] >> 1), int(state[1] >> 1)
 
 
-def _ragged(bags: Bags) -> tf.RaggedTensor:
-    return tf.RaggedTensor.from_row_splits(tf.constant(bags.values), tf.constant(bags.row_splits), validate=False)
+def _ragged(values: tf.Tensor, row_splits: tf.Tensor) -> tf.RaggedTensor:
+    return tf.RaggedTensor.from_row_splits(values, row_splits, validate=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from dpsr.model.shards import Placement, Shard, ShardedTable, sharded_variable
 from dpsr.ops_cc.embedding_bag import Combiner, apply_adagrad, embedding_bag
 
 
@@ -23,6 +24,7 @@ class EmbeddingTable(tf.Module):
         seed: tuple[int, int],
         combiner: Combiner = "sqrtn",
         decay: float = 1.0,
+        placement: Placement | None = None,
     ) -> None:
         """Draws the table from a normal distribution.
 
@@ -33,15 +35,26 @@ class EmbeddingTable(tf.Module):
             seed: the same seed draws the same table.
             combiner: ``sqrtn`` keeps the norm of a bag about the same whatever its length; see ``embedding_bag``.
             decay: the last id of a bag weighs 1, every earlier one this share of the next.
+            placement: the table's shards on parameter servers; on this machine if None.
         """
         super().__init__()
         self.rows = rows
         self.combiner: Combiner = combiner
         self.decay = decay
-        with tf.device("CPU:0"):  # where the kernels are; a table is larger than what a step moves
-            drawn = tf.random.stateless_normal([rows, dimension], seed, stddev=scale)
-            self.embeddings = tf.Variable(drawn, name="table")
+        self.placement = placement
+        self.embeddings: tf.Variable
         self.accumulator: tf.Variable | None = None
+
+        def draw(shard: Shard) -> tf.Tensor:
+            whole = tf.random.stateless_normal([rows, dimension], seed, stddev=scale)
+            return whole[shard.first_row : shard.first_row + shard.rows]
+
+        if placement is not None:
+            self.embeddings = sharded_variable(placement.shards, draw, "table")
+            self._sharded = ShardedTable(placement, self.embeddings, combiner)
+            return
+        with tf.device("CPU:0"):  # where the kernels are; a table is larger than what a step moves
+            self.embeddings = tf.Variable(draw(Shard("CPU:0", 0, rows)), name="table")
 
     def lookup(self, bags: tf.RaggedTensor) -> tf.Tensor:
         """Combines the rows of every bag.
@@ -52,10 +65,20 @@ class EmbeddingTable(tf.Module):
         Returns:
             float32 [B, d]; an empty bag is a row of zeros.
         """
+        if self.placement is not None:
+            return self._sharded.lookup(bags, self._weights)
         return embedding_bag(self.embeddings, bags, combiner=self.combiner, weights=self._weights(bags))
 
     def start_training(self, initial_accumulator: float) -> None:
         """Creates the AdaGrad accumulators; a table that only answers lookups goes without them."""
+        if self.placement is not None:
+            columns = self.embeddings.shape[1]
+
+            def fill(shard: Shard) -> tf.Tensor:
+                return tf.fill([shard.rows, columns], initial_accumulator)
+
+            self.accumulator = sharded_variable(self.placement.shards, fill, "accumulator")
+            return
         with tf.device("CPU:0"):
             self.accumulator = tf.Variable(tf.fill(self.embeddings.shape, initial_accumulator), name="accumulator")
 
@@ -72,6 +95,9 @@ class EmbeddingTable(tf.Module):
         """
         if self.accumulator is None:
             raise RuntimeError("the table has no AdaGrad accumulators: call start_training first")
+        if self.placement is not None:
+            self._sharded.apply_gradient(self.accumulator, bags, gradient, self._weights, learning_rate)
+            return
         apply_adagrad(
             self.embeddings,
             self.accumulator,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.pipeline import ItemFeatures, JoinedTables
+from dpsr.data.pipeline import ItemFeatures, JoinedTables, ToTensor
 
 
 def count_random_negatives(mixing_ratio: float, group_size: int) -> int:
@@ -43,14 +43,12 @@ def expected_occurrences(clicks: np.ndarray, mixing_ratio: float, group_size: in
 class ClickedItems(tf.Module):
     """The items that each query led to anywhere in the training log: false negatives when they are drawn as one."""
 
-    def __init__(self, records: np.ndarray, num_queries: int, num_items: int):
-        """Collects the pairs of the training records, INTERACTION [n]."""
+    def __init__(self, records: np.ndarray, num_queries: int, num_items: int, *, tensor: ToTensor = tf.constant):
+        """Collects the pairs of the training records, INTERACTION [n]; ``tensor`` is how they get into the graph."""
         super().__init__()
         pairs = np.unique(records["query"].astype(np.int64) * num_items + records["item"])
         splits = np.searchsorted(pairs, np.arange(num_queries + 1, dtype=np.int64) * num_items)
-        self._items = tf.RaggedTensor.from_row_splits(
-            tf.constant(pairs % num_items, tf.int32), tf.constant(splits, tf.int64), validate=False
-        )
+        self._items = tensor((pairs % num_items).astype(np.int32)), tensor(splits.astype(np.int64))
 
     def mask(self, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
         """Marks the items that the query of a row led to.
@@ -68,7 +66,7 @@ class ClickedItems(tf.Module):
         items, column = tf.unique(item_rows)
         order = tf.argsort(items)
         ordered = tf.gather(items, order)
-        clicked = tf.gather(self._items, query_rows)
+        clicked = tf.gather(tf.RaggedTensor.from_row_splits(*self._items, validate=False), query_rows)
         position = tf.minimum(tf.searchsorted(ordered, clicked.values), tf.size(items) - 1)
         here = tf.gather(ordered, position) == clicked.values
         rows = tf.boolean_mask(tf.cast(clicked.value_rowids(), tf.int32), here)
@@ -117,14 +115,20 @@ def hardest_items(
 class HardNegatives(tf.Module):
     """Negatives of single queries, which count against these alone (paper, section 4.4, human supervision)."""
 
-    def __init__(self, queries: np.ndarray, items: np.ndarray, num_queries: int, tables: JoinedTables):
-        """Takes pairs in the order of their queries, as ``hardest_items`` gives them."""
+    def __init__(
+        self,
+        queries: np.ndarray,
+        items: np.ndarray,
+        num_queries: int,
+        tables: JoinedTables,
+        *,
+        tensor: ToTensor = tf.constant,
+    ):
+        """Takes pairs in the order of their queries, as ``hardest_items`` gives them; see ``JoinedTables``."""
         super().__init__()
         splits = np.searchsorted(queries, np.arange(num_queries + 1))
         self._tables = tables
-        self._items = tf.RaggedTensor.from_row_splits(
-            tf.constant(items, tf.int32), tf.constant(splits, tf.int64), validate=False
-        )
+        self._items = tensor(items.astype(np.int32)), tensor(splits.astype(np.int64))
 
     def of_queries(self, query_rows: tf.Tensor) -> tuple[tf.RaggedTensor, ItemFeatures]:
         """The hard negatives of some queries.
@@ -135,5 +139,5 @@ class HardNegatives(tf.Module):
         Returns:
             Item rows, int32 [B, None], and the features of its values.
         """
-        rows = tf.gather(self._items, query_rows)
+        rows = tf.gather(tf.RaggedTensor.from_row_splits(*self._items, validate=False), query_rows)
         return rows, self._tables.items(rows.values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dpsr.config import Config, DpsrError
-from dpsr.data.pipeline import JoinedTables, training_batches
+from dpsr.data.pipeline import JoinedTables, ToTensor, training_batches
 from dpsr.data.schema import split_file
 from dpsr.data.tables import Dataset
 from dpsr.model import checkpoints
 from dpsr.model.checkpoints import CheckpointError
 from dpsr.model.negatives import ClickedItems, HardNegatives, count_random_negatives, hardest_items
+from dpsr.model.shards import Placement
 from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.validation import Validation
@@ -50,6 +52,12 @@ def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bo
         CheckpointError: the checkpoints there come from another dataset or configuration.
         TrainingDivergedError: the loss became NaN or infinite.
     """
+    start_run(config, dataset, resume=resume)
+    return Training(config, dataset, progress).run()
+
+
+def start_run(config: Config, dataset: Dataset, *, resume: bool) -> None:
+    """Makes the checkpoint directory ready for a run, as ``train`` is told; raises as it does."""
     directory = config.checkpoint_dir
     directory.mkdir(parents=True, exist_ok=True)
     description = checkpoints.describe(config, dataset.schema)
@@ -58,7 +66,6 @@ def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bo
     elif (directory / checkpoints.MODEL_FILE).exists():
         checkpoints.check_resumable(directory, description)
     checkpoints.write_json(directory / checkpoints.MODEL_FILE, description)
-    return _Training(config, dataset, progress).run()
 
 
 def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> TwoTower:
@@ -88,10 +95,11 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
     return model
 
 
-class _Position(tf.Module):
+class Position(tf.Module):
     """How far a training has come; part of every checkpoint."""
 
     def __init__(self) -> None:
+        """Starts before the first step."""
         super().__init__()
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.step = tf.Variable(0, dtype=tf.int64)
@@ -104,29 +112,54 @@ class _Position(tf.Module):
         self.loss_sum.assign(loss_sum)
 
 
-class _Training:
-    """The state of one training and its loop."""
+class Training:
+    """The state of one training and its loop; ``take_steps`` is where a cluster does otherwise."""
 
-    def __init__(self, config: Config, dataset: Dataset, progress: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        progress: bool,
+        *,
+        tensor: ToTensor = tf.constant,
+        placements: Mapping[str, Placement] | None = None,
+        dense_device: str | None = None,
+    ) -> None:
+        """Builds the model and restores the latest checkpoint.
+
+        Args:
+            config: the run.
+            dataset: what it learns from.
+            progress: show a progress bar.
+            tensor: how the dataset's arrays get into the graph.
+            placements: where every table is; on this machine if None.
+            dense_device: where the dense layers are; on this machine if None.
+        """
         self._config = config
         self._dataset = dataset
         self._progress = progress
         self._directory = config.checkpoint_dir
         self._steps = -(-len(dataset.interactions("train")) // config.training.batch_size)
-        self._tables = JoinedTables(dataset, config.model.history_length, config.model.history_titles)
-        self._model = TwoTower(config.model, dataset.schema, seed=config.training.seed)
+        self._tensor = tensor
+        self._tables = JoinedTables(dataset, config.model.history_length, config.model.history_titles, tensor=tensor)
         records, schema = dataset.interactions("train"), dataset.schema
-        self._step = TrainingStep(
-            self._model,
-            config.loss,
-            config.training,
-            np.bincount(records["item"], minlength=schema.num_items),
-            clicked=ClickedItems(records, schema.num_queries, schema.num_items) if config.loss.mask_clicked else None,
-            hard=self._hard_negatives() if config.loss.hard_negatives else None,
-        )
-        self._take_steps = tf.function(self._steps_in_graph)
+        clicked = None
+        if config.loss.mask_clicked:
+            clicked = ClickedItems(records, schema.num_queries, schema.num_items, tensor=tensor)
+        with tf.device(dense_device):
+            self._model = TwoTower(config.model, schema, seed=config.training.seed, placements=placements)
+            self._step = TrainingStep(
+                self._model,
+                config.loss,
+                config.training,
+                np.bincount(records["item"], minlength=schema.num_items),
+                clicked=clicked,
+                hard=self._hard_negatives() if config.loss.hard_negatives else None,
+                tensor=tensor,
+            )
+        self._steps_of_call = tf.function(self._steps_in_graph)
         self._validation = Validation(config, dataset, self._tables, self._model, self._step)
-        self._position = _Position()
+        self._position = Position()
         checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._step.optimizer, position=self._position)
         self._checkpoints = tf.train.CheckpointManager(
             checkpoint,
@@ -148,9 +181,10 @@ class _Training:
             num_items=schema.num_items,
             most=self._config.loss.hard_negatives,
         )
-        return HardNegatives(queries, items, schema.num_queries, self._tables)
+        return HardNegatives(queries, items, schema.num_queries, self._tables, tensor=self._tensor)
 
     def run(self) -> dict[str, Any]:
+        """Trains to the end; returns what ``metrics.json`` holds."""
         writer = tf.summary.create_file_writer(str(self._directory / checkpoints.EVENTS_FOLDER))
         with writer.as_default():
             for epoch in range(int(self._position.epoch), self._config.training.epochs):
@@ -188,7 +222,6 @@ class _Training:
     def _run_epoch(self, epoch: int) -> dict[str, Any]:
         training = self._config.training
         step, loss_sum = int(self._position.step), float(self._position.loss_sum)
-        batches = iter(self._epoch_batches(epoch, step))
         first_step, started = step, time.monotonic()
         with tqdm(
             desc=f"epoch {epoch + 1}/{training.epochs}",
@@ -198,26 +231,43 @@ class _Training:
             unit_scale=True,
             disable=not self._progress,
         ) as bar:
-            while step < self._steps:
-                losses = self._take_steps(batches, tf.constant(self._steps_of_next_call(step))).numpy()
-                self._check_finite(losses, epoch, step)
-                step += len(losses)
-                loss_sum += float(losses.sum(dtype=np.float64))
-                bar.update(len(losses) * training.batch_size)
-                bar.set_postfix(loss=f"{loss_sum / step:.4f}")
-                tf.summary.scalar("step/loss", losses.mean(), step=epoch * self._steps + step)
-                if step % training.checkpoint_every == 0 and step < self._steps:
-                    self._save(epoch, step, loss_sum)
+            loss_sum = self.take_steps(epoch, step, loss_sum, bar)
             seconds = time.monotonic() - started
             figures = {
                 "epoch": epoch + 1,
                 "train_loss": loss_sum / self._steps,
                 **self._validation(),
                 "seconds": round(seconds, 3),
-                "examples_per_second": round((step - first_step) * training.batch_size / seconds, 1),
+                "examples_per_second": round((self._steps - first_step) * training.batch_size / seconds, 1),
             }
             bar.set_postfix({key: f"{figures[key]:.4f}" for key in _SHOWN if figures[key] is not None})
         return figures
+
+    def take_steps(self, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
+        """Takes the steps of an epoch from number ``step`` on, with checkpoints on the way.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            step: steps of it that are done.
+            loss_sum: sum of their losses.
+            bar: moves on by every example.
+
+        Returns:
+            The sum of the losses of all steps of the epoch.
+        """
+        training = self._config.training
+        batches = iter(self._epoch_batches(epoch, step))
+        while step < self._steps:
+            losses = self._steps_of_call(batches, tf.constant(self._steps_of_next_call(step))).numpy()
+            self._check_finite(losses, epoch, step)
+            step += len(losses)
+            loss_sum += float(losses.sum(dtype=np.float64))
+            bar.update(len(losses) * training.batch_size)
+            bar.set_postfix(loss=f"{loss_sum / step:.4f}")
+            tf.summary.scalar("step/loss", losses.mean(), step=epoch * self._steps + step)
+            if step % training.checkpoint_every == 0 and step < self._steps:
+                self._save(epoch, step, loss_sum)
+        return loss_sum
 
     def _steps_in_graph(self, batches: tf.data.Iterator, steps: tf.Tensor) -> tf.Tensor:
         losses = tf.TensorArray(tf.float32, size=steps)

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from dpsr.config import LossConfig, TrainingConfig
-from dpsr.data.pipeline import Batch, QueryFeatures
+from dpsr.data.pipeline import Batch, QueryFeatures, ToTensor
 from dpsr.model.losses import batch_loss
 from dpsr.model.negatives import ClickedItems, HardNegatives, expected_occurrences
 from dpsr.model.two_tower import TableBags, TableValues, TwoTower
@@ -30,6 +30,7 @@ class TrainingStep(tf.Module):
         *,
         clicked: ClickedItems | None = None,
         hard: HardNegatives | None = None,
+        tensor: ToTensor = tf.constant,
     ):
         """Creates the accumulators of the tables and of the dense layers.
 
@@ -40,6 +41,7 @@ class TrainingStep(tf.Module):
             clicks: [items], how often an item is the positive of a training example.
             clicked: what is no negative of a query because it was clicked there at another time.
             hard: negatives of single queries.
+            tensor: how an array gets into the graph.
         """
         super().__init__()
         self._model = model
@@ -47,7 +49,7 @@ class TrainingStep(tf.Module):
         self._clicked = clicked
         self._hard = hard
         self._occurrences = (
-            tf.constant(expected_occurrences(clicks, loss.mixing_ratio, loss.group_size))
+            tensor(expected_occurrences(clicks, loss.mixing_ratio, loss.group_size))
             if loss.popularity_correction
             else None
         )
@@ -88,8 +90,15 @@ class TrainingStep(tf.Module):
             parts = [gradients[name] for gradients in (query_gradients, item_gradients) if name in gradients]
             gradient = tf.concat(parts, axis=0) if len(parts) > 1 else parts[0]
             model.tables[name].apply_gradient(table_bags, gradient, self._table_learning_rate)
-        self.optimizer.apply_gradients(zip(dense_gradients, self._dense, strict=True))
+        self._update_dense(dense_gradients)
         return loss
+
+    def _update_dense(self, gradients: list[tf.Tensor]) -> None:
+        """One AdaGrad step of the dense layers, each on the device that it is on: only its gradient goes there."""
+        for variable, gradient in zip(self._dense, gradients, strict=True):
+            with tf.device(variable.device):
+                self.optimizer.update_step(gradient, variable)
+        self.optimizer.iterations.assign_add(1)
 
     def _loss_and_gradients(
         self, query_values: TableValues, item_values: TableValues, *names: tf.Tensor | tf.RaggedTensor | None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
 from dpsr.config import ModelConfig
 from dpsr.data.pipeline import TITLE_TOKENS, ItemFeatures, QueryFeatures
 from dpsr.data.schema import Schema
 from dpsr.model.embeddings import EmbeddingTable
+from dpsr.model.shards import Placement
 from dpsr.model.towers import ItemTower, QueryTower
 
 TableValues = dict[str, tf.Tensor]
@@ -17,6 +20,19 @@ _USER_SCALE = 0.1
 TableBags = dict[str, tf.RaggedTensor]
 
 
+def tower_inputs(config: ModelConfig, schema: Schema) -> tuple[dict[str, int], dict[str, int]]:
+    """The tables that the query tower reads and those of the item tower, in the towers' order, with their rows."""
+    query = {"tokens" if config.shared_tokens else "query_tokens": schema.token_rows}
+    if config.profile:
+        query |= {f"user.{column}": rows for column, rows in schema.profile.items()}
+    if config.history_length > 0 and schema.num_users > 0:
+        query["history"] = schema.num_items
+        if config.history_titles:
+            query["history_titles"] = schema.token_rows
+    item = {"tokens" if config.shared_tokens else "item_tokens": schema.token_rows}
+    return query, item | {f"item.{column}": rows for column, rows in schema.categorical.items()}
+
+
 class TwoTower(tf.Module):
     """Embeds queries (with their user) and items as unit vectors of one space (paper, section 4.2).
 
@@ -24,23 +40,20 @@ class TwoTower(tf.Module):
     of a tower is the list of its combined bags.
     """
 
-    def __init__(self, config: ModelConfig, schema: Schema, *, seed: int = 1):
-        """Draws the tables and the layers; the same seed gives the same model."""
+    def __init__(
+        self, config: ModelConfig, schema: Schema, *, seed: int = 1, placements: Mapping[str, Placement] | None = None
+    ):
+        """Draws the tables and the layers; the same seed gives the same model.
+
+        ``placements`` says for every table where its shards are; without it all are on this machine.
+        """
         super().__init__()
         self.config = config
         self.schema = schema
         self.query_tokens = "tokens" if config.shared_tokens else "query_tokens"
         self.item_tokens = "tokens" if config.shared_tokens else "item_tokens"
         self.has_history = config.history_length > 0 and schema.num_users > 0
-        query_inputs = {self.query_tokens: schema.token_rows}
-        if config.profile:
-            query_inputs |= {f"user.{column}": rows for column, rows in schema.profile.items()}
-        if self.has_history:
-            query_inputs["history"] = schema.num_items
-        if self.has_history and config.history_titles:
-            query_inputs["history_titles"] = schema.token_rows
-        item_inputs = {self.item_tokens: schema.token_rows}
-        item_inputs |= {f"item.{column}": rows for column, rows in schema.categorical.items()}
+        query_inputs, item_inputs = tower_inputs(config, schema)
         decays = {"history": config.history_decay, "history_titles": config.history_decay ** (1 / TITLE_TOKENS)}
         self.tables = {
             name: EmbeddingTable(
@@ -50,6 +63,7 @@ class TwoTower(tf.Module):
                 seed=(seed, position),
                 combiner=config.combiner,
                 decay=decays.get(name, 1.0),
+                placement=None if placements is None else placements[name],
             )
             for position, (name, rows) in enumerate((query_inputs | item_inputs).items())
         }
@@ -114,4 +128,4 @@ class TwoTower(tf.Module):
 
 
 def _bags_of_one(ids: tf.Tensor) -> tf.RaggedTensor:
-    return tf.RaggedTensor.from_row_splits(ids, tf.range(tf.size(ids, tf.int64) + 1), validate=False)
+    return tf.RaggedTensor.from_uniform_row_length(ids, 1, validate=False)

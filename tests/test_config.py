@@ -47,7 +47,7 @@ def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
     ("override", "message"),
     [
         ("training.epoch=3", "unknown key training.epoch (known here: batch_size"),
-        ("modle.heads=2", "unknown key modle (known here: data"),
+        ("modle.heads=2", "unknown key modle (known here: cluster"),
         ("training.epochs=0", "training.epochs = 0: input should be greater than or equal to 1"),
         ("loss.kind=triplet", "loss.kind = 'triplet': input should be 'hinge', 'softmax' or 'three_part'"),
         ("loss.mixing_ratio=1.5", "loss.mixing_ratio = 1.5: input should be less than or equal to 1"),

@@ -1,0 +1,71 @@
+"""The chief: keeps one coordinator at work, and starts another after a parameter server has died."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import subprocess
+import sys
+import time
+
+from dpsr.cluster.coordinator import DONE, FAILED, RETRY
+from dpsr.cluster.sockets import check_free
+from dpsr.cluster.tasks import ClusterError, Task
+from dpsr.config import Config
+
+_PAUSE_SECONDS = 1.0
+
+
+def supervise(task: Task, config: Config, *, resume: bool, progress: bool) -> None:
+    """Trains to the end, through failures of workers and parameter servers.
+
+    A coordinator that has lost a parameter server cannot go on: its tables are gone. So each is a process, and the next
+    one, in a fresh TensorFlow, waits for all tasks and restores the last checkpoint.
+
+    Args:
+        task: the chief.
+        config: the run.
+        resume: go on from the last checkpoint instead of starting anew.
+        progress: show a progress bar.
+
+    Raises:
+        ClusterError: the training failed, or more restarts were needed than ``cluster.max_restarts``.
+    """
+    check_free(task)
+    for restart in range(config.cluster.max_restarts + 1):
+        code = _run_coordinator(config, resume=resume or restart > 0, progress=progress)
+        if code == DONE:
+            return
+        if code not in (RETRY, -signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT):
+            raise ClusterError("the training failed; the reason is above" if code == FAILED else f"exit code {code}")
+        print(f"chief: goes on from the last checkpoint (restart {restart + 1})", file=sys.stderr, flush=True)
+        time.sleep(_PAUSE_SECONDS)
+    raise ClusterError(
+        f"chief: gave up after {config.cluster.max_restarts} restarts (cluster.max_restarts); the logs of the "
+        "parameter servers say why they died"
+    )
+
+
+def _run_coordinator(config: Config, *, resume: bool, progress: bool) -> int:
+    request = {"config": config.model_dump(mode="json", exclude_none=True), "resume": resume, "progress": progress}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dpsr.cluster.coordinator"], stdin=subprocess.PIPE, text=True, preexec_fn=die_with_parent
+    )
+    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        assert process.stdin is not None
+        with process.stdin as stream:
+            json.dump(request, stream)
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def die_with_parent() -> None:
+    """Run in a fresh child: the kernel kills it when the thread that started it ends."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

@@ -1,0 +1,123 @@
+"""What the chief runs in a process of its own: connects to the cluster, trains, and ends it.
+
+``python -m dpsr.cluster.coordinator`` reads ``TF_CONFIG`` and, from its standard input, the configuration as JSON. Its
+exit code says how it ended; ``RETRY`` asks the chief to start another one, which goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from dpsr.cluster.sockets import wait_for
+from dpsr.cluster.tasks import PS, WORKER, ClusterError, Task, task_of_environment
+from dpsr.config import Config, DpsrError, parse_config
+from dpsr.data.schema import MANIFEST_FILE
+from dpsr.data.tables import Dataset
+
+DONE, FAILED, RETRY = 0, 1, 75
+
+
+def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> dict[str, Any]:
+    """Trains on the cluster, from the last checkpoint if there is one.
+
+    Args:
+        task: the chief.
+        config: the run.
+        resume: whether to go on from the last checkpoint.
+        progress: show a progress bar.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        ClusterError: a task cannot be reached, or is not like the chief.
+        tf.errors.OpError: a parameter server died.
+    """
+    import tensorflow as tf
+
+    from dpsr.cluster.training import ClusterTraining, ps_device, worker_device
+    from dpsr.model.trainer import start_run
+    from dpsr.ops_cc import library
+
+    dataset = Dataset.load(config.dataset_dir)
+    start_run(config, dataset, resume=resume)
+    wait_for(task, (PS, WORKER), config.cluster.start_timeout)
+    library.load()
+    spec = tf.train.ClusterSpec({job: list(addresses) for job, addresses in task.addresses.items()})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        spec, task_type=task.job, task_id=task.index, rpc_layer="grpc"
+    )
+    strategy = tf.distribute.ParameterServerStrategy(resolver)
+    devices = {
+        **{f"{PS} {index}": ps_device(index) for index in range(len(task.addresses[PS]))},
+        **{f"{WORKER} {index}": worker_device(index) for index in range(len(task.addresses[WORKER]))},
+    }
+    _check_alike(devices, dataset)
+    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+    metrics = ClusterTraining(config, dataset, task, coordinator, progress=progress).run()
+    for device in devices.values():
+        with tf.device(device):
+            library.load().dpsr_end_task()
+    return metrics
+
+
+def _check_alike(devices: dict[str, str], dataset: Dataset) -> None:
+    """Checks that every task runs our op library, and every worker sees our dataset.
+
+    Raises:
+        ClusterError: one does not; names it.
+    """
+    import tensorflow as tf
+
+    from dpsr.ops_cc import library
+
+    manifest = dataset.directory / MANIFEST_FILE
+    ours, text = library.load().dpsr_task().library.numpy(), manifest.read_bytes()
+    for name, device in devices.items():
+        try:
+            with tf.device(device):
+                theirs = library.load().dpsr_task().library.numpy()
+                found = tf.io.read_file(str(manifest)).numpy() if name.startswith(WORKER) else text
+        except tf.errors.NotFoundError as error:
+            raise ClusterError(f"{name}: {error.message}") from None
+        if theirs != ours:
+            raise ClusterError(
+                f"{name}: runs op library {theirs.decode()}, the chief {ours.decode()}; install the same build on both"
+            )
+        if found != text:
+            there = json.loads(found)["schema"]["tokenizer_fingerprint"]
+            raise ClusterError(
+                f"{name}: {manifest} is another dataset than the chief's (tokenizer {there} there, "
+                f"{dataset.schema.tokenizer_fingerprint} here); give every task the same dataset directory"
+            )
+
+
+def main() -> int:
+    """Runs the coordinator; returns its exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    request = json.load(sys.stdin)
+    config = parse_config(request["config"], "the chief's configuration")
+    task = task_of_environment(os.environ)
+    if task is None:
+        raise SystemExit("TF_CONFIG is not set")
+    import tensorflow as tf
+
+    try:
+        coordinate(task, config, resume=request["resume"], progress=request["progress"])
+    except (DpsrError, OSError) as error:
+        print(f"chief: {error}", file=sys.stderr, flush=True)
+        return FAILED
+    except tf.errors.OpError as error:
+        print(f"chief: {type(error).__name__}: {error.message}", file=sys.stderr, flush=True)
+        return RETRY
+    return DONE
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    # Not by the usual way: threads of TensorFlow may wait for tasks that are gone.
+    os._exit(code)

@@ -1,0 +1,36 @@
+"""Training as the environment says: on this machine, or as one task of a ``TF_CONFIG`` cluster."""
+
+from __future__ import annotations
+
+import os
+
+from dpsr.cluster.tasks import CHIEF, task_of_environment
+from dpsr.config import Config
+
+
+def train(config: Config, *, resume: bool = True, progress: bool = True) -> None:
+    """Trains on this machine; or, under ``TF_CONFIG``, does what this task has to until the training is over.
+
+    Args:
+        config: the run, the same for every task.
+        resume: go on from the last checkpoint instead of starting anew; the chief's word counts.
+        progress: show a progress bar.
+
+    Raises:
+        ClusterError: names the task and the remedy.
+        CheckpointError, TrainingDivergedError: as ``model.trainer.train``.
+    """
+    task = task_of_environment(os.environ)
+    if task is None:
+        from dpsr.data.tables import Dataset
+        from dpsr.model.trainer import train as train_here
+
+        train_here(config, Dataset.load(config.dataset_dir), resume=resume, progress=progress)
+    elif task.job == CHIEF:
+        from dpsr.cluster.chief import supervise
+
+        supervise(task, config, resume=resume, progress=progress)
+    else:
+        from dpsr.cluster.server import serve
+
+        serve(task, config)

@@ -1,0 +1,65 @@
+"""Whether the tasks of a cluster can be reached."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable
+
+from dpsr.cluster.tasks import ClusterError, Task, host_and_port
+
+_ATTEMPT_SECONDS = 2.0
+_PAUSE_SECONDS = 0.5
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens at ``host:port``."""
+    try:
+        with socket.create_connection(host_and_port(address), _ATTEMPT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def wait_for(task: Task, jobs: Iterable[str], timeout: float) -> None:
+    """Waits until every task of some jobs listens.
+
+    Args:
+        task: who waits.
+        jobs: for whom.
+        timeout: seconds.
+
+    Raises:
+        ClusterError: some do not; names them.
+    """
+    missing = [(job, index, address) for job in jobs for index, address in enumerate(task.addresses[job])]
+    deadline = time.monotonic() + timeout
+    while True:
+        missing = [(job, index, address) for job, index, address in missing if not answers(address)]
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            names = ", ".join(f"{job} {index} at {address}" for job, index, address in missing)
+            raise ClusterError(
+                f"{task.name}: cannot reach {names} after {timeout:g} s; start these tasks, or correct their addresses "
+                "in TF_CONFIG (cluster.start_timeout is how long to wait)"
+            )
+        time.sleep(_PAUSE_SECONDS)
+
+
+def check_free(task: Task) -> None:
+    """Checks that the port of a task is free.
+
+    Raises:
+        ClusterError: another process listens there.
+    """
+    _, port = host_and_port(task.address)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise ClusterError(
+                f"{task.name}: cannot listen on port {port} ({error.strerror}); another process has it: stop that, or "
+                "give the task another port in TF_CONFIG"
+            ) from None

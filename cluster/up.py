@@ -1,0 +1,189 @@
+"""A whole cluster on one machine: every task a process on a loopback port, for trying it out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from dpsr.cluster.chief import die_with_parent
+from dpsr.cluster.tasks import CHIEF, EVALUATOR, PS, WORKER, ClusterError, Task
+
+_HOST = "127.0.0.1"
+_LOOK_SECONDS = 0.2
+_GRACE_SECONDS = 10.0
+_RESTART_SECONDS = 2.0
+
+
+@dataclass
+class _Process:
+    """A task, and the process that does it now."""
+
+    task: Task
+    log: Path
+    process: subprocess.Popen[bytes]
+    restarts: int = 0
+    ended: bool = False
+    start_at: float | None = None
+    """When to start it again, after it has died."""
+
+
+class LocalCluster:
+    """The processes of a cluster; on leaving its ``with`` block none of them is left."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        workers: int,
+        ps: int,
+        evaluator: bool,
+        logs: Path,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        """Starts every task.
+
+        Args:
+            command: what every task runs, given its ``TF_CONFIG``.
+            workers: number of workers.
+            ps: number of parameter servers.
+            evaluator: whether there is one.
+            logs: folder for the output of every task, a file each.
+            say: takes the status lines.
+        """
+        self._command = list(command)
+        self._say = say
+        logs.mkdir(parents=True, exist_ok=True)
+        ports = _free_ports(1 + workers + ps)
+        addresses = {
+            CHIEF: _addresses(ports[:1]),
+            WORKER: _addresses(ports[1 : 1 + workers]),
+            PS: _addresses(ports[1 + workers :]),
+        }
+        tasks = [Task(job, index, addresses) for job in (PS, WORKER, CHIEF) for index in range(len(addresses[job]))]
+        tasks += [Task(EVALUATOR, 0, addresses)] * evaluator
+        self.processes: dict[str, _Process] = {}
+        for task in tasks:
+            log = logs / f"{task.job}-{task.index}.log"
+            log.unlink(missing_ok=True)
+            self.processes[task.name] = _Process(task, log, self._start(task, log))
+            where = f" at {task.address}" if task.job != EVALUATOR else ""
+            self._say(f"{task.name}: process {self.processes[task.name].process.pid}{where}, log {log}")
+
+    def __enter__(self) -> LocalCluster:
+        """The cluster itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends every process: SIGTERM, and SIGKILL for who does not heed it."""
+        for entry in self.processes.values():
+            _signal_group(entry.process, signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for entry in self.processes.values():
+            try:
+                entry.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal_group(entry.process, signal.SIGKILL)
+                entry.process.wait()
+
+    def wait(self) -> int:
+        """Waits for the end of the training, starting workers and parameter servers that died again.
+
+        Returns:
+            The chief's exit code.
+        """
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            for entry in self.processes.values():
+                if not entry.ended:
+                    self._look_at(entry)
+            chief = self.processes[f"{CHIEF} 0"]
+            if chief.ended:
+                return chief.process.returncode
+
+    def _look_at(self, entry: _Process) -> None:
+        code = entry.process.poll()
+        if code is None:
+            return
+        if entry.start_at is None:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            entry.ended = code == 0 or (code > 0 and entry.task.job == CHIEF)
+            self._say(f"{entry.task.name}: {how}" + ("" if entry.ended else "; starts again"))
+            if code > 0:
+                self._say(_last_lines(entry.log))
+            entry.start_at = time.monotonic() + _RESTART_SECONDS * min(entry.restarts, 5)
+        if not entry.ended and time.monotonic() >= entry.start_at:
+            entry.process, entry.start_at = self._start(entry.task, entry.log), None
+            entry.restarts += 1
+
+    def _start(self, task: Task, log: Path) -> subprocess.Popen[bytes]:
+        with log.open("ab") as stream:
+            return _spawn(self._command, {**os.environ, "TF_CONFIG": task.to_tf_config()}, stream)
+
+
+def up(config_file: str, overrides: Sequence[str], *, workers: int, ps: int, evaluator: bool, logs: Path) -> None:
+    """Trains on a cluster of processes of this machine; shows what becomes of each.
+
+    Raises:
+        ClusterError: the chief failed; its last words are shown.
+    """
+    command = [sys.executable, "-m", "dpsr.train", "--config", config_file]
+    command += [part for override in overrides for part in ("--set", override)]
+    signal.signal(signal.SIGTERM, _interrupt)
+    with LocalCluster(command, workers=workers, ps=ps, evaluator=evaluator, logs=logs) as cluster:
+        try:
+            code = cluster.wait()
+        except KeyboardInterrupt:
+            print("stopping every task", flush=True)
+            raise ClusterError("interrupted; run the same command to go on from the last checkpoint") from None
+    if code:
+        raise ClusterError(f"chief 0 failed with exit code {code}; see {logs}")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _spawn(command: Sequence[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Starts a task in a process group of its own, which no Ctrl-C of the terminal reaches but through us."""
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, number)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody has at this moment."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((_HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _addresses(ports: Sequence[int]) -> tuple[str, ...]:
+    return tuple(f"{_HOST}:{port}" for port in ports)
+
+
+def _last_lines(log: Path, count: int = 5) -> str:
+    return "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-count:])
