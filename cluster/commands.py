@@ -60,6 +60,29 @@ def plan(
     click.echo(describe(found, ps, ps_memory, workers, network, speed))
 
 
+@cluster.command()
+@click.option("-c", "--config", "config_file", metavar="FILE", required=True, help="The TOML configuration.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one value; may be given again.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Workers.")
+@click.option("--ps", type=click.IntRange(1), default=2, show_default=True, help="Parameter servers.")
+@click.option("--no-resume", is_flag=True, help="Start anew instead of continuing from the last checkpoint.")
+@click.option("--logs", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Output of every task.")
+def up(config_file: str, overrides: tuple[str, ...], workers: int, ps: int, no_resume: bool, logs: Path | None) -> None:
+    """Train on a cluster of processes of this machine, on loopback ports, to try it out.
+
+    Shows what becomes of every task, starts again what dies, and stops everything on Ctrl-C.
+
+    \b
+    Example: dpsr cluster up -c shop.toml --workers 2 --ps 2
+    """
+    from dpsr.cluster.up import up as run
+
+    config = load_config(config_file, overrides)
+    logs = logs or Path(config.work_dir) / "cluster" / "logs"
+    run(config_file, overrides, workers=workers, ps=ps, resume=not no_resume, logs=logs)
+    click.echo(f"checkpoints: {config.checkpoint_dir}")
+
+
 def _measured_speed(config: Config) -> float | None:
     """Examples a second of the last epoch on one machine; None where nothing was trained."""
     path = Path(config.checkpoint_dir) / "metrics.json"

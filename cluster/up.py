@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from dpsr.cluster.chief import die_with_parent
-from dpsr.cluster.tasks import CHIEF, EVALUATOR, PS, WORKER, ClusterError, Task
+from dpsr.cluster.tasks import CHIEF, PS, WORKER, ClusterError, Task
 
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 0.2
@@ -44,7 +44,6 @@ class LocalCluster:
         *,
         workers: int,
         ps: int,
-        evaluator: bool,
         logs: Path,
         say: Callable[[str], None] = print,
     ) -> None:
@@ -54,7 +53,6 @@ class LocalCluster:
             command: what every task runs, given its ``TF_CONFIG``.
             workers: number of workers.
             ps: number of parameter servers.
-            evaluator: whether there is one.
             logs: folder for the output of every task, a file each.
             say: takes the status lines.
         """
@@ -68,14 +66,12 @@ class LocalCluster:
             PS: _addresses(ports[1 + workers :]),
         }
         tasks = [Task(job, index, addresses) for job in (PS, WORKER, CHIEF) for index in range(len(addresses[job]))]
-        tasks += [Task(EVALUATOR, 0, addresses)] * evaluator
         self.processes: dict[str, _Process] = {}
         for task in tasks:
             log = logs / f"{task.job}-{task.index}.log"
             log.unlink(missing_ok=True)
             self.processes[task.name] = _Process(task, log, self._start(task, log))
-            where = f" at {task.address}" if task.job != EVALUATOR else ""
-            self._say(f"{task.name}: process {self.processes[task.name].process.pid}{where}, log {log}")
+            self._say(f"{task.name}: process {self.processes[task.name].process.pid} at {task.address}, log {log}")
 
     def __enter__(self) -> LocalCluster:
         """The cluster itself."""
@@ -120,6 +116,7 @@ class LocalCluster:
                 self._say(_last_lines(entry.log))
             entry.start_at = time.monotonic() + _RESTART_SECONDS * min(entry.restarts, 5)
         if not entry.ended and time.monotonic() >= entry.start_at:
+            self._command = [part for part in self._command if part != "--no-resume"]
             entry.process, entry.start_at = self._start(entry.task, entry.log), None
             entry.restarts += 1
 
@@ -128,7 +125,7 @@ class LocalCluster:
             return _spawn(self._command, {**os.environ, "TF_CONFIG": task.to_tf_config()}, stream)
 
 
-def up(config_file: str, overrides: Sequence[str], *, workers: int, ps: int, evaluator: bool, logs: Path) -> None:
+def up(config_file: str, overrides: Sequence[str], *, workers: int, ps: int, resume: bool, logs: Path) -> None:
     """Trains on a cluster of processes of this machine; shows what becomes of each.
 
     Raises:
@@ -136,8 +133,9 @@ def up(config_file: str, overrides: Sequence[str], *, workers: int, ps: int, eva
     """
     command = [sys.executable, "-m", "dpsr.train", "--config", config_file]
     command += [part for override in overrides for part in ("--set", override)]
+    command += [] if resume else ["--no-resume"]
     signal.signal(signal.SIGTERM, _interrupt)
-    with LocalCluster(command, workers=workers, ps=ps, evaluator=evaluator, logs=logs) as cluster:
+    with LocalCluster(command, workers=workers, ps=ps, logs=logs) as cluster:
         try:
             code = cluster.wait()
         except KeyboardInterrupt:
