@@ -137,16 +137,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     saves: int,
 ) -> None:
     (whole, expected), broken = finished, make_config()
-    save = trainer._Training._save
+    save = trainer.Training._save
     done = []
 
-    def save_then_stop(training: trainer._Training, *position: int) -> None:
+    def save_then_stop(training: trainer.Training, *position: int) -> None:
         if len(done) == saves:  # the steps since the last checkpoint are lost
             raise _InterruptError
         save(training, *position)
         done.append(position)
 
-    monkeypatch.setattr(trainer._Training, "_save", save_then_stop)
+    monkeypatch.setattr(trainer.Training, "_save", save_then_stop)
     with pytest.raises(_InterruptError):
         train(broken, dataset, progress=False)
     monkeypatch.undo()
@@ -170,9 +170,9 @@ def test_save_then_load_gives_the_same_vectors(
     make_config: Callable[..., Config], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(training={"epochs": 1}, model={"residual": True, "shared_tokens": True})
-    run = trainer._Training.run
+    run = trainer.Training.run
     trained = []
-    monkeypatch.setattr(trainer._Training, "run", lambda training: trained.append(training) or run(training))
+    monkeypatch.setattr(trainer.Training, "run", lambda training: trained.append(training) or run(training))
     train(config, dataset, progress=False)
     loaded, tables = load_trained(config.checkpoint_dir), JoinedTables(dataset, 0)
     items = tables.items(tf.range(dataset.schema.num_items))
