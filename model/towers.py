@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras
 
+from dpsr.ops_cc.tower import tower
+
 
 class _Perceptron(tf.Module):
     """Hidden ReLU layers and a linear layer of ``outputs`` vectors."""
@@ -37,13 +39,9 @@ class _Perceptron(tf.Module):
 
     def __call__(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         """Maps parts, each [B, d], to unit vectors [B, outputs, d]."""
-        hidden = tf.concat(parts, axis=1)
-        for layer in self.layers:
-            hidden = layer(hidden)
-        vectors = tf.reshape(self.last(hidden), [-1, self._outputs, self._dimension])
-        if self._residual:
-            vectors += tf.add_n(list(parts))[:, tf.newaxis]
-        return tf.math.l2_normalize(vectors, axis=-1)
+        layers = [*self.layers, self.last]
+        kernels, biases = [layer.kernel for layer in layers], [layer.bias for layer in layers]
+        return tower(parts, kernels, biases, outputs=self._outputs, residual=self._residual)
 
 
 class QueryTower(tf.Module):

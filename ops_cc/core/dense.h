@@ -93,6 +93,11 @@ struct DenseKernels {
   float (*dot)(const float* a, const float* b, int64_t size);
   void (*add_scaled)(float a, const float* x, int64_t size, float* y);
 
+  // output[i, j] += bias[j], then 0 for what is negative if `relu`; output is [rows, width].
+  void (*add_bias)(const float* bias, int64_t rows, int64_t width, bool relu, float* output);
+  // gradient[i] = 0 where the ReLU put out 0.
+  void (*relu_gradient)(const float* outputs, int64_t size, float* gradient);
+
   // One AdaGrad step: accumulator += gradient^2; values -= rate * gradient / sqrt(accumulator + epsilon).
   void (*adagrad)(const float* gradient, int64_t size, float rate, float epsilon, float* values, float* accumulator);
 };
