@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export DPSR_DATA ?= $(abspath ../shared/data)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-CC_SOURCES := $(shell find tokenizer_cc ops_cc -name '*.cc' -o -name '*.h' -o -name '*.inc' 2>/dev/null)
+CC_SOURCES := $(shell find tokenizer_cc ops_cc serving -name '*.cc' -o -name '*.h' -o -name '*.inc' 2>/dev/null)
 PY_FOLDERS := cluster commands data evaluation indexing model ops_cc serving tokenizer_cc
 
 .PHONY: help
@@ -75,7 +75,7 @@ deps-bazel: ## Debian's Bazel (needs root)
 
 .PHONY: clean
 clean: ## remove everything that make made
-	rm -rf $(VENV) build dist *.egg-info ops_cc/*.so tokenizer_cc/*.so ops_cc/_build_info.py
+	rm -rf $(VENV) build dist *.egg-info ops_cc/*.so serving/*.so tokenizer_cc/*.so ops_cc/_build_info.py
 
 # The C++ parts compile against the installed TensorFlow, so it comes first and the build runs without isolation.
 $(VENV)/.requirements: pyproject.toml

@@ -1,8 +1,9 @@
 """Build of the package: the repository root is the Python package ``dpsr``.
 
-One build makes both native parts out of the same C++ core: the Python module ``dpsr.tokenizer_cc._tokenizer`` and the
-TensorFlow op library ``dpsr/ops_cc/_dpsr_ops.so``. Objects are kept below ``build/native`` and compiled again only when
-a file they include, or a flag, has changed. ``BUILD.md`` tells more.
+One build makes the tokenizer's two faces out of the same C++ core, the Python module ``dpsr.tokenizer_cc._tokenizer``
+and the TensorFlow op library ``dpsr/ops_cc/_dpsr_ops.so``, and the server's module ``dpsr.serving._session``. Objects
+are kept below ``build/native`` and compiled again only when a file they include, or a flag, has changed. ``BUILD.md``
+tells more.
 """
 
 import importlib.metadata
@@ -30,6 +31,7 @@ LINK = ["-shared", "-Wl,--as-needed", "-Wl,--exclude-libs,ALL"]
 CORE = "tokenizer_cc/core/*.cc"
 MODULE = ["tokenizer_cc/pybind/*.cc"]
 BUILD_INFO = "dpsr/ops_cc/_build_info.py"
+SESSION = ["serving/session_cc/*.cc"]
 OPS = [
     "ops_cc/core/*.cc",
     "tokenizer_cc/ops/*.cc",
@@ -147,6 +149,8 @@ class BuildNative(build_ext):
             target = Path(self.get_ext_fullpath(extension.name)).resolve()
             if extension.name.endswith("_dpsr_ops"):
                 self._build_ops(toolchain, core, target)
+            elif extension.name.endswith("_session"):
+                self._build_session(toolchain, target)
             else:
                 self._build_module(toolchain, core, target)
 
@@ -156,11 +160,13 @@ class BuildNative(build_ext):
         self.copy_file(str(Path(self.build_lib, BUILD_INFO)), str(ROOT / Path(BUILD_INFO).relative_to("dpsr")))
 
     def _build_module(self, toolchain: Toolchain, core: Path, target: Path) -> None:
-        import pybind11
+        toolchain.link([*toolchain.compile(sources(*MODULE), self._python_flags()), core], target, ["-pthread"])
 
-        includes = [sysconfig.get_paths()["include"], pybind11.get_include()]
-        flags = [flag for include in includes for flag in ("-isystem", include)]
-        toolchain.link([*toolchain.compile(sources(*MODULE), flags), core], target, ["-pthread"])
+    def _build_session(self, toolchain: Toolchain, target: Path) -> None:
+        version, directory = tensorflow_location()
+        flags = [*self._python_flags(), *self._tensorflow_flags(toolchain.cache, version, directory)]
+        libraries = [f"-L{directory}", "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", "-pthread"]
+        toolchain.link(toolchain.compile(sources(*SESSION), flags), target, libraries)
 
     def _build_ops(self, toolchain: Toolchain, core: Path, target: Path) -> None:
         version, directory = tensorflow_location()
@@ -172,6 +178,13 @@ class BuildNative(build_ext):
         text = f'"""Written by the build."""\n\nTENSORFLOW_VERSION = "{version}"\n'
         if not info.exists() or info.read_text() != text:
             info.write_text(text)
+
+    @staticmethod
+    def _python_flags() -> list[str]:
+        import pybind11
+
+        includes = [sysconfig.get_paths()["include"], pybind11.get_include()]
+        return [flag for include in includes for flag in ("-isystem", include)]
 
     @staticmethod
     def _tensorflow_flags(cache: Path, version: str, directory: Path) -> list[str]:
@@ -192,8 +205,11 @@ class BuildNative(build_ext):
 setup(
     packages=["dpsr", *(f"dpsr.{name}" for name in PACKAGES)],
     package_dir={"dpsr": "."},
-    package_data={"dpsr": ["py.typed"], "dpsr.tokenizer_cc": ["*.pyi"]},
+    package_data={"dpsr": ["py.typed"], "dpsr.tokenizer_cc": ["*.pyi"], "dpsr.serving": ["*.pyi"]},
     include_package_data=False,
-    ext_modules=[Extension("dpsr.tokenizer_cc._tokenizer", []), Extension("dpsr.ops_cc._dpsr_ops", [])],
+    ext_modules=[
+        Extension(name, [])
+        for name in ("dpsr.tokenizer_cc._tokenizer", "dpsr.ops_cc._dpsr_ops", "dpsr.serving._session")
+    ],
     cmdclass={"build_ext": BuildNative, "build_py": BuildPackage},
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import numpy as np
 from dpsr.serving.errors import ServingError
 from dpsr.serving.logs import Origin
 from dpsr.serving.metrics import Metrics
-from dpsr.serving.runtime import Call
+from dpsr.serving.runtime import Call, Outputs
 
 MAX_BATCH_ROWS = 32
 
@@ -29,11 +29,17 @@ def respond(calls: Sequence[Call], metrics: Metrics | None = None) -> list[bytes
     """Runs calls of one group; the rendered answer or the error of each."""
     results = calls[0].servable.run_together(calls)
     if metrics:
-        metrics.run(calls, results)
+        metrics.run(calls, _heads(results))
     return [_render(call, result) for call, result in zip(calls, results, strict=True)]
 
 
-def _render(call: Call, result: Mapping[str, np.ndarray] | ServingError) -> bytes | ServingError:
+def _heads(results: Sequence[Outputs | ServingError]) -> list[np.ndarray]:
+    """The ``head`` output of every run that gave some of the results."""
+    runs = {id(outputs.of_run): outputs for outputs in results if isinstance(outputs, Outputs) and "head" in outputs}
+    return [outputs.of_run["head"] for outputs in runs.values()]
+
+
+def _render(call: Call, result: Outputs | ServingError) -> bytes | ServingError:
     if isinstance(result, ServingError):
         return result
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import grpc
@@ -13,7 +12,7 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from dpsr.serving.errors import ServingError
-from dpsr.serving.runtime import DEFAULT_SIGNATURE, Call, Servable
+from dpsr.serving.runtime import DEFAULT_SIGNATURE, Call, Outputs, Servable
 from dpsr.serving.tensors import DT_STRING, encode, numpy_type, type_name
 from dpsr.serving.validation import UNLIMITED, Limits, Signature
 
@@ -65,7 +64,7 @@ def prepare(servable: Servable, body: bytes, limits: Limits = UNLIMITED) -> Call
     return servable.prepare(request, rows_as_json if by_rows else columns_as_json, limits)
 
 
-def rows_as_json(_: Call, outputs: Mapping[str, np.ndarray]) -> bytes:
+def rows_as_json(_: Call, outputs: Outputs) -> bytes:
     """``{"predictions": [...]}``, one entry for each row; a single output drops its name.
 
     Raises:
@@ -85,7 +84,7 @@ def rows_as_json(_: Call, outputs: Mapping[str, np.ndarray]) -> bytes:
     return _dump({"predictions": rows})
 
 
-def columns_as_json(_: Call, outputs: Mapping[str, np.ndarray]) -> bytes:
+def columns_as_json(_: Call, outputs: Outputs) -> bytes:
     """``{"outputs": {alias: [...]}}``; a single output drops its name."""
     columns = {alias: _plain(alias, array) for alias, array in outputs.items()}
     return _dump({"outputs": next(iter(columns.values())) if len(columns) == 1 else columns})

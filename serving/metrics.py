@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -101,16 +101,19 @@ class Metrics:
         self._seconds.labels(*labels).observe(seconds)
         self._count_notes()
 
-    def run(self, calls: Sequence[Call], results: Sequence[Mapping[str, np.ndarray] | object]) -> None:
-        """Notes calls that ran together, and the items in their answers; a ``head`` of -1 stands for none found.
+    def run(self, calls: Sequence[Call], heads: Sequence[np.ndarray]) -> None:
+        """Notes calls that ran together, and the items in their answers.
 
         Runs in the thread of the run. The note is counted later, by the event loop: a lock that both hold costs more
         than the counting.
+
+        Args:
+            calls: of one group.
+            heads: their ``head`` outputs, where the signature has one: the head that found an item, -1 for none.
         """
         found, short = 0, 0
-        for outputs in results:
-            head = outputs.get("head") if isinstance(outputs, Mapping) else None
-            if head is not None and head.ndim == 2 and head.dtype.kind == "i":
+        for head in heads:
+            if head.ndim == 2 and head.dtype.kind == "i":
                 items = np.count_nonzero(head >= 0, axis=1)
                 found += int(items.sum())
                 short += int(np.count_nonzero(items < head.shape[1]))

@@ -7,19 +7,20 @@ session gives the memory back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
-from dpsr.serving.errors import ServableError, ServingError, status_code
-from dpsr.serving.loader import INIT_SIGNATURE, first_cause, load_session, refuse_links_outside
+from dpsr.serving import _session as native
+from dpsr.serving.errors import ServableError, ServingError
+from dpsr.serving.loader import INIT_SIGNATURE, load_session, refuse_links_outside, reported
 from dpsr.serving.metrics import index_items
-from dpsr.serving.tensors import encode
 from dpsr.serving.validation import UNLIMITED, Limits, Signature, check_inputs, select_outputs
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -44,19 +45,52 @@ class Call:
     """Writes the answer; runs in the thread of the run."""
 
 
-def predict_response(call: Call, outputs: Mapping[str, np.ndarray]) -> bytes:
+class Outputs(Mapping[str, np.ndarray]):
+    """The outputs of one call: arrays by alias, made when they are asked for; strings are objects of ``bytes``."""
+
+    __slots__ = ("_aliases", "_rows", "message", "of_run")
+
+    def __init__(
+        self, aliases: tuple[str, ...], of_run: native.Outputs, rows: slice | None = None, message: bytes | None = None
+    ) -> None:
+        """Keeps what a run gave.
+
+        Args:
+            aliases: names of the outputs.
+            of_run: outputs of the run.
+            rows: those of the call; None for all.
+            message: the serialised ``PredictResponse`` of the call, where it was wanted.
+        """
+        self._aliases = aliases
+        self.of_run = of_run
+        self._rows = rows
+        self.message = message
+
+    def __getitem__(self, alias: str) -> np.ndarray:
+        """The rows of an output."""
+        array = self.of_run[alias]
+        return array if self._rows is None else array[self._rows]
+
+    def __contains__(self, alias: object) -> bool:
+        """Whether there is such an output."""
+        return alias in self._aliases
+
+    def __iter__(self) -> Iterator[str]:
+        """The aliases."""
+        return iter(self._aliases)
+
+    def __len__(self) -> int:
+        """How many outputs there are."""
+        return len(self._aliases)
+
+
+def predict_response(_: Call, outputs: Outputs) -> bytes:
     """The serialised ``PredictResponse``."""
-    response = predict_pb2.PredictResponse()
-    spec = response.model_spec
-    spec.name = call.servable.name
-    spec.version.value = call.servable.version
-    spec.signature_name = call.signature.name
-    for alias in call.outputs:
-        encode(outputs[alias], response.outputs[alias])
-    return response.SerializeToString()
+    assert outputs.message is not None
+    return outputs.message
 
 
-Render = Callable[[Call, Mapping[str, np.ndarray]], bytes]
+Render = Callable[[Call, Outputs], bytes]
 """What becomes of the outputs of a call."""
 
 
@@ -69,9 +103,9 @@ class Servable:
     path: Path
     signatures: dict[str, Signature]
     signature_map: get_model_metadata_pb2.SignatureDefMap
-    session: tf.compat.v1.Session
-    tensors: dict[str, tf.Tensor]
-    """The inputs and outputs of all signatures, by their names in the graph."""
+    session: native.Session
+    functions: dict[tuple[str, tuple[str, ...]], native.Function]
+    """What runs a signature for some of its outputs."""
     items: int | None = None
     """How many items its index holds, where the manifest says."""
     independent_rows: set[str] = field(default_factory=set)
@@ -86,25 +120,22 @@ class Servable:
         """
         refuse_links_outside(path, inside or path)
         session, meta_graph = load_session(path)
+        signatures = {
+            key: Signature.from_definition(key, definition)
+            for key, definition in meta_graph.signature_def.items()
+            if key != INIT_SIGNATURE
+        }
+        signature_map = get_model_metadata_pb2.SignatureDefMap(signature_def=meta_graph.signature_def)
+        servable = cls(name, version, path, signatures, signature_map, session, {}, index_items(path))
         try:
-            signatures = {
-                key: Signature.from_definition(key, definition)
-                for key, definition in meta_graph.signature_def.items()
-                if key != INIT_SIGNATURE
-            }
-            tensors = {
-                argument.tensor: session.graph.get_tensor_by_name(argument.tensor)
-                for signature in signatures.values()
-                for argument in (*signature.inputs, *signature.outputs.values())
-            }
-        except (KeyError, ValueError) as error:
-            session.close()
+            for signature in signatures.values():
+                servable._function(signature, tuple(signature.outputs))
+        except IndexError as error:
+            servable.close()
             raise ServableError(
                 grpc.StatusCode.INVALID_ARGUMENT, f"{path}: a signature does not fit the graph: {error}"
             ) from error
-        signature_map = get_model_metadata_pb2.SignatureDefMap(signature_def=meta_graph.signature_def)
-        session.graph.finalize()
-        return cls(name, version, path, signatures, signature_map, session, tensors, index_items(path))
+        return servable
 
     def prepare(
         self,
@@ -135,57 +166,71 @@ class Servable:
             group = (id(self), signature.name, outputs, *(array.shape[1:] for array in inputs))
         return Call(self, signature, inputs, outputs, rows or 0, group, render)
 
-    def run(self, call: Call) -> dict[str, np.ndarray]:
+    def run(self, call: Call, *, in_background: bool = False) -> Outputs:
         """Runs one call.
+
+        Args:
+            call: what to run.
+            in_background: whether the run gives way to all others.
 
         Raises:
             ServingError: the graph refused the values, with the failing op's code and text.
         """
-        fetches = [self.tensors[call.signature.outputs[alias].tensor] for alias in call.outputs]
-        feeds = {
-            self.tensors[argument.tensor]: array
-            for argument, array in zip(call.signature.inputs, call.inputs, strict=True)
-        }
-        try:
-            values = self.session.run(fetches, feeds)
-        except tf.errors.OpError as error:
-            raise ServingError(status_code(error.error_code), first_cause(error)) from None
-        except UnicodeDecodeError as error:
-            # TensorFlow's binding cannot make an exception of a text that repeats bytes of the request, and loses its
-            # code; an op that names a value of the request refuses that value.
-            text = bytes(error.object).decode("utf-8", errors="backslashreplace")
-            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, text) from None
-        return {alias: np.asarray(value) for alias, value in zip(call.outputs, values, strict=True)}
+        (outputs,) = self._run([call], in_background=in_background)
+        return outputs
 
-    def run_together(self, calls: Sequence[Call]) -> list[dict[str, np.ndarray] | ServingError]:
+    def run_together(self, calls: Sequence[Call]) -> list[Outputs | ServingError]:
         """Runs calls of one group as one batch; a failing batch is run call by call, so that only its cause fails."""
         if len(calls) > 1:
-            try:
-                return list(self._run_joined(calls))
-            except ServingError:
-                pass
+            with contextlib.suppress(ServingError):
+                return list(self._run(calls))
         return [self._run_isolated(call) for call in calls]
 
-    def _run_isolated(self, call: Call) -> dict[str, np.ndarray] | ServingError:
+    def _run_isolated(self, call: Call) -> Outputs | ServingError:
         try:
             return self.run(call)
         except ServingError as error:
             return error
 
-    def _run_joined(self, calls: Sequence[Call]) -> list[dict[str, np.ndarray]]:
+    def _run(self, calls: Sequence[Call], *, in_background: bool = False) -> list[Outputs]:
         first = calls[0]
-        inputs = tuple(np.concatenate(arrays) for arrays in zip(*(call.inputs for call in calls), strict=True))
-        rows = sum(call.rows for call in calls)
-        outputs = self.run(replace(first, inputs=inputs, rows=rows, group=None))
-        ends = np.cumsum([call.rows for call in calls])
-        for alias, array in outputs.items():
-            if array.ndim == 0 or len(array) != ends[-1]:
-                self.independent_rows.discard(first.signature.name)
-                raise ServingError(grpc.StatusCode.INTERNAL, f"output {alias} has not one row per row of the inputs")
+        rows = [call.rows for call in calls]
+        spec = None
+        if any(call.render is predict_response for call in calls):
+            spec = self._model_spec(first.signature)
+        try:
+            together = self._function(first.signature, first.outputs).run(
+                [call.inputs for call in calls], rows, spec, in_background=in_background
+            )
+        except native.SessionError as error:
+            raise reported(error) from None
+        messages = together.messages if spec else [None] * len(calls)
+        if len(calls) == 1:
+            return [Outputs(first.outputs, together, message=messages[0])]
+        if not together.by_row:
+            self.independent_rows.discard(first.signature.name)
+            raise ServingError(grpc.StatusCode.INTERNAL, "an output has not one row per row of the inputs")
+        ends = itertools.accumulate(rows)
         return [
-            {alias: array[end - call.rows : end] for alias, array in outputs.items()}
-            for call, end in zip(calls, ends, strict=True)
+            Outputs(first.outputs, together, slice(end - count, end), message)
+            for end, count, message in zip(ends, rows, messages, strict=True)
         ]
+
+    def _function(self, signature: Signature, outputs: tuple[str, ...]) -> native.Function:
+        key = signature.name, outputs
+        function = self.functions.get(key)
+        if function is None:
+            function = self.session.function(
+                [(argument.tensor, argument.dtype) for argument in signature.inputs],
+                [(alias, signature.outputs[alias].tensor) for alias in outputs],
+            )
+            self.functions[key] = function
+        return function
+
+    def _model_spec(self, signature: Signature) -> bytes:
+        spec = model_pb2.ModelSpec(name=self.name, signature_name=signature.name)
+        spec.version.value = self.version
+        return bytes(spec.SerializeToString())
 
     def rows_are_independent(self, first: Call, second: Call) -> str | None:
         """Tries whether two calls of a signature have the same answers alone and in one run.
@@ -202,8 +247,8 @@ class Servable:
         if not first.rows or not second.rows:
             return "the inputs differ in their number of rows"
         try:
-            joined = self._run_joined([first, second])
-            single = [self.run(first), self.run(second)]
+            joined = self._run([first, second], in_background=True)
+            single = [self.run(call, in_background=True) for call in (first, second)]
         except ServingError as error:
             return error.message
         for alias in first.outputs:
@@ -218,7 +263,6 @@ class Servable:
     def close(self) -> None:
         """Frees the model; runs that are under way end with an error."""
         self.session.close()
-        self.tensors.clear()
 
 
 def _same(left: np.ndarray, right: np.ndarray) -> bool:

@@ -41,7 +41,7 @@ def warm_up(servable: Servable) -> int:
     for number, record in enumerate(_records(path), start=1):
         try:
             call = servable.prepare(record.predict_log.request)
-            servable.run(call)
+            servable.run(call, in_background=True)
         except ServingError as error:
             raise ServableError(error.code, f"{path}: warm-up request {number} failed: {error.message}") from error
         examples = calls.setdefault(call.signature.name, [])

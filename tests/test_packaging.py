@@ -36,11 +36,13 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(wheel: Path) -> None:
         "dpsr/ops_cc/_build_info.py",
         "dpsr/ops_cc/_dpsr_ops.so",
         "dpsr/ops_cc/library.py",
+        "dpsr/serving/_session.pyi",
         "dpsr/tokenizer_cc/_tokenizer.pyi",
         "dpsr/tokenizer_cc/tokenize_op.py",
     }
     assert needed <= names, needed - names
-    assert any(name.startswith("dpsr/tokenizer_cc/_tokenizer.cpython") for name in names)
+    for module in ("serving/_session", "tokenizer_cc/_tokenizer"):
+        assert any(name.startswith(f"dpsr/{module}.cpython") for name in names), module
     suffixes = {Path(name).suffix for name in names if name.startswith("dpsr/")}
     assert suffixes == {".py", ".pyi", ".so", ".typed"}
     assert not {name.split("/")[1] for name in names} & {"tests", "benchmarks", "build", "setup.py", "core"}
@@ -63,6 +65,7 @@ builder.add(["steel sink"])
 path = pathlib.Path(tempfile.mkdtemp()) / "tokenizer.model"
 builder.build().save(path)
 library.load_all()
+import dpsr.serving.loader
 assert TokenizeLayer(path)(tf.constant(["steel sink"])).values.shape == [12]
 """
     environment = {**os.environ, "PYTHONPATH": str(site)}

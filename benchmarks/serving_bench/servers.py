@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,26 +70,40 @@ def run_dpsr(base_paths: Sequence[Path], ports: Any) -> None:
 
 
 def run_graph(base_paths: Sequence[Path], results: Any, calls: int) -> None:
-    """Processor seconds of one run of the graph alone: no server, no messages."""
+    """Processor seconds of one run of the graph without server and messages: TensorFlow's Python way, and ours."""
+    import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
     from dpsr.serving.runtime import Servable
 
+    texts = [f"query number {index}".encode() for index in range(100)]
     servable = Servable.load(NAME, 1, base_paths[0] / "1")
     prepared = []
-    for index in range(100):
+    for text in texts:
         request = predict_pb2.PredictRequest()
         proto = request.inputs["query"]
         proto.dtype = 7
         proto.tensor_shape.dim.add().size = 1
-        proto.string_val.append(f"query number {index}".encode())
+        proto.string_val.append(text)
         prepared.append(servable.prepare(request))
-    for call in prepared:
-        servable.run(call)
+    ours = _seconds_per_call(lambda index: dict(servable.run(prepared[index])), calls)
+    servable.close()
+    loaded = tf.saved_model.load(str(base_paths[0] / "1"))
+    function = loaded.signatures["serving_default"]
+    queries = [tf.constant([text]) for text in texts]
+    plain = _seconds_per_call(
+        lambda index: {alias: tensor.numpy() for alias, tensor in function(query=queries[index]).items()}, calls
+    )
+    results.put((plain, ours))
+
+
+def _seconds_per_call(call: Callable[[int], object], calls: int) -> float:
+    for index in range(100):
+        call(index)
     before = time.process_time()
     for index in range(calls):
-        servable.run(prepared[index % len(prepared)])
-    results.put((time.process_time() - before) / calls)
+        call(index % 100)
+    return (time.process_time() - before) / calls
 
 
 @contextlib.contextmanager
@@ -111,15 +125,15 @@ def started(base_paths: Sequence[Path], *runs: Any) -> Iterator[list[Server]]:
             process.join()
 
 
-def graph_cpu_seconds(base_paths: Sequence[Path], calls: int) -> float:
+def graph_cpu_seconds(base_paths: Sequence[Path], calls: int) -> tuple[float, float]:
     """As ``run_graph``, in a fresh process."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=run_graph, args=(base_paths, results, calls), daemon=True)
     process.start()
-    seconds = float(_first(results, process))
+    plain, ours = _first(results, process)
     process.join()
-    return seconds
+    return float(plain), float(ours)
 
 
 def _first(queue: Any, process: Any) -> Any:

@@ -149,13 +149,7 @@ def test_rows_with_fewer_items_than_asked_are_counted(exported: dict[int, Path])
     request.inputs["query"].string_val.append(b"red")
     call: Call = servable.prepare(request)
     metrics = Metrics()
-    metrics.run(
-        [call],
-        [
-            {"head": np.array([[0, 1, 1], [0, -1, -1], [-1, -1, -1]], np.int32)},
-            ServingError(grpc.StatusCode.INTERNAL, ""),
-        ],
-    )
+    metrics.run([call], [np.array([[0, 1, 1], [0, -1, -1], [-1, -1, -1]], np.int32), np.zeros(3, np.int32)])
     metrics._count_notes()
     labels = {"model": NAME, "version": "1", "signature": "serving_default"}
     assert metrics._registry.get_sample_value("dpsr_results_total", labels) == 4
