@@ -26,6 +26,7 @@ body {{ font: 15px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; color:
 header {{ padding: 2.5rem 0 .5rem }} h1 {{ font-size: 1.9rem; line-height: 1.2; margin: 0; letter-spacing: -.01em }}
 header p {{ color: var(--quiet); margin: .4rem 0 0 }}
 h2 {{ font-size: 1.3rem; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--line) }}
+section {{ scroll-margin-top: 2rem }}
 h3 {{ font-size: 1rem; margin: 1.75rem 0 .5rem }} section > p {{ max-width: 48rem; color: var(--quiet) }}
 a {{ color: var(--subject); text-decoration: none }} a:hover {{ text-decoration: underline }}
 nav {{ position: sticky; top: 0; z-index: 2; background: var(--page); border-bottom: 1px solid var(--line);
@@ -81,7 +82,7 @@ mark {{ background: var(--mark); color: inherit; border-radius: 3px; padding: 0 
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; margin: 0; font-size: .9rem }}
 dt {{ color: var(--quiet) }} dd {{ margin: 0; overflow-wrap: anywhere }}
 @media (max-width: 34rem) {{
-  .bar {{ grid-template-columns: 6.6rem 1fr 2.6rem; font-size: .78rem }} .answers, dl {{ grid-template-columns: 1fr }}
+  .bar {{ grid-template-columns: 7.3rem 1fr 2.5rem; font-size: .78rem }} .answers, dl {{ grid-template-columns: 1fr }}
   dd {{ margin-bottom: .5rem }} h1 {{ font-size: 1.5rem }}
 }}
 @media print {{ nav {{ display: none }} figure, .case, .tile {{ break-inside: avoid }} }}

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import pytrec_eval
 
 from dpsr.config import Config, parse_config
 from dpsr.data.prepare import prepare
@@ -355,6 +356,31 @@ def test_judged_queries_are_measured_when_there_are_labels(shop: Path, dataset: 
     assert "2 judged queries" in said
     assert said.count("<circle") > ITEMS  # the map of the items
     assert {folder.name: len(list(folder.glob("*.run"))) for folder in trec.iterdir()} == {"test": 9, "judged": 9}
+
+
+TREC_EVAL = {"MAP@5": "map_cut_5", "nDCG@10": "ndcg_cut_10", "Recall@10": "recall_10", "Recall@100": "recall_100"}
+
+
+def test_trec_eval_finds_the_same_numbers_in_the_files(shop: Path, dataset: Dataset, model: TwoTower) -> None:
+    rng = np.random.default_rng(12)
+    pairs = [(query, f"i{item}", int(rng.integers(0, 4))) for query in ("red shoe", "hat", "tea") for item in range(40)]
+    columns = dict(zip(("query", "item_id", "label"), zip(*pairs, strict=True), strict=True))
+    pq.write_table(pa.table(columns), shop / "trec.parquet")
+    labels = {"path": str(shop / "trec.parquet"), "positive_from": 2}
+    config = make_config(shop, evaluation={"max_examples": 90, "labels": labels})
+    report = evaluate(config, dataset, model, trec=shop / "written", progress=False)
+    assert report.judged is not None
+    parts = {"test": report.comparison.of_slice("all").results, "judged": report.judged.results}
+    for folder, results in parts.items():
+        with (shop / "written" / folder / "qrels.txt").open() as file:
+            judgements = pytrec_eval.RelevanceEvaluator(pytrec_eval.parse_qrel(file), set(TREC_EVAL.values()))
+        assert len(results) == 9
+        for result in results:
+            with (shop / "written" / folder / f"{result.retriever.replace(' ', '-')}.run").open() as file:
+                found = judgements.evaluate(pytrec_eval.parse_run(file)).values()
+            for name in TREC_EVAL.keys() & result.metrics.keys():
+                mean = np.mean([query[TREC_EVAL[name]] for query in found])
+                assert mean == pytest.approx(result.metrics[name]), (folder, result.retriever, name)
 
 
 def test_an_unknown_split_is_an_error_that_names_the_splits(dataset: Dataset) -> None:
