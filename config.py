@@ -251,6 +251,8 @@ class EvaluationConfig(_Section):
     """Top-k is measured among this many items: the clicked one and random others."""
     slice_by: list[str] = []
     """Profile columns of the user, or categorical columns of the clicked item (as a language), to measure apart by."""
+    senses: PathName | None = None
+    """A Parquet file of what queries may mean (``query``, ``sense``, ``categories``): tells what each head finds."""
     dssm: bool = False
     """Trains DSSM, with skipped items as negatives, on the same log, and compares with it."""
     labels: LabelsConfig | None = None

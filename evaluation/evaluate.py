@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from dpsr.config import Config
+from dpsr.data.schema import DatasetError
 from dpsr.data.tables import Dataset
 from dpsr.evaluation.baselines import click_counts
 from dpsr.evaluation.cases import differing_cases
 from dpsr.evaluation.comparison import compare, compare_judged
-from dpsr.evaluation.contest import REFERENCE, SUBJECT, item_texts, standard_baselines, with_dssm, with_model
-from dpsr.evaluation.examples import load_examples
+from dpsr.evaluation.contest import REFERENCE, SUBJECT, Contest, item_texts, standard_baselines, with_dssm, with_model
+from dpsr.evaluation.examples import Examples, load_examples
 from dpsr.evaluation.html import Figures, read_run, write_html
-from dpsr.evaluation.item_map import heads_maps, item_map
-from dpsr.evaluation.judgements import load_judgements
+from dpsr.evaluation.item_map import category_column, heads_maps, item_map
+from dpsr.evaluation.judgements import Judgements, load_judgements
+from dpsr.evaluation.polysemy import read_senses, senses_by_head
 from dpsr.evaluation.report import Report, describe_machine
 from dpsr.evaluation.timing import retrieval_times
 from dpsr.evaluation.trec import write_trec
@@ -51,7 +55,14 @@ def evaluate(
         DatasetError: the split is empty; labels, or the results of another run, cannot be used.
     """
     seed = config.training.seed
+    # Whatever may be wrong with a file is told before anything is measured.
     runs = [read_run(path) for path in other_runs]
+    labels, senses = config.evaluation.labels, config.evaluation.senses
+    judgements = None if labels is None else load_judgements(labels, dataset, seed=seed)
+    truth = [] if senses is None else read_senses(senses)
+    column = category_column(dataset)
+    if truth and column is None:
+        raise DatasetError("evaluation.senses needs a categorical item column, which tells what an item means")
     examples = load_examples(dataset, split, max_examples=config.evaluation.max_examples, seed=seed)
     vectors = embed_items(model, dataset, progress=progress)
     baselines = standard_baselines(dataset, seed=seed)
@@ -71,9 +82,8 @@ def evaluate(
         progress=progress,
         **pair,
     )
-    judged = judgements = None
-    if config.evaluation.labels is not None:
-        judgements = load_judgements(config.evaluation.labels, dataset, seed=seed)
+    judged = None
+    if judgements is not None:
         judged = compare_judged(contest.retrievers, judgements, seed=seed, progress=progress, **pair)
     report = Report(
         name=config.name,
@@ -88,21 +98,35 @@ def evaluate(
         comparison=comparison,
         judged=judged,
         notes=contest.notes,
+        senses=senses_by_head(model, dataset, vectors, truth, column=column) if truth and column else [],
         retrieval=retrieval_times(contest.retrievers, examples),
     )
     report.write(Path(config.work_dir) / "evaluation")
     if page is not None:
         texts = item_texts(dataset)
         counts = click_counts(dataset.interactions("train"), dataset.schema.num_items)
-        wins, losses = differing_cases(contest.retrievers[SUBJECT], contest.retrievers[REFERENCE], examples, texts)
-        maps, answers = heads_maps(retriever, vectors, dataset, examples, texts, seed=seed)
+        wins, losses = differing_cases(retriever, contest.retrievers[REFERENCE], examples, texts)
+        maps, answers = heads_maps(retriever, vectors, dataset, examples, texts, seed=seed, senses=truth)
         items = item_map(vectors, dataset, counts, texts, seed=seed)
         write_html(page, report, subject=SUBJECT, figures=Figures(wins, losses, items, maps, answers), runs=runs)
     if trec is not None:
-        topics, gains = examples, [{item: 1} for item in examples.item_rows.tolist()]
-        write_trec(trec / split, contest.retrievers, topics, gains, dataset.item_ids, progress=progress)
-        if judgements is not None:
-            gains = [judgements.gains(row) for row in range(len(judgements))]
-            topics = judgements.queries
-            write_trec(trec / "judged", contest.retrievers, topics, gains, dataset.item_ids, progress=progress)
+        _write_trec(trec, split, contest, examples, judgements, dataset.item_ids, progress=progress)
     return report
+
+
+def _write_trec(
+    directory: Path,
+    split: str,
+    contest: Contest,
+    examples: Examples,
+    judgements: Judgements | None,
+    item_ids: np.ndarray,
+    *,
+    progress: bool,
+) -> None:
+    """Clicks below ``<split>``, judged queries below ``judged``."""
+    clicked = [{item: 1} for item in examples.item_rows.tolist()]
+    write_trec(directory / split, contest.retrievers, examples, clicked, item_ids, progress=progress)
+    if judgements is not None:
+        gains = [judgements.gains(row) for row in range(len(judgements))]
+        write_trec(directory / "judged", contest.retrievers, judgements.queries, gains, item_ids, progress=progress)

@@ -29,6 +29,7 @@ from dpsr.evaluation.tables import (
     kinds_table,
     paired_table,
     retrieval_table,
+    senses_table,
     slice_table,
 )
 
@@ -70,7 +71,7 @@ def write_html(
         "Tables": _tables(report, subject),
         "Negatives": _by_mixing_ratio(report, subject, runs),
         "Items": _item_map(figures),
-        "Heads": _heads(figures),
+        "Heads": _heads(report, figures, subject),
         f"Beside BM25: {subject} finds": _cases(subject, figures.wins),
         "Beside BM25: BM25 finds": _cases(subject, figures.losses),
         "How it was measured": _facts(report),
@@ -208,15 +209,17 @@ def _item_map(figures: Figures) -> str:
     )
 
 
-def _heads(figures: Figures) -> str:
+def _heads(report: Report, figures: Figures, subject: str) -> str:
+    known = "".join(_table(table, subject) for table in senses_table(report))
     if not figures.heads_maps:
-        return ""
+        return known
     overlap = float(np.median([answer.overlap for answer in figures.head_answers]))
+    asked = "queries of several meanings" if report.senses else "commonest queries"
     return (
         f"<p>The {HEAD_DEPTH} best items of each head, laid out by t-SNE, for those of the "
-        f"{len(figures.head_answers):,} commonest queries whose heads differ most. Of the items that any head finds, "
-        f"all find {overlap:.0%} (median over the queries).</p>"
-        f'<div class="figures">{"".join(figures.heads_maps)}</div>'
+        f"{len(figures.head_answers):,} {asked} whose heads differ most. Of the items that any head finds, "
+        f'all find {overlap:.0%} (median over the queries).</p><div class="figures">{"".join(figures.heads_maps)}</div>'
+        f"{known}"
     )
 
 

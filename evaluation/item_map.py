@@ -9,9 +9,11 @@ import numpy as np
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from dpsr.data.schema import INTERACTION
 from dpsr.data.tables import Dataset
-from dpsr.evaluation.examples import Examples
+from dpsr.evaluation.examples import Examples, make_examples
 from dpsr.evaluation.figures import scatter
+from dpsr.evaluation.polysemy import Senses
 from dpsr.evaluation.ranking import top_k
 from dpsr.evaluation.two_tower import TwoTowerRetriever
 
@@ -68,30 +70,36 @@ def heads_maps(
     texts: Sequence[str],
     *,
     seed: int,
+    senses: Sequence[Senses] = (),
 ) -> tuple[list[str], list[HeadAnswers]]:
-    """Maps of what the heads find for the common queries whose heads differ most; none for a model with one head.
+    """Maps of what the heads find for the queries whose heads differ most; none for a model with one head.
 
     Args:
         retriever: the model.
         vectors: float32 [items, d].
         dataset: says the categories.
-        examples: clicks, whose commonest queries are looked at.
+        examples: clicks, whose commonest queries are looked at where no meanings are known.
         texts: the text of every item.
         seed: of the layouts.
+        senses: queries and what each may mean; these are looked at then, and items have the colour of their meaning.
 
     Returns:
         A figure of each query that is shown, and the answers to all that were looked at, the least overlap first.
     """
-    answers = head_answers(retriever, common_queries(examples, _COMMON_QUERIES))
+    known = {each.query: each for each in senses}
+    asked = ask(list(known), seed=seed) if known else common_queries(examples, _COMMON_QUERIES)
+    answers = head_answers(retriever, asked)
     answers.sort(key=lambda answer: answer.overlap)
     figures = []
     for answer in answers[:_SHOWN_QUERIES]:
         rows = np.unique(answer.items)
         if len(rows) < _FEWEST:
             continue
-        found_by = [np.isin(rows, items) for items in answer.items]
-        groups = [_finders([bool(found[place]) for found in found_by]) for place in range(len(rows))]
         categories = item_categories(dataset, rows)
+        groups = [_finders([bool(np.isin(row, items)) for items in answer.items]) for row in rows]
+        if answer.query in known:
+            meant = [_sense(known[answer.query], category) for category in categories]
+            groups = [f"{finders}: {sense}" for finders, sense in zip(groups, meant, strict=True)]
         labels = [f"{texts[row]} ({category})" for row, category in zip(rows, categories, strict=True)]
         title = f"“{answer.query}”"
         figures.append(scatter(title, _layout(vectors[rows], seed=seed), groups, labels, ordered=False))
@@ -107,6 +115,13 @@ def head_answers(retriever: TwoTowerRetriever, examples: Examples) -> list[HeadA
     depth = min(HEAD_DEPTH, retriever.num_items)
     lists = [top_k(retriever.head_scores(heads[:, head]), depth, examples.tie_keys)[0] for head in range(count)]
     return [HeadAnswers(str(text), items) for text, items in zip(examples.texts, np.stack(lists, 1), strict=True)]
+
+
+def ask(queries: Sequence[str], *, seed: int) -> Examples:
+    """Examples of queries that nobody in particular asks; what is clicked is not meant."""
+    records = np.zeros(len(queries), dtype=INTERACTION)
+    records["user"] = -1
+    return make_examples(np.array(queries, dtype=object), records, seed=seed)
 
 
 def common_queries(examples: Examples, most: int) -> Examples:
@@ -127,6 +142,12 @@ def item_categories(dataset: Dataset, rows: np.ndarray) -> list[str]:
     if column is None:
         return [""] * len(rows)
     return [str(value or "none") for value in dataset.item_table()[column].take(rows).to_pylist()]
+
+
+def _sense(senses: Senses, category: str) -> str:
+    """The meaning that a category belongs to."""
+    pairs = zip(senses.names, senses.categories, strict=True)
+    return next((name for name, categories in pairs if category in categories), "no meaning")
 
 
 def _finders(found: Sequence[bool]) -> str:

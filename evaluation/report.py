@@ -9,13 +9,16 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from math import isnan
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dpsr
 from dpsr.evaluation.paired import Interval
 from dpsr.evaluation.slices import ALL
 from dpsr.evaluation.tables import tables
 from dpsr.evaluation.timing import RetrievalTime
+
+if TYPE_CHECKING:
+    from dpsr.evaluation.polysemy import HeadSenses
 
 T = TypeVar("T")
 
@@ -111,6 +114,8 @@ class Report:
     judged: Judged | None = None
     notes: list[str] = field(default_factory=list)
     """What a reader has to know beside the numbers, a sentence each."""
+    senses: list[HeadSenses] = field(default_factory=list, compare=False)
+    """Which meanings of queries with several the heads find."""
     retrieval: list[RetrievalTime] = field(default_factory=list, compare=False)
     """From one text to its 1,000 best items."""
 
@@ -159,7 +164,8 @@ class Report:
             judged = {key: getattr(self.judged, key) for key in ("queries", "pairs", "unknown_items", "positive_from")}
             judged |= _to_json(self.judged.comparison)
         times = {time.retriever: asdict(time) for time in self.retrieval}
-        return facts | {"retrieval": times} | slices.pop(ALL) | {"judged": judged, "slices": slices}
+        heads = polysemy_json(self.senses) if self.senses else None
+        return facts | {"retrieval": times, "polysemy": heads} | slices.pop(ALL) | {"judged": judged, "slices": slices}
 
     def write(self, directory: Path) -> Path:
         """Writes ``metrics.json`` to a directory, which is made if need be; returns the file's path."""
@@ -199,6 +205,19 @@ _FACTS = (
     "machine",
     "notes",
 )
+
+
+def polysemy_json(senses: list[HeadSenses]) -> dict[str, Any]:
+    """Shares of the queries whose heads part, and whose merged list covers two meanings; and each query's shares."""
+    return {
+        "queries": len(senses),
+        "parted": sum(each.parted for each in senses) / len(senses),
+        "covered": sum(each.covered for each in senses) / len(senses),
+        "shares": {
+            each.senses.query: {name: each.shares[:, place].tolist() for place, name in enumerate(each.senses.names)}
+            for each in senses
+        },
+    }
 
 
 def describe_machine() -> dict[str, Any]:

@@ -26,6 +26,7 @@ COMPARED = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Top-1", "T
 """Measures with bootstrap intervals, alone and paired."""
 PAIRED = ("MAP@5", "nDCG@10", "Recall@100", "Top-1")
 """Measures of the table of paired differences from BM25."""
+_SENSES_SHOWN = 12  # queries of several meanings
 WORDS = ("index",)
 """Columns of words, not of numbers."""
 JUDGED_COLUMNS = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000", "AUC", "AUC within queries")
@@ -68,6 +69,7 @@ def tables(report: Report) -> list[Table]:
     found += kinds_table(report)
     found += paired_table(report.comparison.of_slice(ALL), PAIRED, "clicks")
     found += judged_tables(report)
+    found += senses_table(report)
     found += retrieval_table(report)
     return found
 
@@ -116,6 +118,26 @@ def judged_tables(report: Report) -> list[Table]:
         _measures(title, judged.comparison, JUDGED_COLUMNS, JUDGED_COLUMNS[:1]),
         *paired_table(judged.comparison, JUDGED_PAIRED, "judged queries"),
     ]
+
+
+def senses_table(report: Report) -> list[Table]:
+    """Which meaning of a query each head finds, for some of the queries; no table where meanings are not known."""
+    if not report.senses:
+        return []
+    count = len(report.senses)
+    parted = sum(each.parted for each in report.senses) / count
+    covered = sum(each.covered for each in report.senses) / count
+    heads = len(report.senses[0].shares)
+    rows = []
+    for each in report.senses[:_SENSES_SHOWN]:
+        best = each.shares.argmax(axis=1)
+        cells = [Cell(each.senses.names[at], f"{row[at]:.0%}") for at, row in zip(best, each.shares, strict=True)]
+        rows.append([Cell(each.senses.query), *cells, Cell("yes" if each.parted else "no")])
+    title = (
+        f"{count} queries of several meanings: for {parted:.0%} the heads' best items are of different ones, "
+        f"for {covered:.0%} the merged list has a tenth or more of two"
+    )
+    return [Table(title, ["query", *(f"head {head}" for head in range(heads)), "parted"], rows)]
 
 
 def retrieval_table(report: Report) -> list[Table]:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import ir_measures
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dpsr.data.schema import INTERACTION, DatasetError
@@ -19,6 +20,7 @@ from dpsr.evaluation.html import Figures, read_run, write_html
 from dpsr.evaluation.item_map import HeadAnswers, common_queries, heads_maps
 from dpsr.evaluation.metrics import RANKED_MEASURES, TOP_K, ranked_values
 from dpsr.evaluation.paired import Interval
+from dpsr.evaluation.polysemy import Senses
 from dpsr.evaluation.report import Comparison, Report, Result, describe_machine
 from dpsr.evaluation.retrievers import CatalogueRetriever
 from dpsr.evaluation.tables import CLICKS
@@ -237,6 +239,27 @@ def test_queries_whose_heads_differ_are_mapped_first(monkeypatch: pytest.MonkeyP
     found = {dot.find("title").text for dot in figure.iter("circle")}  # type: ignore[union-attr]
     low = {f"head 0: item {row} ()" for row in range(10)}
     assert found == low | {f"head 1: item {row} ()" for row in range(ITEMS - 10, ITEMS)}
+
+
+def test_known_meanings_colour_the_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpsr.evaluation.item_map.HEAD_DEPTH", 10)
+    categories = ["low"] * 8 + ["middle"] * (ITEMS - 16) + ["high"] * 8
+    schema, table = SimpleNamespace(categorical={"category": 5}, numeric=()), pa.table({"category": categories})
+    dataset = SimpleNamespace(schema=schema, item_table=lambda: table)
+    vectors = np.random.default_rng(2).normal(size=(ITEMS, 4)).astype(np.float32)
+    senses = [Senses(query, ("a", "b"), (frozenset({"low"}), frozenset({"high"}))) for query in ("b", "c")]
+    maps, answers = heads_maps(
+        TwoHeads(),  # type: ignore[arg-type]
+        vectors,
+        dataset,  # type: ignore[arg-type]
+        examples_of(np.arange(6)),
+        ["x"] * ITEMS,
+        seed=1,
+        senses=senses,
+    )
+    assert {answer.query for answer in answers} == {"b", "c"}
+    legend = [entry.text for entry in ET.fromstring(maps[0]).iter("li")]
+    assert legend == ["head 0: a", "head 0: no meaning", "head 1: b", "head 1: no meaning"]
 
 
 def test_common_queries_come_in_the_order_of_their_clicks() -> None:

@@ -7,12 +7,14 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dpsr.evaluation.metrics import RANKED_MEASURES, TOP_K
 from dpsr.evaluation.paired import Interval
+from dpsr.evaluation.polysemy import HeadSenses, Senses
 from dpsr.evaluation.report import Comparison, Difference, Report, Result, describe_machine
-from dpsr.evaluation.tables import CLICKS, COMPARED, PAIRED, paired_table, slice_table
+from dpsr.evaluation.tables import CLICKS, COMPARED, PAIRED, paired_table, senses_table, slice_table
 from dpsr.evaluation.timing import RetrievalTime
 
 
@@ -67,6 +69,25 @@ def test_notes_and_times_are_told(report: Report) -> None:
     text = replace(report, notes=["The log is odd."], retrieval=[time]).to_text()
     for said in ("The log is odd.", "1.23", "5.68", "458 best items", "50 queries", time.index):
         assert said in text
+
+
+def test_the_meanings_that_heads_find_are_counted_and_shown(report: Report) -> None:
+    fruit_or_brand = Senses("apple", ("fruit", "brand"), (frozenset({"food"}), frozenset({"phones"})))
+    parted = HeadSenses(fruit_or_brand, np.array([[0.9, 0.1], [0.0, 0.96]]), np.array([0.5, 0.5]))
+    alike = HeadSenses(
+        replace(fruit_or_brand, query="kiwi"), np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0.95, 0.05])
+    )
+    report = replace(report, senses=[parted, alike])
+    (table,) = senses_table(report)
+    assert [[str(cell) for cell in row] for row in table.rows] == [
+        ["apple", "fruit 90%", "brand 96%", "yes"],
+        ["kiwi", "fruit 90%", "fruit 80%", "no"],
+    ]
+    assert table.title in report.to_text()
+    assert "2 queries" in table.title
+    told = report.to_json()["polysemy"]
+    assert (told["queries"], told["parted"], told["covered"]) == (2, 0.5, 0.5)
+    assert told["shares"]["apple"] == {"fruit": [0.9, 0.0], "brand": [0.1, 0.96]}
 
 
 def test_markdown_is_a_table(report: Report) -> None:
