@@ -150,10 +150,19 @@ class ModelConfig(_Section):
     """Every item of the history weighs this share of the next, later one."""
     attention_temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """beta of the soft dot product (paper, equation 3)."""
-    combiner: Literal["sqrtn", "mean", "sum"] = "sqrtn"
-    """How a bag of ids becomes one vector: the sum of its rows over the square root of their number, or over it."""
+    combiner: Literal["sqrtn", "sqrtn_by_kind", "mean", "sum"] = "sqrtn"
+    """How a bag of ids becomes one vector: the sum of its rows over the square root of their number, or over it.
+    ``sqrtn_by_kind`` does so for words, bigrams and trigrams of a text apart, and adds the three: the many trigrams no
+    longer drown the words."""
     initial_scale: Annotated[float, Field(gt=0.0)] = 0.1
     """Standard deviation of freshly initialised embeddings; those of users and histories, a tenth of it."""
+    initial_idf: bool = False
+    """Freshly initialised embeddings of rare tokens are longer than those of frequent ones."""
+
+    @property
+    def reads_tokenizer(self) -> bool:
+        """Whether a fresh model has to know the tokenizer."""
+        return self.initial_idf or self.combiner == "sqrtn_by_kind"
 
     @pydantic.model_validator(mode="after")
     def _titles_are_of_the_history(self) -> ModelConfig:
@@ -195,10 +204,33 @@ class LossConfig(_Section):
         return self
 
 
+class PretrainingConfig(_Section):
+    """What is learnt from the catalogue alone, before and beside the log: random words of an item find the item.
+
+    After Van Gysel et al., Learning Latent Vector Spaces for Product Search (CIKM 2016).
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Passes over the catalogue before the first over the log, with other words in each."""
+    words: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 5)
+    """The fewest and the most words of such a query."""
+    text: Annotated[list[str], Field(min_length=1)] | None = None
+    """Text columns that the words come from; all of ``data.items.text`` without it."""
+    mixed_share: Share = 0.0
+    """Share of the examples of every later step that are items with words of their own, so that these stay known."""
+
+    @pydantic.model_validator(mode="after")
+    def _words_rise(self) -> PretrainingConfig:
+        if self.words[0] > self.words[1]:
+            raise ValueError(f"words = {list(self.words)}: the fewest words come first")
+        return self
+
+
 class TrainingConfig(_Section):
     """The optimiser and the schedule."""
 
-    epochs: Annotated[int, Field(ge=1)] = 5
+    epochs: Annotated[int, Field(ge=0)] = 5
+    """Passes over the log; 0 leaves it at the pre-training."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
     """AdaGrad on the dense layers."""
@@ -209,6 +241,8 @@ class TrainingConfig(_Section):
     """Stops after so many epochs without a better ``valid_top1``; 0 never does."""
     token_dropout: Share = 0.0
     """Share of the query tokens that a step leaves out at random: answers to misspelt queries get better."""
+    typo_share: Share = 0.0
+    """Share of the queries that a step reads with one random letter left out, put in, replaced or swapped."""
     seed: int = 1
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
     """Steps between checkpoints."""
@@ -331,6 +365,7 @@ class Config(_Section):
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    pretraining: PretrainingConfig = PretrainingConfig()
     training: TrainingConfig = TrainingConfig()
     cluster: ClusterConfig = ClusterConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -347,6 +382,28 @@ class Config(_Section):
         if self.data.valid_share + self.data.test_share >= 1.0:
             raise ValueError("data.valid_share + data.test_share leave nothing to train on; their sum must be below 1")
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _something_is_learnt(self) -> Config:
+        if not self.training.epochs + self.pretraining.epochs:
+            raise ValueError("training.epochs = 0 and pretraining.epochs = 0: one of them has to be above 0")
+        unknown = set(self.pretraining.text or ()) - set(self.data.items.text)
+        if unknown:
+            raise ValueError(
+                f"pretraining.text names {', '.join(sorted(unknown))}, but data.items.text has "
+                f"{', '.join(self.data.items.text)}"
+            )
+        if self.mixed_rows >= self.training.batch_size:
+            raise ValueError(
+                f"pretraining.mixed_share = {self.pretraining.mixed_share:g} leaves no row of a batch of "
+                f"{self.training.batch_size} for the log"
+            )
+        return self
+
+    @property
+    def mixed_rows(self) -> int:
+        """Examples of a training step that are items with words of their own."""
+        return round(self.pretraining.mixed_share * self.training.batch_size)
 
     @property
     def dataset_dir(self) -> Path:

@@ -5,132 +5,75 @@ Reads a set below $DPSR_DATA and writes Parquet files and a configuration to a d
     python benchmarks/labelled_sets.py homedepot --out runs/homedepot
     for step in prepare train evaluate; do dpsr $step -c runs/homedepot/run.toml; done
 
-What is learnt from are pseudo-clicks, random words of an item's own text as its query, for which no judgement is used;
-homedepot adds the relevant pairs of its train queries. What is measured are the judged queries: all of chorus_icecat,
-the dev queries of homedepot.
+The recipe is examples/SET.toml. homedepot learns from the relevant pairs of its train queries; a twentieth of them, by
+query, chooses the checkpoint and the weights of the hybrids. chorus_icecat learns from no judgement: its log is a few
+hundred items, each with a few words of its own title as the query, and is not trained on. What is measured are the
+judged queries: all of chorus_icecat, the dev queries of homedepot.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-DATA = Path(os.environ.get("DPSR_DATA", Path(__file__).resolve().parents[1] / ".." / "shared" / "data"))
-TEXT = {"homedepot": ["title"], "chorus_icecat": ["title", "brand", "description", "attributes"]}
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("DPSR_DATA", ROOT / ".." / "shared" / "data"))
 RELEVANT_FROM = {"homedepot": 2.5, "chorus_icecat": 1.0}
 LABEL_COLUMN = {"homedepot": "relevance", "chorus_icecat": "label"}
-
-RUN = """name = "{name}"
-work_dir = "{out}"
-
-[data]
-valid_share = 0.02
-test_share = 0.02
-
-[data.items]
-path = "{out}/items.parquet"
-text = {text}
-
-[data.interactions]
-path = "{out}/interactions.parquet"
-
-[evaluation]
-max_examples = 1000
-
-[evaluation.labels]
-path = "{out}/labels.parquet"
-positive_from = {positive_from}
-graded = {graded}
-
-[tokenizer]
-min_count = 1
-
-[model]
-dimension = {dimension}
-residual = true
-shared_tokens = true
-heads = 1
-
-[loss]
-kind = "softmax"
-group_size = 512
-
-[training]
-epochs = {epochs}
-batch_size = 512
-learning_rate = 0.02
-table_learning_rate = 0.6
-token_dropout = 0.1
-"""
+LOGGED_ITEMS = 600
 
 
-def pseudo_clicks(texts: list[str], copies: int, rng: np.random.Generator) -> tuple[list[str], list[int]]:
-    """Two to five words of every text, in their order, ``copies`` times; and the text's row."""
-    queries, rows = [], []
-    for row, text in enumerate(texts):
-        words = text.split()
-        for _ in range(copies):
-            if words:
-                chosen = np.sort(rng.choice(len(words), min(len(words), int(rng.integers(2, 6))), replace=False))
-                queries.append(" ".join(words[at] for at in chosen))
-                rows.append(row)
-    return queries, rows
+def words_of_titles(items: pa.Table, rng: np.random.Generator) -> tuple[list[str], list[str]]:
+    """Two to four words of the titles of some items, in their order, and the items' ids."""
+    queries, ids = [], []
+    for row in rng.choice(len(items), LOGGED_ITEMS, replace=False).tolist():
+        words = (items["title"][row].as_py() or "").split()
+        if words:
+            chosen = np.sort(rng.choice(len(words), min(len(words), int(rng.integers(2, 5))), replace=False))
+            queries.append(" ".join(words[at] for at in chosen))
+            ids.append(items["item_id"][row].as_py())
+    return queries, ids
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=sorted(TEXT))
+    parser.add_argument("name", choices=sorted(RELEVANT_FROM))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--copies", type=int, default=4, help="pseudo-clicks of every item")
-    parser.add_argument("--repeat-labels", type=int, default=2, help="times that every relevant pair is a click")
-    parser.add_argument("--dimension", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     source, out, name = DATA / arguments.name, arguments.out, arguments.name
     out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(arguments.seed)
+    rng = np.random.default_rng(1)
+    recipe = (ROOT / "examples" / f"{name}.toml").read_text(encoding="utf-8")
+    text = tomllib.loads(recipe)["data"]["items"]["text"]
 
-    items = pq.read_table(source / "items.parquet", columns=["item_id", *TEXT[name]])
-    columns = [items[column].to_pylist() for column in TEXT[name]]
-    texts = [" ".join(text or "" for text in row) for row in zip(*columns, strict=True)]
-    queries, rows = pseudo_clicks(texts, arguments.copies, rng)
-    ids = items["item_id"].take(pa.array(rows)).to_pylist()
-
+    items = pq.read_table(source / "items.parquet", columns=["item_id", *text])
     labels = pq.read_table(source / "labels.parquet").join(pq.read_table(source / "queries.parquet"), "query_id")
-    pairs = labels.select(["query", "item_id"]).append_column("label", labels[LABEL_COLUMN[name]].cast("float64"))
+    labels = labels.append_column("label_", labels[LABEL_COLUMN[name]].cast("float64")).sort_by(
+        [("query_id", "ascending"), ("item_id", "ascending")]
+    )
+    pairs = pa.table({"query": labels["query"], "item_id": labels["item_id"], "label": labels["label_"]})
     if "split" in labels.column_names:
-        relevant = [label >= RELEVANT_FROM[name] for label in pairs["label"].to_pylist()]
-        in_train = [split == "train" for split in labels["split"].to_pylist()]
-        positives = pairs.filter(pa.array([both == (True, True) for both in zip(relevant, in_train, strict=True)]))
-        queries += positives["query"].to_pylist() * arguments.repeat_labels
-        ids += positives["item_id"].to_pylist() * arguments.repeat_labels
-        pairs = pairs.filter(pa.array([split == "dev" for split in labels["split"].to_pylist()]))
-    order = rng.permutation(len(queries))
-    clicks = {
-        "query": [queries[at] for at in order],
-        "item_id": [ids[at] for at in order],
-        "timestamp": np.arange(len(order)),
-    }
+        split = np.array(labels["split"].to_pylist())
+        relevant = pairs["label"].to_numpy() >= RELEVANT_FROM[name]
+        positives = pairs.filter(pa.array(relevant & (split == "train")))
+        queries, ids = positives["query"].to_pylist(), positives["item_id"].to_pylist()
+        pairs = pairs.filter(pa.array(split == "dev"))
+    else:
+        queries, ids = words_of_titles(items, rng)
+    # All pairs of a query are neighbours in time, so that a split never parts them.
+    place = {query: time for time, query in enumerate(rng.permutation(sorted(set(queries))).tolist())}
+    clicks = {"query": queries, "item_id": ids, "timestamp": [place[query] for query in queries]}
     pq.write_table(items, out / "items.parquet")
     pq.write_table(pa.table(clicks), out / "interactions.parquet")
     pq.write_table(pairs, out / "labels.parquet")
-    run = RUN.format(
-        name=name,
-        out=out,
-        text=str(TEXT[name]).replace("'", '"'),
-        positive_from=RELEVANT_FROM[name],
-        graded=str(name == "chorus_icecat").lower(),
-        dimension=arguments.dimension,
-        epochs=arguments.epochs,
-    )
-    (out / "run.toml").write_text(run, encoding="utf-8")
-    print(f"{len(order):,} clicks, {len(set(pairs['query'].to_pylist())):,} judged queries: {out / 'run.toml'}")
+    (out / "run.toml").write_text(recipe.replace(f"runs/{name}", str(out)), encoding="utf-8")
+    print(f"{len(queries):,} clicks, {len(set(pairs['query'].to_pylist())):,} judged queries: {out / 'run.toml'}")
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ class ClusterTraining(Training):
             coordinator: a ``ClusterCoordinator`` of this cluster.
             progress: show a progress bar.
         """
+        _check_supported(config)
         num_ps, num_workers = len(task.addresses[PS]), len(task.addresses[WORKER])
         placed = place(loads_of_model(config, dataset.schema), num_ps, config.cluster.split_above_bytes)
         wire = tf.as_dtype(config.cluster.wire)
@@ -104,16 +105,17 @@ class ClusterTraining(Training):
         training, cluster = self._config.training, self._config.cluster
         plan = EpochPlan(self._file, batch_size=training.batch_size, seed=training.seed, epoch=epoch)
         steps_of_piece = max(1, cluster.examples_per_call // training.batch_size)
-        while step < self._steps:
+        all_steps = self._training.steps
+        while step < all_steps:
             first, before = step, self._read_progress()
             given, done, last_change = 0, 0, time.monotonic()
             while True:
                 while (
-                    step < self._steps
+                    step < all_steps
                     and given - done < _PIECES_AHEAD * self._num_workers
                     and time.monotonic() - self._last_checkpoint < cluster.checkpoint_seconds
                 ):
-                    size = min(steps_of_piece, self._steps - step)
+                    size = min(steps_of_piece, all_steps - step)
                     self._coordinator.schedule(self._piece, (plan.steps(step, size), np.int64(size)))
                     step, given = step + size, given + 1
                 if self._coordinator.done():
@@ -133,8 +135,8 @@ class ClusterTraining(Training):
             counted = float(tf.reduce_sum(now.steps - before.steps))
             # A piece that was done twice has counted twice.
             loss_sum += float(now.loss_sum - before.loss_sum) * (step - first) / max(counted, 1.0)
-            self._check_finite(np.array([loss_sum]), epoch, first)
-            if step < self._steps:
+            self._check_losses(np.array([loss_sum / step]), epoch, first)
+            if step < all_steps:
                 self._save(epoch, step, loss_sum)
                 self._last_checkpoint = time.monotonic()
         return loss_sum
@@ -171,8 +173,26 @@ class ClusterTraining(Training):
         counted = int(tf.reduce_sum(done))
         batch_size = self._config.training.batch_size
         mean = float(now.loss_sum - before.loss_sum) / max(counted, 1)
-        bar.update(min(self._steps, first + counted) * batch_size - bar.n)
+        bar.update(min(self._training.steps, first + counted) * batch_size - bar.n)
         bar.set_postfix(loss=f"{(loss_sum + mean * counted) / max(first + counted, 1):.4f}")
+
+
+def _check_supported(config: Config) -> None:
+    """Checks that a run asks for nothing that workers cannot do from a ``StepPlan`` alone.
+
+    Raises:
+        ClusterError: it does; names the keys.
+    """
+    asked = {
+        "pretraining.epochs": config.pretraining.epochs > 0,
+        "pretraining.mixed_share": config.mixed_rows > 0,
+        "training.typo_share": config.training.typo_share > 0,
+        "model.combiner": config.model.combiner == "sqrtn_by_kind",
+        "model.initial_idf": config.model.initial_idf,
+    }
+    if any(asked.values()):
+        keys = ", ".join(key for key, is_asked in asked.items() if is_asked)
+        raise ClusterError(f"{keys}: only on one machine so far; leave them out of the configuration of a cluster")
 
 
 def _plan_spec() -> StepPlan:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from dpsr.data.augmentation import ItemTexts, QueryTexts
 from dpsr.data.records import HEADER_BYTES, Field, Layout, common_layout, num_records
 from dpsr.data.schema import INTERACTION
 from dpsr.data.tables import Bags, Dataset, DatasetError
@@ -23,6 +24,7 @@ _BLOCK_RECORDS = 8192
 _WINDOW_BLOCKS = 8
 TITLE_TOKENS = 12
 """Of an item of the history so many tokens are read at most, its first ones: words come before bigrams and trigrams."""
+_PRETRAINING = 1
 
 ToTensor = Callable[[np.ndarray], Any]
 """Makes of an array what TensorFlow takes for a tensor: ``tf.constant``, or ``data.mapped.ArrayFiles``."""
@@ -58,7 +60,7 @@ class Batch(NamedTuple):
     items: ItemFeatures
     """B positives, then R random negatives."""
     query_rows: tf.Tensor
-    """int32 [B]."""
+    """int32 [B]; -1 - item row for a query of the item's own words, which nobody typed."""
     item_rows: tf.Tensor
     """int32 [B + R]."""
 
@@ -99,11 +101,22 @@ class JoinedTables:
         Args:
             interactions: int32 [B, 5], the fields of INTERACTION.
         """
-        query, user, history_end = interactions[:, 0], interactions[:, 1], interactions[:, 4]
+        return self.asked_by(
+            tf.gather(_ragged(*self._query_tokens), interactions[:, 0]), interactions[:, 1], interactions[:, 4]
+        )
+
+    def asked_by(self, tokens: tf.RaggedTensor, user: tf.Tensor, history_end: tf.Tensor) -> QueryFeatures:
+        """Joins queries that are given by their tokens with users.
+
+        Args:
+            tokens: int32 [B, None].
+            user: int32 [B], -1 for nobody.
+            history_end: int32 [B].
+        """
         user = tf.where(user < 0, self._unknown_user, user)
         history = self._history(user, history_end)
         return QueryFeatures(
-            tokens=tf.gather(_ragged(*self._query_tokens), query),
+            tokens=tokens,
             profile=self._user_profile.gather(user),
             history=history,
             history_titles=self._titles_of(history),
@@ -164,6 +177,9 @@ def training_batches(
     skip_steps: int = 0,
     worker: int = 0,
     num_workers: int = 1,
+    query_texts: QueryTexts | None = None,
+    item_texts: ItemTexts | None = None,
+    mixed_rows: int = 0,
 ) -> tf.data.Dataset:
     """One epoch of training batches; the same arguments always give the same batches.
 
@@ -182,6 +198,10 @@ def training_batches(
         skip_steps: leaves out the first steps, as an interrupted epoch has done them already.
         worker: number of this worker, from 0.
         num_workers: workers that share the records.
+        query_texts: gives some queries a typo.
+        item_texts: makes the queries of ``mixed_rows``.
+        mixed_rows: the last so many of the B examples are random items with words of their own as the query, and an
+            epoch has ``ceil(records / (B - mixed_rows))`` steps.
 
     Returns:
         A dataset of Batch, ``queries`` [B], ``items`` [B + R].
@@ -190,16 +210,23 @@ def training_batches(
         DatasetError: there are fewer records than workers, or a file is none of records.
     """
     blocks = _Blocks(records_files, worker, num_workers)
-    order_seed, negatives_seed = _derived_seeds(seed, epoch, worker)
-    steps = -(-blocks.most_records // batch_size)
-    if not 0 <= skip_steps <= steps:
-        raise ValueError(f"skip_steps = {skip_steps}, but an epoch has {steps} steps of {batch_size} records")
-    start = skip_steps * batch_size % blocks.num_records  # the order goes round
-    records = blocks.shuffled(order_seed, start).rebatch(batch_size, drop_remainder=True).take(steps - skip_steps)
+    order_seed, draws_seed = _derived_seeds(seed, epoch, worker)
+    of_log = batch_size - mixed_rows
+    steps = -(-blocks.most_records // of_log)
+    _check_skipped(skip_steps, steps, of_log)
+    start = skip_steps * of_log % blocks.num_records  # the order goes round
+    records = blocks.shuffled(order_seed, start).rebatch(of_log, drop_remainder=True).take(steps - skip_steps)
 
     def join(step: tf.Tensor, interactions: tf.Tensor) -> Batch:
-        interactions = tf.ensure_shape(interactions, [batch_size, _FIELDS])
-        return _join(tables, step, interactions, tf.constant(negatives_seed, tf.int64), random_negatives, num_items)
+        interactions = tf.ensure_shape(interactions, [of_log, _FIELDS])
+        seed = tf.constant(draws_seed, tf.int64)
+        batch = _join(tables, step, interactions, seed, random_negatives, num_items)
+        step_seed = tf.stack([seed, step])
+        if query_texts:
+            batch = _with_typos(batch, query_texts, step_seed)
+        if item_texts and mixed_rows:
+            batch = _with_mixed_rows(batch, tables, item_texts, mixed_rows, num_items, step_seed)
+        return batch
 
     batches = records.enumerate(start=skip_steps).map(join, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE)
@@ -302,6 +329,96 @@ class StepReader:
         """The batch of the plan's step ``position`` (int64 [], from 0), given all its ``records``."""
         step = plan.first_step + position
         return _join(self._tables, step, records[position], plan.seeds[1], self._random_negatives, self._num_items)
+
+
+def pretraining_batches(
+    tables: JoinedTables,
+    item_texts: ItemTexts,
+    *,
+    batch_size: int,
+    random_negatives: int,
+    num_items: int,
+    seed: int,
+    epoch: int,
+    skip_steps: int = 0,
+    worker: int = 0,
+    num_workers: int = 1,
+) -> tf.data.Dataset:
+    """One epoch of pre-training: every item once, in random order, with random words of its own text as the query.
+
+    Arguments, order, shares of workers and the filling of the last batch are those of ``training_batches``, with items
+    in the place of records; every epoch draws other words.
+
+    Raises:
+        DatasetError: there are fewer items than workers.
+    """
+    if num_items < num_workers:
+        raise DatasetError(f"{num_items} items are too few for {num_workers} workers")
+    order_seed, draws_seed = _derived_seeds(seed, epoch, worker, _PRETRAINING)
+    low, high = num_items * worker // num_workers, num_items * (worker + 1) // num_workers
+    order = tf.constant(low + np.random.default_rng(order_seed).permutation(high - low), tf.int32)
+    steps = steps_of_pretraining(num_items, batch_size, num_workers)
+    _check_skipped(skip_steps, steps, batch_size)
+
+    def join(step: tf.Tensor) -> Batch:
+        step_seed = tf.stack([tf.constant(draws_seed, tf.int64), step])
+        positives = tf.gather(order, (step * batch_size + tf.range(batch_size, dtype=tf.int64)) % (high - low))
+        negatives = tf.random.stateless_uniform([random_negatives], step_seed, maxval=num_items, dtype=tf.int32)
+        item_rows = tf.concat([positives, negatives], axis=0)
+        features = _queries_of_items(tables, item_texts, positives, step_seed)
+        return Batch(features, tables.items(item_rows), -1 - positives, item_rows)
+
+    steps_left = tf.data.Dataset.range(skip_steps, steps)
+    return steps_left.map(join, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def steps_of_pretraining(num_items: int, batch_size: int, num_workers: int = 1) -> int:
+    """The steps of an epoch of ``pretraining_batches``."""
+    of_largest_share = -(-num_items // num_workers)
+    return -(-of_largest_share // batch_size)
+
+
+def _with_typos(batch: Batch, query_texts: QueryTexts, step_seed: tf.Tensor) -> Batch:
+    tokens = query_texts.with_typos(batch.queries.tokens, batch.query_rows, step_seed)
+    return batch._replace(queries=batch.queries._replace(tokens=tokens))
+
+
+def _with_mixed_rows(
+    batch: Batch, tables: JoinedTables, item_texts: ItemTexts, rows: int, num_items: int, step_seed: tf.Tensor
+) -> Batch:
+    """The batch with random items, and words of their own as queries, behind its examples."""
+    of_log = tf.shape(batch.query_rows)[0]
+    drawn = tf.random.stateless_uniform([rows], _mixed_seed(step_seed), maxval=num_items, dtype=tf.int32)
+    of_items = _queries_of_items(tables, item_texts, drawn, step_seed)
+    item_rows = tf.concat([batch.item_rows[:of_log], drawn, batch.item_rows[of_log:]], axis=0)
+    return Batch(
+        tf.nest.map_structure(_one_below_the_other, batch.queries, of_items),
+        tables.items(item_rows),
+        tf.concat([batch.query_rows, -1 - drawn], axis=0),
+        item_rows,
+    )
+
+
+def _queries_of_items(
+    tables: JoinedTables, item_texts: ItemTexts, item_rows: tf.Tensor, seed: tf.Tensor
+) -> QueryFeatures:
+    nobody = tf.fill(tf.shape(item_rows), -1)
+    return tables.asked_by(item_texts.queries(item_rows, seed), nobody, tf.zeros_like(item_rows))
+
+
+def _one_below_the_other(
+    first: tf.Tensor | tf.RaggedTensor | None, second: tf.Tensor | tf.RaggedTensor | None
+) -> tf.Tensor | tf.RaggedTensor | None:
+    return None if first is None else tf.concat([first, second], axis=0)
+
+
+def _mixed_seed(step_seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(step_seed, 1)
+
+
+def _check_skipped(skip_steps: int, steps: int, examples: int) -> None:
+    if not 0 <= skip_steps <= steps:
+        raise ValueError(f"skip_steps = {skip_steps}, but an epoch has {steps} steps of {examples} examples")
 
 
 class _Blocks:
@@ -408,9 +525,10 @@ class _Columns:
         return dict(zip(self._names, tf.unstack(tf.gather(self._ids, rows), axis=1), strict=True))
 
 
-def _derived_seeds(seed: int, epoch: int, worker: int) -> tuple[int, int]:
-    """Independent non-negative seeds for the order and the negatives of a worker's epoch."""
-    sequence = np.random.SeedSequence([seed % (1 << 64), epoch], spawn_key=(worker,) if worker else ())
+def _derived_seeds(seed: int, epoch: int, worker: int, *phase: int) -> tuple[int, int]:
+    """Independent non-negative seeds for the order and the draws of a worker's epoch, others in every phase."""
+    spawn_key = (worker, *phase) if worker or phase else ()
+    sequence = np.random.SeedSequence([seed % (1 << 64), epoch], spawn_key=spawn_key)
     state = sequence.generate_state(2, np.uint64)
     return int(state[0] >> 1), int(state[1] >> 1)
 

@@ -13,12 +13,14 @@ from dpsr.data.schema import Schema
 
 MODEL_FILE = "model.json"
 METRICS_FILE = "metrics.json"
+DIVERGED_FILE = "diverged.json"
 EVENTS_FOLDER = "events"
 CHECKPOINT_PREFIX = "ckpt"
 BEST_PREFIX = "best"
 
 # These may change between two runs of one training without changing what a step does.
 _FREE_KEYS = {"epochs", "patience", "checkpoint_every", "keep_checkpoints"}
+_SECTIONS = ("model", "loss", "pretraining", "training")
 
 
 class CheckpointError(DpsrError, ValueError):
@@ -31,6 +33,7 @@ def describe(config: Config, schema: Schema) -> dict[str, Any]:
         "schema": schema.to_json(),
         "model": config.model.model_dump(mode="json"),
         "loss": config.loss.model_dump(mode="json"),
+        "pretraining": config.pretraining.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json", exclude=_FREE_KEYS),
     }
 
@@ -58,7 +61,7 @@ def check_resumable(directory: Path, description: dict[str, Any]) -> None:
     check_same_dataset(directory, Schema.from_json(stored["schema"]), Schema.from_json(description["schema"]))
     differences = [
         f"{section}.{key} = {stored[section].get(key)!r} there, {value!r} here"
-        for section in ("model", "loss", "training")
+        for section in _SECTIONS
         for key, value in description[section].items()
         if stored[section].get(key) != value
     ]
@@ -130,7 +133,7 @@ def clear(directory: Path) -> None:
     for pattern in (f"{CHECKPOINT_PREFIX}-*", f"{BEST_PREFIX}-*", "checkpoint"):
         for path in directory.glob(pattern):
             path.unlink(missing_ok=True)
-    for name in (MODEL_FILE, METRICS_FILE):
+    for name in (MODEL_FILE, METRICS_FILE, DIVERGED_FILE):
         (directory / name).unlink(missing_ok=True)
     shutil.rmtree(directory / EVENTS_FOLDER, ignore_errors=True)
 
@@ -143,6 +146,6 @@ def _read_tree(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no trained model here; run `dpsr train` first") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: not JSON: {error}; train again with --no-resume") from None
-    if not isinstance(tree, dict) or not {"schema", "model", "loss", "training"} <= tree.keys():
+    if not isinstance(tree, dict) or not {"schema", *_SECTIONS} <= tree.keys():
         raise CheckpointError(f"{path}: does not describe a model; train again with --no-resume")
     return tree

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from dpsr.model.shards import Placement, Shard, ShardedTable, sharded_variable
-from dpsr.ops_cc.embedding_bag import Combiner, apply_adagrad, embedding_bag
+from dpsr.ops_cc.embedding_bag import Combiner, apply_adagrad, embedding_bag, kind_weights
 
 
 class EmbeddingTable(tf.Module):
@@ -25,6 +25,7 @@ class EmbeddingTable(tf.Module):
         combiner: Combiner = "sqrtn",
         decay: float = 1.0,
         placement: Placement | None = None,
+        kinds: tf.Variable | None = None,
     ) -> None:
         """Draws the table from a normal distribution.
 
@@ -36,11 +37,14 @@ class EmbeddingTable(tf.Module):
             combiner: ``sqrtn`` keeps the norm of a bag about the same whatever its length; see ``embedding_bag``.
             decay: the last id of a bag weighs 1, every earlier one this share of the next.
             placement: the table's shards on parameter servers; on this machine if None.
+            kinds: uint8 [rows]; the ids of every kind are combined by themselves, by one over the square root of their
+                number, and the kinds of a bag are added. ``combiner`` is ``sum`` then, and there is no ``decay``.
         """
         super().__init__()
         self.rows = rows
         self.combiner: Combiner = combiner
         self.decay = decay
+        self.kinds = kinds
         self.placement = placement
         self.embeddings: tf.Variable
         self.accumulator: tf.Variable | None = None
@@ -110,6 +114,8 @@ class EmbeddingTable(tf.Module):
 
     def _weights(self, bags: tf.RaggedTensor) -> tf.Tensor | None:
         """The weight of every occurrence, float32 [nnz]; None where all are 1."""
+        if self.kinds is not None:
+            return kind_weights(self.kinds, bags)
         if self.decay == 1.0:
             return None
         ends = tf.gather(bags.row_splits[1:], bags.value_rowids())

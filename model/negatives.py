@@ -47,7 +47,9 @@ class ClickedItems(tf.Module):
         """Collects the pairs of the training records, INTERACTION [n]; ``tensor`` is how they get into the graph."""
         super().__init__()
         pairs = np.unique(records["query"].astype(np.int64) * num_items + records["item"])
-        splits = np.searchsorted(pairs, np.arange(num_queries + 1, dtype=np.int64) * num_items)
+        # One row more than there are queries, an empty one, stands for those that nobody typed.
+        splits = np.searchsorted(pairs, np.arange(num_queries + 2, dtype=np.int64) * num_items)
+        self._num_queries = num_queries
         self._items = tensor((pairs % num_items).astype(np.int32)), tensor(splits.astype(np.int64))
 
     def mask(self, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
@@ -57,7 +59,7 @@ class ClickedItems(tf.Module):
         of a query and an item.
 
         Args:
-            query_rows: int32 [B].
+            query_rows: int32 [B]; below 0 for a query that nobody typed.
             item_rows: int32 [N], N > 0.
 
         Returns:
@@ -66,6 +68,7 @@ class ClickedItems(tf.Module):
         items, column = tf.unique(item_rows)
         order = tf.argsort(items)
         ordered = tf.gather(items, order)
+        query_rows = tf.where(query_rows < 0, self._num_queries, query_rows)
         clicked = tf.gather(tf.RaggedTensor.from_row_splits(*self._items, validate=False), query_rows)
         position = tf.minimum(tf.searchsorted(ordered, clicked.values), tf.size(items) - 1)
         here = tf.gather(ordered, position) == clicked.values
@@ -126,7 +129,9 @@ class HardNegatives(tf.Module):
     ):
         """Takes pairs in the order of their queries, as ``hardest_items`` gives them; see ``JoinedTables``."""
         super().__init__()
-        splits = np.searchsorted(queries, np.arange(num_queries + 1))
+        # One row more than there are queries, an empty one, stands for those that nobody typed.
+        splits = np.searchsorted(queries, np.arange(num_queries + 2))
+        self._num_queries = num_queries
         self._tables = tables
         self._items = tensor(items.astype(np.int32)), tensor(splits.astype(np.int64))
 
@@ -134,10 +139,11 @@ class HardNegatives(tf.Module):
         """The hard negatives of some queries.
 
         Args:
-            query_rows: int32 [B].
+            query_rows: int32 [B]; below 0 for a query that nobody typed.
 
         Returns:
             Item rows, int32 [B, None], and the features of its values.
         """
+        query_rows = tf.where(query_rows < 0, self._num_queries, query_rows)
         rows = tf.gather(tf.RaggedTensor.from_row_splits(*self._items, validate=False), query_rows)
         return rows, self._tables.items(rows.values)

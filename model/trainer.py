@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,15 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dpsr.config import Config, DpsrError
-from dpsr.data.pipeline import JoinedTables, ToTensor, training_batches
+from dpsr.data.augmentation import ItemTexts, QueryTexts
+from dpsr.data.pipeline import (
+    Batch,
+    JoinedTables,
+    ToTensor,
+    pretraining_batches,
+    steps_of_pretraining,
+    training_batches,
+)
 from dpsr.data.schema import split_file
 from dpsr.data.tables import Dataset
 from dpsr.model import checkpoints
@@ -22,14 +32,18 @@ from dpsr.model.shards import Placement
 from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.validation import Validation
+from dpsr.tokenizer_cc import Tokenizer
 
 # Steps are taken in one call of the graph until about so many examples are done: long enough to hide the call, short
 # enough for a lively progress bar.
 _EXAMPLES_PER_CALL = 16_384
+# A loss so many times that of the untrained model: worse than chance, and no noise.
+_EXPLODED = 2.0
+_NAMED_ROWS = 8
 
 
 class TrainingDivergedError(DpsrError, ArithmeticError):
-    """The loss is no longer a number."""
+    """The loss is no longer a number, or far above that of the untrained model."""
 
 
 def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bool = True) -> dict[str, Any]:
@@ -44,13 +58,14 @@ def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bo
         progress: show a progress bar.
 
     Returns:
-        What ``metrics.json`` holds: ``epochs``, one entry each (``epoch``, ``train_loss``, ``valid_loss``,
+        What ``metrics.json`` holds: ``epochs``, one entry each (``epoch``, ``phase``, ``train_loss``, ``valid_loss``,
         ``valid_top1``, ``seconds``, ``examples_per_second``), ``best_epoch``, the one with the highest ``valid_top1``,
         whose model ``load_trained`` loads, and ``steps``, ``examples``, ``parameters``.
 
     Raises:
         CheckpointError: the checkpoints there come from another dataset or configuration.
-        TrainingDivergedError: the loss became NaN or infinite.
+        TrainingDivergedError: the loss became NaN or infinite, or grew far above that of the untrained model; the
+            examples of the first bad step are in ``diverged.json``.
     """
     start_run(config, dataset, resume=resume)
     return Training(config, dataset, progress).run()
@@ -104,12 +119,41 @@ class Position(tf.Module):
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.step = tf.Variable(0, dtype=tf.int64)
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
+        self.first_loss = tf.Variable(0.0, dtype=tf.float64)
+        """Mean of the first steps; 0 before them."""
 
     def assign(self, epoch: int, step: int, loss_sum: float) -> None:
         """``step`` steps of ``epoch`` are done, and their losses sum to ``loss_sum``."""
         self.epoch.assign(epoch)
         self.step.assign(step)
         self.loss_sum.assign(loss_sum)
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Epochs of one kind, one after the other."""
+
+    name: str
+    first_epoch: int
+    epochs: int
+    steps: int
+    """Of an epoch."""
+    first_step: int
+    """Steps of the phases before."""
+
+    def steps_before(self, epoch: int) -> int:
+        """The steps of the run before an epoch of this phase."""
+        return self.first_step + (epoch - self.first_epoch) * self.steps
+
+
+def _phases(config: Config, dataset: Dataset) -> tuple[_Phase, _Phase]:
+    batch_size, epochs = config.training.batch_size, config.pretraining.epochs
+    steps = steps_of_pretraining(dataset.schema.num_items, batch_size)
+    of_log = -(-len(dataset.interactions("train")) // (batch_size - config.mixed_rows))
+    return (
+        _Phase("pretraining", 0, epochs, steps, 0),
+        _Phase("training", epochs, config.training.epochs, of_log, epochs * steps),
+    )
 
 
 class Training:
@@ -139,25 +183,36 @@ class Training:
         self._dataset = dataset
         self._progress = progress
         self._directory = config.checkpoint_dir
-        self._steps = -(-len(dataset.interactions("train")) // config.training.batch_size)
+        self._pretraining, self._training = _phases(config, dataset)
         self._tensor = tensor
         self._tables = JoinedTables(dataset, config.model.history_length, config.model.history_titles, tensor=tensor)
         records, schema = dataset.interactions("train"), dataset.schema
         clicked = None
         if config.loss.mask_clicked:
             clicked = ClickedItems(records, schema.num_queries, schema.num_items, tensor=tensor)
+        tokenizer = Tokenizer.load(dataset.tokenizer_path) if config.model.reads_tokenizer else None
+        # Random items are the positives of the mixed rows.
+        mixed = self._training.steps * config.mixed_rows / schema.num_items
         with tf.device(dense_device):
-            self._model = TwoTower(config.model, schema, seed=config.training.seed, placements=placements)
+            self._model = TwoTower(
+                config.model, schema, seed=config.training.seed, tokenizer=tokenizer, placements=placements
+            )
             self._step = TrainingStep(
                 self._model,
                 config.loss,
                 config.training,
-                np.bincount(records["item"], minlength=schema.num_items),
+                np.bincount(records["item"], minlength=schema.num_items) + mixed,
                 clicked=clicked,
                 hard=self._hard_negatives() if config.loss.hard_negatives else None,
                 tensor=tensor,
             )
-        self._steps_of_call = tf.function(self._steps_in_graph)
+        self._steps_of_call = {
+            self._pretraining: tf.function(partial(self._steps_in_graph, pretraining=True)),
+            self._training: tf.function(partial(self._steps_in_graph, pretraining=False)),
+        }
+        typo_share = config.training.typo_share
+        self._query_texts = QueryTexts(dataset, typo_share) if typo_share and config.training.epochs else None
+        self._item_texts = self._read_item_texts() if config.pretraining.epochs or config.mixed_rows else None
         self._validation = Validation(config, dataset, self._tables, self._model, self._step)
         self._position = Position()
         checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._step.optimizer, position=self._position)
@@ -171,6 +226,11 @@ class Training:
         if self._checkpoints.latest_checkpoint:
             checkpoint.restore(self._checkpoints.latest_checkpoint).assert_consumed()
             self._epochs = checkpoints.read_epochs(self._directory)[: int(self._position.epoch)]
+
+    def _read_item_texts(self) -> ItemTexts:
+        pretraining = self._config.pretraining
+        typo_share = self._config.training.typo_share
+        return ItemTexts(self._dataset, columns=pretraining.text, words=pretraining.words, typo_share=typo_share)
 
     def _hard_negatives(self) -> HardNegatives:
         dataset, schema = self._dataset, self._dataset.schema
@@ -187,13 +247,13 @@ class Training:
         """Trains to the end; returns what ``metrics.json`` holds."""
         writer = tf.summary.create_file_writer(str(self._directory / checkpoints.EVENTS_FOLDER))
         with writer.as_default():
-            for epoch in range(int(self._position.epoch), self._config.training.epochs):
+            for epoch in range(int(self._position.epoch), self._training.first_epoch + self._training.epochs):
                 if self._has_settled():
                     break
                 figures = self._run_epoch(epoch)
                 for name, value in figures.items():
-                    if name != "epoch" and value is not None:
-                        tf.summary.scalar(f"epoch/{name}", value, step=epoch)
+                    if name not in ("epoch", "phase") and value is not None:
+                        tf.summary.scalar(f"{figures['phase']}/epoch/{name}", value, step=epoch)
                 self._epochs.append(figures)
                 self._end_epoch(epoch + 1)
         return self._write_metrics()
@@ -201,7 +261,7 @@ class Training:
     def _has_settled(self) -> bool:
         """Whether the last ``patience`` epochs brought nothing better; a split without examples never tells."""
         patience = self._config.training.patience
-        found = [figures["valid_top1"] for figures in self._epochs]
+        found = [figures["valid_top1"] for figures in self._epochs if figures["phase"] == self._training.name]
         if not patience or len(found) <= patience or None in found:
             return False
         return max(found[-patience:]) <= max(found[:-patience])
@@ -220,13 +280,14 @@ class Training:
         checkpoints.remove_all_but_best(self._directory, best)
 
     def _run_epoch(self, epoch: int) -> dict[str, Any]:
-        training = self._config.training
+        phase = self._phase_of(epoch)
+        batch_size = self._config.training.batch_size
         step, loss_sum = int(self._position.step), float(self._position.loss_sum)
         first_step, started = step, time.monotonic()
         with tqdm(
-            desc=f"epoch {epoch + 1}/{training.epochs}",
-            total=self._steps * training.batch_size,
-            initial=step * training.batch_size,
+            desc=f"{phase.name} {epoch + 1 - phase.first_epoch}/{phase.epochs}",
+            total=phase.steps * batch_size,
+            initial=step * batch_size,
             unit="ex",
             unit_scale=True,
             disable=not self._progress,
@@ -235,13 +296,17 @@ class Training:
             seconds = time.monotonic() - started
             figures = {
                 "epoch": epoch + 1,
-                "train_loss": loss_sum / self._steps,
+                "phase": phase.name,
+                "train_loss": loss_sum / max(phase.steps, 1),
                 **self._validation(),
                 "seconds": round(seconds, 3),
-                "examples_per_second": round((self._steps - first_step) * training.batch_size / seconds, 1),
+                "examples_per_second": round((phase.steps - first_step) * batch_size / seconds, 1),
             }
             bar.set_postfix({key: f"{figures[key]:.4f}" for key in _SHOWN if figures[key] is not None})
         return figures
+
+    def _phase_of(self, epoch: int) -> _Phase:
+        return self._pretraining if epoch < self._training.first_epoch else self._training
 
     def take_steps(self, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
         """Takes the steps of an epoch from number ``step`` on, with checkpoints on the way.
@@ -255,63 +320,105 @@ class Training:
         Returns:
             The sum of the losses of all steps of the epoch.
         """
-        training = self._config.training
+        phase, training = self._phase_of(epoch), self._config.training
         batches = iter(self._epoch_batches(epoch, step))
-        while step < self._steps:
-            losses = self._steps_of_call(batches, tf.constant(self._steps_of_next_call(step))).numpy()
-            self._check_finite(losses, epoch, step)
+        while step < phase.steps:
+            losses = self._steps_of_call[phase](batches, tf.constant(self._steps_of_next_call(phase, step))).numpy()
+            self._check_losses(losses, epoch, step)
             step += len(losses)
             loss_sum += float(losses.sum(dtype=np.float64))
             bar.update(len(losses) * training.batch_size)
             bar.set_postfix(loss=f"{loss_sum / step:.4f}")
-            tf.summary.scalar("step/loss", losses.mean(), step=epoch * self._steps + step)
-            if step % training.checkpoint_every == 0 and step < self._steps:
+            tf.summary.scalar(f"{phase.name}/step/loss", losses.mean(), step=phase.steps_before(epoch) + step)
+            if step % training.checkpoint_every == 0 and step < phase.steps:
                 self._save(epoch, step, loss_sum)
         return loss_sum
 
-    def _steps_in_graph(self, batches: tf.data.Iterator, steps: tf.Tensor) -> tf.Tensor:
+    def _steps_in_graph(self, batches: tf.data.Iterator, steps: tf.Tensor, pretraining: bool) -> tf.Tensor:
         losses = tf.TensorArray(tf.float32, size=steps)
         for position in tf.range(steps):
-            losses = losses.write(position, self._step(next(batches)))
+            losses = losses.write(position, self._step(next(batches), pretraining=pretraining))
         return losses.stack()
 
-    def _steps_of_next_call(self, step: int) -> int:
+    def _steps_of_next_call(self, phase: _Phase, step: int) -> int:
         """Steps up to the next look at the losses, never beyond a checkpoint or the epoch."""
         training = self._config.training
         at_once = max(1, _EXAMPLES_PER_CALL // training.batch_size)
         to_checkpoint = training.checkpoint_every - step % training.checkpoint_every
-        return min(at_once, to_checkpoint, self._steps - step)
+        return min(at_once, to_checkpoint, phase.steps - step)
 
     def _epoch_batches(self, epoch: int, skip_steps: int) -> tf.data.Dataset:
-        training, loss = self._config.training, self._config.loss
+        phase, training, loss = self._phase_of(epoch), self._config.training, self._config.loss
+        arguments: dict[str, Any] = {
+            "batch_size": training.batch_size,
+            "random_negatives": count_random_negatives(loss.mixing_ratio, loss.group_size),
+            "num_items": self._dataset.schema.num_items,
+            "seed": training.seed,
+            "epoch": epoch - phase.first_epoch,
+            "skip_steps": skip_steps,
+        }
+        if phase is self._pretraining:
+            assert self._item_texts is not None
+            return pretraining_batches(self._tables, self._item_texts, **arguments)
         return training_batches(
             self._tables,
             [self._dataset.directory / split_file("train")],
-            batch_size=training.batch_size,
-            random_negatives=count_random_negatives(loss.mixing_ratio, loss.group_size),
-            num_items=self._dataset.schema.num_items,
-            seed=training.seed,
-            epoch=epoch,
-            skip_steps=skip_steps,
+            query_texts=self._query_texts,
+            item_texts=self._item_texts,
+            mixed_rows=self._config.mixed_rows,
+            **arguments,
         )
 
-    def _check_finite(self, losses: np.ndarray, epoch: int, step: int) -> None:
+    def _check_losses(self, losses: np.ndarray, epoch: int, step: int) -> None:
+        """Stops a training whose loss is no number, or far above what it was before anything was learnt."""
+        mean = float(losses.mean())
+        at_first = self._position.first_loss
+        if float(at_first) == 0.0:
+            at_first.assign(mean)
+        limit = _EXPLODED * float(at_first)
         bad = np.flatnonzero(~np.isfinite(losses))
-        if not len(bad):
+        if len(bad):
+            problem = f"the loss is {losses[bad[0]]}"
+        elif mean > limit:
+            bad = np.flatnonzero(losses > limit)
+            problem = f"the loss grew to {losses[bad[0]]:.4g}, from {float(at_first):.4g} in the first steps,"
+        else:
             return
-        training = self._config.training
+        phase, training, at = self._phase_of(epoch), self._config.training, step + int(bad[0])
+        batch = next(iter(self._epoch_batches(epoch, at)))
+        examples = self._directory / checkpoints.DIVERGED_FILE
+        checkpoints.write_json(examples, self._name_examples(batch, phase, epoch, at))
         raise TrainingDivergedError(
-            f"the loss is {losses[bad[0]]} at step {step + bad[0] + 1} of epoch {epoch + 1}, most likely because the "
-            f"learning rates are too high (training.table_learning_rate = {training.table_learning_rate:g}, "
-            f"training.learning_rate = {training.learning_rate:g}); lower them and start anew with --no-resume"
+            f"{problem} at step {at + 1} of epoch {epoch + 1 - phase.first_epoch} of the {phase.name}, most likely "
+            f"because the learning rates are too high (training.table_learning_rate = "
+            f"{training.table_learning_rate:g}, training.learning_rate = {training.learning_rate:g}); lower them and "
+            f"start anew with --no-resume. The examples of that step: query rows {_some(batch.query_rows)}, item rows "
+            f"{_some(batch.item_rows[: training.batch_size])}; all of them, with their texts and ids: {examples}"
         )
+
+    def _name_examples(self, batch: Batch, phase: _Phase, epoch: int, step: int) -> dict[str, Any]:
+        """The examples of a step as their owner knows them; null is a query of the item's own words."""
+        query_rows = batch.query_rows.numpy().tolist()
+        item_rows = batch.item_rows.numpy()[: len(query_rows)]
+        texts = self._dataset.query_texts()
+        return {
+            "phase": phase.name,
+            "epoch": epoch + 1 - phase.first_epoch,
+            "step": step + 1,
+            "query_rows": query_rows,
+            "queries": [texts[row].as_py() if row >= 0 else None for row in query_rows],
+            "item_rows": item_rows.tolist(),
+            "item_ids": self._dataset.item_ids[item_rows].tolist(),
+        }
 
     def _save(self, epoch: int, step: int, loss_sum: float) -> None:
         self._position.assign(epoch, step, loss_sum)
-        self._checkpoints.save(checkpoint_number=epoch * self._steps + step)
+        phase = self._phase_of(epoch)
+        self._checkpoints.save(checkpoint_number=phase.steps_before(epoch) + step)
 
     def _write_metrics(self) -> dict[str, Any]:
-        steps = len(self._epochs) * self._steps
+        done = len(self._epochs)
+        steps = self._phase_of(done).steps_before(done)
         metrics = {
             "epochs": self._epochs,
             "best_epoch": checkpoints.best_epoch(self._epochs),
@@ -321,6 +428,12 @@ class Training:
         }
         checkpoints.write_json(self._directory / checkpoints.METRICS_FILE, metrics)
         return metrics
+
+
+def _some(rows: tf.Tensor) -> str:
+    """The first rows of a batch, for a message."""
+    named = ", ".join(map(str, rows.numpy()[:_NAMED_ROWS].tolist()))
+    return f"{named}, ..." if len(rows) > _NAMED_ROWS else named
 
 
 _SHOWN = ("train_loss", "valid_loss", "valid_top1")

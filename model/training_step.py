@@ -68,15 +68,22 @@ class TrainingStep(tf.Module):
         """The loss of a batch, without hard negatives; changes nothing."""
         model = self._model
         heads, vectors = model.query_heads(batch.queries), model.item_vectors(batch.items)
-        return self._batch_loss(heads, vectors, batch.query_rows, batch.item_rows, None, None).loss
+        return self._batch_loss(heads, vectors, batch.query_rows, batch.item_rows, self._occurrences, None, None).loss
 
-    def __call__(self, batch: Batch) -> tf.Tensor:
-        """Takes one step; returns the loss before it."""
+    def __call__(self, batch: Batch, *, pretraining: bool = False) -> tf.Tensor:
+        """Takes one step; returns the loss before it.
+
+        Args:
+            batch: the examples.
+            pretraining: nobody typed the queries, and no item is more popular than another: what the log says of
+                negatives is left out.
+        """
         model = self._model
-        clicked = None if self._clicked is None else self._clicked.mask(batch.query_rows, batch.item_rows)
+        of_log = not pretraining
+        clicked = self._clicked.mask(batch.query_rows, batch.item_rows) if of_log and self._clicked else None
         query_bags, item_bags = model.query_bags(self._thin(batch.queries)), model.item_bags(batch.items)
         hard = None
-        if self._hard is not None:
+        if of_log and self._hard is not None:
             hard, features = self._hard.of_queries(batch.query_rows)
             item_bags = _join(item_bags, model.item_bags(features))
         bags = _join(query_bags, item_bags)
@@ -84,7 +91,13 @@ class TrainingStep(tf.Module):
         # Split before the tape: the gradient of a slice is as large as what it was cut from.
         query_values, item_values = _first_rows(values, query_bags), _last_rows(values, item_bags)
         loss, (query_gradients, item_gradients, dense_gradients) = self._loss_and_gradients(
-            query_values, item_values, batch.query_rows, batch.item_rows, clicked, hard
+            query_values,
+            item_values,
+            batch.query_rows,
+            batch.item_rows,
+            self._occurrences if of_log else None,
+            clicked,
+            hard,
         )
         for name, table_bags in bags.items():
             parts = [gradients[name] for gradients in (query_gradients, item_gradients) if name in gradients]
@@ -126,12 +139,13 @@ class TrainingStep(tf.Module):
         vectors: tf.Tensor,
         query_rows: tf.Tensor,
         item_rows: tf.Tensor,
+        occurrences: tf.Tensor | None,
         clicked: tf.Tensor | None,
         hard: tf.RaggedTensor | None,
     ) -> LossAndGradients:
         beta = self._model.config.attention_temperature
         return batch_loss(
-            heads, vectors, query_rows, item_rows, self._loss, beta, self._occurrences, clicked=clicked, hard=hard
+            heads, vectors, query_rows, item_rows, self._loss, beta, occurrences, clicked=clicked, hard=hard
         )
 
 

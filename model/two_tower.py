@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from dpsr.config import ModelConfig
@@ -12,6 +13,8 @@ from dpsr.data.schema import Schema
 from dpsr.model.embeddings import EmbeddingTable
 from dpsr.model.shards import Placement
 from dpsr.model.towers import ItemTower, QueryTower
+from dpsr.ops_cc.embedding_bag import Combiner
+from dpsr.tokenizer_cc import Tokenizer
 
 TableValues = dict[str, tf.Tensor]
 _USER_SCALE = 0.1
@@ -41,11 +44,22 @@ class TwoTower(tf.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, schema: Schema, *, seed: int = 1, placements: Mapping[str, Placement] | None = None
+        self,
+        config: ModelConfig,
+        schema: Schema,
+        *,
+        seed: int = 1,
+        tokenizer: Tokenizer | None = None,
+        placements: Mapping[str, Placement] | None = None,
     ):
         """Draws the tables and the layers; the same seed gives the same model.
 
-        ``placements`` says for every table where its shards are; without it all are on this machine.
+        Args:
+            config: sizes and kinds.
+            schema: the dataset's columns and tables.
+            seed: of every draw.
+            tokenizer: tells a fresh model of its tokens, where ``config.reads_tokenizer``; a restored one knows them.
+            placements: says for every table where its shards are; without it all are on this machine.
         """
         super().__init__()
         self.config = config
@@ -55,18 +69,29 @@ class TwoTower(tf.Module):
         self.has_history = config.history_length > 0 and schema.num_users > 0
         query_inputs, item_inputs = tower_inputs(config, schema)
         decays = {"history": config.history_decay, "history_titles": config.history_decay ** (1 / TITLE_TOKENS)}
-        self.tables = {
-            name: EmbeddingTable(
+        self.token_kinds: tf.Variable | None = None
+        if config.combiner == "sqrtn_by_kind":
+            kinds = np.zeros(schema.token_rows, np.uint8) if tokenizer is None else token_kinds(tokenizer)
+            with tf.device("CPU:0"):
+                self.token_kinds = tf.Variable(kinds, trainable=False, name="token_kinds")
+        self.tables = {}
+        for position, (name, rows) in enumerate((query_inputs | item_inputs).items()):
+            by_kind = name in (self.query_tokens, self.item_tokens) and self.token_kinds is not None
+            combiner: Combiner = "sqrtn" if config.combiner == "sqrtn_by_kind" else config.combiner
+            self.tables[name] = EmbeddingTable(
                 rows,
                 config.dimension,
                 scale=config.initial_scale * (_USER_SCALE if name.startswith(("user.", "history")) else 1.0),
                 seed=(seed, position),
-                combiner=config.combiner,
+                combiner="sum" if by_kind else combiner,
                 decay=decays.get(name, 1.0),
                 placement=None if placements is None else placements[name],
+                kinds=self.token_kinds if by_kind else None,
             )
-            for position, (name, rows) in enumerate((query_inputs | item_inputs).items())
-        }
+        if config.initial_idf and tokenizer is not None:
+            for name in {self.query_tokens, self.item_tokens}:
+                table = self.tables[name].embeddings
+                table.assign(table * relative_idf(tokenizer)[:, tf.newaxis])
         dense_seed = 1000 * seed
         self.query_tower = QueryTower(
             len(query_inputs),
@@ -125,6 +150,24 @@ class TwoTower(tf.Module):
     def vectors(self, values: TableValues) -> tf.Tensor:
         """The dense part of ``item_vectors``; ``values`` are the combined bags of ``item_bags``, in their order."""
         return self.item_tower(list(values.values()))
+
+
+def token_kinds(tokenizer: Tokenizer) -> np.ndarray:
+    """The kind of every id, uint8 [num_ids]: 0 a word, 1 a bigram, 2 a trigram, 3 what is hashed, whatever it is."""
+    kinds = np.full(tokenizer.num_ids, 3, np.uint8)
+    kinds[1 : 1 + tokenizer.vocabulary_size] = tokenizer.kinds
+    return kinds
+
+
+def relative_idf(tokenizer: Tokenizer) -> np.ndarray:
+    """How telling every id is, float32 [num_ids]: ``log(1 + N / df)``, scaled to a root mean square of 1.
+
+    A hashed token is as telling as the rarest.
+    """
+    frequencies = np.ones(tokenizer.num_ids)
+    frequencies[1 : 1 + tokenizer.vocabulary_size] = tokenizer.document_frequencies
+    idf = np.log1p(max(tokenizer.num_documents, 1) / frequencies)
+    return (idf / np.sqrt(np.mean(idf**2))).astype(np.float32)
 
 
 def _bags_of_one(ids: tf.Tensor) -> tf.RaggedTensor:

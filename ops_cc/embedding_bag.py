@@ -78,3 +78,19 @@ def apply_adagrad(
 
 def _or_none(weights: tf.Tensor | None) -> tf.Tensor:
     return tf.zeros([0]) if weights is None else weights
+
+
+def kind_weights(kinds: tf.Tensor, bags: tf.RaggedTensor) -> tf.Tensor:
+    """Weighs the ids of bags so that the kinds of ids count alike, however many of each a bag holds.
+
+    Args:
+        kinds: uint8 [rows], the kind of every id.
+        bags: int32 [B, None], ids in 0..rows - 1.
+
+    Returns:
+        float32 [nnz]: one over the square root of how many ids of the same kind are in the same bag.
+
+    Raises:
+        tf.errors.InvalidArgumentError: an id has no kind, or the bags are none.
+    """
+    return library.load().dpsr_kind_weights(kinds=kinds, values=bags.values, row_splits=bags.row_splits)

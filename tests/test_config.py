@@ -48,7 +48,11 @@ def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
     [
         ("training.epoch=3", "unknown key training.epoch (known here: batch_size"),
         ("modle.heads=2", "unknown key modle (known here: cluster"),
-        ("training.epochs=0", "training.epochs = 0: input should be greater than or equal to 1"),
+        ("training.epochs=-1", "training.epochs = -1: input should be greater than or equal to 0"),
+        ("training.epochs=0", "training.epochs = 0 and pretraining.epochs = 0: one of them has to be above 0"),
+        ("pretraining.words=[4, 2]", "words = [4, 2]: the fewest words come first"),
+        ("pretraining.text=['name']", "pretraining.text names name, but data.items.text has title"),
+        ("pretraining.mixed_share=0.999", "leaves no row of a batch of"),
         ("loss.kind=triplet", "loss.kind = 'triplet': input should be 'hinge', 'softmax' or 'three_part'"),
         ("loss.mixing_ratio=1.5", "loss.mixing_ratio = 1.5: input should be less than or equal to 1"),
         ("training.epochs=many", "training.epochs = 'many': input should be a valid integer"),
@@ -74,7 +78,7 @@ def test_bad_values_are_named(config_file: Path, override: str, message: str) ->
 
 def test_every_problem_is_reported_at_once(config_file: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        load_config(config_file, ["training.epochs=0", "model.heads=0", "foo=1"])
+        load_config(config_file, ["training.epochs=-1", "model.heads=0", "foo=1"])
     assert len(str(error.value).splitlines()) == 3
 
 

@@ -126,6 +126,11 @@ class Tokenizer:
         """int64 [V], by id - 1: in how many of those texts each token was. Read-only."""
         return self._core.document_frequencies
 
+    @property
+    def kinds(self) -> npt.NDArray[np.uint8]:
+        """uint8 [V], by id - 1: 0 a word, 1 a bigram, 2 a trigram. Read-only."""
+        return self._core.kinds
+
 
 class VocabularyBuilder:
     """Counts the tokens of texts, and makes a tokenizer of the commonest.

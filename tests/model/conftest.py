@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dpsr.config import Config, parse_config
@@ -45,6 +46,10 @@ def make_dataset() -> Callable[..., Dataset]:
             path = folder / split_file(split)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_records(path, layout, [rows])
+        (folder / "queries").mkdir(exist_ok=True)
+        texts = pa.table({"query": [f"query {row}" for row in range(QUERIES)]})
+        with pa.ipc.new_file(folder / "queries/queries.arrow", texts.schema) as writer:
+            writer.write_table(texts)
         return Dataset(
             directory=folder,
             manifest={},

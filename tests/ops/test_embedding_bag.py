@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.ops_cc.embedding_bag import apply_adagrad, embedding_bag
+from dpsr.ops_cc.embedding_bag import apply_adagrad, embedding_bag, kind_weights
 
 from .stock_embedding_bag import stock_apply_adagrad, stock_embedding_bag
 
@@ -163,7 +163,7 @@ import hashlib, sys
 import numpy as np
 import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
-from dpsr.ops_cc.embedding_bag import apply_adagrad, embedding_bag
+from dpsr.ops_cc.embedding_bag import apply_adagrad, embedding_bag, kind_weights
 random = np.random.default_rng(1)
 table = tf.Variable(random.normal(size=(3000, 64)).astype(np.float32))
 accumulator = tf.Variable(tf.fill([3000, 64], 0.1))
@@ -190,3 +190,29 @@ def test_the_number_of_threads_does_not_change_a_bit(tmp_path: Path) -> None:
         for threads in (1, 2, 7)
     }
     assert len(digests) == 1
+
+
+def test_kinds_count_alike() -> None:
+    random = np.random.default_rng(5)
+    bags, kinds = draw_bags(random, 50, 40, 20), random.integers(0, 4, 40).astype(np.uint8)
+    expected = [
+        1.0 / np.sqrt(sum(kinds[other] == kinds[each] for other in bag)) for bag in bags.to_list() for each in bag
+    ]
+    np.testing.assert_allclose(kind_weights(tf.constant(kinds), bags), expected, rtol=1e-6)
+
+
+def test_kinds_of_bags_that_are_none() -> None:
+    def weigh(values: list[int], splits: list[int]) -> None:
+        bags = tf.RaggedTensor.from_row_splits(
+            tf.constant(values, tf.int32), tf.constant(splits, tf.int64), validate=False
+        )
+        kind_weights(tf.zeros([3], tf.uint8), bags)
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"values\[1\] = 3 has no kind: there are 3 ids"):
+        weigh([0, 3], [0, 2])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="has no kind"):
+        weigh([-1], [0, 1])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="row_splits decrease"):
+        weigh([0, 1], [0, 2, 1, 2])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected 0 to 2"):
+        weigh([0, 1], [0, 1])

@@ -63,6 +63,8 @@ class Tokenizer {
   uint64_t num_documents() const { return header().num_documents; }
   // int64 [vocabulary_size], by id - 1; lives as long as the tokenizer.
   const int64_t* document_frequencies() const { return sections_.document_frequencies; }
+  // uint8 [vocabulary_size], the Kind by id - 1; lives as long as the tokenizer.
+  const uint8_t* kinds() const { return sections_.kinds; }
   const ModelHeader& header() const { return *sections_.header; }
   const Vocabulary& vocabulary() const { return vocabulary_; }
   // 32 hexadecimal digits that are equal for equal model files.

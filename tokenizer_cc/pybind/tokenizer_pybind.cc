@@ -161,6 +161,13 @@ py::array_t<int64_t> DocumentFrequencies(const py::object& self) {
   return array;
 }
 
+py::array_t<uint8_t> Kinds(const py::object& self) {
+  const auto& tokenizer = self.cast<const Tokenizer&>();
+  py::array_t<uint8_t> array(tokenizer.vocabulary_size(), tokenizer.kinds(), self);
+  array.attr("flags").attr("writeable") = false;
+  return array;
+}
+
 std::unique_ptr<VocabularyBuilder> MakeBuilder(uint64_t max_vocabulary, uint64_t min_count, uint32_t oov_buckets,
                                                bool bigrams, bool trigrams, size_t threads, size_t max_counted_bigrams,
                                                const std::optional<uint64_t>& max_words,
@@ -217,6 +224,7 @@ PYBIND11_MODULE(_tokenizer, module) {
       .def_property_readonly("content", [](const Tokenizer& self) { return py::bytes(self.bytes()); })
       .def_property_readonly("document_frequencies", &DocumentFrequencies)
       .def_property_readonly("fingerprint", &Tokenizer::fingerprint)
+      .def_property_readonly("kinds", &Kinds)
       .def_property_readonly("num_documents", &Tokenizer::num_documents)
       .def_property_readonly("num_ids", &Tokenizer::num_ids)
       .def_property_readonly("vocabulary_size", &Tokenizer::vocabulary_size);
