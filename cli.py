@@ -19,6 +19,7 @@ from dpsr import __version__
 from dpsr.cluster.commands import cluster as cluster_commands
 from dpsr.commands.demo import SIZES as DEMO_SIZES
 from dpsr.commands.demo import demo as run_demo
+from dpsr.commands.search import TlsFiles
 from dpsr.commands.search import search as run_search
 from dpsr.config import Config, ConfigError, DpsrError, load_config, load_serving_config
 from dpsr.data.commands import data as data_commands
@@ -235,6 +236,16 @@ def serve(
 @click.option("-k", "count", type=click.IntRange(1, 1000), default=10, show_default=True, help="Items to show.")
 @click.option("--profile", multiple=True, metavar="COLUMN=VALUE", help="A profile value of the user; may be repeated.")
 @click.option("--history", multiple=True, metavar="ITEM_ID", help="An item of the user's history, oldest first.")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Only such items: brand=Acme, price=10..20, price=..20; may be repeated.",
+)
+@click.option("--ca", metavar="FILE", help="PEM file of the authority that signed the server's certificate: use TLS.")
+@click.option("--cert", metavar="FILE", help="PEM file of this client's certificate, for a server with mutual TLS.")
+@click.option("--key", metavar="FILE", help="PEM file of its key.")
 def search(
     config: Config,
     queries: tuple[str, ...],
@@ -242,13 +253,23 @@ def search(
     count: int,
     profile: tuple[str, ...],
     history: tuple[str, ...],
+    filters: tuple[str, ...],
+    ca: str | None,
+    cert: str | None,
+    key: str | None,
 ) -> None:
     """Ask a running server and print the best items of every query.
 
     \b
-    Example: dpsr search -c shop.toml "senior phone" "kids milk" -k 5
+    Examples: dpsr search -c shop.toml "senior phone" "kids milk" -k 5
+              dpsr search -c shop.toml phone --filter brand=Acme --filter price=10..20
     """
-    click.echo(run_search(config, queries, target=target, count=count, profile=profile, history=history))
+    tls = TlsFiles(ca, cert, key)
+    click.echo(
+        run_search(
+            config, queries, target=target, count=count, profile=profile, history=history, filters=filters, tls=tls
+        )
+    )
 
 
 @main.command()

@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dpsr.config import Config, ConfigError
 
 if TYPE_CHECKING:
+    import grpc
     import numpy as np
 
     from dpsr.data.tables import Dataset
+
+_FILTER_INPUT = re.compile("^filter_(min_|max_)?")
+
+
+class TlsFiles(NamedTuple):
+    """PEM files of a client, for a server with TLS; none of them for one without."""
+
+    ca: str | None = None
+    """Certificates of the authorities that are believed."""
+    certificate: str | None = None
+    """The client's own, for a server that hears known clients alone; with ``key``."""
+    key: str | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """What a channel is opened with; None without TLS.
+
+        Raises:
+            ConfigError: a certificate without its key, or without an authority; or a file cannot be read.
+        """
+        if not any(self):
+            return None
+        if self.ca is None or (self.certificate is None) != (self.key is None):
+            raise ConfigError("--cert and --key go together, and with --ca: the authority that signed the server's")
+        try:
+            authority, key, certificate = (
+                file and Path(file).read_bytes() for file in (self.ca, self.key, self.certificate)
+            )
+        except OSError as error:
+            raise ConfigError(f"{error.filename}: {error.strerror}") from None
+        import grpc
+
+        return grpc.ssl_channel_credentials(authority, key, certificate)
 
 
 def search(
@@ -19,8 +55,10 @@ def search(
     *,
     target: str | None,
     count: int,
-    profile: Sequence[str],
-    history: Sequence[str],
+    profile: Sequence[str] = (),
+    history: Sequence[str] = (),
+    filters: Sequence[str] = (),
+    tls: TlsFiles | None = None,
 ) -> str:
     """Asks a running server for the best items of every query.
 
@@ -31,12 +69,14 @@ def search(
         count: items to show.
         profile: ``column=value`` each; with any of these or a history the personalized signature is called.
         history: item ids, oldest first.
+        filters: ``column=value`` or ``column=from..to`` each, either end of which may be left out.
+        tls: the files for a server with TLS.
 
     Returns:
         One table for each query.
 
     Raises:
-        ConfigError: a profile column that the dataset does not have.
+        ConfigError: a profile column that the dataset does not have, or a filter that the server does not.
         ServingError: the server refused, or is not there.
     """
     from dpsr.data.tables import Dataset
@@ -45,9 +85,47 @@ def search(
     dataset = Dataset.load(config.dataset_dir)
     inputs, signature = _inputs(dataset, queries, profile, history)
     titles = item_texts(config, dataset)
-    with PredictClient(target or f"{config.serving.host}:{config.serving.port}") as client:
+    address = target or f"{config.serving.host}:{config.serving.port}"
+    with PredictClient(address, credentials=tls.credentials() if tls else None) as client:
+        if filters:
+            signature = "filtered" if signature == "serving_default" else signature
+            signatures = client.metadata(config.name).signatures
+            inputs |= _filters(filters, signatures[signature].inputs if signature in signatures else ())
         answer = client.predict(config.name, inputs, signature=signature)
     return "\n\n".join(f"{query}\n{_table(answer, row, count, titles)}" for row, query in enumerate(queries))
+
+
+def _filters(filters: Sequence[str], offered: Iterable[str]) -> dict[str, list[Any]]:
+    """The inputs of a Predict call that restrict its items; one value each, which holds for all queries.
+
+    Args:
+        filters: as of ``search``.
+        offered: the inputs of the signature.
+    """
+    values: dict[str, list[Any]] = {}
+    for entry in filters:
+        column, _, value = entry.partition("=")
+        name = re.sub(r"[^a-zA-Z0-9_]", "_", column)
+        least, most = f"filter_min_{name}", f"filter_max_{name}"
+        if least in offered and most in offered:
+            begin, dots, end = value.partition("..")
+            try:
+                values[least] = [float(begin) if begin else -math.inf]
+                values[most] = [(float(end) if end else math.inf) if dots else float(begin)]
+            except ValueError:
+                raise ConfigError(
+                    f"--filter {entry}: {column} is a number; expected {column}=FROM..TO, either of which may be left "
+                    "out, or one number"
+                ) from None
+        elif f"filter_{name}" in offered and value:
+            values[f"filter_{name}"] = [value]
+        else:
+            known = sorted({_FILTER_INPUT.sub("", alias) for alias in offered if alias.startswith("filter_")})
+            raise ConfigError(
+                f"--filter {entry}: expected COLUMN=VALUE or COLUMN=FROM..TO, the columns of this server's items are "
+                f"{', '.join(known) or 'none'}"
+            )
+    return values
 
 
 def _inputs(
@@ -56,6 +134,8 @@ def _inputs(
     """The inputs of a Predict call and the signature that takes them."""
     if not profile and not history:
         return {"query": list(queries)}, "serving_default"
+    from dpsr.indexing.servable import profile_inputs
+
     values = dict.fromkeys(dataset.schema.profile, "")
     for entry in profile:
         column, _, value = entry.partition("=")
@@ -63,7 +143,7 @@ def _inputs(
             raise ConfigError(f"--profile {entry}: no profile column {column!r} (known: {', '.join(values) or 'none'})")
         values[column] = value
     inputs: dict[str, Any] = {"query": list(queries)}
-    inputs |= {column: [value] * len(queries) for column, value in values.items()}
+    inputs |= {name: [values[column]] * len(queries) for column, name in profile_inputs(values).items()}
     ids: list[Any] = list(history)
     if dataset.schema.item_id_type == "int64":
         ids = [int(item) for item in history]
@@ -98,5 +178,7 @@ def _table(answer: Mapping[str, Any], row: int, count: int, titles: Mapping[Any,
     for rank in range(min(count, answer["item_id"].shape[1])):
         item = item_key(answer["item_id"][row, rank])
         score, head = answer["score"][row, rank], answer["head"][row, rank]
+        if head < 0:  # nothing more was found
+            break
         rows.append((rank + 1, f"{score:.3f}", head, item, titles.get(item, "")))
     return tabulate(rows, headers=["", "score", "head", "item", "text"], disable_numparse=True)

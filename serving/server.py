@@ -10,6 +10,7 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -84,6 +85,8 @@ class ModelServer:
             else:
                 port = self._run(self._listen())
                 self.models.load_first()
+            gc.collect()
+            gc.freeze()  # the modules' objects live as long as the process; collections need not walk them again
             self._run(self._health.report(serving=True))
         except BaseException:
             self.stop(grace=0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 from serving_bench.load import METHOD, TIMEOUT, until_version
 from serving_bench.load import steady as steady_load
 from serving_bench.servable import publish
@@ -54,7 +55,17 @@ async def soak(
         "MiB first third": round(first),
         "MiB last third": round(last),
         "growth": f"{100 * (last / first - 1):+.1f} %",
+        "MiB by tenths of the time": " ".join(f"{mib:.0f}" for mib in _by_tenths(memory, seconds)),
+        "p99 ms": round(float(np.percentile([1000 * answer.seconds for answer in good], 99)), 1),
     }
+
+
+def _by_tenths(memory: list[tuple[float, float]], seconds: float) -> list[float]:
+    """The median of what was seen in every tenth of the time."""
+    tenths: dict[int, list[float]] = {}
+    for when, mib in memory:
+        tenths.setdefault(min(int(10 * when / seconds), 9), []).append(mib)
+    return [statistics.median(seen) for _, seen in sorted(tenths.items())]
 
 
 async def _nuisance(address: str, requests: list[bytes], rate: float, counts: dict[str, int]) -> None:

@@ -1,11 +1,11 @@
-"""A real server around a small real servable, or the server that DPSR_SERVING_TARGET names.
+"""A real server around a small real servable, or the server that --target names.
 
 The conformance tables speak to an address by stock stubs and by HTTP. To run the same rows against TensorFlow Serving,
-give it the servable of ``tiny_shop.py``, set DPSR_SERVING_TARGET and DPSR_SERVING_REST_TARGET to its ``host:port``
-each, and run ``pytest tests/serving/test_conformance.py tests/serving/test_conformance_rest.py``.
+give it the servable of ``tiny_shop.py`` and name its addresses:
+
+    pytest tests/serving/test_conformance.py tests/serving/test_conformance_rest.py --target H:P --rest-target H:P
 """
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -58,11 +58,13 @@ def publish(exported: dict[int, Path], base_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def targets(exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def targets(
+    pytestconfig: pytest.Config, exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
     """The gRPC and the REST address of a server of version 1."""
-    given = os.environ.get("DPSR_SERVING_TARGET")
-    if given:
-        yield given, os.environ.get("DPSR_SERVING_REST_TARGET", "")
+    given = pytestconfig.getoption("--target"), pytestconfig.getoption("--rest-target")
+    if any(given):
+        yield given
         return
     base_path = tmp_path_factory.mktemp("served") / tiny_shop.NAME
     shutil.copytree(exported[1], base_path / "1")
@@ -74,6 +76,8 @@ def targets(exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def target(targets: tuple[str, str]) -> str:
     """The address of a server of version 1."""
+    if not targets[0]:
+        pytest.skip("--target is not given")
     return targets[0]
 
 
@@ -81,7 +85,7 @@ def target(targets: tuple[str, str]) -> str:
 def rest_target(targets: tuple[str, str]) -> str:
     """The address of its REST interface."""
     if not targets[1]:
-        pytest.skip("DPSR_SERVING_REST_TARGET is not set")
+        pytest.skip("--rest-target is not given")
     return targets[1]
 
 

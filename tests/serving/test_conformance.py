@@ -1,6 +1,5 @@
 """TensorFlow Serving's behaviour row by row, by its stock stubs; conftest.py says how to try another server."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +24,9 @@ from tensorflow_serving.apis import (
 
 NAME = tiny_shop.NAME
 TIMEOUT = 20
-ours_only = pytest.mark.skipif("DPSR_SERVING_TARGET" in os.environ, reason="not part of stock TensorFlow Serving")
+ours_only = pytest.mark.skipif(
+    "config.getoption('--target') or config.getoption('--rest-target')", reason="not part of stock TensorFlow Serving"
+)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import socket
 import urllib.error
 import urllib.request
@@ -13,7 +12,9 @@ import pytest
 import tiny_shop
 
 MODEL = f"/v1/models/{tiny_shop.NAME}"
-ours_only = pytest.mark.skipif("DPSR_SERVING_TARGET" in os.environ, reason="not part of stock TensorFlow Serving")
+ours_only = pytest.mark.skipif(
+    "config.getoption('--target') or config.getoption('--rest-target')", reason="not part of stock TensorFlow Serving"
+)
 
 
 class Rest:

@@ -3,7 +3,6 @@
 import json
 import socket
 import ssl
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -132,28 +131,6 @@ def test_reflection_is_off_unless_asked_for(serve: Serve) -> None:
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``ca``, and ``server`` and ``client`` signed by it; ``stranger`` signed by itself."""
-    folder = tmp_path_factory.mktemp("keys")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    def new(name: str, *more: str) -> None:
-        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-        openssl("req", "-x509", *curve, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}", *more)
-
-    try:
-        new("ca", "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
-        for name in ("server", "client"):
-            new(name, "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-        new("stranger")
-    except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"openssl 3 is needed to make certificates: {error}")
-    return folder
 
 
 def tls_options(keys: Path, *, mutual: bool = False) -> dict[str, str]:
