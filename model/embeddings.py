@@ -6,10 +6,19 @@ touched are updated explicitly, in one pass. ``docs/performance.md`` measures it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from dpsr.model.shards import Placement, Shard, ShardedTable, sharded_variable
-from dpsr.ops_cc.embedding_bag import Combiner, apply_adagrad, embedding_bag, kind_weights
+from dpsr.ops_cc.embedding_bag import (
+    Combiner,
+    apply_adagrad,
+    apply_adagrad_to_bags,
+    embedding_bag,
+    embedding_bags,
+    kind_weights,
+)
 
 
 class EmbeddingTable(tf.Module):
@@ -70,8 +79,8 @@ class EmbeddingTable(tf.Module):
             float32 [B, d]; an empty bag is a row of zeros.
         """
         if self.placement is not None:
-            return self._sharded.lookup(bags, self._weights)
-        return embedding_bag(self.embeddings, bags, combiner=self.combiner, weights=self._weights(bags))
+            return self._sharded.lookup(bags, self.weights)
+        return embedding_bag(self.embeddings, bags, combiner=self.combiner, weights=self.weights(bags))
 
     def start_training(self, initial_accumulator: float) -> None:
         """Creates the AdaGrad accumulators; a table that only answers lookups goes without them."""
@@ -100,7 +109,7 @@ class EmbeddingTable(tf.Module):
         if self.accumulator is None:
             raise RuntimeError("the table has no AdaGrad accumulators: call start_training first")
         if self.placement is not None:
-            self._sharded.apply_gradient(self.accumulator, bags, gradient, self._weights, learning_rate)
+            self._sharded.apply_gradient(self.accumulator, bags, gradient, self.weights, learning_rate)
             return
         apply_adagrad(
             self.embeddings,
@@ -109,10 +118,10 @@ class EmbeddingTable(tf.Module):
             gradient,
             learning_rate=learning_rate,
             combiner=self.combiner,
-            weights=self._weights(bags),
+            weights=self.weights(bags),
         )
 
-    def _weights(self, bags: tf.RaggedTensor) -> tf.Tensor | None:
+    def weights(self, bags: tf.RaggedTensor) -> tf.Tensor | None:
         """The weight of every occurrence, float32 [nnz]; None where all are 1."""
         if self.kinds is not None:
             return kind_weights(self.kinds, bags)
@@ -121,3 +130,57 @@ class EmbeddingTable(tf.Module):
         ends = tf.gather(bags.row_splits[1:], bags.value_rowids())
         age = ends - 1 - tf.range(tf.size(bags.values, tf.int64))
         return tf.pow(self.decay, tf.cast(age, tf.float32))
+
+
+def lookup_together(tables: Sequence[EmbeddingTable], bags: Sequence[tf.RaggedTensor]) -> list[tf.Tensor]:
+    """``EmbeddingTable.lookup`` of each of some bags in its table, in one operation where all are on this machine."""
+    if not _are_here(tables):
+        return [table.lookup(each) for table, each in zip(tables, bags, strict=True)]
+    return embedding_bags(
+        [table.embeddings for table in tables],
+        bags,
+        combiners=[table.combiner for table in tables],
+        weights=[table.weights(each) for table, each in zip(tables, bags, strict=True)],
+    )
+
+
+def apply_gradients_together(
+    tables: Sequence[EmbeddingTable],
+    bags: Sequence[tf.RaggedTensor],
+    gradients: Sequence[tf.Tensor],
+    learning_rate: float,
+) -> None:
+    """``EmbeddingTable.apply_gradient`` of each of some bags in its table; all bags of a table count as one list.
+
+    Args:
+        tables: of every list of bags; one may come more than once.
+        bags: int32 [B, None] each, as they were looked up.
+        gradients: float32 [B, d] by every list.
+        learning_rate: step size.
+    """
+    distinct = list(dict.fromkeys(tables))
+    if not _are_here(tables):
+        for table in distinct:
+            own = [place for place, each in enumerate(tables) if each is table]
+            all_bags, all_gradients = [bags[place] for place in own], [gradients[place] for place in own]
+            if len(own) > 1:
+                all_bags, all_gradients = [tf.concat(all_bags, axis=0)], [tf.concat(all_gradients, axis=0)]
+            table.apply_gradient(all_bags[0], all_gradients[0], learning_rate)
+        return
+    accumulators = [table.accumulator for table in distinct if table.accumulator is not None]
+    if len(accumulators) < len(distinct):
+        raise RuntimeError("a table has no AdaGrad accumulators: call start_training first")
+    apply_adagrad_to_bags(
+        [table.embeddings for table in distinct],
+        accumulators,
+        [distinct.index(table) for table in tables],
+        bags,
+        gradients,
+        learning_rate=learning_rate,
+        combiners=[table.combiner for table in tables],
+        weights=[table.weights(each) for table, each in zip(tables, bags, strict=True)],
+    )
+
+
+def _are_here(tables: Sequence[EmbeddingTable]) -> bool:
+    return all(table.placement is None for table in tables)

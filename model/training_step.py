@@ -8,9 +8,11 @@ import tf_keras
 
 from dpsr.config import LossConfig, TrainingConfig
 from dpsr.data.pipeline import Batch, QueryFeatures, ToTensor
+from dpsr.model.embeddings import apply_gradients_together, lookup_together
 from dpsr.model.losses import batch_loss
 from dpsr.model.negatives import ClickedItems, HardNegatives, expected_occurrences
 from dpsr.model.two_tower import TableBags, TableValues, TwoTower
+from dpsr.ops_cc.embedding_bag import apply_dense_adagrad
 from dpsr.ops_cc.group_loss import LossAndGradients
 
 
@@ -53,6 +55,7 @@ class TrainingStep(tf.Module):
             if loss.popularity_correction
             else None
         )
+        self._learning_rate = training.learning_rate
         self._table_learning_rate = training.table_learning_rate
         self._token_dropout = training.token_dropout
         self._seed = training.seed
@@ -86,10 +89,11 @@ class TrainingStep(tf.Module):
         if of_log and self._hard is not None:
             hard, features = self._hard.of_queries(batch.query_rows)
             item_bags = _join(item_bags, model.item_bags(features))
-        bags = _join(query_bags, item_bags)
-        values = model.lookup(bags)
-        # Split before the tape: the gradient of a slice is as large as what it was cut from.
-        query_values, item_values = _first_rows(values, query_bags), _last_rows(values, item_bags)
+        tables = [model.tables[name] for name in (*query_bags, *item_bags)]
+        bags = [*query_bags.values(), *item_bags.values()]
+        values = lookup_together(tables, bags)
+        query_values = dict(zip(query_bags, values, strict=False))
+        item_values = dict(zip(item_bags, values[len(query_bags) :], strict=True))
         loss, (query_gradients, item_gradients, dense_gradients) = self._loss_and_gradients(
             query_values,
             item_values,
@@ -99,18 +103,27 @@ class TrainingStep(tf.Module):
             clicked,
             hard,
         )
-        for name, table_bags in bags.items():
-            parts = [gradients[name] for gradients in (query_gradients, item_gradients) if name in gradients]
-            gradient = tf.concat(parts, axis=0) if len(parts) > 1 else parts[0]
-            model.tables[name].apply_gradient(table_bags, gradient, self._table_learning_rate)
+        gradients = [*query_gradients.values(), *item_gradients.values()]
+        apply_gradients_together(tables, bags, gradients, self._table_learning_rate)
         self._update_dense(dense_gradients)
         return loss
 
     def _update_dense(self, gradients: list[tf.Tensor]) -> None:
-        """One AdaGrad step of the dense layers, each on the device that it is on: only its gradient goes there."""
-        for variable, gradient in zip(self._dense, gradients, strict=True):
-            with tf.device(variable.device):
-                self.optimizer.update_step(gradient, variable)
+        """One AdaGrad step of the dense layers, by the accumulators that the optimiser keeps."""
+        if self._model.is_here:
+            # The optimiser's own step is five operations a variable.
+            accumulators = self.optimizer.variables[-len(self._dense) :]
+            apply_dense_adagrad(
+                self._dense,
+                accumulators,
+                gradients,
+                learning_rate=self._learning_rate,
+                epsilon=self.optimizer.epsilon,
+            )
+        else:
+            for variable, gradient in zip(self._dense, gradients, strict=True):
+                with tf.device(variable.device):  # only its gradient goes there
+                    self.optimizer.update_step(gradient, variable)
         self.optimizer.iterations.assign_add(1)
 
     def _loss_and_gradients(
@@ -150,16 +163,7 @@ class TrainingStep(tf.Module):
 
 
 def _join(first: TableBags, second: TableBags) -> TableBags:
-    """All bags of one table in one lookup: the first's rows, then the second's."""
+    """Both one after the other, table by table."""
     both = first.keys() & second.keys()
     joined = {name: tf.concat([first[name], second[name]], axis=0) for name in sorted(both)}
     return {**first, **second, **joined}
-
-
-def _first_rows(values: TableValues, bags: TableBags) -> TableValues:
-    return {name: values[name][: table_bags.nrows()] for name, table_bags in bags.items()}
-
-
-def _last_rows(values: TableValues, bags: TableBags) -> TableValues:
-    """The last rows of every table; ``[-0:]`` would be all of them, but an item bag has always rows."""
-    return {name: values[name][-table_bags.nrows() :] for name, table_bags in bags.items()}

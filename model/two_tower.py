@@ -10,7 +10,7 @@ import tensorflow as tf
 from dpsr.config import ModelConfig
 from dpsr.data.pipeline import TITLE_TOKENS, ItemFeatures, QueryFeatures
 from dpsr.data.schema import Schema
-from dpsr.model.embeddings import EmbeddingTable
+from dpsr.model.embeddings import EmbeddingTable, lookup_together
 from dpsr.model.shards import Placement
 from dpsr.model.towers import ItemTower, QueryTower
 from dpsr.ops_cc.embedding_bag import Combiner
@@ -92,6 +92,8 @@ class TwoTower(tf.Module):
             for name in {self.query_tokens, self.item_tokens}:
                 table = self.tables[name].embeddings
                 table.assign(table * relative_idf(tokenizer)[:, tf.newaxis])
+        self.is_here = placements is None
+        """Whether all of it is on this machine."""
         dense_seed = 1000 * seed
         self.query_tower = QueryTower(
             len(query_inputs),
@@ -141,7 +143,8 @@ class TwoTower(tf.Module):
 
     def lookup(self, bags: TableBags) -> TableValues:
         """Combines every bag in its table; float32 [B, d] each."""
-        return {name: self.tables[name].lookup(table_bags) for name, table_bags in bags.items()}
+        values = lookup_together([self.tables[name] for name in bags], list(bags.values()))
+        return dict(zip(bags, values, strict=True))
 
     def heads(self, values: TableValues) -> tf.Tensor:
         """The dense part of ``query_heads``; ``values`` are the combined bags of ``query_bags``, in their order."""

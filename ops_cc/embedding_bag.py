@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import tensorflow as tf
@@ -73,6 +74,96 @@ def apply_adagrad(
         gradient=gradient,
         learning_rate=learning_rate,
         combiner=combiner,
+    )
+
+
+def embedding_bags(
+    tables: Sequence[tf.Variable],
+    bags: Sequence[tf.RaggedTensor],
+    *,
+    combiners: Sequence[Combiner],
+    weights: Sequence[tf.Tensor | None],
+) -> list[tf.Tensor]:
+    """``embedding_bag`` of several lists of bags in one operation, each with its table; one may come more than once.
+
+    The tables are on one machine.
+    """
+    return list(
+        library.load().dpsr_embedding_bags(
+            tables=[table.handle for table in tables],
+            values=[each.values for each in bags],
+            row_splits=[each.row_splits for each in bags],
+            weights=[_or_none(each) for each in weights],
+            combiners=list(combiners),
+        )
+    )
+
+
+def apply_adagrad_to_bags(
+    tables: Sequence[tf.Variable],
+    accumulators: Sequence[tf.Variable],
+    tables_of_bags: Sequence[int],
+    bags: Sequence[tf.RaggedTensor],
+    gradients: Sequence[tf.Tensor],
+    *,
+    learning_rate: float | tf.Tensor,
+    combiners: Sequence[Combiner],
+    weights: Sequence[tf.Tensor | None],
+) -> None:
+    """``apply_adagrad`` of several tables in one operation; all bags of a table count as one list.
+
+    Args:
+        tables: float32 [rows, d] each, variables on one machine.
+        accumulators: float32 [rows, d], above 0, of every table.
+        tables_of_bags: the number of the table of every list of bags.
+        bags: int32 [B, None] each, as they were looked up.
+        gradients: float32 [B, d] by every list.
+        learning_rate: step size.
+        combiners: of every list.
+        weights: of every list.
+
+    Raises:
+        tf.errors.InvalidArgumentError: as ``apply_adagrad``.
+    """
+    library.load().dpsr_embedding_bags_adagrad(
+        tables=[table.handle for table in tables],
+        accumulators=[accumulator.handle for accumulator in accumulators],
+        values=[each.values for each in bags],
+        row_splits=[each.row_splits for each in bags],
+        weights=[_or_none(each) for each in weights],
+        gradients=list(gradients),
+        learning_rate=learning_rate,
+        tables_of_bags=list(tables_of_bags),
+        combiners=list(combiners),
+    )
+
+
+def apply_dense_adagrad(
+    variables: Sequence[tf.Variable],
+    accumulators: Sequence[tf.Variable],
+    gradients: Sequence[tf.Tensor],
+    *,
+    learning_rate: float | tf.Tensor,
+    epsilon: float,
+) -> None:
+    """Moves whole variables of one machine by one AdaGrad step, as ``tf_keras.optimizers.Adagrad``, in one operation.
+
+    Args:
+        variables: float32 variables.
+        accumulators: float32 variables of the same shapes, not negative.
+        gradients: of the same shapes.
+        learning_rate: step size.
+        epsilon: is added to the accumulator below the root.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the shapes do not fit each other.
+    """
+    library.load().dpsr_adagrad(
+        variables=[variable.handle for variable in variables],
+        accumulators=[accumulator.handle for accumulator in accumulators],
+        gradients=list(gradients),
+        learning_rate=learning_rate,
+        epsilon=epsilon,
     )
 
 

@@ -93,6 +93,13 @@ struct DenseKernels {
   float (*dot)(const float* a, const float* b, int64_t size);
   void (*add_scaled)(float a, const float* x, int64_t size, float* y);
 
+  // sum = scale * sum_i weights[i] * rows[ids[i]], rows of `size` floats; weights are 1 if nullptr. Rows of the ids up
+  // to `known`, at least `count`, are fetched ahead.
+  void (*sum_rows)(const float* rows, const int32_t* ids, const float* weights, int64_t count, int64_t known,
+                   int64_t size, float scale, float* sum);
+  // sum = sum_i weights[i] * rows[i].
+  void (*sum_at)(const float* const* rows, const float* weights, int64_t count, int64_t size, float* sum);
+
   // output[i, j] += bias[j], then 0 for what is negative if `relu`; output is [rows, width].
   void (*add_bias)(const float* bias, int64_t rows, int64_t width, bool relu, float* output);
   // gradient[i] = 0 where the ReLU put out 0.

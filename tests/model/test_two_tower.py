@@ -1,6 +1,5 @@
 """Shapes and laws of the towers, and one whole training step against automatic differentiation."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from dpsr.config import Config, LossConfig, ModelConfig, TrainingConfig
 from dpsr.data.pipeline import Batch, ItemFeatures, QueryFeatures
 from dpsr.data.schema import Schema
 from dpsr.model.training_step import TrainingStep
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.two_tower import TableBags, TableValues, TwoTower
 
 from ..ops.stock_embedding_bag import stock_embedding_bag
 from ..ops.stock_group_loss import batch_loss
@@ -150,9 +149,16 @@ def test_users_start_quieter_than_words() -> None:
 
 def differentiable(model: TwoTower) -> TwoTower:
     """The same model with lookups of stock operations."""
-    for table in model.tables.values():
-        assert table.decay == 1.0
-        table.lookup = functools.partial(stock_embedding_bag, table.embeddings, combiner=table.combiner)
+
+    def lookup(bags: TableBags) -> TableValues:
+        tables = [model.tables[name] for name in bags]
+        assert all(table.decay == 1.0 for table in tables)
+        return {
+            name: stock_embedding_bag(table.embeddings, bags[name], combiner=table.combiner)
+            for name, table in zip(bags, tables, strict=True)
+        }
+
+    model.lookup = lookup
     return model
 
 

@@ -9,8 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
-from dpsr.ops_cc.embedding_bag import apply_adagrad, embedding_bag, kind_weights
+from dpsr.ops_cc.embedding_bag import (
+    apply_adagrad,
+    apply_adagrad_to_bags,
+    apply_dense_adagrad,
+    embedding_bag,
+    embedding_bags,
+    kind_weights,
+)
 
 from .stock_embedding_bag import stock_apply_adagrad, stock_embedding_bag
 
@@ -156,6 +164,67 @@ def test_the_shape_is_known_before_it_runs() -> None:
         return combined
 
     assert lookup(tf.ragged.constant([[1, 2], []], tf.int32)).shape == (2, 2)
+
+
+def test_bags_of_several_tables_are_those_of_each_table() -> None:
+    """Two lists of the second table count as one, as if they had been joined."""
+    random = np.random.default_rng(0)
+    rows, dimension = [300, 70_000, 9], 20
+    tables = [variable(random, count, dimension) for count in rows]
+    accumulators = [tf.Variable(tf.fill([count, dimension], 0.1)) for count in rows]
+    alone = [tf.Variable(table) for table in tables], [tf.Variable(each) for each in accumulators]
+    places, combiners = [1, 0, 1, 2], ["sqrtn", "mean", "sqrtn", "sum"]
+    for _ in range(3):
+        bags = [draw_bags(random, 40, rows[place], 12) for place in places]
+        weights = [draw_weights(random, each, weighted) for each, weighted in zip(bags, [1, 0, 1, 0], strict=True)]
+        gradients = [tf.constant(random.normal(size=(40, dimension)), tf.float32) for _ in bags]
+        found = embedding_bags([tables[place] for place in places], bags, combiners=combiners, weights=weights)
+        for place, each, combiner, weight, combined in zip(places, bags, combiners, weights, found, strict=True):
+            expected = embedding_bag(alone[0][place], each, combiner=combiner, weights=weight)
+            assert np.array_equal(combined, expected)
+        apply_adagrad_to_bags(
+            tables, accumulators, places, bags, gradients, learning_rate=0.3, combiners=combiners, weights=weights
+        )
+        joined = tf.concat([bags[0], bags[2]], 0), tf.concat([gradients[0], gradients[2]], 0)
+        joined_weights = tf.concat([weights[0], weights[2]], 0)
+        apply_adagrad(alone[0][0], alone[1][0], bags[1], gradients[1], learning_rate=0.3, combiner="mean")
+        apply_adagrad(alone[0][1], alone[1][1], *joined, learning_rate=0.3, combiner="sqrtn", weights=joined_weights)
+        apply_adagrad(alone[0][2], alone[1][2], bags[3], gradients[3], learning_rate=0.3, combiner="sum")
+        for one, other in zip([*tables, *accumulators], [*alone[0], *alone[1]], strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_every_list_of_bags_has_a_table() -> None:
+    table, accumulator, bags = tf.Variable(tf.ones([4, 2])), tf.Variable(tf.ones([4, 2])), tf.ragged.constant([[1, 2]])
+    bags = tf.cast(bags, tf.int32)
+    settings = {"learning_rate": 1.0, "combiners": ["sum"], "weights": [None]}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="bags of table 1 of 1"):
+        apply_adagrad_to_bags([table], [accumulator], [1], [bags], [tf.ones([1, 2])], **settings)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="1 combiners and 2 tables_of_bags"):
+        apply_adagrad_to_bags([table], [accumulator], [0, 0], [bags], [tf.ones([1, 2])], **settings)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="0 combiners for 1 lists of bags"):
+        embedding_bags([table], [bags], combiners=[], weights=[None])
+
+
+def test_dense_adagrad_is_that_of_keras() -> None:
+    random = np.random.default_rng(0)
+    ours = [variable(random, *shape) for shape in [(40, 33), (1, 5), (64, 16)]]
+    stock = [tf.Variable(each) for each in ours]
+    accumulators = [tf.Variable(tf.fill(each.shape, 0.1)) for each in ours]
+    optimizer = tf_keras.optimizers.Adagrad(0.3, initial_accumulator_value=0.1, jit_compile=False)
+    for _ in range(4):
+        gradients = [tf.constant(random.normal(size=each.shape), tf.float32) for each in ours]
+        read = [each.read_value() for each in ours]
+        before = [each.numpy() for each in read]
+        apply_dense_adagrad(ours, accumulators, gradients, learning_rate=0.3, epsilon=optimizer.epsilon)
+        optimizer.apply_gradients(zip(gradients, stock, strict=True))
+        for one, other, then, values in zip(ours, stock, read, before, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+            assert np.array_equal(then, values)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"gradient 1 has shape \[2,5\]; expected \[1,5\]"):
+        apply_dense_adagrad(
+            ours[:2], accumulators[:2], [tf.ones([40, 33]), tf.ones([2, 5])], learning_rate=0.3, epsilon=0.0
+        )
 
 
 _DIGEST = """
