@@ -100,9 +100,11 @@ class Servable(tf.Module):
         self._id_dtype = tf.int64 if dataset.schema.item_id_type == "int64" else tf.string
         self._no_item: int | bytes = -1 if self._id_dtype == tf.int64 else b""
         self._item_ids = tf.Variable(_id_tensor(catalogue.item_ids, self._id_dtype), trainable=False, name="item_ids")
-        self._row_of_item = _lookup_table(
-            _id_tensor(dataset.item_ids, self._id_dtype), np.arange(len(dataset.item_ids)), default=-1
-        )
+        self._history_ids = self._item_ids
+        if not np.array_equal(catalogue.item_ids, dataset.item_ids):
+            ids = _id_tensor(dataset.item_ids, self._id_dtype)
+            self._history_ids = tf.Variable(ids, trainable=False, name="history_ids")
+        self._row_of_item = tf.lookup.StaticHashTable(_RowsOfIds(self._history_ids), default_value=-1)
         self._profile_inputs = profile_inputs(dataset.schema.profile)
         self._profile_tables = {
             column: _profile_table(dataset.vocabularies[f"users.{column}"]) for column in dataset.schema.profile
@@ -284,6 +286,24 @@ def _captured(function: Any) -> Sequence[tf.Tensor]:
 
 def _id_tensor(ids: np.ndarray, dtype: tf.DType) -> tf.Tensor:
     return tf.constant(ids.tolist() if dtype == tf.string else np.asarray(ids, np.int64), dtype)
+
+
+class _RowsOfIds(tf.lookup.KeyValueTensorInitializer):
+    """Fills a table with the places of ids in a variable, whose file may be of any size.
+
+    The stock initializer keeps keys and values as constants of the graph, whose message may have 2 GiB at most.
+    """
+
+    def __init__(self, ids: tf.Variable) -> None:
+        super().__init__(tf.zeros([0], ids.dtype), tf.zeros([0], tf.int32))
+        self._ids = ids
+
+    def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
+        """Adds the rows; a loaded SavedModel does it once the variable is restored."""
+        ids = self._ids.read_value()
+        return tf.raw_ops.LookupTableImportV2(
+            table_handle=table.resource_handle, keys=ids, values=tf.range(tf.size(ids), dtype=tf.int32)
+        )
 
 
 def _lookup_table(keys: tf.Tensor, values: Sequence[int] | np.ndarray, *, default: int) -> tf.lookup.StaticHashTable:

@@ -118,6 +118,15 @@ def padded(shop: Shop, rows: Sequence[Sequence[int]], width: int) -> np.ndarray:
     return np.array([[*(shop.dataset.item_ids[row] for row in r), *[""] * (width - len(r))] for r in rows], object)
 
 
+def test_ids_are_in_the_variables_and_not_in_the_graph(shop: Shop, saved: Path) -> None:
+    """The message of a graph has 2 GiB at most, which the ids of some ten million items would fill."""
+    graph, variables = (saved / "saved_model.pb").read_bytes(), next(saved.glob("variables/*.data*")).read_bytes()
+    ids = shop.dataset.item_ids
+    written = [ids.tobytes()] if ids.dtype == np.int64 else [item.encode() for item in ids]
+    assert all(item in variables for item in written)
+    assert not any(item in graph for item in written)
+
+
 def test_signatures_are_the_documented_ones(signatures: Mapping[str, Any], shop: Shop) -> None:
     ids = tf.dtypes.as_dtype(shop.dataset.schema.item_id_type)
     found = {
