@@ -286,7 +286,7 @@ class EvaluationConfig(_Section):
     slice_by: list[str] = []
     """Profile columns of the user, or categorical columns of the clicked item (as a language), to measure apart by."""
     senses: PathName | None = None
-    """A Parquet file of what queries may mean (``query``, ``sense``, ``categories``): tells what each head finds."""
+    """A Parquet file of what queries may mean: ``query``, and the values of one categorical item column."""
     dssm: bool = False
     """Trains DSSM, with skipped items as negatives, on the same log, and compares with it."""
     labels: LabelsConfig | None = None

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from dpsr.config import Config
-from dpsr.data.schema import DatasetError
 from dpsr.data.tables import Dataset
 from dpsr.evaluation.baselines import click_counts
 from dpsr.evaluation.cases import differing_cases
@@ -16,10 +15,11 @@ from dpsr.evaluation.comparison import compare, compare_judged
 from dpsr.evaluation.contest import REFERENCE, SUBJECT, Contest, item_texts, standard_baselines, with_dssm, with_model
 from dpsr.evaluation.examples import Examples, load_examples
 from dpsr.evaluation.html import Figures, read_run, write_html
-from dpsr.evaluation.item_map import category_column, heads_maps, item_map
+from dpsr.evaluation.item_map import heads_maps, item_map
 from dpsr.evaluation.judgements import Judgements, load_judgements
-from dpsr.evaluation.polysemy import read_senses, senses_by_head
+from dpsr.evaluation.polysemy import senses_by_head
 from dpsr.evaluation.report import Report, describe_machine
+from dpsr.evaluation.senses import load_senses
 from dpsr.evaluation.timing import retrieval_times
 from dpsr.evaluation.trec import write_trec
 from dpsr.evaluation.two_tower import TwoTowerRetriever
@@ -59,10 +59,7 @@ def evaluate(
     runs = [read_run(path) for path in other_runs]
     labels, senses = config.evaluation.labels, config.evaluation.senses
     judgements = None if labels is None else load_judgements(labels, dataset, seed=seed)
-    truth = [] if senses is None else read_senses(senses)
-    column = category_column(dataset)
-    if truth and column is None:
-        raise DatasetError("evaluation.senses needs a categorical item column, which tells what an item means")
+    truth, meaning = ([], "") if senses is None else load_senses(Path(senses), dataset)
     examples = load_examples(dataset, split, max_examples=config.evaluation.max_examples, seed=seed)
     vectors = embed_items(model, dataset, progress=progress)
     baselines = standard_baselines(dataset, seed=seed)
@@ -98,7 +95,7 @@ def evaluate(
         comparison=comparison,
         judged=judged,
         notes=contest.notes,
-        senses=senses_by_head(model, dataset, vectors, truth, column=column) if truth and column else [],
+        senses=senses_by_head(model, dataset, vectors, truth, column=meaning) if truth else [],
         retrieval=retrieval_times(contest.retrievers, examples),
     )
     report.write(Path(config.work_dir) / "evaluation")
@@ -106,7 +103,9 @@ def evaluate(
         texts = item_texts(dataset)
         counts = click_counts(dataset.interactions("train"), dataset.schema.num_items)
         wins, losses = differing_cases(retriever, contest.retrievers[REFERENCE], examples, texts)
-        maps, answers = heads_maps(retriever, vectors, dataset, examples, texts, seed=seed, senses=truth)
+        maps, answers = heads_maps(
+            retriever, vectors, dataset, examples, texts, seed=seed, senses=truth, meaning=meaning
+        )
         items = item_map(vectors, dataset, counts, texts, seed=seed)
         write_html(page, report, subject=SUBJECT, figures=Figures(wins, losses, items, maps, answers), runs=runs)
     if trec is not None:

@@ -17,7 +17,7 @@ GROUPS = 10
 OTHERS = "others"
 
 _WIDTH, _HEIGHT = 400, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 16, 20, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM, _INSET = 44, 8, 24, 40, 28
 
 
 def bars(title: str, values: Mapping[str, Interval], subject: str) -> str:
@@ -74,29 +74,33 @@ def scatter(
     return _figure(title, svg + (f'<ul class="legend">{legend}</ul>' if len(shown) > 1 else ""))
 
 
-def curve(title: str, x_label: str, points: Sequence[tuple[float, float]], *, decimals: int) -> str:
-    """The means of y at every x, joined by a line, and all (x, y) as dots; y starts at 0.
+def curve(
+    title: str, x_label: str, points: Sequence[tuple[float, float]], *, decimals: int, from_zero: bool = True
+) -> str:
+    """The means of y at every x, joined by a line, and all (x, y) as dots.
 
     Args:
         title: what y is.
         x_label: what x is.
         points: as many for the same x as there are, in any order.
         decimals: of the means that are written beside the line.
+        from_zero: start y at 0, so that heights are in relation to each other.
     """
     xs = sorted({x for x, _ in points})
     means = [float(np.mean([y for x, y in points if x == at])) for at in xs]
-    top = max(max(y for _, y in points), 1e-9)
-    floor, width = _HEIGHT - _BOTTOM, _WIDTH - _LEFT - _RIGHT
+    ticks = round_ticks(0.0 if from_zero else min(y for _, y in points), max(y for _, y in points))
+    floor, width = _HEIGHT - _BOTTOM, _WIDTH - _LEFT - _RIGHT - 2 * _INSET
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return _LEFT + (x - xs[0]) / ((xs[-1] - xs[0]) or 1) * width, floor - y / top * (floor - _TOP)
+        across = (x - xs[0]) / ((xs[-1] - xs[0]) or 1)
+        return _LEFT + _INSET + across * width, floor - (y - ticks[0]) / (ticks[-1] - ticks[0]) * (floor - _TOP)
 
     rows = []
-    for share in (0.0, 0.5, 1.0):
-        y = place(xs[0], share * top)[1]
+    for tick in ticks:
+        y = place(xs[0], tick)[1]
         rows.append(
             f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>'
-            f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{share * top:,.{decimals}f}</text>'
+            f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:,.10g}</text>'
         )
     for x, y in (place(*point) for point in points):
         rows.append(f'<circle class="run" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
@@ -108,9 +112,20 @@ def curve(title: str, x_label: str, points: Sequence[tuple[float, float]], *, de
             f'<text x="{x:.1f}" y="{y - 10:.1f}" text-anchor="middle">{mean:,.{decimals}f}</text>'
             f'<text x="{x:.1f}" y="{floor + 16}" text-anchor="middle">{at:g}</text>'
         )
-    rows.append(f'<text x="{_LEFT + width / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    rows.append(
+        f'<text x="{_LEFT + _INSET + width / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>'
+    )
     svg = f'<svg role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}"><title>{escape(title)}</title>{"".join(rows)}</svg>'
     return _figure(title, svg)
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers, evenly apart, the first at most ``low`` and the last at least ``high``."""
+    span = (high - low) or abs(high) or 1.0
+    step = 10.0 ** np.floor(np.log10(span / 2))
+    step *= next(factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if span / (factor * step) <= 4)
+    first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
+    return [float(np.round(step * tick, 10)) for tick in np.arange(first, max(last, first + 1) + 1)]
 
 
 def _figure(title: str, body: str) -> str:

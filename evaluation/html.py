@@ -193,7 +193,7 @@ def _by_mixing_ratio(report: Report, subject: str, runs: Sequence[Mapping[str, A
         points.append((report.mixing_ratio, report.result(subject).metrics[measure]))
         if len({ratio for ratio, _ in points}) < 2:
             return ""
-        figures.append(curve(titles[measure], "alpha", points, decimals=decimals))
+        figures.append(curve(titles[measure], "alpha", points, decimals=decimals, from_zero=measure == CLICKS))
     return (
         f"<p>What {escape(subject)} retrieves by alpha, the share of random negatives in training: this run and those "
         f'it is compared with, a dot each, and their means.</p><div class="figures">{"".join(figures)}</div>'

@@ -27,7 +27,7 @@ class WeightedSumRetriever(CatalogueRetriever):
         self._lexical = lexical
         self._dense = dense
         self._weight = np.float32(weight)
-        self.index = f"both: {lexical.index}; {dense.index}"
+        self.index = f"{lexical.index}; {dense.index}"
 
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``."""
@@ -60,7 +60,7 @@ class ReciprocalRankFusionRetriever(CatalogueRetriever):
         self._lexical = lexical
         self._dense = dense
         self._weight = np.float32(weight)
-        self.index = f"both: {lexical.index}; {dense.index}"
+        self.index = f"{lexical.index}; {dense.index}"
 
     def score_all(self, examples: Examples) -> np.ndarray:
         """As ``CatalogueRetriever.score_all``."""

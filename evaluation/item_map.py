@@ -22,7 +22,7 @@ HEAD_DEPTH = 50
 _MAPPED_ITEMS = 1000
 _FEWEST = 10  # items that are worth a map
 _COMMON_QUERIES = 300  # among which queries with differing heads are looked for
-_SHOWN_QUERIES = 4
+_SHOWN_QUERIES = 6
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def item_map(vectors: np.ndarray, dataset: Dataset, counts: np.ndarray, texts: S
         return ""
     column = category_column(dataset)
     title = f"The {len(rows):,} most clicked items" + (f", by {column}" if column else "")
-    groups = item_categories(dataset, rows) if column else ["items"] * len(rows)
+    groups = item_categories(dataset, rows, column) if column else ["items"] * len(rows)
     return scatter(title, _layout(vectors[rows], seed=seed), groups, [texts[row] for row in rows])
 
 
@@ -71,6 +71,7 @@ def heads_maps(
     *,
     seed: int,
     senses: Sequence[Senses] = (),
+    meaning: str = "",
 ) -> tuple[list[str], list[HeadAnswers]]:
     """Maps of what the heads find for the queries whose heads differ most; none for a model with one head.
 
@@ -82,6 +83,7 @@ def heads_maps(
         texts: the text of every item.
         seed: of the layouts.
         senses: queries and what each may mean; these are looked at then, and items have the colour of their meaning.
+        meaning: the column that tells it.
 
     Returns:
         A figure of each query that is shown, and the answers to all that were looked at, the least overlap first.
@@ -95,7 +97,7 @@ def heads_maps(
         rows = np.unique(answer.items)
         if len(rows) < _FEWEST:
             continue
-        categories = item_categories(dataset, rows)
+        categories = item_categories(dataset, rows, meaning or category_column(dataset))
         groups = [_finders([bool(np.isin(row, items)) for items in answer.items]) for row in rows]
         if answer.query in known:
             meant = [_sense(known[answer.query], category) for category in categories]
@@ -136,9 +138,8 @@ def category_column(dataset: Dataset) -> str | None:
     return "category" if "category" in columns else next(iter(columns), None)
 
 
-def item_categories(dataset: Dataset, rows: np.ndarray) -> list[str]:
-    """The category of some items; empty where there are no categories."""
-    column = category_column(dataset)
+def item_categories(dataset: Dataset, rows: np.ndarray, column: str | None) -> list[str]:
+    """The values of a column for some items; empty without a column."""
     if column is None:
         return [""] * len(rows)
     return [str(value or "none") for value in dataset.item_table()[column].take(rows).to_pylist()]

@@ -52,7 +52,8 @@ figure {{ padding: 1rem }} figcaption {{ font-weight: 600; font-size: .92rem; ma
 .track b {{ position: absolute; top: 50%; height: 0; border-top: 1.5px solid var(--text) }}
 .track b::before, .track b::after {{ content: ""; position: absolute; top: -.3rem; height: .5rem;
   border-left: 1.5px solid var(--text) }} .track b::after {{ right: 0 }}
-svg {{ display: block; width: 100%; height: auto; font-size: 12px }} svg text {{ fill: var(--quiet) }}
+svg {{ display: block; width: 100%; height: auto; font-size: 12px }}
+svg text {{ fill: var(--quiet); paint-order: stroke; stroke: var(--card); stroke-width: 3px }}
 svg .grid {{ stroke: var(--line) }} svg .line {{ stroke: var(--subject); fill: none; stroke-width: 2 }}
 svg .mean {{ fill: var(--subject) }} svg .run {{ fill: var(--quiet); fill-opacity: .5 }}
 {" ".join(f"svg .g{place} {{ fill: var(--g{place}); fill-opacity: .8 }}" for place in _PLACES)}

@@ -386,12 +386,9 @@ def test_trec_eval_finds_the_same_numbers_in_the_files(shop: Path, dataset: Data
 def test_known_meanings_are_measured_and_a_bad_file_stops_it_before_the_work(
     shop: Path, dataset: Dataset, model: TwoTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = {
-        "query": ["hat", "hat", "tea", "tea"],
-        "sense": ["one", "other"] * 2,
-        "categories": [["brand 0", "brand 1"], ["brand 2", "brand 3", "brand 4"]] * 2,
-    }
-    pq.write_table(pa.table(rows), shop / "senses.parquet")
+    rows = [(query, f"brand {row}", 0.2) for query in ("hat", "tea") for row in range(5)]
+    columns = dict(zip(("query", "brand", "share"), zip(*rows, strict=True), strict=True))
+    pq.write_table(pa.table(columns), shop / "senses.parquet")
     report = evaluate(
         make_config(shop, evaluation={"max_examples": 30, "senses": str(shop / "senses.parquet")}),
         dataset,
@@ -401,12 +398,15 @@ def test_known_meanings_are_measured_and_a_bad_file_stops_it_before_the_work(
     )
     assert [each.senses.query for each in report.senses] == ["hat", "tea"]
     for each in report.senses:
-        np.testing.assert_allclose(each.shares.sum(axis=1), 1.0)  # every brand belongs to one meaning
+        np.testing.assert_allclose(each.shares.sum(axis=1), 1.0)  # every brand is a meaning here
     assert "queries of several meanings" in (shop / "senses.html").read_text()
     monkeypatch.setattr("dpsr.evaluation.evaluate.embed_items", lambda *_, **__: pytest.fail("work was done"))
     for wrong in ({"senses": "gone.parquet"}, {"labels": {"path": "gone.parquet"}}):
         with pytest.raises(DatasetError, match=r"gone\.parquet"):
             evaluate(make_config(shop, evaluation=wrong), dataset, model, progress=False)
+    pq.write_table(pa.table({"query": ["hat"], "department": ["garden"]}), shop / "other.parquet")
+    with pytest.raises(DatasetError, match=r"there are: brand; found in the file: query, department"):
+        evaluate(make_config(shop, evaluation={"senses": str(shop / "other.parquet")}), dataset, model, progress=False)
 
 
 def test_an_unknown_split_is_an_error_that_names_the_splits(dataset: Dataset) -> None:

@@ -15,7 +15,7 @@ import pytest
 from dpsr.data.schema import INTERACTION, DatasetError
 from dpsr.evaluation.cases import Case, differing_cases
 from dpsr.evaluation.examples import Examples, make_examples
-from dpsr.evaluation.figures import bars, curve, scatter
+from dpsr.evaluation.figures import bars, curve, round_ticks, scatter
 from dpsr.evaluation.html import Figures, read_run, write_html
 from dpsr.evaluation.item_map import HeadAnswers, common_queries, heads_maps
 from dpsr.evaluation.metrics import RANKED_MEASURES, TOP_K, ranked_values
@@ -97,6 +97,32 @@ def test_a_curve_goes_through_the_means_and_shows_every_run() -> None:
     runs = sorted(float(dot.attrib["cy"]) for dot in svg.iter("circle") if dot.attrib["class"] == "run")
     assert len(runs) == 4
     assert heights[-1] == pytest.approx((runs[0] + runs[1]) / 2, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0, 713.0, [0, 200, 400, 600, 800]),
+        (0.661, 0.750, [0.65, 0.675, 0.7, 0.725, 0.75]),
+        (0.0, 1e-3, [0, 0.00025, 0.0005, 0.00075, 0.001]),
+    ],
+)
+def test_ticks_are_round_and_hold_all_values(low: float, high: float, expected: list[float]) -> None:
+    assert round_ticks(low, high) == pytest.approx(expected)
+
+
+def test_any_range_has_a_few_ticks_around_it() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(500):
+        low, high = np.sort(rng.random(2) * 10.0 ** rng.integers(-4, 6))
+        ticks = round_ticks(low, high)
+        assert 3 <= len(ticks) <= 6
+        assert ticks[0] <= low + 1e-9 * high
+        assert ticks[-1] >= high - 1e-9 * high
+    for value in (0.0, 5.0):
+        ticks = round_ticks(value, value)
+        assert ticks[0] <= value <= ticks[-1]
+        assert ticks[0] < ticks[-1]
 
 
 def test_cases_are_the_largest_differences(tmp_path: Path) -> None:
