@@ -383,6 +383,12 @@ def test_trec_eval_finds_the_same_numbers_in_the_files(shop: Path, dataset: Data
                 assert mean == pytest.approx(result.metrics[name]), (folder, result.retriever, name)
 
 
+def nobody_asks(n: int) -> np.ndarray:
+    records = np.zeros(n, dtype=INTERACTION)
+    records["user"] = -1
+    return records
+
+
 def test_known_meanings_are_measured_and_a_bad_file_stops_it_before_the_work(
     shop: Path, dataset: Dataset, model: TwoTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,8 +403,16 @@ def test_known_meanings_are_measured_and_a_bad_file_stops_it_before_the_work(
         progress=False,
     )
     assert [each.senses.query for each in report.senses] == ["hat", "tea"]
-    for each in report.senses:
+    vectors = embed_items(model, dataset, progress=False)
+    asked = make_examples(np.array(["hat", "tea"], dtype=object), nobody_asks(2), seed=1)
+    heads = TwoTowerRetriever(model, dataset, vectors).query_heads(asked)
+    brands = dataset.item_table()["brand"].to_pylist()
+    for row, each in enumerate(report.senses):
         np.testing.assert_allclose(each.shares.sum(axis=1), 1.0)  # every brand is a meaning here
+        for head, shares in enumerate(each.shares):
+            best = np.argsort(-(vectors @ heads[row, head]))[:50]
+            expected = [np.mean([brands[item] == name for item in best]) for name in each.senses.names]
+            np.testing.assert_allclose(shares, expected, atol=0.021)  # one item either way where scores round
     assert "queries of several meanings" in (shop / "senses.html").read_text()
     monkeypatch.setattr("dpsr.evaluation.evaluate.embed_items", lambda *_, **__: pytest.fail("work was done"))
     for wrong in ({"senses": "gone.parquet"}, {"labels": {"path": "gone.parquet"}}):
