@@ -22,12 +22,14 @@ demo: $(VENV)/.built ## the whole path on a generated shop: log, dataset, model,
 .PHONY: test
 test: $(VENV)/.dev ## the whole test suite, C++ and Python
 	$(MAKE) --no-print-directory -C tokenizer_cc/core test
+	$(MAKE) --no-print-directory -C ops_cc/core test
 	$(BIN)/python -m pytest -m "not slow"
 
 .PHONY: test-slow
 test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs; those of Spark want Java
 	$(PIP) install -q --no-build-isolation -e '.[dev,spark]'
 	$(MAKE) --no-print-directory -C tokenizer_cc/core sanitize
+	$(MAKE) --no-print-directory -C ops_cc/core sanitize
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: fuzz

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import importlib.util
 import itertools
 import os
@@ -38,6 +39,7 @@ from dpsr.data.prepare import prepare
 from dpsr.data.schema import split_file
 from dpsr.data.tables import Dataset
 from dpsr.model.negatives import count_random_negatives
+from dpsr.model.towers import ItemTower, QueryTower
 from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TwoTower
 
@@ -115,7 +117,7 @@ def stock_loss(
     heads: tf.Tensor, vectors: tf.Tensor, query_rows: tf.Tensor, item_rows: tf.Tensor, config: LossConfig
 ) -> tf.Tensor:
     """The sampled softmax of dpsr in stock operations; float32 [B, d] and [B + R, d]."""
-    rows, group = len(query_rows), config.group_size
+    rows, group = tf.shape(query_rows)[0], config.group_size
     positives, randoms = vectors[:rows], vectors[rows:]
     of_group = tf.matmul(
         tf.reshape(heads, [-1, group, heads.shape[1]]),
@@ -134,6 +136,15 @@ def stock_loss(
     ]
     sums = [tf.reduce_logsumexp(part / config.temperature, axis=1) for part in parts]
     return tf.reduce_mean(tf.reduce_logsumexp(tf.stack(sums, axis=1), axis=1) - positive[:, 0] / config.temperature)
+
+
+def stock_tower(tower: QueryTower | ItemTower, values: dict[str, tf.Tensor]) -> tf.Tensor:
+    """A tower of one output by its Keras layers; [B, d] of every part to float32 [B, d]."""
+    parts = list(values.values())
+    hidden = tf.concat(parts, axis=1)
+    for layer in tower.perceptron.layers:
+        hidden = layer(hidden)
+    return tf.math.l2_normalize(tower.perceptron.last(hidden) + tf.add_n(parts), axis=1)
 
 
 class KerasTowers(tf_keras.Model):
@@ -164,9 +175,9 @@ class KerasTowers(tf_keras.Model):
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         towers = self._towers
         with tf.GradientTape() as tape:
-            heads = towers.heads(self._combine(towers.query_bags(batch.queries)))
-            vectors = towers.vectors(self._combine(towers.item_bags(batch.items)))
-            loss = stock_loss(heads[:, 0], vectors, batch.query_rows, batch.item_rows, self._loss)
+            heads = stock_tower(towers.query_tower, self._combine(towers.query_bags(batch.queries)))
+            vectors = stock_tower(towers.item_tower, self._combine(towers.item_bags(batch.items)))
+            loss = stock_loss(heads, vectors, batch.query_rows, batch.item_rows, self._loss)
         gradients = tape.gradient(loss, self._weights_of)
         self.optimizer.apply_gradients(zip(gradients, self._weights_of, strict=True))
         return {"loss": loss}
@@ -195,13 +206,12 @@ def fit_run(config: Config, dataset: Dataset, steps: int) -> Run:
     return run
 
 
-def torch_run(config: Config, dataset: Dataset, steps: int) -> Run:
+def torch_run(config: Config, dataset: Dataset, steps: int, *, threads: int) -> Run:
     """The same model of ``EmbeddingBag(sparse=True)``, over batches that lie ready."""
     import torch
     from torch.nn import functional
 
     torch.manual_seed(1)
-    torch.set_num_threads(1)  # two of them stall each other for seconds on cores that have other work
     towers = TwoTower(config.model, dataset.schema)  # names the tables and bags
     width, group, temperature = config.model.dimension, config.loss.group_size, config.loss.temperature
 
@@ -266,6 +276,7 @@ def torch_run(config: Config, dataset: Dataset, steps: int) -> Run:
         return (torch.logsumexp(logits, dim=1) - logits[:, 0]).mean()
 
     def take() -> None:
+        torch.set_num_threads(threads)
         for step in range(steps):
             loss = loss_of(*ready[step % len(ready)])
             sparse.zero_grad()
@@ -277,19 +288,15 @@ def torch_run(config: Config, dataset: Dataset, steps: int) -> Run:
     return measured(take)
 
 
-DENSE, LOOKUP, UPDATE, MOVING, NOTHING = "dense maths", "lookup", "update", "copies, shapes, input", "no operation runs"
+TOWERS, LOSS, LOOKUP, UPDATE, REST, NOTHING = "towers", "loss", "lookup", "update", "other operations", "none runs"
 _KIND_OF_OP = {
-    "DpsrEmbeddingBag": LOOKUP,
-    "DpsrEmbeddingBagAdagrad": UPDATE,
-    "ResourceApplyAdagrad": UPDATE,
-    "ResourceApplyAdagradV2": UPDATE,
-    "Sqrt": UPDATE,
-    "AssignSubVariableOp": UPDATE,
-    "AssignAddVariableOp": UPDATE,
+    "DpsrTower": TOWERS,
+    "DpsrTowerGradient": TOWERS,
+    "DpsrGroupLoss": LOSS,
+    "DpsrEmbeddingBags": LOOKUP,
+    "DpsrEmbeddingBagsAdagrad": UPDATE,
+    "DpsrAdagrad": UPDATE,
 }
-_MOVING = re.compile(
-    r"(Ragged|Iterator|Concat|Slice|StridedSlice|Split|Pack|Unpack|Shape|Reshape|Gather|Range|Fill|Where)"
-)
 _OP = re.compile(r"(?<!:):([A-Z_]\w+)$")
 
 
@@ -305,7 +312,7 @@ def profile(config: Config, dataset: Dataset, folder: Path, steps: int) -> dict[
     tf.profiler.experimental.stop()
     space = xplane_pb2.XSpace()
     space.ParseFromString(sorted(folder.rglob("*.xplane.pb"))[-1].read_bytes())
-    kinds, edges = [DENSE, LOOKUP, UPDATE, MOVING], []
+    kinds, edges = [TOWERS, LOSS, LOOKUP, UPDATE, REST], []
     for plane in space.planes:
         for line in plane.lines:
             if not line.name.startswith("tf_Compute"):
@@ -314,7 +321,7 @@ def profile(config: Config, dataset: Dataset, folder: Path, steps: int) -> dict[
                 op = _OP.search(plane.event_metadata[event.metadata_id].name)
                 if op is None or op[1] in ("While", "StatefulPartitionedCall", "PartitionedCall"):
                     continue
-                kind = _KIND_OF_OP.get(op[1]) or (MOVING if _MOVING.match(op[1].lstrip("_")) else DENSE)
+                kind = _KIND_OF_OP.get(op[1], REST)
                 start = line.timestamp_ns * 1000 + event.offset_ps
                 edges += [(start, 1, kind), (start + event.duration_ps, -1, kind)]
     edges.sort(key=lambda edge: edge[:2])
@@ -328,7 +335,8 @@ def profile(config: Config, dataset: Dataset, folder: Path, steps: int) -> dict[
 def speeds(dataset: Dataset, folder: Path, batch_sizes: list[int], rounds: int, examples: int) -> list[list[str]]:
     peers = {"dpsr": dpsr_run, "tf_keras fit": fit_run}
     if importlib.util.find_spec("torch"):
-        peers["PyTorch"] = torch_run
+        for threads in (1, 2):
+            peers[f"PyTorch, {threads} thread{'s' * (threads > 1)}"] = functools.partial(torch_run, threads=threads)
     rows = []
     for batch_size in batch_sizes:
         config, steps = configuration(folder, batch_size), max(8, examples // batch_size)

@@ -44,8 +44,8 @@ struct GroupLoss::Workspace {
 };
 
 int64_t GroupLoss::StrandRows() const {
-  if (group == 0 || group >= kStrandRows) return std::min(rows, kStrandRows);
-  return std::min(rows, kStrandRows / group * group);
+  const int64_t most = group == 0 || group >= kStrandRows ? kStrandRows : kStrandRows / group * group;
+  return std::max<int64_t>(std::min(rows, most), 1);
 }
 
 int64_t GroupLoss::StrandsOfGroup() const { return (group + StrandRows() - 1) / StrandRows(); }

@@ -409,7 +409,7 @@ class EmbeddingBagsAdagradOp : public OpKernel {
     float* accumulator;
 
     void operator()(int64_t first, int64_t last) const {
-      constexpr size_t kAhead = 2;
+      constexpr size_t kAhead = 6;
       const DenseKernels& dense = Dense();
       const std::vector<int64_t>& starts = occurrences->starts;
       const std::vector<int32_t>& rows = occurrences->rows;
