@@ -150,6 +150,8 @@ def evaluate(
 ) -> None:
     """Compare the trained model with popularity, BM25, LSA, the memory of clicks seen before, and hybrids.
 
+    With --set evaluation.dssm=true it trains DSSM on the same log, once, and compares with that too.
+
     \b
     Example: dpsr evaluate -c shop.toml --split valid --report report.html
     """

@@ -5,13 +5,13 @@ from __future__ import annotations
 _LIGHT = """
   --page: #fff; --card: #f7f8fa; --line: #e1e4ea; --text: #1c2330; --quiet: #5b6577; --bar: #8fa3c0;
   --subject: #1380b0;
-  --tint: #e4f1f7; --good: #1b7f4b; --bad: #b3372f; --mark: #d5efdd;
+  --tint: #e4f1f7; --mark: #d5efdd;
   --g0: #4477aa; --g1: #ee6677; --g2: #228833; --g3: #ccaa22; --g4: #44aacc; --g5: #aa3377; --g6: #ee8866;
   --g7: #44bb99; --g8: #997700; --g9: #a6a6a6;
 """
 _DARK = """
   --page: #12161d; --card: #1a202a; --line: #2d3645; --text: #e4e8ef; --quiet: #9aa6b8; --bar: #52657f;
-  --subject: #4fb3dd; --tint: #17303d; --good: #5cc98f; --bad: #ef857c; --mark: #1d4a31;
+  --subject: #4fb3dd; --tint: #17303d; --mark: #1d4a31;
   --g0: #77aadd; --g1: #ff8899; --g2: #55bb66; --g3: #ddcc66; --g4: #77ddee; --g5: #dd77bb; --g6: #ffaa88;
   --g7: #66ddbb; --g8: #ccaa44; --g9: #777f8c;
 """
