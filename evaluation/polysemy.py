@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from dpsr.data.schema import INTERACTION, DatasetError
+from dpsr.data.schema import INTERACTION
 from dpsr.data.tables import Dataset
 from dpsr.evaluation.examples import make_examples
 from dpsr.evaluation.ranking import top_k
@@ -19,7 +17,6 @@ from dpsr.model.two_tower import TwoTower
 TOP = 50
 """Items of a head's list that are looked at."""
 _COVERED = 0.1
-_COLUMNS = ("query", "sense", "categories")
 
 
 @dataclass(frozen=True)
@@ -60,23 +57,6 @@ class HeadSenses:
     def covered(self) -> bool:
         """Whether a tenth of the merged list at least falls in each of two senses."""
         return int((self.share_of_all >= _COVERED).sum()) > 1
-
-
-def read_senses(path: str | Path) -> list[Senses]:
-    """Reads the truth, a Parquet file with a row for each sense of each query, as ``dpsr demo-shop`` writes it.
-
-    Raises:
-        DatasetError: the file or a column is missing.
-    """
-    if not Path(path).is_file():
-        raise DatasetError(f"{path}: no such file of senses; `dpsr demo-shop` writes one")
-    found = pq.read_schema(path).names
-    if missing := [column for column in _COLUMNS if column not in found]:
-        raise DatasetError(f"{path}: columns {', '.join(missing)} are missing (found: {', '.join(found)})")
-    senses: dict[str, dict[str, frozenset[str]]] = {}
-    for query, sense, categories in zip(*pq.read_table(path).select(_COLUMNS).to_pydict().values(), strict=True):
-        senses.setdefault(query, {})[sense] = frozenset(categories)
-    return [Senses(query, tuple(each), tuple(each.values())) for query, each in senses.items()]
 
 
 def senses_by_head(
