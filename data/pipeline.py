@@ -137,6 +137,9 @@ class JoinedTables:
         return None if self._titles is None else titles_of(history, _ragged(*self._titles), self._history_titles)
 
     def _history(self, user: tf.Tensor, history_end: tf.Tensor) -> tf.RaggedTensor:
+        if not self._history_length:
+            splits = tf.zeros([tf.size(user) + 1], tf.int64)
+            return tf.RaggedTensor.from_row_splits(tf.zeros([0], tf.int32), splits, validate=False)
         start = tf.gather(self._history_starts, user)
         end = start + tf.cast(history_end, tf.int64)
         positions = tf.ragged.range(tf.maximum(start, end - self._history_length), end)
