@@ -15,6 +15,7 @@ from dpsr.config import Config, parse_config
 from dpsr.data.prepare import prepare
 from dpsr.data.tables import Dataset
 from dpsr.model.two_tower import TwoTower
+from dpsr.tokenizer_cc import Tokenizer
 
 ITEMS, USERS, CLICKS = 300, 40, 2000
 K = 20
@@ -102,17 +103,18 @@ def make_shop(
     config = parse_config(tree, "tests")
     prepare(config, progress=False)
     dataset = Dataset.load(config.dataset_dir)
-    return Shop(config, dataset, TwoTower(config.model, dataset.schema, seed=3))
+    tokenizer = Tokenizer.load(dataset.tokenizer_path)
+    return Shop(config, dataset, TwoTower(config.model, dataset.schema, seed=3, tokenizer=tokenizer))
 
 
 @pytest.fixture(scope="session", params=["string", "int64"])
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """The shop with item ids of either type, one with and one without the titles of the history."""
-    titles = {"string": 2, "int64": 0}[request.param]
+    """The shop with item ids of either type; one with the titles of the history, the other with kinds of tokens."""
+    model = {"string": {"history_titles": 2}, "int64": {"combiner": "sqrtn_by_kind"}}[request.param]
     return make_shop(
         tmp_path_factory.mktemp(f"shop-{request.param}"),
         item_id_type=request.param,
-        model={"history_titles": titles, "history_decay": 0.7},
+        model={**model, "history_decay": 0.7},
     )
 
 
