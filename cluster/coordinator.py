@@ -13,6 +13,7 @@ from typing import Any
 
 from dpsr.cluster.sockets import wait_for
 from dpsr.cluster.tasks import PS, WORKER, ClusterError, Task, task_of_environment
+from dpsr.cluster.watchdog import Watchdog
 from dpsr.config import Config, DpsrError, parse_config
 from dpsr.data.schema import MANIFEST_FILE
 from dpsr.data.tables import Dataset
@@ -46,6 +47,13 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
     start_run(config, dataset, resume=resume)
     wait_for(task, (PS, WORKER), config.cluster.start_timeout)
     library.load()
+    watchdog = Watchdog(FAILED)
+    seconds = config.cluster.start_timeout
+    watchdog.expect(
+        f"connecting for {seconds:g} s, although every task listens: one of them hangs; restart it, or raise "
+        "cluster.start_timeout if the tables are that large",
+        seconds,
+    )
     spec = tf.train.ClusterSpec({job: list(addresses) for job, addresses in task.addresses.items()})
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         spec, task_type=task.job, task_id=task.index, rpc_layer="grpc"
@@ -57,7 +65,10 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
     }
     _check_alike(devices, dataset)
     coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-    metrics = ClusterTraining(config, dataset, task, coordinator, progress=progress).run()
+    training = ClusterTraining(config, dataset, task, coordinator, watchdog, progress=progress)
+    metrics = training.run()
+    print(f"chief: {json.dumps(training.counts())}", flush=True)
+    watchdog.expect("ending the other tasks", seconds)
     for device in devices.values():
         with tf.device(device):
             library.load().dpsr_end_task()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 
-from dpsr.cluster.sockets import answers, check_free
+from dpsr.cluster.sockets import Reach, check_free, look_at
 from dpsr.cluster.tasks import CHIEF, ClusterError, Task
 from dpsr.config import Config
 
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+_UNREACHABLE_SECONDS = 60.0
+"""A chief that cannot be reached for so long counts as dead; one whose machine refuses connections does at once."""
 
 
 def serve(task: Task, config: Config) -> None:
@@ -43,15 +47,35 @@ def serve(task: Task, config: Config) -> None:
     except tf.errors.OpError as error:
         raise ClusterError(f"{task.name}: cannot listen at {task.address}: {error.message}") from None
     print(f"{task.name}: listens at {task.address}", flush=True)
-    chief, timeout = task.addresses[CHIEF][0], config.cluster.start_timeout
-    last_seen = time.monotonic()
+    _watch(task, config.cluster.start_timeout, ended)
+    print(f"{task.name}: ended", flush=True)
+    del server
+
+
+def _watch(task: Task, timeout: float, ended: threading.Event) -> None:
+    """Returns when the chief ends the task; begins afresh when the chief dies.
+
+    What a dead chief left here, tables and half-done calls, is of no use to the next one, and nobody else would free
+    it. So the process replaces itself: same process id, same port, empty.
+    """
+    chief, last_seen, seen = task.addresses[CHIEF][0], time.monotonic(), False
     while not ended.wait(_LOOK_SECONDS):
-        if answers(chief):
-            last_seen = time.monotonic()
-        elif time.monotonic() - last_seen > timeout:
+        state = look_at(chief)
+        if state is Reach.LISTENS:
+            last_seen, seen = time.monotonic(), True
+            continue
+        gone_for = time.monotonic() - last_seen
+        if seen and (state is Reach.REFUSES or gone_for > _UNREACHABLE_SECONDS):
+            print(f"{task.name}: the chief is gone; waits for another one", flush=True)
+            _begin_afresh()
+        if gone_for > timeout:
             raise ClusterError(
                 f"{task.name}: the chief at {chief} has not been there for {timeout:g} s; start it, then this task, or "
                 "raise cluster.start_timeout"
             )
-    print(f"{task.name}: ended", flush=True)
-    del server
+
+
+def _begin_afresh() -> None:
+    """Replaces this process by a new one with the same command line; closes its sockets first."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

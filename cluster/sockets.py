@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import socket
 import time
 from collections.abc import Iterable
@@ -12,13 +13,24 @@ _ATTEMPT_SECONDS = 2.0
 _PAUSE_SECONDS = 0.5
 
 
-def answers(address: str) -> bool:
-    """Whether somebody listens at ``host:port``."""
+class Reach(enum.Enum):
+    """What is at an address."""
+
+    LISTENS = enum.auto()
+    REFUSES = enum.auto()
+    """The machine is there, and nobody listens."""
+    SILENT = enum.auto()
+
+
+def look_at(address: str) -> Reach:
+    """Tries to connect to ``host:port``."""
     try:
         with socket.create_connection(host_and_port(address), _ATTEMPT_SECONDS):
-            return True
+            return Reach.LISTENS
+    except ConnectionRefusedError:
+        return Reach.REFUSES
     except OSError:
-        return False
+        return Reach.SILENT
 
 
 def wait_for(task: Task, jobs: Iterable[str], timeout: float) -> None:
@@ -35,7 +47,7 @@ def wait_for(task: Task, jobs: Iterable[str], timeout: float) -> None:
     missing = [(job, index, address) for job in jobs for index, address in enumerate(task.addresses[job])]
     deadline = time.monotonic() + timeout
     while True:
-        missing = [(job, index, address) for job, index, address in missing if not answers(address)]
+        missing = [(job, index, address) for job, index, address in missing if look_at(address) is not Reach.LISTENS]
         if not missing:
             return
         if time.monotonic() > deadline:

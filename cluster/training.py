@@ -9,6 +9,8 @@ piece whose worker died is done by another one.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from tqdm import tqdm
 from dpsr.cluster.loads import DENSE, loads_of_model
 from dpsr.cluster.placement import place
 from dpsr.cluster.tasks import PS, WORKER, ClusterError, Task
+from dpsr.cluster.watchdog import Watchdog
 from dpsr.config import Config
 from dpsr.data.mapped import ArrayFiles
 from dpsr.data.pipeline import EpochPlan, StepPlan, StepReader
@@ -31,6 +34,7 @@ from dpsr.ops_cc import library
 _PIECES_AHEAD = 2
 """Pieces given out for every worker, so that none waits for the chief."""
 _POLL_SECONDS = 0.05
+_REPORT_SECONDS = 5.0
 
 
 class Progress(tf.Module):
@@ -59,7 +63,9 @@ class _ProgressNow(NamedTuple):
 class ClusterTraining(Training):
     """A training whose steps are taken by workers, on tables that parameter servers hold."""
 
-    def __init__(self, config: Config, dataset: Dataset, task: Task, coordinator: Any, *, progress: bool) -> None:
+    def __init__(
+        self, config: Config, dataset: Dataset, task: Task, coordinator: Any, watchdog: Watchdog, *, progress: bool
+    ) -> None:
         """Builds the model on the parameter servers and restores the latest checkpoint.
 
         Args:
@@ -67,6 +73,7 @@ class ClusterTraining(Training):
             dataset: what it learns from; every worker sees it under the same path.
             task: the chief.
             coordinator: a ``ClusterCoordinator`` of this cluster.
+            watchdog: hears from every piece of work.
             progress: show a progress bar.
         """
         _check_supported(config)
@@ -98,48 +105,76 @@ class ClusterTraining(Training):
         self._dense_device = dense_device
         self._piece = tf.function(self._take_piece).get_concrete_function(_plan_spec(), tf.TensorSpec([], tf.int64))
         self._read_progress = tf.function(self._progress_now)
-        self._last_checkpoint = time.monotonic()
+        self._watchdog = watchdog
+        self._saved_at = self._reported_at = time.monotonic()
+        self._reported = self._read_progress()
+        self._first_step = self._training.steps_before(int(self._position.epoch)) + int(self._position.step)
+        self._first_iteration = int(self._step.optimizer.iterations)
 
     def take_steps(self, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
         """As on one machine, in pieces that workers take."""
         training, cluster = self._config.training, self._config.cluster
         plan = EpochPlan(self._file, batch_size=training.batch_size, seed=training.seed, epoch=epoch)
-        steps_of_piece = max(1, cluster.examples_per_call // training.batch_size)
-        all_steps = self._training.steps
-        while step < all_steps:
+        while step < self._training.steps:
             first, before = step, self._read_progress()
-            given, done, last_change = 0, 0, time.monotonic()
-            while True:
-                while (
-                    step < all_steps
-                    and given - done < _PIECES_AHEAD * self._num_workers
-                    and time.monotonic() - self._last_checkpoint < cluster.checkpoint_seconds
-                ):
-                    size = min(steps_of_piece, all_steps - step)
-                    self._coordinator.schedule(self._piece, (plan.steps(step, size), np.int64(size)))
-                    step, given = step + size, given + 1
-                if self._coordinator.done():
-                    break
-                time.sleep(_POLL_SECONDS)
-                now = self._read_progress()
-                if int(now.pieces - before.pieces) != done:
-                    done, last_change = int(now.pieces - before.pieces), time.monotonic()
-                    self._show(epoch, first, before, now, loss_sum, bar)
-                elif time.monotonic() - last_change > cluster.stall_timeout:
-                    raise ClusterError(
-                        f"no worker has finished a piece of work for {cluster.stall_timeout:g} s; look at the workers' "
-                        "logs, or raise cluster.stall_timeout if they are that slow"
-                    )
-            self._coordinator.join()
+            step = self._give_out(plan, step, partial(self._show, epoch, first, before, loss_sum, bar))
             now = self._read_progress()
+            self._show(epoch, first, before, loss_sum, bar, now)
             counted = float(tf.reduce_sum(now.steps - before.steps))
             # A piece that was done twice has counted twice.
             loss_sum += float(now.loss_sum - before.loss_sum) * (step - first) / max(counted, 1.0)
-            self._check_losses(np.array([loss_sum / step]), epoch, first)
-            if step < all_steps:
+            self._check_losses(np.array([loss_sum / max(step, 1)]), epoch, first)
+            if step < self._training.steps:
                 self._save(epoch, step, loss_sum)
-                self._last_checkpoint = time.monotonic()
+        self._watchdog.expect("validating after an epoch", cluster.stall_timeout)
         return loss_sum
+
+    def _give_out(self, plan: EpochPlan, step: int, show: Callable[[_ProgressNow], None]) -> int:
+        """Has workers take steps from number ``step`` on, up to the next checkpoint or the end of the epoch.
+
+        Returns:
+            The number of the first step that was not taken; all before it are done when it returns.
+        """
+        cluster, before = self._config.cluster, self._read_progress()
+        steps_of_piece = max(1, cluster.examples_per_call // self._config.training.batch_size)
+        given = done = 0
+        self._expect_work(before)
+        while True:
+            is_last = step == self._training.steps or time.monotonic() - self._saved_at > cluster.checkpoint_seconds
+            while not is_last and step < self._training.steps and given - done < _PIECES_AHEAD * self._num_workers:
+                size = min(steps_of_piece, self._training.steps - step)
+                self._coordinator.schedule(self._piece, (plan.steps(step, size), np.int64(size)))
+                step, given = step + size, given + 1
+            if self._coordinator.done():
+                if is_last:
+                    self._coordinator.join()
+                    return step
+                done = given
+                continue
+            time.sleep(_POLL_SECONDS)
+            now = self._read_progress()
+            if int(now.pieces - before.pieces) > done:
+                done = min(int(now.pieces - before.pieces), given)
+                self._expect_work(now)
+                show(now)
+
+    def _save(self, epoch: int, step: int, loss_sum: float) -> None:
+        self._watchdog.expect("writing a checkpoint", self._config.cluster.stall_timeout)
+        started = time.monotonic()
+        super()._save(epoch, step, loss_sum)
+        self._saved_at = time.monotonic()
+        tf.summary.scalar("cluster/checkpoint_seconds", self._saved_at - started, step=self._training.steps_before(epoch) + step)
+
+    def _expect_work(self, now: _ProgressNow) -> None:
+        """The next piece has to be done in time; those who have done the least are named."""
+        steps = now.steps.numpy()
+        slowest = ", ".join(f"{WORKER} {index} ({count})" for index, count in enumerate(steps) if count == steps.min())
+        seconds = self._config.cluster.stall_timeout
+        self._watchdog.expect(
+            f"waiting {seconds:g} s for any worker to finish a piece of work; the fewest steps have {slowest}: see "
+            "whether these and the parameter servers hang, or raise cluster.stall_timeout",
+            seconds,
+        )
 
     def _take_piece(self, plan: StepPlan, steps: tf.Tensor) -> None:
         """What a worker does in one call."""
@@ -167,14 +202,42 @@ class ClusterTraining(Training):
         )
 
     def _show(
-        self, epoch: int, first: int, before: _ProgressNow, now: _ProgressNow, loss_sum: float, bar: tqdm
+        self, epoch: int, first: int, before: _ProgressNow, loss_sum: float, bar: tqdm, now: _ProgressNow
     ) -> None:
-        done = now.steps - before.steps
-        counted = int(tf.reduce_sum(done))
-        batch_size = self._config.training.batch_size
-        mean = float(now.loss_sum - before.loss_sum) / max(counted, 1)
-        bar.update(min(self._training.steps, first + counted) * batch_size - bar.n)
-        bar.set_postfix(loss=f"{(loss_sum + mean * counted) / max(first + counted, 1):.4f}")
+        counted = int(tf.reduce_sum(now.steps - before.steps))
+        done = min(self._training.steps, first + counted)
+        bar.update(done * self._config.training.batch_size - bar.n)
+        of_these = float(now.loss_sum - before.loss_sum) / max(counted, 1)
+        bar.set_postfix(loss=f"{(loss_sum + of_these * (done - first)) / max(done, 1):.4f}")
+        if time.monotonic() - self._reported_at > _REPORT_SECONDS:
+            self._report(now, self._training.steps_before(epoch) + done)
+
+    def _report(self, now: _ProgressNow, step: int) -> None:
+        """Writes to TensorBoard what happened since the last report."""
+        seconds = time.monotonic() - self._reported_at
+        before, self._reported, self._reported_at = self._reported, now, time.monotonic()
+        steps = (now.steps - before.steps).numpy()
+        done, examples_per_step = max(int(steps.sum()), 1), self._config.training.batch_size / seconds
+        tf.summary.scalar("step/loss", float(now.loss_sum - before.loss_sum) / done, step=step)
+        tf.summary.scalar("cluster/examples_per_second", steps.sum() * examples_per_step, step=step)
+        for worker, count in enumerate(steps):
+            tf.summary.scalar(f"cluster/examples_per_second/{WORKER}_{worker}", count * examples_per_step, step=step)
+        # How many updates of others came between a step's reading and its own, on average.
+        tf.summary.scalar("cluster/staleness", float(now.staleness - before.staleness) / done, step=step)
+
+    def counts(self) -> dict[str, Any]:
+        """Steps that were given out and steps that were applied, since this coordinator began, and by whom.
+
+        More are applied than given out where a worker died within a piece: another one did it again from its start.
+        """
+        now = self._read_progress()
+        given = self._training.steps_before(int(self._position.epoch)) + int(self._position.step) - self._first_step
+        return {
+            "steps_scheduled": given,
+            "steps_applied": int(self._step.optimizer.iterations) - self._first_iteration,
+            "steps_by_worker": now.steps.numpy().tolist(),
+            "staleness": float(now.staleness) / max(int(tf.reduce_sum(now.steps)), 1),
+        }
 
 
 def _check_supported(config: Config) -> None:
