@@ -65,9 +65,18 @@ def plan(
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one value; may be given again.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Workers.")
 @click.option("--ps", type=click.IntRange(1), default=2, show_default=True, help="Parameter servers.")
+@click.option("--evaluator", is_flag=True, help="A process besides that scores every checkpoint.")
 @click.option("--no-resume", is_flag=True, help="Start anew instead of continuing from the last checkpoint.")
 @click.option("--logs", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Output of every task.")
-def up(config_file: str, overrides: tuple[str, ...], workers: int, ps: int, no_resume: bool, logs: Path | None) -> None:
+def up(
+    config_file: str,
+    overrides: tuple[str, ...],
+    workers: int,
+    ps: int,
+    evaluator: bool,
+    no_resume: bool,
+    logs: Path | None,
+) -> None:
     """Train on a cluster of processes of this machine, on loopback ports, to try it out.
 
     Shows what becomes of every task, starts again what dies, and stops everything on Ctrl-C.
@@ -79,7 +88,7 @@ def up(config_file: str, overrides: tuple[str, ...], workers: int, ps: int, no_r
 
     config = load_config(config_file, overrides)
     logs = logs or Path(config.work_dir) / "cluster" / "logs"
-    run(config_file, overrides, workers=workers, ps=ps, resume=not no_resume, logs=logs)
+    run(config_file, overrides, workers=workers, ps=ps, evaluator=evaluator, resume=not no_resume, logs=logs)
     click.echo(f"checkpoints: {config.checkpoint_dir}")
 
 

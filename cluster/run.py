@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from dpsr.cluster.tasks import CHIEF, task_of_environment
+from dpsr.cluster.tasks import CHIEF, EVALUATOR, task_of_environment
 from dpsr.config import Config
 
 
@@ -30,6 +30,10 @@ def train(config: Config, *, resume: bool = True, progress: bool = True) -> None
         from dpsr.cluster.chief import supervise
 
         supervise(task, config, resume=resume, progress=progress)
+    elif task.job == EVALUATOR:
+        from dpsr.cluster.evaluator import evaluate_checkpoints
+
+        evaluate_checkpoints(task, config)
     else:
         from dpsr.cluster.server import serve
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from dpsr.cluster.chief import die_with_parent
-from dpsr.cluster.tasks import CHIEF, PS, WORKER, ClusterError, Task
+from dpsr.cluster.tasks import CHIEF, EVALUATOR, PS, WORKER, ClusterError, Task
 
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 0.2
@@ -44,6 +44,7 @@ class LocalCluster:
         *,
         workers: int,
         ps: int,
+        evaluator: bool = False,
         logs: Path,
         say: Callable[[str], None] = print,
     ) -> None:
@@ -53,6 +54,7 @@ class LocalCluster:
             command: what every task runs, given its ``TF_CONFIG``.
             workers: number of workers.
             ps: number of parameter servers.
+            evaluator: whether there is one.
             logs: folder for the output of every task, a file each.
             say: takes the status lines.
         """
@@ -66,12 +68,14 @@ class LocalCluster:
             PS: _addresses(ports[1 + workers :]),
         }
         tasks = [Task(job, index, addresses) for job in (PS, WORKER, CHIEF) for index in range(len(addresses[job]))]
+        tasks += [Task(EVALUATOR, 0, addresses)] * evaluator
         self.processes: dict[str, _Process] = {}
         for task in tasks:
             log = logs / f"{task.job}-{task.index}.log"
             log.unlink(missing_ok=True)
             self.processes[task.name] = _Process(task, log, self._start(task, log))
-            self._say(f"{task.name}: process {self.processes[task.name].process.pid} at {task.address}, log {log}")
+            where = "" if task.job == EVALUATOR else f" at {task.address}"
+            self._say(f"{task.name}: process {self.processes[task.name].process.pid}{where}, log {log}")
 
     def __enter__(self) -> LocalCluster:
         """The cluster itself."""
@@ -100,8 +104,8 @@ class LocalCluster:
             for entry in self.processes.values():
                 if not entry.ended:
                     self._look_at(entry)
-            chief = self.processes[f"{CHIEF} 0"]
-            if chief.ended:
+            chief, evaluator = self.processes[f"{CHIEF} 0"], self.processes.get(f"{EVALUATOR} 0")
+            if chief.ended and (chief.process.returncode or evaluator is None or evaluator.ended):
                 return chief.process.returncode
 
     def _look_at(self, entry: _Process) -> None:
@@ -110,7 +114,7 @@ class LocalCluster:
             return
         if entry.start_at is None:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            entry.ended = code == 0 or (code > 0 and entry.task.job == CHIEF)
+            entry.ended = code == 0 or (code > 0 and entry.task.job in (CHIEF, EVALUATOR))
             self._say(f"{entry.task.name}: {how}" + ("" if entry.ended else "; starts again"))
             if code > 0:
                 self._say(_last_lines(entry.log))
@@ -125,7 +129,9 @@ class LocalCluster:
             return _spawn(self._command, {**os.environ, "TF_CONFIG": task.to_tf_config()}, stream)
 
 
-def up(config_file: str, overrides: Sequence[str], *, workers: int, ps: int, resume: bool, logs: Path) -> None:
+def up(
+    config_file: str, overrides: Sequence[str], *, workers: int, ps: int, evaluator: bool, resume: bool, logs: Path
+) -> None:
     """Trains on a cluster of processes of this machine; shows what becomes of each.
 
     Raises:
@@ -135,7 +141,7 @@ def up(config_file: str, overrides: Sequence[str], *, workers: int, ps: int, res
     command += [part for override in overrides for part in ("--set", override)]
     command += [] if resume else ["--no-resume"]
     signal.signal(signal.SIGTERM, _interrupt)
-    with LocalCluster(command, workers=workers, ps=ps, logs=logs) as cluster:
+    with LocalCluster(command, workers=workers, ps=ps, evaluator=evaluator, logs=logs) as cluster:
         try:
             code = cluster.wait()
         except KeyboardInterrupt:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ MODEL_FILE = "model.json"
 METRICS_FILE = "metrics.json"
 DIVERGED_FILE = "diverged.json"
 EVENTS_FOLDER = "events"
+EVALUATOR_FOLDER = "evaluator"
 CHECKPOINT_PREFIX = "ckpt"
 BEST_PREFIX = "best"
 
@@ -121,6 +124,35 @@ def remove_all_but_best(directory: Path, epoch: int | None) -> None:
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Turns the error of a full disk into one that says so.
+
+    Raises:
+        CheckpointError: there is no space left.
+    """
+    try:
+        yield
+    except Exception as error:
+        if "No space left on device" not in str(error) and "Disk quota exceeded" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{directory}: the disk is full, and no checkpoint can be written; free some space (training."
+            "keep_checkpoints is how many are kept) and start again: the training goes on from the last whole one"
+        ) from None
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Removes what a process left that died while it wrote a checkpoint."""
+    for path in directory.glob("*_temp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def end_of_run(directory: Path) -> Path:
+    """A file that is there from the end of a training until another one starts."""
+    return directory / "finished"
+
+
 def write_json(path: Path, tree: Any) -> None:
     """Writes a JSON file whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -130,12 +162,14 @@ def write_json(path: Path, tree: Any) -> None:
 
 def clear(directory: Path) -> None:
     """Removes what an earlier training wrote to a checkpoint directory, and nothing else."""
+    remove_unfinished(directory)
     for pattern in (f"{CHECKPOINT_PREFIX}-*", f"{BEST_PREFIX}-*", "checkpoint"):
         for path in directory.glob(pattern):
             path.unlink(missing_ok=True)
-    for name in (MODEL_FILE, METRICS_FILE, DIVERGED_FILE):
+    for name in (MODEL_FILE, METRICS_FILE, DIVERGED_FILE, end_of_run(directory).name):
         (directory / name).unlink(missing_ok=True)
-    shutil.rmtree(directory / EVENTS_FOLDER, ignore_errors=True)
+    for folder in (EVENTS_FOLDER, EVALUATOR_FOLDER):
+        shutil.rmtree(directory / folder, ignore_errors=True)
 
 
 def _read_tree(directory: Path) -> dict[str, Any]:

@@ -76,10 +76,12 @@ def start_run(config: Config, dataset: Dataset, *, resume: bool) -> None:
     directory = config.checkpoint_dir
     directory.mkdir(parents=True, exist_ok=True)
     description = checkpoints.describe(config, dataset.schema)
+    checkpoints.remove_unfinished(directory)
     if not resume:
         checkpoints.clear(directory)
     elif (directory / checkpoints.MODEL_FILE).exists():
         checkpoints.check_resumable(directory, description)
+    checkpoints.end_of_run(directory).unlink(missing_ok=True)
     checkpoints.write_json(directory / checkpoints.MODEL_FILE, description)
 
 
@@ -215,16 +217,18 @@ class Training:
         self._item_texts = self._read_item_texts() if config.pretraining.epochs or config.mixed_rows else None
         self._validation = Validation(config, dataset, self._tables, self._model, self._step)
         self._position = Position()
-        checkpoint = tf.train.Checkpoint(model=self._model, optimizer=self._step.optimizer, position=self._position)
+        self._checkpoint = tf.train.Checkpoint(
+            model=self._model, optimizer=self._step.optimizer, position=self._position
+        )
         self._checkpoints = tf.train.CheckpointManager(
-            checkpoint,
+            self._checkpoint,
             str(self._directory),
             max_to_keep=config.training.keep_checkpoints,
             checkpoint_name=checkpoints.CHECKPOINT_PREFIX,
         )
         self._epochs: list[dict[str, Any]] = []
         if self._checkpoints.latest_checkpoint:
-            checkpoint.restore(self._checkpoints.latest_checkpoint).assert_consumed()
+            self._checkpoint.restore(self._checkpoints.latest_checkpoint).assert_consumed()
             self._epochs = checkpoints.read_epochs(self._directory)[: int(self._position.epoch)]
 
     def _read_item_texts(self) -> ItemTexts:
@@ -256,7 +260,19 @@ class Training:
                         tf.summary.scalar(f"{figures['phase']}/epoch/{name}", value, step=epoch)
                 self._epochs.append(figures)
                 self._end_epoch(epoch + 1)
-        return self._write_metrics()
+        metrics = self._write_metrics()
+        checkpoints.end_of_run(self._directory).touch()
+        return metrics
+
+    def validate(self, path: str) -> dict[str, float | None]:
+        """The validation figures of a checkpoint."""
+        self._checkpoint.restore(path).assert_existing_objects_matched()
+        return self._validation()
+
+    def write_model(self, path: Path) -> None:
+        """Writes the model without what only training needs."""
+        with checkpoints.writing(path.parent):
+            tf.train.Checkpoint(model=self._model).write(str(path))
 
     def _has_settled(self) -> bool:
         """Whether the last ``patience`` epochs brought nothing better; a split without examples never tells."""
@@ -274,7 +290,7 @@ class Training:
         """
         best = checkpoints.best_epoch(self._epochs)
         if best == epoch:
-            tf.train.Checkpoint(model=self._model).write(str(checkpoints.best_path(self._directory, epoch)))
+            self.write_model(checkpoints.best_path(self._directory, epoch))
         self._write_metrics()
         self._save(epoch, 0, 0.0)
         checkpoints.remove_all_but_best(self._directory, best)
@@ -414,7 +430,8 @@ class Training:
     def _save(self, epoch: int, step: int, loss_sum: float) -> None:
         self._position.assign(epoch, step, loss_sum)
         phase = self._phase_of(epoch)
-        self._checkpoints.save(checkpoint_number=phase.steps_before(epoch) + step)
+        with checkpoints.writing(self._directory):
+            self._checkpoints.save(checkpoint_number=phase.steps_before(epoch) + step)
 
     def _write_metrics(self) -> dict[str, Any]:
         done = len(self._epochs)

@@ -1,0 +1,102 @@
+"""The side-car of a cluster: scores every new checkpoint on the validation split, and keeps the best.
+
+The chief validates at the end of every epoch too; the evaluator looks at each checkpoint between, without taking time
+of the cluster. It needs no connection to the other tasks, only their checkpoint directory.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from dpsr.cluster.tasks import ClusterError, Task
+from dpsr.config import Config
+from dpsr.data.tables import Dataset
+from dpsr.model import checkpoints
+from dpsr.model.trainer import Training
+
+_LOOK_SECONDS = 2.0
+
+
+def evaluate_checkpoints(task: Task, config: Config) -> dict[str, Any]:
+    """Scores checkpoints as they come until the training is over.
+
+    ``<checkpoint_dir>/evaluator/`` has ``metrics.json`` (every checkpoint with ``step``, ``valid_loss`` and
+    ``valid_top1``; ``best_step``), the model of the best as ``best-<step>``, and TensorBoard events.
+
+    Args:
+        task: the evaluator.
+        config: the run.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        ClusterError: no checkpoint came for ``cluster.start_timeout`` and two intervals between checkpoints.
+    """
+    directory = config.checkpoint_dir
+    patience = config.cluster.start_timeout + 2 * config.cluster.checkpoint_seconds
+    last_new = time.monotonic()
+    while (latest := tf.train.latest_checkpoint(directory)) is None:
+        if time.monotonic() - last_new > patience:
+            raise ClusterError(f"{task.name}: no checkpoint in {directory} after {patience:g} s; see the chief's log")
+        time.sleep(_LOOK_SECONDS)
+    scores = _Scores(config)
+    print(f"{task.name}: follows {directory}", flush=True)
+    while True:
+        is_over = checkpoints.end_of_run(directory).exists()
+        latest = tf.train.latest_checkpoint(directory)
+        if latest is not None and scores.add(latest):
+            last_new = time.monotonic()
+        elif is_over:
+            return scores.metrics
+        elif time.monotonic() - last_new > patience:
+            raise ClusterError(
+                f"{task.name}: no new checkpoint in {directory} for {patience:g} s, and the training is not over; see "
+                "the chief's log"
+            )
+        else:
+            time.sleep(_LOOK_SECONDS)
+
+
+class _Scores:
+    """The model that checkpoints are read into, and their scores so far."""
+
+    def __init__(self, config: Config) -> None:
+        self._folder = config.checkpoint_dir / checkpoints.EVALUATOR_FOLDER
+        self._folder.mkdir(exist_ok=True)
+        self._training = Training(config, Dataset.load(config.dataset_dir), progress=False)
+        self._writer = tf.summary.create_file_writer(str(self._folder / checkpoints.EVENTS_FOLDER))
+        self._done: list[dict[str, Any]] = []
+        self._seen: set[str] = set()
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        best = max(self._done, key=lambda figures: (figures["valid_top1"] or 0.0, figures["step"]), default=None)
+        return {"checkpoints": self._done, "best_step": best and best["step"]}
+
+    def add(self, path: str) -> bool:
+        """Scores a checkpoint that is new; False if it is not, or is gone already."""
+        step = int(Path(path).name.rpartition("-")[2])
+        if path in self._seen:
+            return False
+        try:
+            figures = {"step": step, **self._training.validate(path)}
+        except tf.errors.NotFoundError:
+            return False  # so many came since that it was removed
+        self._seen.add(path)
+        self._done.append(figures)
+        with self._writer.as_default():
+            for name in ("valid_loss", "valid_top1"):
+                if figures[name] is not None:
+                    tf.summary.scalar(f"evaluator/{name}", figures[name], step=step)
+        self._writer.flush()
+        if self.metrics["best_step"] == step:
+            self._training.write_model(self._folder / f"{checkpoints.BEST_PREFIX}-{step}")
+        checkpoints.write_json(self._folder / checkpoints.METRICS_FILE, self.metrics)
+        checkpoints.remove_all_but_best(self._folder, self.metrics["best_step"])
+        print(f"evaluator: step {step}: {figures}", flush=True)
+        return True

@@ -1,0 +1,180 @@
+"""Real clusters of real processes on loopback ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpsr.cluster.up import LocalCluster
+from dpsr.config import Config, load_config
+from dpsr.data.demo_shop import generate
+from dpsr.data.prepare import prepare
+from dpsr.data.tables import Dataset
+from dpsr.model.trainer import load_trained, train
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLE = ROOT / "examples" / "dpsr_h.toml"
+SMALL = [
+    "model.dimension=16",
+    "model.hidden=[16]",
+    "loss.group_size=32",
+    "training.batch_size=64",
+    "training.token_dropout=0",
+    "training.epochs=2",
+]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+    """A prepared shop; gives the overrides of a run of its own name."""
+    folder = tmp_path_factory.mktemp("shop")
+    generate(folder / "shop", items=300, users=60, interactions=4000, seed=1)
+    tables = tomllib.loads(EXAMPLE.read_text())["data"]
+    paths = [f"data.{name}.path={folder / 'shop' / name}.parquet" for name in tables]
+    prepare(load_config(EXAMPLE, [f"work_dir={folder}", *paths]), progress=False)
+
+    def overrides(name: str) -> list[str]:
+        run = folder / name
+        run.mkdir()
+        (run / "dataset").symlink_to(folder / "dataset")
+        return [f"work_dir={run}", *paths, *SMALL]
+
+    return overrides
+
+
+@contextmanager
+def started(overrides: list[str], *, workers: int, ps: int) -> Iterator[LocalCluster]:
+    config = load_config(EXAMPLE, overrides)
+    command = [sys.executable, "-m", "dpsr.train", "-c", str(EXAMPLE)]
+    command += [part for override in overrides for part in ("--set", override)]
+    with LocalCluster(command, workers=workers, ps=ps, logs=Path(config.work_dir) / "logs") as cluster:
+        yield cluster
+
+
+def metrics(config: Config) -> dict:
+    return json.loads((config.checkpoint_dir / "metrics.json").read_text())
+
+
+def counts(config: Config) -> dict:
+    """What the last coordinator says it did."""
+    lines = (Path(config.work_dir) / "logs" / "chief-0.log").read_text().splitlines()
+    return json.loads(next(line for line in reversed(lines) if line.startswith("chief: {")).removeprefix("chief: "))
+
+
+def test_a_cluster_trains_what_one_machine_trains(shop: Callable[[str], list[str]]) -> None:
+    """One worker takes the steps in their order: the same losses, up to rounding, with tables in shards on two servers.
+
+    Its checkpoint then trains on, and answers, on one machine.
+    """
+    clustered, alone = shop("clustered"), shop("alone")
+    here = load_config(EXAMPLE, alone)
+    dataset = Dataset.load(here.dataset_dir)
+    expected = train(here, dataset, progress=False)
+    config = load_config(EXAMPLE, clustered)
+    with started([*clustered, "cluster.split_above_bytes=20000"], workers=1, ps=2) as cluster:
+        assert cluster.wait() == 0
+        for job in ("worker 0", "ps 0", "ps 1"):
+            assert cluster.processes[job].process.wait(20) == 0, "the chief ends the other tasks"
+    found = metrics(config)
+    for ours, theirs in zip(found["epochs"], expected["epochs"], strict=True):
+        for figure in ("train_loss", "valid_loss"):
+            np.testing.assert_allclose(ours[figure], theirs[figure], rtol=2e-3)
+    steps = found["steps"]
+    assert counts(config)["steps_by_worker"] == [steps]
+    assert (counts(config)["steps_scheduled"], counts(config)["steps_applied"]) == (steps, steps)
+    assert counts(config)["staleness"] == 0
+    model = load_trained(config.checkpoint_dir, dataset)
+    reference = load_trained(here.checkpoint_dir, dataset)
+    for name, table in model.tables.items():
+        np.testing.assert_allclose(table.embeddings, reference.tables[name].embeddings, rtol=0.1, atol=2e-2)
+    onwards = load_config(EXAMPLE, [*clustered, "training.epochs=3"])
+    assert train(onwards, dataset, progress=False)["epochs"][:2] == found["epochs"]
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 240.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_training_survives_kills_of_every_kind(shop: Callable[[str], list[str]]) -> None:
+    """SIGKILL for a worker, a parameter server and the chief: the training ends, with every epoch whole."""
+    overrides = [*shop("killed"), "training.epochs=40", "cluster.checkpoint_seconds=3", "cluster.examples_per_call=256"]
+    config = load_config(EXAMPLE, overrides)
+
+    def epochs() -> int:
+        try:
+            return len(metrics(config)["epochs"])
+        except FileNotFoundError:
+            return 0
+
+    def chief_log() -> str:
+        return (Path(config.work_dir) / "logs" / "chief-0.log").read_text()
+
+    with started(overrides, workers=2, ps=2) as cluster:
+
+        def look() -> bool:
+            for entry in cluster.processes.values():
+                if not entry.ended:
+                    cluster._look_at(entry)
+            return cluster.processes["chief 0"].ended
+
+        for victim in ("worker 1", "ps 0", "chief 0"):
+            before = epochs()
+            wait_until(lambda before=before: look() or epochs() > before, f"no epoch before {victim} was killed")
+            assert not cluster.processes["chief 0"].ended, "ended too early to kill anybody"
+            os.kill(cluster.processes[victim].process.pid, signal.SIGKILL)
+            wait_until(lambda victim=victim: look() or cluster.processes[victim].restarts > 0, f"{victim} stays dead")
+        survivors = {name: cluster.processes[name].process.pid for name in ("worker 0", "ps 1")}
+        wait_until(look, "the training does not end")
+        assert cluster.processes["chief 0"].process.returncode == 0
+        assert {name: cluster.processes[name].process.pid for name in survivors} == survivors
+    assert "goes on from the last checkpoint (restart 1)" in chief_log()
+    found = metrics(config)
+    assert [figures["epoch"] for figures in found["epochs"]] == list(range(1, 41))
+    losses = [figures["train_loss"] for figures in found["epochs"]]
+    assert losses[-1] < losses[0]
+    assert min(counts(config)["steps_by_worker"]) > 0, "the worker that was started again works"
+    load_trained(config.checkpoint_dir, Dataset.load(config.dataset_dir))
+
+
+@pytest.mark.slow
+def test_no_process_outlives_its_launcher(shop: Callable[[str], list[str]]) -> None:
+    """Neither after Ctrl-C nor after SIGKILL."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        overrides = [*shop(f"stopped_{number.name}"), "training.epochs=1000"]
+        command = [sys.executable, "-m", "dpsr.cli", "cluster", "up", "-c", str(EXAMPLE), "--workers", "1", "--ps", "1"]
+        command += [part for override in overrides for part in ("--set", override)]
+        launcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        assert launcher.stdout is not None
+        pids = [int(launcher.stdout.readline().split("process ")[1].split()[0]) for _ in range(3)]
+        chief_log = Path(load_config(EXAMPLE, overrides).work_dir) / "cluster" / "logs" / "chief-0.log"
+        wait_until(lambda log=chief_log: log.exists() and "epoch 2" in log.read_text(), "does not train")
+        pids += [int(text) for pid in pids for text in _children(pid)]
+        os.kill(launcher.pid, number)
+        launcher.communicate(timeout=60)
+        wait_until(lambda pids=pids: not any(_is_alive(pid) for pid in pids), "a task is left", 30)
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
