@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from dpsr.cluster.sockets import wait_for
+from dpsr.cluster.sockets import wait_for, wait_for_end
 from dpsr.cluster.tasks import PS, WORKER, ClusterError, Task, task_of_environment
 from dpsr.cluster.watchdog import Watchdog
 from dpsr.config import Config, DpsrError, parse_config
@@ -19,6 +19,7 @@ from dpsr.data.schema import MANIFEST_FILE
 from dpsr.data.tables import Dataset
 
 DONE, FAILED, RETRY = 0, 1, 75
+_END_SECONDS = 10.0
 
 
 def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> dict[str, Any]:
@@ -72,6 +73,8 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
     for device in devices.values():
         with tf.device(device):
             library.load().dpsr_end_task()
+    # A task that sees the chief go before it has ended itself would wait for another one.
+    wait_for_end(task, (PS, WORKER), _END_SECONDS)
     return metrics
 
 

@@ -59,6 +59,15 @@ def wait_for(task: Task, jobs: Iterable[str], timeout: float) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
+def wait_for_end(task: Task, jobs: Iterable[str], timeout: float) -> None:
+    """Waits until no task of some jobs listens, or ``timeout`` seconds."""
+    listening = [address for job in jobs for address in task.addresses[job]]
+    deadline = time.monotonic() + timeout
+    while listening and time.monotonic() < deadline:
+        time.sleep(_PAUSE_SECONDS)
+        listening = [address for address in listening if look_at(address) is Reach.LISTENS]
+
+
 def check_free(task: Task) -> None:
     """Checks that the port of a task is free.
 
