@@ -163,7 +163,9 @@ class ClusterTraining(Training):
         started = time.monotonic()
         super()._save(epoch, step, loss_sum)
         self._saved_at = time.monotonic()
-        tf.summary.scalar("cluster/checkpoint_seconds", self._saved_at - started, step=self._training.steps_before(epoch) + step)
+        tf.summary.scalar(
+            "cluster/checkpoint_seconds", self._saved_at - started, step=self._training.steps_before(epoch) + step
+        )
 
     def _expect_work(self, now: _ProgressNow) -> None:
         """The next piece has to be done in time; those who have done the least are named."""
