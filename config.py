@@ -254,6 +254,9 @@ class ClusterConfig(_Section):
 
     wire: Literal["float32", "bfloat16"] = "float32"
     """Type of embeddings and their gradients on the network; ``bfloat16`` halves the bytes and rounds."""
+    dense_every: Annotated[int, Field(ge=1)] = 1
+    """Steps that a worker takes on its own copies of the dense layers before it sends what changed in them; 1 sends
+    the gradients of every step."""
     split_above_bytes: Annotated[int, Field(ge=1)] = 1 << 30
     """A table with more bytes is split by rows over parameter servers; a smaller one is whole on one."""
     examples_per_call: Annotated[int, Field(ge=1)] = 8192

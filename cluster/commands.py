@@ -55,7 +55,9 @@ def plan(
     from dpsr.data.tables import Dataset
 
     config = load_config(config_file, overrides)
-    found = make_plan(config, Dataset.load(config.dataset_dir))
+    settings = config.cluster
+    dataset = Dataset.load(config.dataset_dir)
+    found = make_plan(config, dataset, wire=settings.wire, steps_per_call=settings.dense_every)
     speed = examples_per_second or _measured_speed(config)
     click.echo(describe(found, ps, ps_memory, workers, network, speed))
 

@@ -117,12 +117,14 @@ class Plan:
 
     def dense_traffic(self) -> Traffic:
         """Of the dense layers; a step's share of a call."""
-        size, tensors = FLOAT * self.dense_parameters, self.dense_tensors
+        tensors = self.dense_tensors
         if self.steps_per_call == 1:
-            return Traffic(dense=2 * size, overhead=TENSOR_OVERHEAD * 2 * tensors)
+            return Traffic(dense=2 * FLOAT * self.dense_parameters, overhead=TENSOR_OVERHEAD * 2 * tensors)
         # Layers and accumulators there, the changes of both back.
         share = 1 / self.steps_per_call
-        return Traffic(dense=4 * size * share, overhead=TENSOR_OVERHEAD * 4 * tensors * share)
+        return Traffic(
+            dense=4 * self.wire * self.dense_parameters * share, overhead=TENSOR_OVERHEAD * 4 * tensors * share
+        )
 
     def traffic(self) -> Traffic:
         """Of one step of one worker."""
@@ -169,6 +171,8 @@ def tower_tables(config: ModelConfig, schema: Schema) -> tuple[dict[str, int], d
         query |= {f"user.{column}": rows for column, rows in schema.profile.items()}
     if config.history_length > 0 and schema.num_users > 0:
         query["history"] = schema.num_items
+        if config.history_titles:
+            query["history_titles"] = schema.token_rows
     item = {"tokens" if config.shared_tokens else "item_tokens": schema.token_rows}
     return query, item | {f"item.{column}": rows for column, rows in schema.categorical.items()}
 
@@ -238,7 +242,17 @@ def _ids_of_step(
             found[f"user.{column}"] = np.where(users >= 0, ids[np.maximum(users, 0)], 0), batch
     if model.history_length > 0 and schema.num_users > 0:
         found["history"] = _history(dataset, records, model.history_length), batch
+        if model.history_titles:
+            titles = _history(dataset, records, model.history_titles)
+            found["history_titles"] = _first_tokens(dataset, titles), batch
     return found
+
+
+def _first_tokens(dataset: Dataset, items: np.ndarray) -> np.ndarray:
+    """The tokens of the titles of some items, as the history reads them."""
+    from dpsr.data.pipeline import first_tokens  # brings TensorFlow
+
+    return first_tokens(dataset.item_tokens.take(items)).values
 
 
 def _history(dataset: Dataset, records: np.ndarray, length: int) -> np.ndarray:

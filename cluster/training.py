@@ -88,6 +88,7 @@ class ClusterTraining(Training):
         files = ArrayFiles(config.checkpoint_dir.parent / "cluster" / "arrays")
         dense_device = ps_device(placed[DENSE][0].ps)
         super().__init__(config, dataset, progress, tensor=files, placements=placements, dense_device=dense_device)
+        self._step.dense.wire = wire
         self._coordinator = coordinator
         self._num_workers = num_workers
         self._file = dataset.directory / split_file("train")
@@ -181,9 +182,12 @@ class ClusterTraining(Training):
     def _take_piece(self, plan: StepPlan, steps: tf.Tensor) -> None:
         """What a worker does in one call."""
         records = self._reader.records(plan)
-        total, started = tf.constant(0.0, tf.float64), self._step.optimizer.iterations.read_value()
-        for position in tf.range(steps):
-            total += tf.cast(self._step(self._reader.batch(plan, records, position)), tf.float64)
+        started = self._step.optimizer.iterations.read_value()
+        total = self._step.dense.take_steps(
+            steps,
+            self._config.cluster.dense_every,
+            lambda position: self._step(self._reader.batch(plan, records, position)),
+        )
         device = library.load().dpsr_task().device
         worker = tf.strings.to_number(tf.strings.regex_replace(device, r".*/task:(\d+)/.*", r"\1"), tf.int64)
         progress = self._progress_of_workers

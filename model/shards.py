@@ -122,7 +122,9 @@ class ShardedTable:
             (shard,) = self._placement.shards
             with tf.device(shard.device):
                 there = _move(bags)
-                yield shard, there, weigh(there)
+                weights = weigh(there)
+            # Outside of the scope: what the caller does between two pieces would be done on the shard's device.
+            yield shard, there, weights
             return
         weights = weigh(bags)
         for shard in self._placement.shards:

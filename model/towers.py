@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tf_keras
@@ -18,6 +18,8 @@ class _Perceptron(tf.Module):
         self._dimension = dimension
         self._outputs = outputs
         self._residual = residual
+        self.read: Callable[[tf.Variable], tf.Tensor] = lambda variable: variable
+        """What stands for a kernel or a bias; ``DenseLayers`` sets it."""
         self.layers = [
             tf_keras.layers.Dense(
                 width, activation="relu", kernel_initializer=tf_keras.initializers.HeNormal(seed=seed + 1 + position)
@@ -40,7 +42,7 @@ class _Perceptron(tf.Module):
     def __call__(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         """Maps parts, each [B, d], to unit vectors [B, outputs, d]."""
         layers = [*self.layers, self.last]
-        kernels, biases = [layer.kernel for layer in layers], [layer.bias for layer in layers]
+        kernels, biases = [self.read(layer.kernel) for layer in layers], [self.read(layer.bias) for layer in layers]
         return tower(parts, kernels, biases, outputs=self._outputs, residual=self._residual)
 
 

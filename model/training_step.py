@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from dpsr.config import LossConfig, TrainingConfig
 from dpsr.data.pipeline import Batch, QueryFeatures, ToTensor
+from dpsr.model.dense_layers import DenseLayers
 from dpsr.model.embeddings import apply_gradients_together, lookup_together
 from dpsr.model.losses import batch_loss
 from dpsr.model.negatives import ClickedItems, HardNegatives, expected_occurrences
 from dpsr.model.two_tower import TableBags, TableValues, TwoTower
-from dpsr.ops_cc.embedding_bag import apply_dense_adagrad
 from dpsr.ops_cc.group_loss import LossAndGradients
 
 
@@ -55,17 +54,18 @@ class TrainingStep(tf.Module):
             if loss.popularity_correction
             else None
         )
-        self._learning_rate = training.learning_rate
         self._table_learning_rate = training.table_learning_rate
         self._token_dropout = training.token_dropout
         self._seed = training.seed
         for table in model.tables.values():
             table.start_training(training.initial_accumulator)
-        self._dense = [*model.query_tower.trainable_variables, *model.item_tower.trainable_variables]
-        self.optimizer = tf_keras.optimizers.Adagrad(
-            training.learning_rate, initial_accumulator_value=training.initial_accumulator, jit_compile=False
+        self.dense = DenseLayers(
+            [model.query_tower, model.item_tower],
+            training.learning_rate,
+            training.initial_accumulator,
+            are_here=model.is_here,
         )
-        self.optimizer.build(self._dense)
+        self.optimizer = self.dense.optimizer
 
     def loss(self, batch: Batch) -> tf.Tensor:
         """The loss of a batch, without hard negatives; changes nothing."""
@@ -105,43 +105,25 @@ class TrainingStep(tf.Module):
         )
         gradients = [*query_gradients.values(), *item_gradients.values()]
         apply_gradients_together(tables, bags, gradients, self._table_learning_rate)
-        self._update_dense(dense_gradients)
+        self.dense.update(dense_gradients)
         return loss
-
-    def _update_dense(self, gradients: list[tf.Tensor]) -> None:
-        """One AdaGrad step of the dense layers, by the accumulators that the optimiser keeps."""
-        if self._model.is_here:
-            # The optimiser's own step is five operations a variable.
-            accumulators = self.optimizer.variables[-len(self._dense) :]
-            apply_dense_adagrad(
-                self._dense,
-                accumulators,
-                gradients,
-                learning_rate=self._learning_rate,
-                epsilon=self.optimizer.epsilon,
-            )
-        else:
-            for variable, gradient in zip(self._dense, gradients, strict=True):
-                with tf.device(variable.device):  # only its gradient goes there
-                    self.optimizer.update_step(gradient, variable)
-        self.optimizer.iterations.assign_add(1)
 
     def _loss_and_gradients(
         self, query_values: TableValues, item_values: TableValues, *names: tf.Tensor | tf.RaggedTensor | None
     ) -> tuple[tf.Tensor, tuple[TableValues, TableValues, list[tf.Tensor]]]:
         """The dense part of a step, between the lookups and the updates."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([*query_values.values(), *item_values.values(), *self._dense])
+            tape.watch([*query_values.values(), *item_values.values(), *self.dense.values])
             heads, vectors = self._model.heads(query_values), self._model.vectors(item_values)
         found = self._batch_loss(heads, vectors, *names)
-        sources = query_values, item_values, self._dense
+        sources = query_values, item_values, self.dense.values
         return found.loss, tape.gradient([heads, vectors], sources, output_gradients=[found.heads, found.vectors])
 
     def _thin(self, queries: QueryFeatures) -> QueryFeatures:
         """Leaves out ``token_dropout`` of the query tokens, others in every step of a run."""
         if not self._token_dropout:
             return queries
-        seed = tf.stack([tf.constant(self._seed, tf.int64), self.optimizer.iterations])
+        seed = tf.stack([tf.constant(self._seed, tf.int64), self.dense.iterations])
         draws = tf.random.stateless_uniform(tf.shape(queries.tokens.values), seed)
         kept = queries.tokens.with_values(draws >= self._token_dropout)
         return queries._replace(tokens=tf.ragged.boolean_mask(queries.tokens, kept))

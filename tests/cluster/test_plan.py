@@ -102,7 +102,7 @@ def test_the_network_is_full_where_bytes_say_so() -> None:
     [
         [],
         ["model.shared_tokens=false", "model.heads=3", "model.hidden=[32, 16]"],
-        ["model.profile=false", "model.history_length=0", "model.hidden=[]"],
+        ["model.profile=false", "model.history_length=0", "model.history_titles=0", "model.hidden=[]"],
     ],
 )
 def test_tables_and_layers_are_those_of_the_model(shop: list[str], overrides: list[str]) -> None:
@@ -131,7 +131,7 @@ def test_counts_are_those_of_the_training_pipeline(shop: list[str], overrides: l
     config, dataset = opened(shop, "training.batch_size=128", "loss.group_size=64", *overrides)
     model = TwoTower(config.model, dataset.schema)
     batches = training_batches(
-        JoinedTables(dataset, config.model.history_length),
+        JoinedTables(dataset, config.model.history_length, config.model.history_titles),
         [dataset.directory / split_file("train")],
         batch_size=128,
         random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
