@@ -18,7 +18,11 @@ GIB = 1 << 30
 
 @click.group()
 def cluster() -> None:
-    """Train on a cluster of workers and parameter servers."""
+    """Train on a cluster of workers and parameter servers.
+
+    \b
+    Example: dpsr cluster up -c examples/demo_shop.toml --workers 2 --ps 2
+    """
 
 
 @cluster.command()

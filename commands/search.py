@@ -76,7 +76,8 @@ def search(
         One table for each query.
 
     Raises:
-        ConfigError: a profile column that the dataset does not have, or a filter that the server does not.
+        ConfigError: a profile column that the dataset does not have, an id of the history that is none, or a filter
+            that the server does not have.
         ServingError: the server refused, or is not there.
     """
     from dpsr.data.tables import Dataset
@@ -146,7 +147,12 @@ def _inputs(
     inputs |= {name: [values[column]] * len(queries) for column, name in profile_inputs(values).items()}
     ids: list[Any] = list(history)
     if dataset.schema.item_id_type == "int64":
-        ids = [int(item) for item in history]
+        try:
+            ids = [int(item) for item in history]
+        except ValueError:
+            raise ConfigError(
+                f"--history {' '.join(history)}: the item ids of this shop are whole numbers; give one with each --history"
+            ) from None
     inputs["history"] = _history_array(ids, len(queries), dataset.schema.item_id_type)
     return inputs, "personalized"
 
