@@ -131,6 +131,7 @@ def swaps(setting: Setting) -> str:
     columns = list(zip(*rows, strict=True))
     table = [
         ["median", *(statistics.median(column) for column in columns)],
+        ["9 of 10", *(float(np.percentile(column, 90)) for column in columns)],
         ["worst", *(max(column) for column in columns)],
     ]
     headers = [

@@ -151,7 +151,7 @@ def _inputs(
             ids = [int(item) for item in history]
         except ValueError:
             raise ConfigError(
-                f"--history {' '.join(history)}: the item ids of this shop are whole numbers; give one with each --history"
+                f"--history {' '.join(history)}: item ids of this shop are whole numbers; give one with each --history"
             ) from None
     inputs["history"] = _history_array(ids, len(queries), dataset.schema.item_id_type)
     return inputs, "personalized"

@@ -121,3 +121,9 @@ data.interactions.path = "{folder}/interactions.parquet"
     done = CliRunner().invoke(main, [*command, *files, "-k", "2"])
     assert done.exit_code == 0, done.output
     assert len(done.output.splitlines()) == 3 + 2
+
+
+def test_a_history_of_a_shop_with_numbers_for_ids(tmp_path: Path) -> None:
+    shop = make_shop(tmp_path, item_id_type="int64")
+    with pytest.raises(ConfigError, match=r"--history abc: item ids of this shop are whole numbers"):
+        search(shop.config, ["red shoe"], history=["abc"])
