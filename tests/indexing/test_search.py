@@ -126,4 +126,4 @@ data.interactions.path = "{folder}/interactions.parquet"
 def test_a_history_of_a_shop_with_numbers_for_ids(tmp_path: Path) -> None:
     shop = make_shop(tmp_path, item_id_type="int64")
     with pytest.raises(ConfigError, match=r"--history abc: item ids of this shop are whole numbers"):
-        search(shop.config, ["red shoe"], history=["abc"])
+        search(shop.config, ["red shoe"], target=None, count=3, history=["abc"])
