@@ -6,7 +6,7 @@
 Every task is a process of its own on loopback. Bytes are what the kernel counted on each connection of the tasks'
 ports, in both directions (``ss``), between two moments without traffic. The peer is the same model over the
 same batches with the bags looked up on the worker (``tf.nn.safe_embedding_lookup_sparse``), ``IndexedSlices`` as
-gradients and stock optimiser ops on the parameter server.
+gradients and stock optimiser ops on the parameter server. ``cluster_training.py`` measures whole trainings.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
 
     from dpsr.cluster.sockets import wait_for
     from dpsr.cluster.training import ClusterTraining
+    from dpsr.cluster.watchdog import Watchdog
     from dpsr.data.pipeline import EpochPlan
     from dpsr.data.schema import split_file
     from dpsr.data.tables import Dataset
@@ -146,7 +147,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         )
         coordinator = tf.distribute.coordinator.ClusterCoordinator(tf.distribute.ParameterServerStrategy(resolver))
         start_run(config, dataset, resume=False)
-        training = ClusterTraining(config, dataset, task, coordinator, progress=False)
+        training = ClusterTraining(config, dataset, task, coordinator, Watchdog(1), progress=False)
         take = training._piece
         if request["peer"]:
             take = Peer(training, config).piece()

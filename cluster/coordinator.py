@@ -67,6 +67,7 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
     _check_alike(devices, dataset)
     coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
     training = ClusterTraining(config, dataset, task, coordinator, watchdog, progress=progress)
+    print(f"chief: starts at step {training.first_step}", flush=True)
     metrics = training.run()
     print(f"chief: {json.dumps(training.counts())}", flush=True)
     watchdog.expect("ending the other tasks", seconds)

@@ -75,6 +75,8 @@ class ClusterTraining(Training):
             coordinator: a ``ClusterCoordinator`` of this cluster.
             watchdog: hears from every piece of work.
             progress: show a progress bar.
+
+        ``first_step`` is the number of steps that the checkpoint has behind it.
         """
         _check_supported(config)
         num_ps, num_workers = len(task.addresses[PS]), len(task.addresses[WORKER])
@@ -109,7 +111,7 @@ class ClusterTraining(Training):
         self._watchdog = watchdog
         self._saved_at = self._reported_at = time.monotonic()
         self._reported = self._read_progress()
-        self._first_step = self._training.steps_before(int(self._position.epoch)) + int(self._position.step)
+        self.first_step = self._training.steps_before(int(self._position.epoch)) + int(self._position.step)
         self._first_iteration = int(self._step.optimizer.iterations)
 
     def take_steps(self, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
@@ -237,7 +239,7 @@ class ClusterTraining(Training):
         More are applied than given out where a worker died within a piece: another one did it again from its start.
         """
         now = self._read_progress()
-        given = self._training.steps_before(int(self._position.epoch)) + int(self._position.step) - self._first_step
+        given = self._training.steps_before(int(self._position.epoch)) + int(self._position.step) - self.first_step
         return {
             "steps_scheduled": given,
             "steps_applied": int(self._step.optimizer.iterations) - self._first_iteration,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -143,6 +144,9 @@ def test_training_survives_kills_of_every_kind(shop: Callable[[str], list[str]])
         assert cluster.processes["chief 0"].process.returncode == 0
         assert {name: cluster.processes[name].process.pid for name in survivors} == survivors
     assert "goes on from the last checkpoint (restart 1)" in chief_log()
+    starts = [int(step) for step in re.findall(r"chief: starts at step (\d+)", chief_log())]
+    assert len(starts) >= 3
+    assert starts == sorted(starts), "the position never goes back"
     found = metrics(config)
     assert [figures["epoch"] for figures in found["epochs"]] == list(range(1, 41))
     losses = [figures["train_loss"] for figures in found["epochs"]]
@@ -162,7 +166,7 @@ def test_no_process_outlives_its_launcher(shop: Callable[[str], list[str]]) -> N
         assert launcher.stdout is not None
         pids = [int(launcher.stdout.readline().split("process ")[1].split()[0]) for _ in range(3)]
         chief_log = Path(load_config(EXAMPLE, overrides).work_dir) / "cluster" / "logs" / "chief-0.log"
-        wait_until(lambda log=chief_log: log.exists() and "epoch 2" in log.read_text(), "does not train")
+        wait_until(lambda log=chief_log: log.exists() and "training 2/" in log.read_text(), "does not train")
         pids += [int(text) for pid in pids for text in _children(pid)]
         os.kill(launcher.pid, number)
         launcher.communicate(timeout=60)
