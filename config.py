@@ -140,6 +140,8 @@ class ModelConfig(_Section):
     """Adds the input of a tower to its output, whose last layer starts at zero: learns from far fewer clicks."""
     shared_tokens: bool = False
     """One token table for both towers instead of one each."""
+    head_tables: bool = False
+    """Every head has a table of query tokens and layers of its own, and adds what it finds there to what all share."""
     profile: bool = True
     """Use the user profile (DPSR-p) where the dataset has one."""
     history_length: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -192,6 +194,9 @@ class LossConfig(_Section):
     """Softmax only: makes up for batch negatives being popular items, who would else be pushed away too often."""
     mask_clicked: bool = False
     """An item that the query led to anywhere in the training log is no negative of it."""
+    head_column: str | None = None
+    """Item column that tells the meanings of a query apart, in place of the soft dot product: head i learns from the
+    clicks on the query's i-th commonest value, the last head from those on all further ones."""
     hard_negatives: Annotated[int, Field(ge=0, le=100)] = 0
     """Items labelled as wrong for a query, or else skipped most often there, as negatives of that query alone."""
 
@@ -384,6 +389,18 @@ class Config(_Section):
             )
         if self.data.valid_share + self.data.test_share >= 1.0:
             raise ValueError("data.valid_share + data.test_share leave nothing to train on; their sum must be below 1")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _heads_have_meanings(self) -> Config:
+        column, columns = self.loss.head_column, self.data.items.categorical
+        if column is not None and column not in columns:
+            raise ValueError(
+                f"loss.head_column = {column!r}, but data.items.categorical has {', '.join(columns) or 'nothing'}"
+            )
+        if self.model.heads == 1 and (column is not None or self.model.head_tables):
+            option = "model.head_tables" if column is None else "loss.head_column"
+            raise ValueError(f"{option} tells heads apart, and model.heads = 1 leaves only one; set 2 or more")
         return self
 
     @pydantic.model_validator(mode="after")

@@ -8,7 +8,7 @@ from dpsr.cluster.placement import Load
 from dpsr.config import Config
 from dpsr.data.schema import Schema
 from dpsr.model.negatives import count_random_negatives
-from dpsr.model.two_tower import tower_inputs
+from dpsr.model.two_tower import head_tables, tower_inputs
 
 DENSE = "dense layers"
 
@@ -27,7 +27,11 @@ def loads_of_model(config: Config, schema: Schema) -> list[Load]:
         bags = queries * (name in query_inputs) + items * (name in item_inputs)
         vectors = min(bags, rows) if name.startswith(("user.", "item.")) else bags
         loads.append(Load(name, rows, config.model.dimension, 2.0 * entry_bytes * vectors * config.model.dimension))
-    entries = _dense_entries(config, len(query_inputs), config.model.heads)
+    own = len(head_tables(config.model))
+    if own:
+        entries = own * _dense_entries(config, len(query_inputs) - own + 1, 1)
+    else:
+        entries = _dense_entries(config, len(query_inputs), config.model.heads)
     entries += _dense_entries(config, len(item_inputs), 1)
     return [*loads, Load(DENSE, entries, 1, 2.0 * entry_bytes * entries)]
 

@@ -156,7 +156,10 @@ def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
     """Shapes of the kernels and biases of both towers."""
     shapes: list[tuple[int, ...]] = []
     query, item = tower_tables(config, schema)
-    for inputs, outputs in ((len(query), config.heads), (len(item), 1)):
+    of_query = [(len(query), config.heads)]
+    if config.head_tables:
+        of_query = config.heads * [(len(query) - config.heads + 1, 1)]
+    for inputs, outputs in (*of_query, (len(item), 1)):
         width = inputs * config.dimension
         for units in [*config.hidden, outputs * config.dimension]:
             shapes += [(width, units), (units,)]
@@ -167,6 +170,8 @@ def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
 def tower_tables(config: ModelConfig, schema: Schema) -> tuple[dict[str, int], dict[str, int]]:
     """The tables of the query tower and of the item tower, with their rows, as ``TwoTower`` names them."""
     query = {"tokens" if config.shared_tokens else "query_tokens": schema.token_rows}
+    if config.head_tables:
+        query |= {f"query_tokens.{head}": schema.token_rows for head in range(config.heads)}
     if config.profile:
         query |= {f"user.{column}": rows for column, rows in schema.profile.items()}
     if config.history_length > 0 and schema.num_users > 0:
@@ -233,6 +238,8 @@ def _ids_of_step(
         found = {"tokens": (np.concatenate([query_tokens, item_tokens]), batch + len(items))}
     else:
         found = {"query_tokens": (query_tokens, batch), "item_tokens": (item_tokens, len(items))}
+    if model.head_tables:
+        found |= {f"query_tokens.{head}": (query_tokens, batch) for head in range(model.heads)}
     for column in schema.categorical:
         found[f"item.{column}"] = dataset.item_categorical[column][items], len(items)
     users = records["user"]

@@ -140,7 +140,8 @@ class DenseLayers:
         self._copies = copies
         values = {variable.ref(): value for variable, value in zip(self.variables, self.values, strict=True)}
         for tower in self._towers:
-            tower.perceptron.read = lambda variable: values[variable.ref()]
+            for perceptron in tower.perceptrons:
+                perceptron.read = lambda variable: values[variable.ref()]
 
     def _read(self) -> Copies:
         def arrived(variable: tf.Variable) -> tf.Tensor:

@@ -49,29 +49,53 @@ class _Perceptron(tf.Module):
 class QueryTower(tf.Module):
     """Query text, profile and history to ``heads`` unit vectors, one for each meaning of the query."""
 
-    def __init__(self, inputs: int, dimension: int, hidden: Sequence[int], heads: int, *, residual: bool, seed: int):
+    def __init__(
+        self,
+        inputs: int,
+        dimension: int,
+        hidden: Sequence[int],
+        heads: int,
+        *,
+        residual: bool,
+        seed: int,
+        separate: bool = False,
+    ):
         """Builds the layers.
 
         Args:
-            inputs: number of parts, each of width d.
+            inputs: number of parts that all heads read, each of width d.
             dimension: d, also the width of a head.
             hidden: widths of the hidden layers.
             heads: number of heads m.
-            residual: the first head starts as the sum of the parts.
+            residual: the first head starts as the sum of the parts; where they are separate, every head.
             seed: the same seed gives the same layers.
+            separate: every head has layers of its own, which read one more part, its own.
         """
         super().__init__()
-        self.perceptron = _Perceptron(inputs, dimension, hidden, heads, residual, seed)
+        self.perceptron = _Perceptron(inputs + separate, dimension, hidden, 1 if separate else heads, residual, seed)
+        self._others = [
+            _Perceptron(inputs + 1, dimension, hidden, 1, residual, seed + 10 * head)
+            for head in range(1, heads if separate else 1)
+        ]
 
-    def __call__(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    @property
+    def perceptrons(self) -> list[_Perceptron]:
+        """One, or one for each head."""
+        return [self.perceptron, *self._others]
+
+    def __call__(self, parts: Sequence[tf.Tensor], own: Sequence[tf.Tensor] = ()) -> tf.Tensor:
         """Embeds queries.
 
         Args:
             parts: float32 [B, d] each.
+            own: float32 [B, d] for each head, where they are separate.
 
         Returns:
             float32 [B, heads, d], unit vectors.
         """
+        if own:
+            layers = zip(self.perceptrons, own, strict=True)
+            return tf.concat([perceptron([first, *parts]) for perceptron, first in layers], axis=1)
         return self.perceptron(parts)
 
 
@@ -82,6 +106,11 @@ class ItemTower(tf.Module):
         """Builds the layers; the arguments are the query tower's."""
         super().__init__()
         self.perceptron = _Perceptron(inputs, dimension, hidden, 1, residual, seed)
+
+    @property
+    def perceptrons(self) -> list[_Perceptron]:
+        """The one."""
+        return [self.perceptron]
 
     def __call__(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
         """Embeds items.

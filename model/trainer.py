@@ -23,10 +23,11 @@ from dpsr.data.pipeline import (
     steps_of_pretraining,
     training_batches,
 )
-from dpsr.data.schema import split_file
+from dpsr.data.schema import DatasetError, split_file
 from dpsr.data.tables import Dataset
 from dpsr.model import checkpoints
 from dpsr.model.checkpoints import CheckpointError
+from dpsr.model.head_choice import HeadChoice
 from dpsr.model.negatives import ClickedItems, HardNegatives, count_random_negatives, hardest_items
 from dpsr.model.shards import Placement
 from dpsr.model.training_step import TrainingStep
@@ -206,6 +207,7 @@ class Training:
                 np.bincount(records["item"], minlength=schema.num_items) + mixed,
                 clicked=clicked,
                 hard=self._hard_negatives() if config.loss.hard_negatives else None,
+                choice=self._head_choice(config.loss.head_column, records) if config.loss.head_column else None,
                 tensor=tensor,
             )
         self._steps_of_call = {
@@ -235,6 +237,15 @@ class Training:
         pretraining = self._config.pretraining
         typo_share = self._config.training.typo_share
         return ItemTexts(self._dataset, columns=pretraining.text, words=pretraining.words, typo_share=typo_share)
+
+    def _head_choice(self, column: str, records: np.ndarray) -> HeadChoice:
+        columns = self._dataset.item_categorical
+        if column not in columns:
+            raise DatasetError(
+                f"{self._dataset.directory}: loss.head_column = {column!r} is none of its categorical item columns "
+                f"({', '.join(columns) or 'none'}); name it in data.items.categorical and run `dpsr prepare` again"
+            )
+        return HeadChoice(records, columns[column], self._config.model.heads, tensor=self._tensor)
 
     def _hard_negatives(self) -> HardNegatives:
         dataset, schema = self._dataset, self._dataset.schema

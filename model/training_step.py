@@ -9,6 +9,7 @@ from dpsr.config import LossConfig, TrainingConfig
 from dpsr.data.pipeline import Batch, QueryFeatures, ToTensor
 from dpsr.model.dense_layers import DenseLayers
 from dpsr.model.embeddings import apply_gradients_together, lookup_together
+from dpsr.model.head_choice import HeadChoice
 from dpsr.model.losses import batch_loss
 from dpsr.model.negatives import ClickedItems, HardNegatives, expected_occurrences
 from dpsr.model.two_tower import TableBags, TableValues, TwoTower
@@ -31,6 +32,7 @@ class TrainingStep(tf.Module):
         *,
         clicked: ClickedItems | None = None,
         hard: HardNegatives | None = None,
+        choice: HeadChoice | None = None,
         tensor: ToTensor = tf.constant,
     ):
         """Creates the accumulators of the tables and of the dense layers.
@@ -42,6 +44,7 @@ class TrainingStep(tf.Module):
             clicks: [items], how often an item is the positive of a training example.
             clicked: what is no negative of a query because it was clicked there at another time.
             hard: negatives of single queries.
+            choice: the head that a row trains; without it, the soft dot product of all.
             tensor: how an array gets into the graph.
         """
         super().__init__()
@@ -49,6 +52,7 @@ class TrainingStep(tf.Module):
         self._loss = loss
         self._clicked = clicked
         self._hard = hard
+        self._choice = choice
         self._occurrences = (
             tensor(expected_occurrences(clicks, loss.mixing_ratio, loss.group_size))
             if loss.popularity_correction
@@ -139,9 +143,13 @@ class TrainingStep(tf.Module):
         hard: tf.RaggedTensor | None,
     ) -> LossAndGradients:
         beta = self._model.config.attention_temperature
-        return batch_loss(
-            heads, vectors, query_rows, item_rows, self._loss, beta, occurrences, clicked=clicked, hard=hard
-        )
+        names = query_rows, item_rows
+        if self._choice is None:
+            return batch_loss(heads, vectors, *names, self._loss, beta, occurrences, clicked=clicked, hard=hard)
+        choice = self._choice(heads, vectors, *names)
+        chosen = tf.gather(heads, choice, batch_dims=1)[:, tf.newaxis]
+        found = batch_loss(chosen, vectors, *names, self._loss, beta, occurrences, clicked=clicked, hard=hard)
+        return found._replace(heads=tf.one_hot(choice, tf.shape(heads)[1])[:, :, tf.newaxis] * found.heads)
 
 
 def _join(first: TableBags, second: TableBags) -> TableBags:

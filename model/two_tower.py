@@ -17,8 +17,10 @@ from dpsr.ops_cc.embedding_bag import Combiner
 from dpsr.tokenizer_cc import Tokenizer
 
 TableValues = dict[str, tf.Tensor]
-_USER_SCALE = 0.1
-"""What is known of the user starts so much quieter than the words: as loud as the query it would be noise for long."""
+_QUIET = "user.", "history", "query_tokens."
+_QUIET_SCALE = 0.1
+"""What is known of the user, and what heads differ in, starts so much quieter than the words: as loud as the query it
+would be noise for long."""
 
 TableBags = dict[str, tf.RaggedTensor]
 
@@ -26,6 +28,7 @@ TableBags = dict[str, tf.RaggedTensor]
 def tower_inputs(config: ModelConfig, schema: Schema) -> tuple[dict[str, int], dict[str, int]]:
     """The tables that the query tower reads and those of the item tower, in the towers' order, with their rows."""
     query = {"tokens" if config.shared_tokens else "query_tokens": schema.token_rows}
+    query |= dict.fromkeys(head_tables(config), schema.token_rows)
     if config.profile:
         query |= {f"user.{column}": rows for column, rows in schema.profile.items()}
     if config.history_length > 0 and schema.num_users > 0:
@@ -34,6 +37,11 @@ def tower_inputs(config: ModelConfig, schema: Schema) -> tuple[dict[str, int], d
             query["history_titles"] = schema.token_rows
     item = {"tokens" if config.shared_tokens else "item_tokens": schema.token_rows}
     return query, item | {f"item.{column}": rows for column, rows in schema.categorical.items()}
+
+
+def head_tables(config: ModelConfig) -> list[str]:
+    """The tables of query tokens that one head alone reads, head by head."""
+    return [f"query_tokens.{head}" for head in range(config.heads)] if config.head_tables else []
 
 
 class TwoTower(tf.Module):
@@ -76,12 +84,13 @@ class TwoTower(tf.Module):
                 self.token_kinds = tf.Variable(kinds, trainable=False, name="token_kinds")
         self.tables = {}
         for position, (name, rows) in enumerate((query_inputs | item_inputs).items()):
-            by_kind = name in (self.query_tokens, self.item_tokens) and self.token_kinds is not None
+            of_text = name in (self.query_tokens, self.item_tokens, *head_tables(config))
+            by_kind = of_text and self.token_kinds is not None
             combiner: Combiner = "sqrtn" if config.combiner == "sqrtn_by_kind" else config.combiner
             self.tables[name] = EmbeddingTable(
                 rows,
                 config.dimension,
-                scale=config.initial_scale * (_USER_SCALE if name.startswith(("user.", "history")) else 1.0),
+                scale=config.initial_scale * (_QUIET_SCALE if name.startswith(_QUIET) else 1.0),
                 seed=(seed, position),
                 combiner="sum" if by_kind else combiner,
                 decay=decays.get(name, 1.0),
@@ -96,11 +105,12 @@ class TwoTower(tf.Module):
         """Whether all of it is on this machine."""
         dense_seed = 1000 * seed
         self.query_tower = QueryTower(
-            len(query_inputs),
+            len(query_inputs) - len(head_tables(config)),
             config.dimension,
             config.hidden,
             config.heads,
             residual=config.residual,
+            separate=config.head_tables,
             seed=dense_seed,
         )
         self.item_tower = ItemTower(
@@ -125,7 +135,7 @@ class TwoTower(tf.Module):
 
     def query_bags(self, queries: QueryFeatures) -> TableBags:
         """Names the table of every input of the query tower, in the tower's order; int32 [B, None] each."""
-        bags = {self.query_tokens: queries.tokens}
+        bags = dict.fromkeys([self.query_tokens, *head_tables(self.config)], queries.tokens)
         if self.config.profile:
             bags |= {f"user.{column}": _bags_of_one(queries.profile[column]) for column in self.schema.profile}
         if self.has_history:
@@ -148,7 +158,10 @@ class TwoTower(tf.Module):
 
     def heads(self, values: TableValues) -> tf.Tensor:
         """The dense part of ``query_heads``; ``values`` are the combined bags of ``query_bags``, in their order."""
-        return self.query_tower(list(values.values()))
+        own = head_tables(self.config)
+        return self.query_tower(
+            [value for name, value in values.items() if name not in own], [values[name] for name in own]
+        )
 
     def vectors(self, values: TableValues) -> tf.Tensor:
         """The dense part of ``item_vectors``; ``values`` are the combined bags of ``item_bags``, in their order."""

@@ -59,6 +59,7 @@ def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
         ("training.batch_size=65", "training.batch_size = 65 is not a multiple of loss.group_size = 64"),
         ("model.history_titles=3", "history_titles = 3 is more than history_length = 0"),
         ("data.test_share=0.96", "leave nothing to train on"),
+        ("loss.head_column=department", "loss.head_column = 'department', but data.items.categorical has nothing"),
         ("data.users.path=u.parquet", "key data.users.profile is missing"),
         (
             "data.items.titel=x",
@@ -74,6 +75,14 @@ def test_bad_values_are_named(config_file: Path, override: str, message: str) ->
     with pytest.raises(ConfigError) as error:
         load_config(config_file, [override])
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("option", ["loss.head_column=brand", "model.head_tables=true"])
+def test_what_tells_heads_apart_asks_for_two(config_file: Path, option: str) -> None:
+    overrides = ["data.items.categorical=['brand']", option]
+    assert load_config(config_file, [*overrides, "model.heads=2"]).model.heads == 2
+    with pytest.raises(ConfigError, match=r"model\.heads = 1 leaves only one; set 2 or more"):
+        load_config(config_file, [*overrides, "model.heads=1"])
 
 
 def test_every_problem_is_reported_at_once(config_file: Path) -> None:

@@ -103,9 +103,11 @@ def test_the_network_is_full_where_bytes_say_so() -> None:
         [],
         ["model.shared_tokens=false", "model.heads=3", "model.hidden=[32, 16]"],
         ["model.profile=false", "model.history_length=0", "model.history_titles=0", "model.hidden=[]"],
+        ["model.heads=3", "model.head_tables=true"],
     ],
 )
 def test_tables_and_layers_are_those_of_the_model(shop: list[str], overrides: list[str]) -> None:
+    from dpsr.cluster.loads import DENSE, loads_of_model
     from dpsr.model.two_tower import TwoTower
 
     config, dataset = opened(shop, *overrides)
@@ -117,9 +119,14 @@ def test_tables_and_layers_are_those_of_the_model(shop: list[str], overrides: li
     plan = make_plan(config, dataset, sampled_steps=1)
     assert plan.dense_parameters == sum(int(np.prod(each.shape)) for each in towers)
     assert {table.name for table in plan.tables} == set(model.tables)
+    loads = {load.name: load.rows for load in loads_of_model(config, dataset.schema)}
+    assert loads == {**{name: table.rows for name, table in model.tables.items()}, DENSE: plan.dense_parameters}
 
 
-@pytest.mark.parametrize("overrides", [[], ["model.shared_tokens=false", "training.token_dropout=0"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [[], ["model.shared_tokens=false", "training.token_dropout=0"], ["model.heads=2", "model.head_tables=true", "training.token_dropout=0"],
+)
 def test_counts_are_those_of_the_training_pipeline(shop: list[str], overrides: list[str]) -> None:
     """Bags exactly; ids and distinct ids of real batches, but for the token dropout, within 5 %."""
     from dpsr.data.pipeline import JoinedTables, training_batches
@@ -145,7 +152,7 @@ def test_counts_are_those_of_the_training_pipeline(shop: list[str], overrides: l
         queries, items = model.query_bags(batch.queries), model.item_bags(batch.items)
         for name, bags in _join(queries, items).items():
             ids = bags.values.numpy()
-            dropped = (1 - kept) * len(queries[name].values) if name in ("tokens", "query_tokens") else 0
+            dropped = (1 - kept) * len(queries[name].values) if name.startswith(("tokens", "query_tokens")) else 0
             seen.setdefault(name, []).append((int(bags.nrows()), len(ids) - dropped, len(np.unique(ids))))
     for table in make_plan(config, dataset).tables:
         bags, ids, distinct = np.mean(seen[table.name], axis=0)

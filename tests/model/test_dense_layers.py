@@ -33,8 +33,11 @@ def batches(
     return dataset, found.take(12).apply(tf.data.experimental.assert_cardinality(12))
 
 
-def new_step(dataset: Dataset, wire: tf.DType = tf.float32, **training: float) -> TrainingStep:
-    model = TwoTower(ModelConfig(dimension=8, hidden=[12], heads=2, history_length=4), dataset.schema, seed=3)
+def new_step(
+    dataset: Dataset, wire: tf.DType = tf.float32, head_tables: bool = False, **training: float
+) -> TrainingStep:
+    sizes = ModelConfig(dimension=8, hidden=[12], heads=2, history_length=4, head_tables=head_tables)
+    model = TwoTower(sizes, dataset.schema, seed=3)
     config = TrainingConfig(batch_size=16, learning_rate=0.1, table_learning_rate=0.1, **training)
     step = TrainingStep(model, LossConfig(group_size=16), config, np.ones(dataset.schema.num_items))
     step.dense.wire = wire
@@ -56,10 +59,14 @@ def everything(step: TrainingStep) -> list[np.ndarray]:
     return [each.numpy() for each in [*step.dense.variables, *step.optimizer.variables, *tables]]
 
 
-@pytest.mark.parametrize(("steps", "every"), [(3, 1), (4, 2), (5, 3), (6, 100)])
-def test_one_worker_trains_as_without_copies(batches: tuple[Dataset, tf.data.Dataset], steps: int, every: int) -> None:
+@pytest.mark.parametrize(
+    ("steps", "every", "head_tables"), [(3, 1, False), (4, 2, False), (5, 3, False), (5, 3, True), (6, 100, False)]
+)
+def test_one_worker_trains_as_without_copies(
+    batches: tuple[Dataset, tf.data.Dataset], steps: int, every: int, head_tables: bool
+) -> None:
     dataset, drawn = batches
-    plain, copying = new_step(dataset), new_step(dataset)
+    plain, copying = new_step(dataset, head_tables=head_tables), new_step(dataset, head_tables=head_tables)
     losses = [float(plain(batch)) for batch in drawn.take(steps)]
     total = on_copies(copying, drawn.take(steps), every)
     assert total == pytest.approx(sum(losses), rel=1e-5)

@@ -43,7 +43,7 @@ VARIANTS = [
         (True, True, 2, 3, 3),
         (True, True, 1, 0, 0),
     ]
-]
+] + [{"residual": True, "shared_tokens": True, "heads": 2, "head_tables": True}]
 
 
 def make_model(**settings: object) -> TwoTower:
