@@ -125,7 +125,11 @@ def test_tables_and_layers_are_those_of_the_model(shop: list[str], overrides: li
 
 @pytest.mark.parametrize(
     "overrides",
-    [[], ["model.shared_tokens=false", "training.token_dropout=0"], ["model.heads=2", "model.head_tables=true", "training.token_dropout=0"],
+    [
+        [],
+        ["model.shared_tokens=false", "training.token_dropout=0"],
+        ["model.heads=2", "model.head_tables=true", "training.token_dropout=0"],
+    ],
 )
 def test_counts_are_those_of_the_training_pipeline(shop: list[str], overrides: list[str]) -> None:
     """Bags exactly; ids and distinct ids of real batches, but for the token dropout, within 5 %."""
