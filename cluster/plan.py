@@ -15,6 +15,7 @@ import numpy as np
 from dpsr.config import Config, ModelConfig
 from dpsr.data.schema import Schema
 from dpsr.data.tables import Dataset
+from dpsr.model.two_tower import tower_inputs
 
 FLOAT, INT32, INT64 = 4, 4, 8
 WIRE_BYTES = {"float32": 4, "bfloat16": 2}
@@ -155,7 +156,7 @@ def workers_before_saturation(step_bytes: float, step_seconds: float, gigabits: 
 def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
     """Shapes of the kernels and biases of both towers."""
     shapes: list[tuple[int, ...]] = []
-    query, item = tower_tables(config, schema)
+    query, item = tower_inputs(config, schema)
     of_query = [(len(query), config.heads)]
     if config.head_tables:
         of_query = config.heads * [(len(query) - config.heads + 1, 1)]
@@ -165,21 +166,6 @@ def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
             shapes += [(width, units), (units,)]
             width = units
     return shapes
-
-
-def tower_tables(config: ModelConfig, schema: Schema) -> tuple[dict[str, int], dict[str, int]]:
-    """The tables of the query tower and of the item tower, with their rows, as ``TwoTower`` names them."""
-    query = {"tokens" if config.shared_tokens else "query_tokens": schema.token_rows}
-    if config.head_tables:
-        query |= {f"query_tokens.{head}": schema.token_rows for head in range(config.heads)}
-    if config.profile:
-        query |= {f"user.{column}": rows for column, rows in schema.profile.items()}
-    if config.history_length > 0 and schema.num_users > 0:
-        query["history"] = schema.num_items
-        if config.history_titles:
-            query["history_titles"] = schema.token_rows
-    item = {"tokens" if config.shared_tokens else "item_tokens": schema.token_rows}
-    return query, item | {f"item.{column}": rows for column, rows in schema.categorical.items()}
 
 
 def make_plan(
@@ -195,7 +181,7 @@ def make_plan(
         sampled_steps: steps that are drawn; the same are drawn every time.
     """
     counts = _count_steps(config, dataset, sampled_steps)
-    query, item = tower_tables(config.model, dataset.schema)
+    query, item = tower_inputs(config.model, dataset.schema)
     tables = tuple(
         Table(name, rows, config.model.dimension, name.startswith(("user.", "item.")), *map(float, counts[name]))
         for name, rows in (query | item).items()

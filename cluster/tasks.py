@@ -77,10 +77,10 @@ def _parse(tree: dict[str, Any], text: str) -> Task:
             raise ClusterError(f"TF_CONFIG of {job} {index}: unknown job {name!r}; the jobs are {', '.join(_JOBS)}")
         if known != EVALUATOR:
             addresses[known] = tuple(_address(known, place, task, job, index) for place, task in _tasks(name, tasks))
-    for needed, why in ((CHIEF, "coordinates"), (WORKER, "train"), (PS, "hold the tables")):
+    for needed, why in ((CHIEF, "the task that coordinates"), (WORKER, "which trains"), (PS, "which holds the tables")):
         if not addresses.get(needed):
             raise ClusterError(
-                f"TF_CONFIG of {job} {index}: the cluster has no {needed}, and those {why}; add their addresses, or "
+                f"TF_CONFIG of {job} {index}: the cluster has no {needed}, {why}; add its address, or "
                 "train on one machine without TF_CONFIG"
             )
     if len(addresses[CHIEF]) > 1:

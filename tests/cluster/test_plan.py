@@ -112,13 +112,13 @@ def test_tables_and_layers_are_those_of_the_model(shop: list[str], overrides: li
 
     config, dataset = opened(shop, *overrides)
     model = TwoTower(config.model, dataset.schema)
-    query, item = planning.tower_tables(config.model, dataset.schema)
-    assert list((query | item).items()) == [(name, table.rows) for name, table in model.tables.items()]
     towers = [*model.query_tower.trainable_variables, *model.item_tower.trainable_variables]
     assert sorted(planning.dense_shapes(config.model, dataset.schema)) == sorted(tuple(each.shape) for each in towers)
     plan = make_plan(config, dataset, sampled_steps=1)
     assert plan.dense_parameters == sum(int(np.prod(each.shape)) for each in towers)
-    assert {table.name for table in plan.tables} == set(model.tables)
+    assert [(table.name, table.rows) for table in plan.tables] == [
+        (name, table.rows) for name, table in model.tables.items()
+    ]
     loads = {load.name: load.rows for load in loads_of_model(config, dataset.schema)}
     assert loads == {**{name: table.rows for name, table in model.tables.items()}, DENSE: plan.dense_parameters}
 

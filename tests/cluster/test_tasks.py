@@ -44,7 +44,10 @@ def test_an_evaluator_is_in_no_cluster_spec() -> None:
         ),
         (config(task={"type": "worker", "index": "x"}), "task.index of this worker is 'x'"),
         (config(task={"type": "worker", "index": 2}), "TF_CONFIG of worker 2: the cluster has only 2 tasks"),
-        (config({"chief": ["a:1"], "worker": ["b:1", "b:2"]}), "worker 1: the cluster has no ps, and those hold"),
+        (
+            config({"chief": ["a:1"], "worker": ["b:1", "b:2"]}),
+            "worker 1: the cluster has no ps, which holds the tables; add its address",
+        ),
         (config(CLUSTER | {"ps": ["host"]}), "the address of ps 0 is 'host', expected host:port"),
         (config(CLUSTER | {"ps": "host:1"}), "cluster.ps is 'host:1', expected a list"),
         (config(CLUSTER | {"ps": ["b:2"]}), "worker 1 and ps 0 have the same address b:2"),

@@ -18,24 +18,7 @@ def batch_loss(
     clicked: tf.Tensor | None = None,
     hard: tf.RaggedTensor | None = None,
 ) -> tf.Tensor:
-    """The loss of a batch over its mixture of batch negatives and random negatives, and over hard negatives.
-
-    Args:
-        heads: float32 [B, m, d]; B is a multiple of the group size b.
-        vectors: float32 [B + R + H, d]; the positives, the random negatives, and the hard ones.
-        query_rows: int32 [B].
-        item_rows: int32 [B + R].
-        config: the loss.
-        attention_temperature: beta of the soft dot product.
-        occurrences: float32 [items], for ``popularity_correction``: ``negatives.expected_occurrences``. The softmax
-            then takes ``log`` of it off every logit, as sampled softmax must to estimate the one over all items. Hard
-            negatives are not sampled, and keep their logits.
-        clicked: bool [B, B + R], True where an item is no negative of a row: ``negatives.ClickedItems``.
-        hard: [B, None] with H values, whatever they are: the hard negatives of every row, against itself alone.
-
-    Returns:
-        float32 [], the mean over the B rows.
-    """
+    """``dpsr.model.losses.batch_loss``, whose arguments these are, in stock operations; float32 []."""
     rows = tf.shape(heads)[0]
     of_hard = None
     if hard is not None:
