@@ -79,7 +79,7 @@ def test_scattered_points_keep_their_places_and_colours() -> None:
     assert x[2] == pytest.approx((x[0] + x[1]) / 2)
     assert y[2] == pytest.approx((y[0] + y[1]) / 2)
     assert dots[0].attrib["class"] == dots[2].attrib["class"] != dots[1].attrib["class"]
-    assert dots[0].find("title").text == "shoes: a<b"  # type: ignore[union-attr]
+    assert dots[0].find("title").text == "shoes: a<b"
     assert {entry.text: entry.attrib["class"] for entry in figure.iter("li")}["hats"] == dots[1].attrib["class"]
     rng = np.random.default_rng(1)
     many = ET.fromstring(scatter("many", rng.random((60, 2)), [f"g{n % 15}" for n in range(60)], ["x"] * 60))
@@ -91,7 +91,7 @@ def test_scattered_points_keep_their_places_and_colours() -> None:
 def test_a_curve_goes_through_the_means_and_shows_every_run() -> None:
     svg = svg_of(curve("alpha", "alpha", [(1.0, 700.0), (0.0, 150.0), (0.5, 300.0), (1.0, 500.0)], decimals=0))
     dots = [dot for dot in svg.iter("circle") if dot.attrib["class"] == "mean"]
-    assert [dot.find("title").text for dot in dots] == ["150", "300", "600"]  # type: ignore[union-attr]
+    assert [dot.find("title").text for dot in dots] == ["150", "300", "600"]
     heights = [float(dot.attrib["cy"]) for dot in dots]
     assert heights == sorted(heights, reverse=True)
     runs = sorted(float(dot.attrib["cy"]) for dot in svg.iter("circle") if dot.attrib["class"] == "run")
@@ -257,12 +257,12 @@ def test_queries_whose_heads_differ_are_mapped_first(monkeypatch: pytest.MonkeyP
     texts = [f"item {row}" for row in range(ITEMS)]
     vectors = np.random.default_rng(2).normal(size=(ITEMS, 4)).astype(np.float32)
     examples = examples_of(np.arange(6))
-    maps, answers = heads_maps(TwoHeads(), vectors, dataset, examples, texts, seed=1)  # type: ignore[arg-type]
+    maps, answers = heads_maps(TwoHeads(), vectors, dataset, examples, texts, seed=1)
     assert [answer.overlap for answer in answers] == [0.0] * 3 + [1.0] * 3
     (shown,) = maps
     figure = ET.fromstring(shown)
     assert [entry.text for entry in figure.iter("li")] == ["head 0", "head 1"]
-    found = {dot.find("title").text for dot in figure.iter("circle")}  # type: ignore[union-attr]
+    found = {dot.find("title").text for dot in figure.iter("circle")}
     low = {f"head 0: item {row} ()" for row in range(10)}
     assert found == low | {f"head 1: item {row} ()" for row in range(ITEMS - 10, ITEMS)}
 
@@ -275,9 +275,9 @@ def test_known_meanings_colour_the_maps(monkeypatch: pytest.MonkeyPatch) -> None
     vectors = np.random.default_rng(2).normal(size=(ITEMS, 4)).astype(np.float32)
     senses = [Senses(query, ("a", "b"), (frozenset({"low"}), frozenset({"high"}))) for query in ("b", "c")]
     maps, answers = heads_maps(
-        TwoHeads(),  # type: ignore[arg-type]
+        TwoHeads(),
         vectors,
-        dataset,  # type: ignore[arg-type]
+        dataset,
         examples_of(np.arange(6)),
         ["x"] * ITEMS,
         seed=1,
