@@ -125,8 +125,6 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     from dpsr.cluster.sockets import wait_for
     from dpsr.cluster.training import ClusterTraining
     from dpsr.cluster.watchdog import Watchdog
-    from dpsr.data.pipeline import EpochPlan
-    from dpsr.data.schema import split_file
     from dpsr.data.tables import Dataset
     from dpsr.model.trainer import start_run
     from dpsr.ops_cc import library
@@ -148,15 +146,8 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         coordinator = tf.distribute.coordinator.ClusterCoordinator(tf.distribute.ParameterServerStrategy(resolver))
         start_run(config, dataset, resume=False)
         training = ClusterTraining(config, dataset, task, coordinator, Watchdog(1), progress=False)
-        take = training._piece
-        if request["peer"]:
-            take = Peer(training, config).piece()
-        plan = EpochPlan(
-            dataset.directory / split_file("train"),
-            batch_size=config.training.batch_size,
-            seed=config.training.seed,
-            epoch=0,
-        )
+        take = Peer(training, config).piece() if request["peer"] else training.piece(training._training)
+        plan = training._steps_of[training._training].epoch(config.training.seed, 0)
         steps, pieces = request["steps_of_piece"], request["pieces"]
         progress = training._progress_of_workers
         position = 0
@@ -200,18 +191,17 @@ class Peer:
     def piece(self) -> Any:
         import tensorflow as tf
 
-        from dpsr.cluster.training import _plan_spec
-
-        return tf.function(self._take).get_concrete_function(_plan_spec(), tf.TensorSpec([], tf.int64))
+        spec = self._training._steps_of[self._training._training].spec
+        return tf.function(self._take).get_concrete_function(spec, tf.TensorSpec([], tf.int64))
 
     def _take(self, plan: Any, steps: Any) -> None:
         import tensorflow as tf
 
         training = self._training
-        records = training._reader.records(plan)
+        batch_of = training._steps_of[training._training].batches(plan)
         total = tf.constant(0.0, tf.float64)
         for position in tf.range(steps):
-            total += tf.cast(self._step(training._reader.batch(plan, records, position)), tf.float64)
+            total += tf.cast(self._step(batch_of(position)), tf.float64)
         with tf.device(training._dense_device):
             training._progress_of_workers.loss_sum.assign_add(total)
 

@@ -159,7 +159,8 @@ def flat_batches(path: Path, dataset: Any, shuffled: int) -> Any:
 
 
 def compare_batches(folder: Path, dataset_dir: str, sample: int, rounds: int) -> dict[str, Any]:
-    from dpsr.data.pipeline import JoinedTables, training_batches
+    from dpsr.data.joins import JoinedTables
+    from dpsr.data.pipeline import BatchMaker, training_batches
     from dpsr.data.schema import split_file
     from dpsr.data.tables import Dataset
 
@@ -168,15 +169,8 @@ def compare_batches(folder: Path, dataset_dir: str, sample: int, rounds: int) ->
     tables = JoinedTables(dataset, HISTORY)
 
     def joined(negatives: int) -> Any:
-        return training_batches(
-            tables,
-            [dataset.directory / split_file("train")],
-            batch_size=BATCH,
-            random_negatives=negatives,
-            num_items=dataset.schema.num_items,
-            seed=1,
-            epoch=0,
-        )
+        maker = BatchMaker(tables, batch_size=BATCH, random_negatives=negatives, num_items=dataset.schema.num_items)
+        return training_batches(maker, [dataset.directory / split_file("train")], seed=1, epoch=0)
 
     runs: dict[str, Callable[[], Any]] = {
         PEER: lambda: flat_batches(folder / "flat.tfrecord", dataset, WINDOW),

@@ -34,7 +34,8 @@ from tabulate import tabulate
 
 from dpsr.config import Config, LossConfig, parse_config
 from dpsr.data.demo_shop import generate
-from dpsr.data.pipeline import Batch, JoinedTables, training_batches
+from dpsr.data.joins import JoinedTables
+from dpsr.data.pipeline import Batch, BatchMaker, training_batches
 from dpsr.data.prepare import prepare
 from dpsr.data.schema import split_file
 from dpsr.data.tables import Dataset
@@ -82,15 +83,13 @@ def batches_of(config: Config, dataset: Dataset) -> tf.data.Dataset:
     """Endless training batches."""
 
     def epoch(number: int) -> tf.data.Dataset:
-        return training_batches(
+        maker = BatchMaker(
             JoinedTables(dataset, config.model.history_length),
-            [dataset.directory / split_file("train")],
             batch_size=config.training.batch_size,
             random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
             num_items=dataset.schema.num_items,
-            seed=1,
-            epoch=number,
         )
+        return training_batches(maker, [dataset.directory / split_file("train")], seed=1, epoch=number)
 
     return epoch(0).repeat()
 

@@ -243,7 +243,7 @@ def _ids_of_step(
 
 def _first_tokens(dataset: Dataset, items: np.ndarray) -> np.ndarray:
     """The tokens of the titles of some items, as the history reads them."""
-    from dpsr.data.pipeline import first_tokens  # brings TensorFlow
+    from dpsr.data.joins import first_tokens  # brings TensorFlow
 
     return first_tokens(dataset.item_tokens.take(items)).values
 

@@ -1,9 +1,9 @@
 """Training over workers and parameter servers: the steps of an epoch, in pieces that any worker can take.
 
 The model, its checkpoints and the order of the examples are those of one machine (``model.trainer``). A piece is a few
-consecutive steps of the epoch's order; what a worker needs for it is in the call (a ``StepPlan`` of some hundred
-bytes), in files that it maps into memory (the dataset), and on the parameter servers. It has no state of its own: a
-piece whose worker died is done by another one.
+consecutive steps of the epoch's order; what a worker needs for it is in the call (a plan of ``data.steps``, some
+hundred bytes), in files that it maps into memory (the dataset), and on the parameter servers. It has no state of its
+own: a piece whose worker died is done by another one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from dpsr.cluster.tasks import PS, WORKER, ClusterError, Task
 from dpsr.cluster.watchdog import Watchdog
 from dpsr.config import Config
 from dpsr.data.mapped import ArrayFiles
-from dpsr.data.pipeline import EpochPlan, StepPlan, StepReader
 from dpsr.data.schema import split_file
+from dpsr.data.steps import CatalogueSteps, EpochPlan, LogSteps, Steps
 from dpsr.data.tables import Dataset
-from dpsr.model.negatives import count_random_negatives
 from dpsr.model.shards import Placement, Shard
-from dpsr.model.trainer import Training
+from dpsr.model.trainer import Phase, Training
 from dpsr.ops_cc import library
 
 _PIECES_AHEAD = 2
@@ -93,60 +92,54 @@ class ClusterTraining(Training):
         self._step.dense.wire = wire
         self._coordinator = coordinator
         self._num_workers = num_workers
-        self._file = dataset.directory / split_file("train")
-        training = config.training
-        self._reader = StepReader(
-            self._tables,
-            self._file,
-            batch_size=training.batch_size,
-            random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
-            num_items=dataset.schema.num_items,
-            tensor=files,
-        )
+        self._steps_of: dict[Phase, Steps] = {
+            self._pretraining: CatalogueSteps(self._batches),
+            self._training: LogSteps(self._batches, dataset.directory / split_file("train"), tensor=files),
+        }
         with tf.device(dense_device):
             self._progress_of_workers = Progress(num_workers)
         self._dense_device = dense_device
-        self._piece = tf.function(self._take_piece).get_concrete_function(_plan_spec(), tf.TensorSpec([], tf.int64))
+        self._pieces: dict[Phase, Any] = {}
         self._read_progress = tf.function(self._progress_now)
         self._watchdog = watchdog
         self._saved_at = self._reported_at = time.monotonic()
         self._reported = self._read_progress()
-        self.first_step = self._training.steps_before(int(self._position.epoch)) + int(self._position.step)
+        self.first_step = self._steps_behind()
         self._first_iteration = int(self._step.optimizer.iterations)
 
     def take_steps(self, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
         """As on one machine, in pieces that workers take."""
-        training, cluster = self._config.training, self._config.cluster
-        plan = EpochPlan(self._file, batch_size=training.batch_size, seed=training.seed, epoch=epoch)
-        while step < self._training.steps:
+        phase, cluster = self._phase_of(epoch), self._config.cluster
+        plan = self._steps_of[phase].epoch(self._config.training.seed, epoch - phase.first_epoch)
+        while step < phase.steps:
             first, before = step, self._read_progress()
-            step = self._give_out(plan, step, partial(self._show, epoch, first, before, loss_sum, bar))
+            step = self._give_out(phase, plan, step, partial(self._show, epoch, first, before, loss_sum, bar))
             now = self._read_progress()
             self._show(epoch, first, before, loss_sum, bar, now)
             counted = float(tf.reduce_sum(now.steps - before.steps))
             # A piece that was done twice has counted twice.
             loss_sum += float(now.loss_sum - before.loss_sum) * (step - first) / max(counted, 1.0)
             self._check_losses(np.array([loss_sum / max(step, 1)]), epoch, first)
-            if step < self._training.steps:
+            if step < phase.steps:
                 self._save(epoch, step, loss_sum)
         self._watchdog.expect("validating after an epoch", cluster.stall_timeout)
         return loss_sum
 
-    def _give_out(self, plan: EpochPlan, step: int, show: Callable[[_ProgressNow], None]) -> int:
+    def _give_out(self, phase: Phase, plan: EpochPlan, step: int, show: Callable[[_ProgressNow], None]) -> int:
         """Has workers take steps from number ``step`` on, up to the next checkpoint or the end of the epoch.
 
         Returns:
             The number of the first step that was not taken; all before it are done when it returns.
         """
-        cluster, before = self._config.cluster, self._read_progress()
+        cluster, before, take = self._config.cluster, self._read_progress(), self.piece(phase)
         steps_of_piece = max(1, cluster.examples_per_call // self._config.training.batch_size)
         given = done = 0
         self._expect_work(before)
         while True:
-            is_last = step == self._training.steps or time.monotonic() - self._saved_at > cluster.checkpoint_seconds
-            while not is_last and step < self._training.steps and given - done < _PIECES_AHEAD * self._num_workers:
-                size = min(steps_of_piece, self._training.steps - step)
-                self._coordinator.schedule(self._piece, (plan.steps(step, size), np.int64(size)))
+            is_last = step == phase.steps or time.monotonic() - self._saved_at > cluster.checkpoint_seconds
+            while not is_last and step < phase.steps and given - done < _PIECES_AHEAD * self._num_workers:
+                size = min(steps_of_piece, phase.steps - step)
+                self._coordinator.schedule(take, (plan.steps(step, size), np.int64(size)))
                 step, given = step + size, given + 1
             if self._coordinator.done():
                 if is_last:
@@ -166,9 +159,7 @@ class ClusterTraining(Training):
         started = time.monotonic()
         super()._save(epoch, step, loss_sum)
         self._saved_at = time.monotonic()
-        tf.summary.scalar(
-            "cluster/checkpoint_seconds", self._saved_at - started, step=self._training.steps_before(epoch) + step
-        )
+        tf.summary.scalar("cluster/checkpoint_seconds", self._saved_at - started, step=self._steps_behind())
 
     def _expect_work(self, now: _ProgressNow) -> None:
         """The next piece has to be done in time; those who have done the least are named."""
@@ -181,14 +172,21 @@ class ClusterTraining(Training):
             seconds,
         )
 
-    def _take_piece(self, plan: StepPlan, steps: tf.Tensor) -> None:
-        """What a worker does in one call."""
-        records = self._reader.records(plan)
+    def piece(self, phase: Phase) -> Any:
+        """What a worker does in one call: a function of a plan and its number of steps, int64 []."""
+        if phase not in self._pieces:
+            steps = self._steps_of[phase]
+            take = tf.function(partial(self._take_piece, steps, phase is self._pretraining))
+            self._pieces[phase] = take.get_concrete_function(steps.spec, tf.TensorSpec([], tf.int64))
+        return self._pieces[phase]
+
+    def _take_piece(self, of_phase: Steps, pretraining: bool, plan: Any, steps: tf.Tensor) -> None:
+        batch_of = of_phase.batches(plan)
         started = self._step.optimizer.iterations.read_value()
         total = self._step.dense.take_steps(
             steps,
             self._config.cluster.dense_every,
-            lambda position: self._step(self._reader.batch(plan, records, position)),
+            lambda position: self._step(batch_of(position), pretraining=pretraining),
         )
         device = library.load().dpsr_task().device
         worker = tf.strings.to_number(tf.strings.regex_replace(device, r".*/task:(\d+)/.*", r"\1"), tf.int64)
@@ -212,26 +210,31 @@ class ClusterTraining(Training):
     def _show(
         self, epoch: int, first: int, before: _ProgressNow, loss_sum: float, bar: tqdm, now: _ProgressNow
     ) -> None:
-        counted = int(tf.reduce_sum(now.steps - before.steps))
-        done = min(self._training.steps, first + counted)
+        counted, phase = int(tf.reduce_sum(now.steps - before.steps)), self._phase_of(epoch)
+        done = min(phase.steps, first + counted)
         bar.update(done * self._config.training.batch_size - bar.n)
         of_these = float(now.loss_sum - before.loss_sum) / max(counted, 1)
         bar.set_postfix(loss=f"{(loss_sum + of_these * (done - first)) / max(done, 1):.4f}")
         if time.monotonic() - self._reported_at > _REPORT_SECONDS:
-            self._report(now, self._training.steps_before(epoch) + done)
+            self._report(now, phase, phase.steps_before(epoch) + done)
 
-    def _report(self, now: _ProgressNow, step: int) -> None:
+    def _report(self, now: _ProgressNow, phase: Phase, step: int) -> None:
         """Writes to TensorBoard what happened since the last report."""
         seconds = time.monotonic() - self._reported_at
         before, self._reported, self._reported_at = self._reported, now, time.monotonic()
         steps = (now.steps - before.steps).numpy()
         done, examples_per_step = max(int(steps.sum()), 1), self._config.training.batch_size / seconds
-        tf.summary.scalar("step/loss", float(now.loss_sum - before.loss_sum) / done, step=step)
+        tf.summary.scalar(f"{phase.name}/step/loss", float(now.loss_sum - before.loss_sum) / done, step=step)
         tf.summary.scalar("cluster/examples_per_second", steps.sum() * examples_per_step, step=step)
         for worker, count in enumerate(steps):
             tf.summary.scalar(f"cluster/examples_per_second/{WORKER}_{worker}", count * examples_per_step, step=step)
         # How many updates of others came between a step's reading and its own, on average.
         tf.summary.scalar("cluster/staleness", float(now.staleness - before.staleness) / done, step=step)
+
+    def _steps_behind(self) -> int:
+        """The steps of the run that are done, as its position says."""
+        epoch = int(self._position.epoch)
+        return self._phase_of(epoch).steps_before(epoch) + int(self._position.step)
 
     def counts(self) -> dict[str, Any]:
         """Steps that were given out and steps that were applied, since this coordinator began, and by whom.
@@ -239,9 +242,8 @@ class ClusterTraining(Training):
         More are applied than given out where a worker died within a piece: another one did it again from its start.
         """
         now = self._read_progress()
-        given = self._training.steps_before(int(self._position.epoch)) + int(self._position.step) - self.first_step
         return {
-            "steps_scheduled": given,
+            "steps_scheduled": self._steps_behind() - self.first_step,
             "steps_applied": int(self._step.optimizer.iterations) - self._first_iteration,
             "steps_by_worker": now.steps.numpy().tolist(),
             "staleness": float(now.staleness) / max(int(tf.reduce_sum(now.steps)), 1),
@@ -264,15 +266,6 @@ def _check_supported(config: Config) -> None:
     if any(asked.values()):
         keys = ", ".join(key for key, is_asked in asked.items() if is_asked)
         raise ClusterError(f"{keys}: only on one machine so far; leave them out of the configuration of a cluster")
-
-
-def _plan_spec() -> StepPlan:
-    return StepPlan(
-        tf.TensorSpec([], tf.int64),
-        tf.TensorSpec([2], tf.int64),
-        tf.TensorSpec([None, 3], tf.int64),
-        tf.TensorSpec([None, None, 2], tf.int64),
-    )
 
 
 def ps_device(index: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.pipeline import JoinedTables
+from dpsr.data.joins import JoinedTables
 from dpsr.data.tables import Dataset
 from dpsr.evaluation.examples import Examples
 from dpsr.evaluation.retrievers import CatalogueRetriever

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from dpsr.data.pipeline import ItemFeatures, JoinedTables
+from dpsr.data.joins import ItemFeatures, JoinedTables
 from dpsr.data.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.embedded_rows import EmbeddedRows

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.pipeline import QueryFeatures, first_tokens, titles_of
+from dpsr.data.joins import QueryFeatures, first_tokens, titles_of
 from dpsr.data.tables import Dataset
 from dpsr.indexing.ann import Index
 from dpsr.indexing.catalogue import Catalogue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.pipeline import ToTensor
+from dpsr.data.joins import ToTensor
 
 _LEAST_SHARE = 0.05
 """A value of fewer of a query's clicks is no meaning of it: people slip."""

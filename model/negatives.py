@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.pipeline import ItemFeatures, JoinedTables, ToTensor
+from dpsr.data.joins import ItemFeatures, JoinedTables, ToTensor
 
 
 def count_random_negatives(mixing_ratio: float, group_size: int) -> int:

@@ -15,14 +15,8 @@ from tqdm import tqdm
 
 from dpsr.config import Config, DpsrError
 from dpsr.data.augmentation import ItemTexts, QueryTexts
-from dpsr.data.pipeline import (
-    Batch,
-    JoinedTables,
-    ToTensor,
-    pretraining_batches,
-    steps_of_pretraining,
-    training_batches,
-)
+from dpsr.data.joins import JoinedTables, ToTensor
+from dpsr.data.pipeline import Batch, BatchMaker, pretraining_batches, steps_of_pretraining, training_batches
 from dpsr.data.schema import DatasetError, split_file
 from dpsr.data.tables import Dataset
 from dpsr.model import checkpoints
@@ -133,7 +127,7 @@ class Position(tf.Module):
 
 
 @dataclass(frozen=True)
-class _Phase:
+class Phase:
     """Epochs of one kind, one after the other."""
 
     name: str
@@ -149,13 +143,13 @@ class _Phase:
         return self.first_step + (epoch - self.first_epoch) * self.steps
 
 
-def _phases(config: Config, dataset: Dataset) -> tuple[_Phase, _Phase]:
+def _phases(config: Config, dataset: Dataset) -> tuple[Phase, Phase]:
     batch_size, epochs = config.training.batch_size, config.pretraining.epochs
     steps = steps_of_pretraining(dataset.schema.num_items, batch_size)
     of_log = -(-len(dataset.interactions("train")) // (batch_size - config.mixed_rows))
     return (
-        _Phase("pretraining", 0, epochs, steps, 0),
-        _Phase("training", epochs, config.training.epochs, of_log, epochs * steps),
+        Phase("pretraining", 0, epochs, steps, 0),
+        Phase("training", epochs, config.training.epochs, of_log, epochs * steps),
     )
 
 
@@ -189,6 +183,7 @@ class Training:
         self._pretraining, self._training = _phases(config, dataset)
         self._tensor = tensor
         self._tables = JoinedTables(dataset, config.model.history_length, config.model.history_titles, tensor=tensor)
+        self._batches = self._batch_maker()
         records, schema = dataset.interactions("train"), dataset.schema
         clicked = None
         if config.loss.mask_clicked:
@@ -214,9 +209,6 @@ class Training:
             self._pretraining: tf.function(partial(self._steps_in_graph, pretraining=True)),
             self._training: tf.function(partial(self._steps_in_graph, pretraining=False)),
         }
-        typo_share = config.training.typo_share
-        self._query_texts = QueryTexts(dataset, typo_share) if typo_share and config.training.epochs else None
-        self._item_texts = self._read_item_texts() if config.pretraining.epochs or config.mixed_rows else None
         self._validation = Validation(config, dataset, self._tables, self._model, self._step)
         self._position = Position()
         self._checkpoint = tf.train.Checkpoint(
@@ -233,10 +225,21 @@ class Training:
             self._checkpoint.restore(self._checkpoints.latest_checkpoint).assert_consumed()
             self._epochs = checkpoints.read_epochs(self._directory)[: int(self._position.epoch)]
 
-    def _read_item_texts(self) -> ItemTexts:
-        pretraining = self._config.pretraining
-        typo_share = self._config.training.typo_share
-        return ItemTexts(self._dataset, columns=pretraining.text, words=pretraining.words, typo_share=typo_share)
+    def _batch_maker(self) -> BatchMaker:
+        config, dataset = self._config, self._dataset
+        pretraining, typo_share = config.pretraining, config.training.typo_share
+        item_texts = None
+        if pretraining.epochs or config.mixed_rows:
+            item_texts = ItemTexts(dataset, columns=pretraining.text, words=pretraining.words, typo_share=typo_share)
+        return BatchMaker(
+            self._tables,
+            batch_size=config.training.batch_size,
+            random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
+            num_items=dataset.schema.num_items,
+            query_texts=QueryTexts(dataset, typo_share) if typo_share and config.training.epochs else None,
+            item_texts=item_texts,
+            mixed_rows=config.mixed_rows,
+        )
 
     def _head_choice(self, column: str, records: np.ndarray) -> HeadChoice:
         columns = self._dataset.item_categorical
@@ -332,7 +335,7 @@ class Training:
             bar.set_postfix({key: f"{figures[key]:.4f}" for key in _SHOWN if figures[key] is not None})
         return figures
 
-    def _phase_of(self, epoch: int) -> _Phase:
+    def _phase_of(self, epoch: int) -> Phase:
         return self._pretraining if epoch < self._training.first_epoch else self._training
 
     def take_steps(self, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
@@ -367,7 +370,7 @@ class Training:
             losses = losses.write(position, self._step(next(batches), pretraining=pretraining))
         return losses.stack()
 
-    def _steps_of_next_call(self, phase: _Phase, step: int) -> int:
+    def _steps_of_next_call(self, phase: Phase, step: int) -> int:
         """Steps up to the next look at the losses, never beyond a checkpoint or the epoch."""
         training = self._config.training
         at_once = max(1, _EXAMPLES_PER_CALL // training.batch_size)
@@ -375,26 +378,11 @@ class Training:
         return min(at_once, to_checkpoint, phase.steps - step)
 
     def _epoch_batches(self, epoch: int, skip_steps: int) -> tf.data.Dataset:
-        phase, training, loss = self._phase_of(epoch), self._config.training, self._config.loss
-        arguments: dict[str, Any] = {
-            "batch_size": training.batch_size,
-            "random_negatives": count_random_negatives(loss.mixing_ratio, loss.group_size),
-            "num_items": self._dataset.schema.num_items,
-            "seed": training.seed,
-            "epoch": epoch - phase.first_epoch,
-            "skip_steps": skip_steps,
-        }
+        phase = self._phase_of(epoch)
+        order = {"seed": self._config.training.seed, "epoch": epoch - phase.first_epoch, "skip_steps": skip_steps}
         if phase is self._pretraining:
-            assert self._item_texts is not None
-            return pretraining_batches(self._tables, self._item_texts, **arguments)
-        return training_batches(
-            self._tables,
-            [self._dataset.directory / split_file("train")],
-            query_texts=self._query_texts,
-            item_texts=self._item_texts,
-            mixed_rows=self._config.mixed_rows,
-            **arguments,
-        )
+            return pretraining_batches(self._batches, **order)
+        return training_batches(self._batches, [self._dataset.directory / split_file("train")], **order)
 
     def _check_losses(self, losses: np.ndarray, epoch: int, step: int) -> None:
         """Stops a training whose loss is no number, or far above what it was before anything was learnt."""
@@ -423,7 +411,7 @@ class Training:
             f"{_some(batch.item_rows[: training.batch_size])}; all of them, with their texts and ids: {examples}"
         )
 
-    def _name_examples(self, batch: Batch, phase: _Phase, epoch: int, step: int) -> dict[str, Any]:
+    def _name_examples(self, batch: Batch, phase: Phase, epoch: int, step: int) -> dict[str, Any]:
         """The examples of a step as their owner knows them; null is a query of the item's own words."""
         query_rows = batch.query_rows.numpy().tolist()
         item_rows = batch.item_rows.numpy()[: len(query_rows)]

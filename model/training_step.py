@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.config import LossConfig, TrainingConfig
-from dpsr.data.pipeline import Batch, QueryFeatures, ToTensor
+from dpsr.data.joins import QueryFeatures, ToTensor
+from dpsr.data.pipeline import Batch
 from dpsr.model.dense_layers import DenseLayers
 from dpsr.model.embeddings import apply_gradients_together, lookup_together
 from dpsr.model.head_choice import HeadChoice

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.config import ModelConfig
-from dpsr.data.pipeline import TITLE_TOKENS, ItemFeatures, QueryFeatures
+from dpsr.data.joins import TITLE_TOKENS, ItemFeatures, QueryFeatures
 from dpsr.data.schema import Schema
 from dpsr.model.embeddings import EmbeddingTable, lookup_together
 from dpsr.model.shards import Placement

@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.config import Config
-from dpsr.data.pipeline import JoinedTables, training_batches
+from dpsr.data.joins import JoinedTables
+from dpsr.data.pipeline import BatchMaker, training_batches
 from dpsr.data.schema import INTERACTION, split_file
 from dpsr.data.tables import Dataset
 from dpsr.model.negatives import count_random_negatives
@@ -34,15 +35,14 @@ class Validation:
         self._steps = -(-len(records) // config.training.batch_size)
         self._batches = None
         if len(records):
-            self._batches = training_batches(
+            batches = BatchMaker(
                 tables,
-                [dataset.directory / split_file("valid")],
                 batch_size=config.training.batch_size,
                 random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
                 num_items=dataset.schema.num_items,
-                seed=config.training.seed,
-                epoch=0,
             )
+            files = [dataset.directory / split_file("valid")]
+            self._batches = training_batches(batches, files, seed=config.training.seed, epoch=0)
         self._candidate_vectors = tf.function(self._embed_candidates)
         self._count_wins = tf.function(
             self._wins,

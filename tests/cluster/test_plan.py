@@ -133,7 +133,8 @@ def test_tables_and_layers_are_those_of_the_model(shop: list[str], overrides: li
 )
 def test_counts_are_those_of_the_training_pipeline(shop: list[str], overrides: list[str]) -> None:
     """Bags exactly; ids and distinct ids of real batches, but for the token dropout, within 5 %."""
-    from dpsr.data.pipeline import JoinedTables, training_batches
+    from dpsr.data.joins import JoinedTables
+    from dpsr.data.pipeline import BatchMaker, training_batches
     from dpsr.data.schema import split_file
     from dpsr.model.negatives import count_random_negatives
     from dpsr.model.training_step import _join
@@ -141,15 +142,13 @@ def test_counts_are_those_of_the_training_pipeline(shop: list[str], overrides: l
 
     config, dataset = opened(shop, "training.batch_size=128", "loss.group_size=64", *overrides)
     model = TwoTower(config.model, dataset.schema)
-    batches = training_batches(
+    maker = BatchMaker(
         JoinedTables(dataset, config.model.history_length, config.model.history_titles),
-        [dataset.directory / split_file("train")],
         batch_size=128,
         random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
         num_items=dataset.schema.num_items,
-        seed=3,
-        epoch=0,
     )
+    batches = training_batches(maker, [dataset.directory / split_file("train")], seed=3, epoch=0)
     seen: dict[str, list[tuple[int, int, int]]] = {}
     kept = 1 - config.training.token_dropout
     for batch in batches.take(30):

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from dpsr.data.augmentation import ItemTexts, QueryTexts, one_edit, random_words
-from dpsr.data.pipeline import Batch, JoinedTables, pretraining_batches, steps_of_pretraining, training_batches
+from dpsr.data.joins import JoinedTables
+from dpsr.data.pipeline import Batch, BatchMaker, pretraining_batches, steps_of_pretraining, training_batches
 from dpsr.data.prepare import prepare
 from dpsr.data.schema import DatasetError, split_file
 from dpsr.data.tables import Bags, Dataset
@@ -123,20 +124,17 @@ def bags_of(tokens: tf.RaggedTensor) -> list[list[int]]:
 
 
 def of_step(dataset: Dataset, *, share: float, step: int = 2) -> Batch:
-    batches = training_batches(
+    maker = BatchMaker(
         JoinedTables(dataset, HISTORY),
-        [dataset.directory / split_file("train")],
         batch_size=64,
         random_negatives=8,
         num_items=dataset.schema.num_items,
-        seed=1,
-        epoch=0,
-        skip_steps=step,
         query_texts=QueryTexts(dataset, share) if share else None,
         item_texts=ItemTexts(dataset, columns=None, words=(1, 2), typo_share=0.0),
         mixed_rows=16,
     )
-    return next(iter(batches))
+    files = [dataset.directory / split_file("train")]
+    return next(iter(training_batches(maker, files, seed=1, epoch=0, skip_steps=step)))
 
 
 def test_some_queries_of_a_batch_have_a_typo(dataset: Dataset) -> None:
@@ -169,14 +167,15 @@ def test_mixed_rows_ask_for_their_own_item(dataset: Dataset) -> None:
     assert batch.queries.history.row_lengths()[48:].numpy().sum() == 0
 
 
-def pretraining_epoch(dataset: Dataset, *, epoch: int = 0, **arguments: int) -> list[Batch]:
-    batches = pretraining_batches(
+def pretraining_epoch(dataset: Dataset, **order: int) -> list[Batch]:
+    maker = BatchMaker(
         JoinedTables(dataset, HISTORY),
-        ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3),
-        **{"batch_size": 16, "random_negatives": 4, "num_items": dataset.schema.num_items, "seed": 1} | arguments,
-        epoch=epoch,
+        batch_size=16,
+        random_negatives=4,
+        num_items=dataset.schema.num_items,
+        item_texts=ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3),
     )
-    return list(batches)
+    return list(pretraining_batches(maker, **{"seed": 1, "epoch": 0} | order))
 
 
 def seen(batches: list[Batch]) -> list[tuple[list[int], list[list[int]]]]:

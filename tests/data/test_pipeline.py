@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 from scipy.stats import chisquare
 
-from dpsr.data import pipeline
-from dpsr.data.pipeline import TITLE_TOKENS, Batch, JoinedTables, training_batches
+from dpsr.data import blocks
+from dpsr.data.joins import TITLE_TOKENS, JoinedTables
+from dpsr.data.pipeline import Batch, BatchMaker, training_batches
 from dpsr.data.prepare import prepare
 from dpsr.data.records import Layout, write_records
 from dpsr.data.schema import INTERACTION, DatasetError, split_file
@@ -35,8 +36,8 @@ def tables(dataset: Dataset) -> JoinedTables:
 
 @pytest.fixture(autouse=True)
 def _many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_BLOCK_RECORDS", 64)
-    monkeypatch.setattr(pipeline, "_WINDOW_BLOCKS", 4)
+    monkeypatch.setattr(blocks, "_BLOCK_RECORDS", 64)
+    monkeypatch.setattr(blocks, "_WINDOW_BLOCKS", 4)
 
 
 def numbered_records(directory: Path, *sizes: int) -> list[Path]:
@@ -73,11 +74,8 @@ def epoch_of(
 ) -> np.ndarray:
     """The numbers of the records of an epoch and its negatives, [steps, batch + 8]."""
     batches = training_batches(
-        NumbersOnly(),  # type: ignore[arg-type]
+        BatchMaker(NumbersOnly(), batch_size=batch_size, random_negatives=8, num_items=1000),  # type: ignore[arg-type]
         files,
-        batch_size=batch_size,
-        random_negatives=8,
-        num_items=1000,
         seed=seed,
         epoch=epoch,
         skip_steps=skip_steps,
@@ -189,9 +187,8 @@ def test_the_join_equals_numpy(dataset: Dataset, tables: JoinedTables) -> None:
 
 def test_batches_are_joined_records_with_shared_negatives(dataset: Dataset, tables: JoinedTables) -> None:
     files = [dataset.directory / split_file("train")]
-    batches = training_batches(
-        tables, files, batch_size=32, random_negatives=16, num_items=dataset.schema.num_items, seed=1, epoch=0
-    )
+    maker = BatchMaker(tables, batch_size=32, random_negatives=16, num_items=dataset.schema.num_items)
+    batches = training_batches(maker, files, seed=1, epoch=0)
     batch: Batch = next(iter(batches))
     assert batch.query_rows.shape == (32,)
     assert batch.item_rows.shape == (48,)

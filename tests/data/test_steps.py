@@ -1,16 +1,20 @@
 """Steps of an epoch by themselves are the steps of the epoch."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.data import pipeline
+from dpsr.data import blocks
+from dpsr.data.augmentation import ItemTexts
+from dpsr.data.joins import JoinedTables
 from dpsr.data.mapped import ArrayFiles
-from dpsr.data.pipeline import Batch, EpochPlan, JoinedTables, StepReader, training_batches
+from dpsr.data.pipeline import Batch, BatchMaker, pretraining_batches, training_batches
 from dpsr.data.prepare import prepare
 from dpsr.data.schema import split_file
+from dpsr.data.steps import CatalogueSteps, LogSteps, Steps
 from dpsr.data.tables import Dataset
 
 from .conftest import random_raw
@@ -27,33 +31,49 @@ def flat(batch: Batch) -> list[np.ndarray]:
     return [np.asarray(part) for part in tf.nest.flatten(batch, expand_composites=True)]
 
 
+def assert_same_batches(of_kind: Steps, seed: int, epoch: int, expected: list[Batch], sizes: Iterable[int]) -> None:
+    """The steps of an epoch, in pieces of some sizes, are the expected batches, bit for bit."""
+    batch_of = tf.function(lambda plan, position: of_kind.batches(plan)(position)).get_concrete_function(
+        of_kind.spec, tf.TensorSpec([], tf.int64)
+    )
+    plan, first = of_kind.epoch(seed, epoch), 0
+    for size in sizes:
+        size = min(size, len(expected) - first)
+        if size:
+            part = tf.nest.map_structure(tf.constant, plan.steps(first, size))
+            for position in range(size):
+                got = batch_of(part, tf.constant(position, tf.int64))
+                for ours, theirs in zip(flat(got), flat(expected[first + position]), strict=True):
+                    np.testing.assert_array_equal(ours, theirs)
+        first += size
+    assert first == len(expected)
+
+
 @pytest.mark.parametrize(("batch_size", "block"), [(32, 40), (64, 8192), (48, 7)])
 def test_any_worker_makes_the_batches_of_the_epoch(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, block: int
 ) -> None:
     """Whatever pieces the epoch is cut into, also across windows and over its end; from files alone."""
-    monkeypatch.setattr(pipeline, "_BLOCK_RECORDS", block)
+    monkeypatch.setattr(blocks, "_BLOCK_RECORDS", block)
     file, files = dataset.directory / split_file("train"), ArrayFiles(tmp_path / "arrays")
     common = {"batch_size": batch_size, "random_negatives": 5, "num_items": 50}
-    expected = list(training_batches(JoinedTables(dataset, 3), [file], **common, seed=4, epoch=2))
-    reader = StepReader(JoinedTables(dataset, 3, tensor=files), file, **common, tensor=files)
-    plan = EpochPlan(file, batch_size=batch_size, seed=4, epoch=2)
+    expected = list(training_batches(BatchMaker(JoinedTables(dataset, 3), **common), [file], seed=4, epoch=2))
+    of_log = LogSteps(BatchMaker(JoinedTables(dataset, 3, tensor=files), **common), file, tensor=files)
+    assert_same_batches(of_log, 4, 2, expected, [1, 3, 2, 5, 100])
 
-    @tf.function(reduce_retracing=True)
-    def batches_of(steps: pipeline.StepPlan, position: tf.Tensor) -> Batch:
-        return reader.batch(steps, reader.records(steps), position)
 
-    first = 0
-    for size in [1, 3, 2, 5, 100]:
-        size = min(size, len(expected) - first)
-        if size:
-            part = pipeline.StepPlan(*map(tf.constant, plan.steps(first, size)))
-            for position in range(size):
-                got = batches_of(part, tf.constant(position, tf.int64))
-                for ours, theirs in zip(flat(got), flat(expected[first + position]), strict=True):
-                    np.testing.assert_array_equal(ours, theirs)
-        first += size
-    assert first == len(expected)
+def test_any_worker_makes_the_batches_of_pretraining(dataset: Dataset) -> None:
+    items = dataset.schema.num_items
+    maker = BatchMaker(
+        JoinedTables(dataset, 3),
+        batch_size=16,
+        random_negatives=5,
+        num_items=items,
+        item_texts=ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3),
+    )
+    expected = list(pretraining_batches(maker, seed=4, epoch=2))
+    assert len(expected) * 16 > items, "the last step goes on with the first items"
+    assert_same_batches(CatalogueSteps(maker), 4, 2, expected, [1, 2, 100])
 
 
 def test_a_graph_with_mapped_arrays_carries_none(dataset: Dataset, tmp_path: Path) -> None:

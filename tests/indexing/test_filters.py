@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dpsr.data.pipeline import QueryFeatures
+from dpsr.data.joins import QueryFeatures
 from dpsr.indexing.ann import Index
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_items

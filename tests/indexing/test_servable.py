@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.data.pipeline import QueryFeatures
+from dpsr.data.joins import QueryFeatures
 from dpsr.indexing.ann import Index
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.exact import exact_search

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from dpsr.config import LossConfig, ModelConfig, TrainingConfig
-from dpsr.data.pipeline import JoinedTables, training_batches
+from dpsr.data.joins import JoinedTables
+from dpsr.data.pipeline import BatchMaker, training_batches
 from dpsr.data.schema import split_file
 from dpsr.data.tables import Dataset
 from dpsr.model.training_step import TrainingStep
@@ -21,15 +22,8 @@ def batches(
     make_dataset: Callable[..., Dataset], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Dataset, tf.data.Dataset]:
     dataset = make_dataset(tmp_path_factory.mktemp("dataset"))
-    found = training_batches(
-        JoinedTables(dataset, 4),
-        [dataset.directory / split_file("train")],
-        batch_size=16,
-        random_negatives=15,
-        num_items=dataset.schema.num_items,
-        seed=1,
-        epoch=0,
-    )
+    maker = BatchMaker(JoinedTables(dataset, 4), batch_size=16, random_negatives=15, num_items=dataset.schema.num_items)
+    found = training_batches(maker, [dataset.directory / split_file("train")], seed=1, epoch=0)
     return dataset, found.take(12).apply(tf.data.experimental.assert_cardinality(12))
 
 

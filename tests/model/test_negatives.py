@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from dpsr.config import Config
-from dpsr.data.pipeline import JoinedTables
+from dpsr.data.joins import JoinedTables
 from dpsr.data.schema import INTERACTION, LABEL
 from dpsr.data.tables import Dataset
 from dpsr.model.negatives import ClickedItems, HardNegatives, hardest_items

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from dpsr.config import Config, parse_config
-from dpsr.data.pipeline import ItemFeatures, QueryFeatures
+from dpsr.data.joins import ItemFeatures, QueryFeatures
 from dpsr.data.prepare import prepare
 from dpsr.data.tables import Dataset
 from dpsr.model import trainer

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from dpsr.config import Config, DpsrError
-from dpsr.data.pipeline import JoinedTables
+from dpsr.data.joins import JoinedTables
 from dpsr.data.tables import Dataset
 from dpsr.model import trainer
 from dpsr.model.checkpoints import CheckpointError, best_epoch

@@ -9,7 +9,8 @@ import tensorflow as tf
 import tf_keras
 
 from dpsr.config import Config, LossConfig, ModelConfig, TrainingConfig
-from dpsr.data.pipeline import Batch, ItemFeatures, QueryFeatures
+from dpsr.data.joins import ItemFeatures, QueryFeatures
+from dpsr.data.pipeline import Batch
 from dpsr.data.schema import Schema
 from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TableBags, TableValues, TwoTower
