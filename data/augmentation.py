@@ -5,12 +5,13 @@ All of it inside the graph, from texts by string operations to the tokenizer's i
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
+from dpsr.data.joins import ToTensor
 from dpsr.data.tables import Dataset
+from dpsr.data.texts import Texts
 from dpsr.tokenizer_cc import tokenize
 
 _LETTER = r"[\p{L}\p{N}]"
@@ -86,14 +87,15 @@ def one_edit(texts: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 class QueryTexts:
     """The texts of the logged queries, some of which are typed with a slip of the finger."""
 
-    def __init__(self, dataset: Dataset, typo_share: float) -> None:
+    def __init__(self, dataset: Dataset, typo_share: float, *, tensor: ToTensor = tf.constant) -> None:
         """Copies the texts to TensorFlow.
 
         Args:
             dataset: an opened dataset.
             typo_share: the share of the rows of a step that get one random edit.
+            tensor: how an array gets there.
         """
-        self._texts = _strings(dataset.query_texts())
+        self._texts = Texts(dataset.query_texts(), tensor=tensor)
         self._typo_share = typo_share
         self._tokenizer_path = dataset.tokenizer_path
 
@@ -109,7 +111,7 @@ class QueryTexts:
             int32 [B, None].
         """
         edited = tf.random.stateless_uniform(tf.shape(query_rows), _stream(seed, 10)) < self._typo_share
-        texts = one_edit(tf.gather(self._texts, tf.boolean_mask(query_rows, edited)), _stream(seed, 11))
+        texts = one_edit(self._texts.take(tf.boolean_mask(query_rows, edited)), _stream(seed, 11))
         both = tf.concat([tokens, tokenize(texts, self._tokenizer_path)], axis=0)
         place = tf.shape(query_rows)[0] + tf.cumsum(tf.cast(edited, tf.int32), exclusive=True)
         return tf.gather(both, tf.where(edited, place, tf.range(tf.shape(query_rows)[0])))
@@ -122,7 +124,13 @@ class ItemTexts:
     """
 
     def __init__(
-        self, dataset: Dataset, *, columns: list[str] | None, words: tuple[int, int], typo_share: float
+        self,
+        dataset: Dataset,
+        *,
+        columns: list[str] | None,
+        words: tuple[int, int],
+        typo_share: float,
+        tensor: ToTensor = tf.constant,
     ) -> None:
         """Copies the texts to TensorFlow.
 
@@ -131,11 +139,12 @@ class ItemTexts:
             columns: the text columns that words come from; all of them by default.
             words: the fewest and the most words of a query.
             typo_share: the share of the queries that get one random edit.
+            tensor: how an array gets there.
         """
         table = dataset.item_table().select(columns or list(dataset.schema.text))
         texts = [pc.fill_null(column.combine_chunks().cast(pa.string()), "") for column in table.columns]
         joined = pc.replace_substring_regex(pc.binary_join_element_wise(*texts, " "), _UNSPACED, r"\1 ")
-        self._texts = _strings(joined)
+        self._texts = Texts(joined, tensor=tensor)
         self._words = words
         self._typo_share = typo_share
         self._tokenizer_path = dataset.tokenizer_path
@@ -154,17 +163,13 @@ class ItemTexts:
 
     def query_texts(self, item_rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """The texts behind ``queries``, string [N]."""
-        texts = random_words(tf.gather(self._texts, item_rows), _stream(seed, 20), *self._words)
+        texts = random_words(self._texts.take(item_rows), _stream(seed, 20), *self._words)
         if not self._typo_share:
             return texts
         edited = tf.random.stateless_uniform(tf.shape(texts), _stream(seed, 21)) < self._typo_share
         return tf.tensor_scatter_nd_update(
             texts, tf.where(edited), one_edit(tf.boolean_mask(texts, edited), _stream(seed, 22))
         )
-
-
-def _strings(texts: pa.Array) -> tf.Tensor:
-    return tf.constant(np.array(texts.to_pylist(), dtype=object), tf.string)
 
 
 def _stream(seed: tf.Tensor, number: int) -> tf.Tensor:

@@ -230,13 +230,17 @@ class Training:
         pretraining, typo_share = config.pretraining, config.training.typo_share
         item_texts = None
         if pretraining.epochs or config.mixed_rows:
-            item_texts = ItemTexts(dataset, columns=pretraining.text, words=pretraining.words, typo_share=typo_share)
+            item_texts = ItemTexts(
+                dataset, columns=pretraining.text, words=pretraining.words, typo_share=typo_share, tensor=self._tensor
+            )
         return BatchMaker(
             self._tables,
             batch_size=config.training.batch_size,
             random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
             num_items=dataset.schema.num_items,
-            query_texts=QueryTexts(dataset, typo_share) if typo_share and config.training.epochs else None,
+            query_texts=QueryTexts(dataset, typo_share, tensor=self._tensor)
+            if typo_share and config.training.epochs
+            else None,
             item_texts=item_texts,
             mixed_rows=config.mixed_rows,
         )

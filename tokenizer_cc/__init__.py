@@ -22,10 +22,11 @@ __all__ = ["ModelFileError", "Token", "Tokenizer", "VocabularyBuilder", "tokeniz
 
 
 def tokenize(texts: tf.Tensor, model: str | os.PathLike[str]) -> tf.RaggedTensor:
-    """Tokenizes a batch in TensorFlow, eagerly or in a graph that runs in this process; TensorFlow is imported here.
+    """Tokenizes a batch in TensorFlow, eagerly or in a graph, which reads the file on the machine where it runs.
 
-    The last few model files stay loaded; one that is written anew is loaded anew, but not by a function traced before.
-    What is saved as a SavedModel holds a ``tokenize_op.TokenizeLayer`` instead, which takes the file along.
+    TensorFlow is imported here. A file that is written anew is loaded anew, and a function that was traced before says
+    that it is another one. What is saved as a SavedModel holds a ``tokenize_op.TokenizeLayer`` instead, which takes the
+    file along.
 
     Args:
         texts: string [B]; any bytes.

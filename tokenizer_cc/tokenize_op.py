@@ -75,14 +75,15 @@ class TokenizeLayer(tf.Module):
 
 def tokenize(texts: tf.Tensor, model: str | os.PathLike[str]) -> tf.RaggedTensor:
     """``dpsr.tokenizer_cc.tokenize``."""
-    status = os.stat(model)
-    # Creating the resource is no part of the function that is being traced; the function captures it.
-    with tf.init_scope():
-        layer = _layer_of_file(os.path.abspath(model), (status.st_ino, status.st_mtime_ns, status.st_size))
-    return layer(tf.convert_to_tensor(texts, tf.string))
+    status, path = os.stat(model), os.path.abspath(model)
+    fingerprint = _fingerprint_of_file(path, (status.st_ino, status.st_mtime_ns, status.st_size))
+    values, row_splits = library.load().dpsr_tokenize_with_file(
+        tf.convert_to_tensor(texts, tf.string), model_path=path, fingerprint=fingerprint
+    )
+    return tf.RaggedTensor.from_row_splits(values, row_splits, validate=False)
 
 
 @functools.lru_cache(maxsize=4)
-def _layer_of_file(path: str, state: tuple[int, int, int]) -> TokenizeLayer:
-    """The layer of a file in a certain state: a file that is written anew is loaded anew."""
-    return TokenizeLayer(path)
+def _fingerprint_of_file(path: str, state: tuple[int, int, int]) -> str:
+    """Of a file in a certain state: one that is written anew is read anew."""
+    return Tokenizer.load(path).fingerprint

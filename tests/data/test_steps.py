@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from dpsr.data import blocks
-from dpsr.data.augmentation import ItemTexts
-from dpsr.data.joins import JoinedTables
+from dpsr.data.augmentation import ItemTexts, QueryTexts
+from dpsr.data.joins import JoinedTables, ToTensor
 from dpsr.data.mapped import ArrayFiles
 from dpsr.data.pipeline import Batch, BatchMaker, pretraining_batches, training_batches
 from dpsr.data.prepare import prepare
@@ -36,6 +36,7 @@ def assert_same_batches(of_kind: Steps, seed: int, epoch: int, expected: list[Ba
     batch_of = tf.function(lambda plan, position: of_kind.batches(plan)(position)).get_concrete_function(
         of_kind.spec, tf.TensorSpec([], tf.int64)
     )
+    assert not batch_of.captured_inputs, "everything is in files"
     plan, first = of_kind.epoch(seed, epoch), 0
     for size in sizes:
         size = min(size, len(expected) - first)
@@ -56,24 +57,32 @@ def test_any_worker_makes_the_batches_of_the_epoch(
     """Whatever pieces the epoch is cut into, also across windows and over its end; from files alone."""
     monkeypatch.setattr(blocks, "_BLOCK_RECORDS", block)
     file, files = dataset.directory / split_file("train"), ArrayFiles(tmp_path / "arrays")
-    common = {"batch_size": batch_size, "random_negatives": 5, "num_items": 50}
-    expected = list(training_batches(BatchMaker(JoinedTables(dataset, 3), **common), [file], seed=4, epoch=2))
-    of_log = LogSteps(BatchMaker(JoinedTables(dataset, 3, tensor=files), **common), file, tensor=files)
+    common = {"batch_size": batch_size, "random_negatives": 5, "num_items": 50, "mixed_rows": 3}
+
+    def maker(tensor: ToTensor) -> BatchMaker:
+        return BatchMaker(
+            JoinedTables(dataset, 3, 2, tensor=tensor),
+            query_texts=QueryTexts(dataset, 0.3, tensor=tensor),
+            item_texts=ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3, tensor=tensor),
+            **common,
+        )
+
+    expected = list(training_batches(maker(tf.constant), [file], seed=4, epoch=2))
+    of_log = LogSteps(maker(files), file, tensor=files)
     assert_same_batches(of_log, 4, 2, expected, [1, 3, 2, 5, 100])
 
 
-def test_any_worker_makes_the_batches_of_pretraining(dataset: Dataset) -> None:
-    items = dataset.schema.num_items
-    maker = BatchMaker(
-        JoinedTables(dataset, 3),
-        batch_size=16,
-        random_negatives=5,
-        num_items=items,
-        item_texts=ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3),
-    )
-    expected = list(pretraining_batches(maker, seed=4, epoch=2))
+def test_any_worker_makes_the_batches_of_pretraining(dataset: Dataset, tmp_path: Path) -> None:
+    items, files = dataset.schema.num_items, ArrayFiles(tmp_path / "arrays")
+
+    def maker(tensor: ToTensor) -> BatchMaker:
+        texts = ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3, tensor=tensor)
+        tables = JoinedTables(dataset, 3, tensor=tensor)
+        return BatchMaker(tables, batch_size=16, random_negatives=5, num_items=items, item_texts=texts)
+
+    expected = list(pretraining_batches(maker(tf.constant), seed=4, epoch=2))
     assert len(expected) * 16 > items, "the last step goes on with the first items"
-    assert_same_batches(CatalogueSteps(maker), 4, 2, expected, [1, 2, 100])
+    assert_same_batches(CatalogueSteps(maker(files)), 4, 2, expected, [1, 2, 100])
 
 
 def test_a_graph_with_mapped_arrays_carries_none(dataset: Dataset, tmp_path: Path) -> None:

@@ -200,19 +200,17 @@ def test_tokenize_takes_a_path(model_path: Path, reference: ReferenceTokenizer) 
         return tokenize(texts, str(model_path))
 
     assert in_function(strings(SHOP)).to_list() == expected
-    tokenize_op._layer_of_file.cache_clear()
-    gc.collect()
-    assert in_function(strings(SHOP)).to_list() == expected
+    assert not in_function.get_concrete_function(tf.TensorSpec([None], tf.string)).captured_inputs
 
 
 def test_tokenize_loads_a_file_once_and_again_when_it_changes(build: Callable[..., Tokenizer], tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.model"
-    tokenize_op._layer_of_file.cache_clear()
+    tokenize_op._fingerprint_of_file.cache_clear()
     for built in (build(["one two"]), build(["three", "two three"])):
         built.save(path)
         for _ in range(3):
             assert tokenize(["one two three"], path).values.numpy().tolist() == built.encode("one two three").tolist()
-    assert tokenize_op._layer_of_file.cache_info().misses == 2
+    assert tokenize_op._fingerprint_of_file.cache_info().misses == 2
     path.write_bytes(b"")
     with pytest.raises(ModelFileError, match="the file is empty"):
         tokenize(["one"], path)
@@ -221,12 +219,20 @@ def test_tokenize_loads_a_file_once_and_again_when_it_changes(build: Callable[..
         tokenize(["one"], path)
 
 
-def test_what_is_saved_needs_a_layer(model_path: Path, tmp_path: Path) -> None:
-    module = tf.Module()
-    signature = [tf.TensorSpec([None], tf.string)]
-    module.serve = tf.function(lambda texts: tokenize(texts, model_path).values, input_signature=signature)
-    with pytest.raises(AssertionError, match="untracked"):
-        tf.saved_model.save(module, str(tmp_path / "servable"))
+def test_a_graph_finds_the_file_that_it_was_made_with_or_says_so(
+    build: Callable[..., Tokenizer], tmp_path: Path
+) -> None:
+    path = tmp_path / "tokenizer.model"
+    build(["one two"]).save(path)
+    graph = tf.function(lambda texts: tokenize(texts, path).values).get_concrete_function(
+        tf.TensorSpec([None], tf.string)
+    )
+    build(["three"]).save(path)
+    with pytest.raises(tf.errors.FailedPreconditionError, match=r"expected .* another dataset"):
+        graph(tf.constant(["one"]))
+    path.unlink()
+    with pytest.raises(tf.errors.NotFoundError, match=r"tokenizer\.model"):
+        graph(tf.constant(["one"]))
 
 
 def test_one_session_after_the_other(servable_path: Path, reference: ReferenceTokenizer) -> None:

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
@@ -69,20 +71,12 @@ struct Shard {
   Buffer<int32_t> ids;
 };
 
-class TokenizeOp : public OpKernel {
+// Fills the two outputs of the ops that tokenize.
+class Encoding {
  public:
-  using OpKernel::OpKernel;
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& texts = context->input(1);
+  static void Compute(OpKernelContext* context, const Tokenizer& tokenizer, const Tensor& texts) {
     OP_REQUIRES(context, texts.dims() == 1,
                 absl::InvalidArgumentError("texts must be a vector, found shape " + texts.shape().DebugString()));
-    tensorflow::core::RefCountPtr<TokenizerResource> resource;
-    OP_REQUIRES_OK(context, LookupResource(context, tensorflow::HandleFromInput(context, 0), &resource));
-    const std::shared_ptr<const Tokenizer> tokenizer = resource->tokenizer();
-    OP_REQUIRES(context, tokenizer != nullptr,
-                absl::FailedPreconditionError("the tokenizer is not loaded; run its initializer first"));
-
     Tensor* row_splits = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({texts.NumElements() + 1}), &row_splits));
     int64_t* const splits = row_splits->vec<int64_t>().data();
@@ -90,7 +84,7 @@ class TokenizeOp : public OpKernel {
 
     const auto& pool = *context->device()->tensorflow_cpu_worker_threads();
     std::vector<Shard> shards = CutIntoShards(strings, pool.num_threads);
-    const auto encode = [&](Shard* shard) { EncodeShard(*tokenizer, strings, shard, splits); };
+    const auto encode = [&](Shard* shard) { EncodeShard(tokenizer, strings, shard, splits); };
     if (shards.size() == 1) {
       encode(&shards[0]);
     } else {
@@ -149,10 +143,60 @@ class TokenizeOp : public OpKernel {
   }
 };
 
+class TokenizeOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    tensorflow::core::RefCountPtr<TokenizerResource> resource;
+    OP_REQUIRES_OK(context, LookupResource(context, tensorflow::HandleFromInput(context, 0), &resource));
+    const std::shared_ptr<const Tokenizer> tokenizer = resource->tokenizer();
+    OP_REQUIRES(context, tokenizer != nullptr,
+                absl::FailedPreconditionError("the tokenizer is not loaded; run its initializer first"));
+    Encoding::Compute(context, *tokenizer, context->input(1));
+  }
+};
+
+// Loads its file when it runs first, on the machine where it runs.
+class TokenizeWithFileOp : public OpKernel {
+ public:
+  explicit TokenizeWithFileOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("model_path", &path_));
+    OP_REQUIRES_OK(context, context->GetAttr("fingerprint", &fingerprint_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    OP_REQUIRES_OK(context, Load(context->env()));
+    Encoding::Compute(context, *tokenizer_, context->input(0));
+  }
+
+ private:
+  absl::Status Load(tensorflow::Env* env) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (tokenizer_ != nullptr) return absl::OkStatus();
+    std::shared_ptr<const Tokenizer> loaded;
+    TF_RETURN_IF_ERROR(LoadTokenizer(env, path_, &loaded));
+    if (loaded->fingerprint() != fingerprint_) {
+      return absl::FailedPreconditionError(absl::StrCat(path_, ": its fingerprint is ", loaded->fingerprint(),
+                                                        ", expected ", fingerprint_,
+                                                        "; this machine sees another dataset than the one that made "
+                                                        "the graph, or the file was written anew since"));
+    }
+    tokenizer_ = std::move(loaded);
+    return absl::OkStatus();
+  }
+
+  std::string path_, fingerprint_;
+  std::mutex mutex_;
+  // Set once.
+  std::shared_ptr<const Tokenizer> tokenizer_;
+};
+
 REGISTER_KERNEL_BUILDER(Name("DpsrTokenizerHandle").Device(DEVICE_CPU), TokenizerHandleOp);
 REGISTER_KERNEL_BUILDER(Name("DpsrTokenizerLoad").Device(DEVICE_CPU), TokenizerLoadOp);
 REGISTER_KERNEL_BUILDER(Name("DpsrAnonymousTokenizer").Device(DEVICE_CPU), AnonymousTokenizerOp);
 REGISTER_KERNEL_BUILDER(Name("DpsrTokenize").Device(DEVICE_CPU), TokenizeOp);
+REGISTER_KERNEL_BUILDER(Name("DpsrTokenizeWithFile").Device(DEVICE_CPU), TokenizeWithFileOp);
 
 }  // namespace
 }  // namespace dpsr

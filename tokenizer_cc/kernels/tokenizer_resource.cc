@@ -59,13 +59,19 @@ absl::Status ReadModel(tensorflow::Env* env, const std::string& path, ModelBytes
 
 }  // namespace
 
-absl::Status TokenizerResource::Load(tensorflow::Env* env, const std::string& path) {
+absl::Status LoadTokenizer(tensorflow::Env* env, const std::string& path, std::shared_ptr<const Tokenizer>* tokenizer) {
   ModelBytes model;
   TF_RETURN_IF_ERROR(ReadModel(env, path, &model));
   std::string error;
   std::shared_ptr<const Tokenizer> loaded = Tokenizer::FromBytes(std::move(model), &error);
   if (loaded == nullptr) return absl::InvalidArgumentError(absl::StrCat(path, ": ", error));
-  loaded = SharedTokenizers::Get().Share(std::move(loaded));
+  *tokenizer = SharedTokenizers::Get().Share(std::move(loaded));
+  return absl::OkStatus();
+}
+
+absl::Status TokenizerResource::Load(tensorflow::Env* env, const std::string& path) {
+  std::shared_ptr<const Tokenizer> loaded;
+  TF_RETURN_IF_ERROR(LoadTokenizer(env, path, &loaded));
   const std::lock_guard<std::mutex> lock(mutex_);
   if (tokenizer_ != nullptr && tokenizer_ != loaded) {
     return absl::FailedPreconditionError(absl::StrCat(path, ": its fingerprint is ", loaded->fingerprint(),

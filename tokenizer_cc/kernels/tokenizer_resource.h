@@ -14,11 +14,13 @@
 
 namespace dpsr {
 
+// Reads a model file, or joins what the process already holds of the same content.
+absl::Status LoadTokenizer(tensorflow::Env* env, const std::string& path, std::shared_ptr<const Tokenizer>* tokenizer);
+
 // Holds a tokenizer once it is loaded. Thread-safe.
 class TokenizerResource : public tensorflow::ResourceBase {
  public:
-  // Reads the model file, or joins another resource of the process that has the same content. Loading the same content
-  // again changes nothing; loading another is an error.
+  // As LoadTokenizer. Loading the same content again changes nothing; loading another is an error.
   absl::Status Load(tensorflow::Env* env, const std::string& path);
   // Null before Load.
   std::shared_ptr<const Tokenizer> tokenizer() const;

@@ -55,20 +55,30 @@ tokenizer: a handle, a scalar.
 model_path: the path of a tokenizer.model, a scalar; as an asset of a SavedModel it moves with it.
 )doc");
 
+namespace {
+
+// Values and row splits of texts that are input number `input`.
+absl::Status RaggedShape(InferenceContext* context, int input) {
+  ShapeHandle texts;
+  TF_RETURN_IF_ERROR(context->WithRank(context->input(input), 1, &texts));
+  DimensionHandle splits;
+  TF_RETURN_IF_ERROR(context->Add(context->Dim(texts, 0), 1, &splits));
+  context->set_output(0, context->Vector(InferenceContext::kUnknownDim));
+  context->set_output(1, context->Vector(splits));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 REGISTER_OP("DpsrTokenize")
     .Input("tokenizer: resource")
     .Input("texts: string")
     .Output("values: int32")
     .Output("row_splits: int64")
     .SetShapeFn([](InferenceContext* context) {
-      ShapeHandle scalar, texts;
+      ShapeHandle scalar;
       TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 0, &scalar));
-      TF_RETURN_IF_ERROR(context->WithRank(context->input(1), 1, &texts));
-      DimensionHandle splits;
-      TF_RETURN_IF_ERROR(context->Add(context->Dim(texts, 0), 1, &splits));
-      context->set_output(0, context->Vector(InferenceContext::kUnknownDim));
-      context->set_output(1, context->Vector(splits));
-      return absl::OkStatus();
+      return RaggedShape(context, 1);
     })
     .Doc(R"doc(
 Turns texts into bags of token ids.
@@ -81,6 +91,23 @@ tokenizer: a loaded tokenizer, a scalar.
 texts: [B], any bytes; what is no UTF-8 counts as U+FFFD.
 values: [nnz], ids from 1 on.
 row_splits: [B + 1].
+)doc");
+
+REGISTER_OP("DpsrTokenizeWithFile")
+    .Input("texts: string")
+    .Output("values: int32")
+    .Output("row_splits: int64")
+    .Attr("model_path: string")
+    .Attr("fingerprint: string")
+    .SetShapeFn([](InferenceContext* context) { return RaggedShape(context, 0); })
+    .Doc(R"doc(
+Turns texts into bags of token ids as DpsrTokenize, with a model file of the machine where it runs.
+
+texts: [B], any bytes.
+values: [nnz], ids from 1 on.
+row_splits: [B + 1].
+model_path: the path of a tokenizer.model; it is read when the op runs first.
+fingerprint: of its content.
 )doc");
 
 }  // namespace dpsr
