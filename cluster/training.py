@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dpsr.cluster.loads import DENSE, loads_of_model
 from dpsr.cluster.placement import place
-from dpsr.cluster.tasks import PS, WORKER, ClusterError, Task
+from dpsr.cluster.tasks import PS, WORKER, Task
 from dpsr.cluster.watchdog import Watchdog
 from dpsr.config import Config
 from dpsr.data.mapped import ArrayFiles
@@ -77,7 +77,6 @@ class ClusterTraining(Training):
 
         ``first_step`` is the number of steps that the checkpoint has behind it.
         """
-        _check_supported(config)
         num_ps, num_workers = len(task.addresses[PS]), len(task.addresses[WORKER])
         placed = place(loads_of_model(config, dataset.schema), num_ps, config.cluster.split_above_bytes)
         wire = tf.as_dtype(config.cluster.wire)
@@ -248,24 +247,6 @@ class ClusterTraining(Training):
             "steps_by_worker": now.steps.numpy().tolist(),
             "staleness": float(now.staleness) / max(int(tf.reduce_sum(now.steps)), 1),
         }
-
-
-def _check_supported(config: Config) -> None:
-    """Checks that a run asks for nothing that workers cannot do from a ``StepPlan`` alone.
-
-    Raises:
-        ClusterError: it does; names the keys.
-    """
-    asked = {
-        "pretraining.epochs": config.pretraining.epochs > 0,
-        "pretraining.mixed_share": config.mixed_rows > 0,
-        "training.typo_share": config.training.typo_share > 0,
-        "model.combiner": config.model.combiner == "sqrtn_by_kind",
-        "model.initial_idf": config.model.initial_idf,
-    }
-    if any(asked.values()):
-        keys = ", ".join(key for key, is_asked in asked.items() if is_asked)
-        raise ClusterError(f"{keys}: only on one machine so far; leave them out of the configuration of a cluster")
 
 
 def ps_device(index: int) -> str:

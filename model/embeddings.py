@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
+from dpsr.data.mapped import MappedArray
 from dpsr.model.shards import Placement, Shard, ShardedTable, sharded_variable
 from dpsr.ops_cc.embedding_bag import (
     Combiner,
@@ -34,7 +36,8 @@ class EmbeddingTable(tf.Module):
         combiner: Combiner = "sqrtn",
         decay: float = 1.0,
         placement: Placement | None = None,
-        kinds: tf.Variable | None = None,
+        kinds: tf.Variable | tf.Tensor | MappedArray | None = None,
+        row_scales: np.ndarray | None = None,
     ) -> None:
         """Draws the table from a normal distribution.
 
@@ -46,8 +49,10 @@ class EmbeddingTable(tf.Module):
             combiner: ``sqrtn`` keeps the norm of a bag about the same whatever its length; see ``embedding_bag``.
             decay: the last id of a bag weighs 1, every earlier one this share of the next.
             placement: the table's shards on parameter servers; on this machine if None.
-            kinds: uint8 [rows]; the ids of every kind are combined by themselves, by one over the square root of their
-                number, and the kinds of a bag are added. ``combiner`` is ``sum`` then, and there is no ``decay``.
+            kinds: uint8 [rows], below 4; the ids of every kind are combined by themselves, by one over the square root
+                of their number, and the kinds of a bag are added. ``combiner`` is ``sum`` then, and there is no
+                ``decay``. A table in shards needs them where the worker is and beside every shard: a mapped array is.
+            row_scales: float32 [rows], what every drawn row is multiplied by; nothing if None.
         """
         super().__init__()
         self.rows = rows
@@ -59,12 +64,13 @@ class EmbeddingTable(tf.Module):
         self.accumulator: tf.Variable | None = None
 
         def draw(shard: Shard) -> tf.Tensor:
-            whole = tf.random.stateless_normal([rows, dimension], seed, stddev=scale)
-            return whole[shard.first_row : shard.first_row + shard.rows]
+            own = slice(shard.first_row, shard.first_row + shard.rows)
+            drawn = tf.random.stateless_normal([rows, dimension], seed, stddev=scale)[own]
+            return drawn if row_scales is None else drawn * row_scales[own, np.newaxis]
 
         if placement is not None:
             self.embeddings = sharded_variable(placement.shards, draw, "table")
-            self._sharded = ShardedTable(placement, self.embeddings, combiner)
+            self._sharded = ShardedTable(placement, self.embeddings, combiner, kinds=kinds)
             return
         with tf.device("CPU:0"):  # where the kernels are; a table is larger than what a step moves
             self.embeddings = tf.Variable(draw(Shard("CPU:0", 0, rows)), name="table")
@@ -124,7 +130,7 @@ class EmbeddingTable(tf.Module):
     def weights(self, bags: tf.RaggedTensor) -> tf.Tensor | None:
         """The weight of every occurrence, float32 [nnz]; None where all are 1."""
         if self.kinds is not None:
-            return kind_weights(self.kinds, bags)
+            return kind_weights(tf.convert_to_tensor(self.kinds), bags)
         if self.decay == 1.0:
             return None
         ends = tf.gather(bags.row_splits[1:], bags.value_rowids())
@@ -135,7 +141,7 @@ class EmbeddingTable(tf.Module):
 def lookup_together(tables: Sequence[EmbeddingTable], bags: Sequence[tf.RaggedTensor]) -> list[tf.Tensor]:
     """``EmbeddingTable.lookup`` of each of some bags in its table, in one operation where all are on this machine."""
     if not _are_here(tables):
-        return [table.lookup(each) for table, each in zip(tables, bags, strict=True)]
+        return _looked_up_in_shards(tables, bags)
     return embedding_bags(
         [table.embeddings for table in tables],
         bags,
@@ -161,11 +167,10 @@ def apply_gradients_together(
     distinct = list(dict.fromkeys(tables))
     if not _are_here(tables):
         for table in distinct:
-            own = [place for place, each in enumerate(tables) if each is table]
-            all_bags, all_gradients = [bags[place] for place in own], [gradients[place] for place in own]
-            if len(own) > 1:
-                all_bags, all_gradients = [tf.concat(all_bags, axis=0)], [tf.concat(all_gradients, axis=0)]
-            table.apply_gradient(all_bags[0], all_gradients[0], learning_rate)
+            own = _places(table, tables)
+            table.apply_gradient(
+                _one_list([bags[place] for place in own]), _one_list([gradients[place] for place in own]), learning_rate
+            )
         return
     accumulators = [table.accumulator for table in distinct if table.accumulator is not None]
     if len(accumulators) < len(distinct):
@@ -180,6 +185,25 @@ def apply_gradients_together(
         combiners=[table.combiner for table in tables],
         weights=[table.weights(each) for table, each in zip(tables, bags, strict=True)],
     )
+
+
+def _looked_up_in_shards(tables: Sequence[EmbeddingTable], bags: Sequence[tf.RaggedTensor]) -> list[tf.Tensor]:
+    """All bags of a table in one lookup, as in its update: the ids go to its shards once."""
+    found: dict[int, tf.Tensor] = {}
+    for table in dict.fromkeys(tables):
+        own = _places(table, tables)
+        values = table.lookup(_one_list([bags[place] for place in own]))
+        sizes = [bags[place].nrows() for place in own]
+        found |= zip(own, [values] if len(own) == 1 else tf.split(values, tf.stack(sizes), num=len(own)), strict=True)
+    return [found[place] for place in range(len(tables))]
+
+
+def _places(table: EmbeddingTable, tables: Sequence[EmbeddingTable]) -> list[int]:
+    return [place for place, each in enumerate(tables) if each is table]
+
+
+def _one_list(lists: Sequence[tf.Tensor | tf.RaggedTensor]) -> tf.Tensor | tf.RaggedTensor:
+    return lists[0] if len(lists) == 1 else tf.concat(lists, axis=0)
 
 
 def _are_here(tables: Sequence[EmbeddingTable]) -> bool:

@@ -15,6 +15,9 @@ import tensorflow as tf
 
 from dpsr.ops_cc.embedding_bag import Combiner, apply_adagrad, embedding_bag
 
+NUM_KINDS = 4
+"""Kinds of ids that a table may tell apart."""
+
 Weigh = Callable[[tf.RaggedTensor], tf.Tensor | None]
 """The weight of every occurrence in some bags, float32 [nnz]; None where all are 1."""
 
@@ -60,11 +63,19 @@ def parts_of(matrix: Any) -> list[tf.Variable]:
 class ShardedTable:
     """Lookups and updates of a matrix and its accumulator in shards."""
 
-    def __init__(self, placement: Placement, matrix: Any, combiner: Combiner) -> None:
-        """Looks up in a matrix that ``sharded_variable`` made of the shards of the placement."""
+    def __init__(self, placement: Placement, matrix: Any, combiner: Combiner, *, kinds: Any = None) -> None:
+        """Looks up in a matrix that ``sharded_variable`` made of the shards of the placement.
+
+        Args:
+            placement: the shards.
+            matrix: their variables.
+            combiner: as ``EmbeddingTable``.
+            kinds: uint8 [rows], below ``NUM_KINDS``, as ``EmbeddingTable``; everywhere without being sent.
+        """
         self._placement = placement
         self._parts = parts_of(matrix)
         self._combiner = combiner
+        self._kinds = kinds
 
     def lookup(self, bags: tf.RaggedTensor, weigh: Weigh) -> tf.Tensor:
         """As ``EmbeddingTable.lookup``; rounded to the type of the wire on the way."""
@@ -126,14 +137,24 @@ class ShardedTable:
             # Outside of the scope: what the caller does between two pieces would be done on the shard's device.
             yield shard, there, weights
             return
-        weights = weigh(bags)
+        of_whole_bags = None if self._kinds is None or weigh is _all_one else _kind_counts(self._kinds, bags)
+        weights = weigh(bags) if of_whole_bags is None else None
         for shard in self._placement.shards:
             own = (bags.values >= shard.first_row) & (bags.values < shard.first_row + shard.rows)
             piece = tf.ragged.boolean_mask(bags, bags.with_values(own))
             piece = piece.with_values(piece.values - shard.first_row)
             with tf.device(shard.device):
                 there = _move(piece)
-            yield shard, there, None if weights is None else tf.boolean_mask(weights, own)
+                # A weight for every id would be as many bytes as the ids; a few counts a bag travel instead.
+                of_shard = None if of_whole_bags is None else self._weights_there(there, of_whole_bags, shard)
+            if of_whole_bags is None and weights is not None:
+                of_shard = tf.boolean_mask(weights, own)
+            yield shard, there, of_shard
+
+    def _weights_there(self, piece: tf.RaggedTensor, counts: tf.Tensor, shard: Shard) -> tf.Tensor:
+        """The weights of a shard's ids by their kinds, given how many of every kind the whole bags hold."""
+        counts = tf.reshape(tf.cast(counts, tf.float32), [-1])
+        return 1.0 / tf.sqrt(tf.gather(counts, _places_of_kinds(self._kinds, piece, piece.values + shard.first_row)))
 
 
 def _move(bags: tf.RaggedTensor) -> tf.RaggedTensor:
@@ -144,6 +165,17 @@ def _move(bags: tf.RaggedTensor) -> tf.RaggedTensor:
     with tf.device(None):
         lengths = tf.cast(bags.row_lengths(), tf.int32)
     return tf.RaggedTensor.from_row_lengths(values, tf.cast(lengths, tf.int64), validate=False)
+
+
+def _kind_counts(kinds: Any, bags: tf.RaggedTensor) -> tf.Tensor:
+    """How many ids of every kind each of the bags holds, int32 [B, NUM_KINDS]."""
+    places, size = _places_of_kinds(kinds, bags, bags.values), bags.nrows() * NUM_KINDS
+    return tf.reshape(tf.math.unsorted_segment_sum(tf.ones_like(bags.values), places, size), [-1, NUM_KINDS])
+
+
+def _places_of_kinds(kinds: Any, bags: tf.RaggedTensor, ids: tf.Tensor) -> tf.Tensor:
+    """Where the count of an id's kind is among those of all bags, int64 [nnz]."""
+    return bags.value_rowids() * NUM_KINDS + tf.cast(tf.gather(tf.convert_to_tensor(kinds), ids), tf.int64)
 
 
 def _scales(bags: tf.RaggedTensor, weights: tf.Tensor | None, combiner: Combiner) -> tf.Tensor:

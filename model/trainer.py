@@ -193,7 +193,12 @@ class Training:
         mixed = self._training.steps * config.mixed_rows / schema.num_items
         with tf.device(dense_device):
             self._model = TwoTower(
-                config.model, schema, seed=config.training.seed, tokenizer=tokenizer, placements=placements
+                config.model,
+                schema,
+                seed=config.training.seed,
+                tokenizer=tokenizer,
+                placements=placements,
+                tensor=tensor,
             )
             self._step = TrainingStep(
                 self._model,

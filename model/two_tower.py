@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from dpsr.config import ModelConfig
-from dpsr.data.joins import TITLE_TOKENS, ItemFeatures, QueryFeatures
+from dpsr.data.joins import TITLE_TOKENS, ItemFeatures, QueryFeatures, ToTensor
 from dpsr.data.schema import Schema
 from dpsr.model.embeddings import EmbeddingTable, lookup_together
 from dpsr.model.shards import Placement
@@ -59,6 +60,7 @@ class TwoTower(tf.Module):
         seed: int = 1,
         tokenizer: Tokenizer | None = None,
         placements: Mapping[str, Placement] | None = None,
+        tensor: ToTensor = tf.constant,
     ):
         """Draws the tables and the layers; the same seed gives the same model.
 
@@ -68,6 +70,7 @@ class TwoTower(tf.Module):
             seed: of every draw.
             tokenizer: tells a fresh model of its tokens, where ``config.reads_tokenizer``; a restored one knows them.
             placements: says for every table where its shards are; without it all are on this machine.
+            tensor: how an array gets to shards and to those who ask them.
         """
         super().__init__()
         self.config = config
@@ -78,10 +81,15 @@ class TwoTower(tf.Module):
         query_inputs, item_inputs = tower_inputs(config, schema)
         decays = {"history": config.history_decay, "history_titles": config.history_decay ** (1 / TITLE_TOKENS)}
         self.token_kinds: tf.Variable | None = None
+        kinds_of_tables: Any = None
         if config.combiner == "sqrtn_by_kind":
             kinds = np.zeros(schema.token_rows, np.uint8) if tokenizer is None else token_kinds(tokenizer)
             with tf.device("CPU:0"):
                 self.token_kinds = tf.Variable(kinds, trainable=False, name="token_kinds")
+            kinds_of_tables = self.token_kinds if placements is None else tensor(kinds)
+            if placements is not None and tokenizer is None:
+                raise ValueError("tables in shards do not get their kinds of a checkpoint: give the tokenizer")
+        idf = relative_idf(tokenizer) if config.initial_idf and tokenizer is not None else None
         self.tables = {}
         for position, (name, rows) in enumerate((query_inputs | item_inputs).items()):
             of_text = name in (self.query_tokens, self.item_tokens, *head_tables(config))
@@ -95,12 +103,9 @@ class TwoTower(tf.Module):
                 combiner="sum" if by_kind else combiner,
                 decay=decays.get(name, 1.0),
                 placement=None if placements is None else placements[name],
-                kinds=self.token_kinds if by_kind else None,
+                kinds=kinds_of_tables if by_kind else None,
+                row_scales=idf if name in (self.query_tokens, self.item_tokens) else None,
             )
-        if config.initial_idf and tokenizer is not None:
-            for name in {self.query_tokens, self.item_tokens}:
-                table = self.tables[name].embeddings
-                table.assign(table * relative_idf(tokenizer)[:, tf.newaxis])
         self.is_here = placements is None
         """Whether all of it is on this machine."""
         dense_seed = 1000 * seed

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.model.embeddings import EmbeddingTable
+from dpsr.data.mapped import ArrayFiles, MappedArray
+from dpsr.model.embeddings import EmbeddingTable, apply_gradients_together, lookup_together
 from dpsr.model.shards import Placement, Shard, parts_of
 
 ROWS, DIMENSION = 50, 8
@@ -19,8 +20,12 @@ def placement(cuts: list[int], wire: tf.DType = tf.float32) -> Placement:
     return Placement(tuple(shards), wire)
 
 
-def table(place: Placement | None, combiner: str = "sqrtn", decay: float = 1.0) -> EmbeddingTable:
-    made = EmbeddingTable(ROWS, DIMENSION, scale=0.3, seed=(3, 1), combiner=combiner, decay=decay, placement=place)
+def table(
+    place: Placement | None, combiner: str = "sqrtn", decay: float = 1.0, kinds: tf.Tensor | MappedArray | None = None
+) -> EmbeddingTable:
+    made = EmbeddingTable(
+        ROWS, DIMENSION, scale=0.3, seed=(3, 1), combiner=combiner, decay=decay, placement=place, kinds=kinds
+    )
     made.start_training(0.1)
     return made
 
@@ -48,7 +53,48 @@ def bags(kind: str, seed: int) -> tf.RaggedTensor:
 def test_any_shards_give_the_same_sums_and_the_same_rows(
     cuts: list[int], kind: str, combiner: str, decay: float
 ) -> None:
-    one, sharded = table(None, combiner, decay), table(placement(cuts), combiner, decay)
+    assert_alike(table(None, combiner, decay), table(placement(cuts), combiner, decay), kind)
+
+
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("kind", ["one", "many"])
+def test_ids_of_a_kind_are_weighed_by_the_whole_bag(cuts: list[int], kind: str, tmp_path: Path) -> None:
+    """The kinds are in a file that both ends map; a bag's ids of one kind are on several shards."""
+    kinds = np.random.default_rng(7).integers(0, 4, ROWS).astype(np.uint8)
+    sharded = table(placement(cuts), "sum", kinds=ArrayFiles(tmp_path)(kinds))
+    assert_alike(table(None, "sum", kinds=tf.Variable(kinds)), sharded, kind)
+    graph = tf.function(sharded.lookup).get_concrete_function(tf.RaggedTensorSpec([None, None], tf.int32))
+    assert all(each.dtype == tf.resource for each in graph.captured_inputs), "no array goes with the graph"
+
+
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+def test_rows_are_scaled_when_they_are_drawn(cuts: list[int]) -> None:
+    scales = np.random.default_rng(5).uniform(0.5, 2.0, ROWS).astype(np.float32)
+
+    def drawn(place: Placement | None, row_scales: np.ndarray | None) -> np.ndarray:
+        made = EmbeddingTable(ROWS, DIMENSION, scale=0.3, seed=(3, 1), placement=place, row_scales=row_scales)
+        return np.concatenate([part.numpy() for part in parts_of(made.embeddings)])
+
+    np.testing.assert_array_equal(drawn(None, scales), drawn(None, None) * scales[:, np.newaxis])
+    np.testing.assert_array_equal(drawn(placement(cuts), scales), drawn(None, scales))
+
+
+def test_all_bags_of_a_table_are_looked_up_and_updated_as_one_list() -> None:
+    """The same table for two inputs, another one between them."""
+    step_bags = [bags("many", seed) for seed in range(3)]
+    found = []
+    for place in (None, placement(CUTS["four"])):
+        shared, other = table(place), table(place, "mean")
+        tables = [shared, other, shared]
+        values = lookup_together(tables, step_bags)
+        apply_gradients_together(tables, step_bags, values, 0.2)
+        found.append([*map(np.asarray, values), *whole(shared), *whole(other)])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def assert_alike(one: EmbeddingTable, sharded: EmbeddingTable, kind: str) -> None:
+    """Lookups and updates of some steps are the same in both."""
 
     @tf.function
     def step(made: EmbeddingTable, step_bags: tf.RaggedTensor, direction: tf.Tensor) -> tf.Tensor:
