@@ -97,7 +97,8 @@ class DataConfig(_Section):
     """Raw inputs, and how ``dpsr prepare`` turns them into a dataset directory."""
 
     items: ItemsConfig
-    interactions: InteractionsConfig
+    interactions: InteractionsConfig | None = None
+    """Without a log all is learnt from the catalogue: ``training.epochs = 0`` and ``pretraining``."""
     users: UsersConfig | None = None
     supervision: SupervisionConfig | None = None
     valid_share: Share = 0.05
@@ -407,6 +408,11 @@ class Config(_Section):
     def _something_is_learnt(self) -> Config:
         if not self.training.epochs + self.pretraining.epochs:
             raise ValueError("training.epochs = 0 and pretraining.epochs = 0: one of them has to be above 0")
+        if self.training.epochs and self.data.interactions is None:
+            raise ValueError(
+                f"training.epochs = {self.training.epochs} learns from a log, and data.interactions is missing; name "
+                "the log there, or set training.epochs = 0 and pretraining.epochs above 0 to learn from the catalogue"
+            )
         unknown = set(self.pretraining.text or ()) - set(self.data.items.text)
         if unknown:
             raise ValueError(

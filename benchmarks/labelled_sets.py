@@ -6,9 +6,8 @@ Reads a set below $DPSR_DATA and writes Parquet files and a configuration to a d
     for step in prepare train evaluate; do dpsr $step -c runs/homedepot/run.toml; done
 
 The recipe is examples/SET.toml. homedepot learns from the relevant pairs of its train queries; a twentieth of them, by
-query, chooses the checkpoint and the weights of the hybrids. chorus_icecat learns from no judgement: its log is a few
-hundred items, each with a few words of its own title as the query, and is not trained on. What is measured are the
-judged queries: all of chorus_icecat, the dev queries of homedepot.
+query, chooses the checkpoint and the weights of the hybrids. chorus_icecat learns from no judgement and has no log.
+What is measured are the judged queries: all of chorus_icecat, the dev queries of homedepot.
 """
 
 from __future__ import annotations
@@ -26,19 +25,6 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("DPSR_DATA", ROOT / ".." / "shared" / "data"))
 RELEVANT_FROM = {"homedepot": 2.5, "chorus_icecat": 1.0}
 LABEL_COLUMN = {"homedepot": "relevance", "chorus_icecat": "label"}
-LOGGED_ITEMS = 600
-
-
-def words_of_titles(items: pa.Table, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Two to four words of the titles of some items, in their order, and the items' ids."""
-    queries, ids = [], []
-    for row in rng.choice(len(items), LOGGED_ITEMS, replace=False).tolist():
-        words = (items["title"][row].as_py() or "").split()
-        if words:
-            chosen = np.sort(rng.choice(len(words), min(len(words), int(rng.integers(2, 5))), replace=False))
-            queries.append(" ".join(words[at] for at in chosen))
-            ids.append(items["item_id"][row].as_py())
-    return queries, ids
 
 
 def main() -> None:
@@ -48,7 +34,6 @@ def main() -> None:
     arguments = parser.parse_args()
     source, out, name = DATA / arguments.name, arguments.out, arguments.name
     out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(1)
     recipe = (ROOT / "examples" / f"{name}.toml").read_text(encoding="utf-8")
     text = tomllib.loads(recipe)["data"]["items"]["text"]
 
@@ -58,22 +43,23 @@ def main() -> None:
         [("query_id", "ascending"), ("item_id", "ascending")]
     )
     pairs = pa.table({"query": labels["query"], "item_id": labels["item_id"], "label": labels["label_"]})
+    clicks = 0
     if "split" in labels.column_names:
         split = np.array(labels["split"].to_pylist())
         relevant = pairs["label"].to_numpy() >= RELEVANT_FROM[name]
-        positives = pairs.filter(pa.array(relevant & (split == "train")))
-        queries, ids = positives["query"].to_pylist(), positives["item_id"].to_pylist()
+        positives = pairs.filter(pa.array(relevant & (split == "train"))).drop_columns("label")
         pairs = pairs.filter(pa.array(split == "dev"))
-    else:
-        queries, ids = words_of_titles(items, rng)
-    # All pairs of a query are neighbours in time, so that a split never parts them.
-    place = {query: time for time, query in enumerate(rng.permutation(sorted(set(queries))).tolist())}
-    clicks = {"query": queries, "item_id": ids, "timestamp": [place[query] for query in queries]}
+        # All pairs of a query are neighbours in time, so that a split never parts them.
+        queries = positives["query"].to_pylist()
+        order = np.random.default_rng(1).permutation(sorted(set(queries))).tolist()
+        place = {query: time for time, query in enumerate(order)}
+        times = pa.array([place[query] for query in queries])
+        pq.write_table(positives.append_column("timestamp", times), out / "interactions.parquet")
+        clicks = len(positives)
     pq.write_table(items, out / "items.parquet")
-    pq.write_table(pa.table(clicks), out / "interactions.parquet")
     pq.write_table(pairs, out / "labels.parquet")
     (out / "run.toml").write_text(recipe.replace(f"runs/{name}", str(out)), encoding="utf-8")
-    print(f"{len(queries):,} clicks, {len(set(pairs['query'].to_pylist())):,} judged queries: {out / 'run.toml'}")
+    print(f"{clicks:,} clicks, {len(set(pairs['query'].to_pylist())):,} judged queries: {out / 'run.toml'}")
 
 
 if __name__ == "__main__":

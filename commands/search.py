@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -87,13 +88,32 @@ def search(
     inputs, signature = _inputs(dataset, queries, profile, history)
     titles = item_texts(config, dataset)
     address = target or f"{config.serving.host}:{config.serving.port}"
-    with PredictClient(address, credentials=tls.credentials() if tls else None) as client:
+    with (
+        PredictClient(address, credentials=tls.credentials() if tls else None) as client,
+        _told_how_to_serve(address, named=target is not None),
+    ):
         if filters:
             signature = "filtered" if signature == "serving_default" else signature
             signatures = client.metadata(config.name).signatures
             inputs |= _filters(filters, signatures[signature].inputs if signature in signatures else ())
         answer = client.predict(config.name, inputs, signature=signature)
     return "\n\n".join(f"{query}\n{_table(answer, row, count, titles)}" for row, query in enumerate(queries))
+
+
+@contextmanager
+def _told_how_to_serve(address: str, *, named: bool) -> Iterator[None]:
+    """Says what to do where no server answers."""
+    import grpc
+
+    from dpsr.serving.errors import ServingError
+
+    try:
+        yield
+    except ServingError as error:
+        if error.code != grpc.StatusCode.UNAVAILABLE:
+            raise
+        remedy = "see whether it runs there, and with TLS or without" if named else "start one with `dpsr serve`"
+        raise ServingError(error.code, f"no answer from a server at {address}: {error.message}; {remedy}") from None
 
 
 def _filters(filters: Sequence[str], offered: Iterable[str]) -> dict[str, list[Any]]:

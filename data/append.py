@@ -10,12 +10,22 @@ from dpsr.data.schema import SPLITS, DatasetError
 from dpsr.data.tables import Dataset
 
 
-def check_same_columns(data: DataConfig, before: Dataset) -> None:
-    """The columns of the configuration are those of the dataset.
+def check_same_inputs(data: DataConfig, before: Dataset) -> None:
+    """The columns of the configuration are those of the dataset, and both have a log.
 
     Raises:
         DatasetError: they differ.
     """
+    if not before.has_log:
+        raise DatasetError(
+            f"{before.directory}: was prepared without a log, and words of its items stand for one; run `dpsr prepare` "
+            "without --append once there is a log"
+        )
+    if data.interactions is None:
+        raise DatasetError(
+            f"data.interactions is missing, and {before.directory} has a log; name the new interactions, even if they "
+            "are few"
+        )
     schema = before.schema
     for key, found, expected in (
         ("data.items.text", data.items.text, schema.text),

@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from dpsr.config import Config
-from dpsr.data.append import check_new_times, check_same_columns, later_time
+from dpsr.data.append import check_new_times, check_same_inputs, later_time
 from dpsr.data.bag_files import save_bags
+from dpsr.data.catalogue_queries import CatalogueQueries
 from dpsr.data.directory import written_beside
 from dpsr.data.feature_tables import ColumnWriter, merged, read_features, without_duplicates
 from dpsr.data.log import Boundaries, Log, RowReader, find_boundaries
@@ -62,7 +63,8 @@ def prepare(
     """Turns raw inputs into a dataset directory; replaces the one that is there.
 
     Args:
-        config: ``data`` and ``tokenizer`` say what to read and how.
+        config: ``data`` and ``tokenizer`` say what to read and how; without ``data.interactions``, words of the items
+            make the queries of the valid and the test split (``pretraining.words`` and ``text``).
         append: adds the inputs to the dataset that is there: rows of its tables keep their numbers, its interactions
             become training data, and the new log, all of it later, is split by time.
         grow_vocabulary: when appending, takes new tokens and categories into the vocabularies; a model has to be
@@ -104,7 +106,7 @@ class _Preparation:
         self._inputs: dict[str, Any] = {}
         self._user_ids = UserIds.from_environment(config.data.user_id_key_variable)
         if before:
-            check_same_columns(config.data, before)
+            check_same_inputs(config.data, before)
         for name in ("items", "queries", "users", "vocabularies", "supervision", "scratch"):
             (directory / name).mkdir()
 
@@ -120,7 +122,7 @@ class _Preparation:
         queries = RowIndex(before.query_texts().to_pylist() if before else ())
 
         reader = RowReader(item_index, item_ids_as, users if data.users else None, self._user_ids, Clock())
-        log = self._log(sources["interactions"], reader, users, queries)
+        log = self._log(sources.get("interactions") or CatalogueQueries(items, self._config), reader, users, queries)
         if before:
             check_new_times(log, before)
         log_queries = len(queries)
@@ -130,7 +132,10 @@ class _Preparation:
         query_texts = pa.array(queries.keys(), pa.string())
         self._write_table("queries/queries.arrow", pa.table({"query": query_texts}))
 
-        boundaries = find_boundaries(log, data.valid_share, data.test_share)
+        if data.interactions:
+            boundaries = find_boundaries(log, data.valid_share, data.test_share)
+        else:
+            boundaries = Boundaries(0, log.rows // 2)
         with self._bar("splits", log.accepted) as bar:
             writer = SplitWriter(self._directory, log, boundaries, before)
             written = writer.write(len(items), len(users), bar.update)
@@ -155,12 +160,11 @@ class _Preparation:
         """All inputs, with their columns checked before anything long begins."""
         data = self._config.data
         item_columns = dict.fromkeys(["item_id", *data.items.text, *data.items.categorical, *data.items.numeric])
-        sources = {
-            "items": Source("items", data.items, list(item_columns)),
-            "interactions": Source(
+        sources = {"items": Source("items", data.items, list(item_columns))}
+        if data.interactions:
+            sources["interactions"] = Source(
                 "interactions", data.interactions, ["query", "item_id"], ["user_id", "timestamp", "event"]
-            ),
-        }
+            )
         if data.users:
             sources["users"] = Source("users", data.users, ["user_id", *data.users.profile])
         if data.supervision:
@@ -168,7 +172,7 @@ class _Preparation:
         return sources
 
     @contextmanager
-    def _reading(self, source: Source) -> Iterator[tuple[RejectedRows, Callable[[int], None]]]:
+    def _reading(self, source: Source | CatalogueQueries) -> Iterator[tuple[RejectedRows, Callable[[int], None]]]:
         """Counts the rows of an input, and ends the job where there are none or too much of it is unusable."""
         whole_rows = not (self._user_ids.hidden and source.name in ("interactions", "users"))
         with (
@@ -226,10 +230,10 @@ class _Preparation:
         sizes = {column: columns.categorical(column, self._config.data.min_category_count) for column in profile}
         return RowIndex(table.column("user_id").to_pylist()), sizes
 
-    def _log(self, source: Source, reader: RowReader, users: RowIndex, queries: RowIndex) -> Log:
+    def _log(self, source: Source | CatalogueQueries, reader: RowReader, users: RowIndex, queries: RowIndex) -> Log:
         with self._reading(source) as (rejected, advance):
             read: Callable[..., Log] = read_log
-            if self._spark:
+            if self._spark and isinstance(source, Source):
                 from dpsr.data.spark import read_log_in_spark
 
                 read = partial(read_log_in_spark, self._spark)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from dpsr.data.catalogue_queries import CatalogueQueries
 from dpsr.data.log import TIME_BINS, TIMED, Boundaries, Log, RowReader, history_ends, shuffle_keys
 from dpsr.data.readers import Source
 from dpsr.data.records import record_blocks
@@ -20,7 +21,7 @@ from dpsr.data.vocabulary import RowIndex
 
 
 def read_log(
-    source: Source,
+    source: Source | CatalogueQueries,
     reader: RowReader,
     users: RowIndex,
     queries: RowIndex,

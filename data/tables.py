@@ -110,6 +110,11 @@ class Dataset:
         )
 
     @property
+    def has_log(self) -> bool:
+        """Whether the interactions are somebody's, not words of the items that stand for them."""
+        return bool(self.manifest["inputs"]["interactions"]["files"])
+
+    @property
     def tokenizer_path(self) -> Path:
         """The tokenizer's model file."""
         return self.directory / TOKENIZER_FILE

@@ -31,6 +31,14 @@ def test_defaults_are_the_papers(config_file: Path) -> None:
     assert 0.5 <= config.loss.mixing_ratio <= 0.75
 
 
+def test_without_a_log_the_catalogue_is_what_is_learnt_from(tmp_path: Path) -> None:
+    path = tmp_path / "shop.toml"
+    path.write_text(MINIMAL.partition("[data.interactions]")[0])
+    with pytest.raises(ConfigError, match=r"training\.epochs = 5 learns from a log, and data\.interactions is missing"):
+        load_config(path, ["pretraining.epochs=2"])
+    assert load_config(path, ["pretraining.epochs=2", "training.epochs=0"]).data.interactions is None
+
+
 def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
     config = load_config(
         config_file,

@@ -1,5 +1,6 @@
 """``dpsr search`` against a real server: filters, profile, TLS."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,13 +95,23 @@ def test_the_server_is_only_reached_with_the_right_files(priced_shop: Shop, serv
     ca, certificate, key = (str(keys / name) for name in ("ca.pem", "client.pem", "client.key"))
     assert len(ask(TlsFiles(ca, certificate, key)).splitlines()) == 3 + 3
     for refused in (TlsFiles(), TlsFiles(ca), TlsFiles(certificate, certificate, key)):
-        with pytest.raises(ServingError, match="UNAVAILABLE"):
+        with pytest.raises(ServingError, match=f"UNAVAILABLE.*localhost:{server}: .*; see whether it runs there"):
             ask(refused)
     for incomplete in (TlsFiles(ca, certificate), TlsFiles(ca, None, key), TlsFiles(None, certificate, key)):
         with pytest.raises(ConfigError, match="--cert and --key go together, and with --ca"):
             ask(incomplete)
     with pytest.raises(ConfigError, match=r"nothing\.pem: No such file"):
         ask(TlsFiles(str(keys / "nothing.pem")))
+
+
+def test_without_a_server_the_way_to_start_one_is_told(priced_shop: Shop, tmp_path: Path) -> None:
+    with socket.create_server(("localhost", 0)) as taken:
+        free = taken.getsockname()[1]
+    config = priced_shop.config.model_copy(update={"serving": ServingConfig(host="localhost", port=free)})
+    with pytest.raises(
+        ServingError, match=f"no answer from a server at localhost:{free}: .*start one with `dpsr serve`"
+    ):
+        search(config, ["red shoe"], target=None, count=3)
 
 
 def test_the_command_takes_filters_and_files(priced_shop: Shop, server: int, keys: Path, tmp_path: Path) -> None:
