@@ -91,10 +91,10 @@ class ClusterTraining(Training):
         self._step.dense.wire = wire
         self._coordinator = coordinator
         self._num_workers = num_workers
-        self._steps_of: dict[Phase, Steps] = {
-            self._pretraining: CatalogueSteps(self._batches),
-            self._training: LogSteps(self._batches, dataset.directory / split_file("train"), tensor=files),
-        }
+        self._steps_of: dict[Phase, Steps] = {self._pretraining: CatalogueSteps(self._batches)}
+        if config.training.epochs:  # else there may be no record
+            records = dataset.directory / split_file("train")
+            self._steps_of[self._training] = LogSteps(self._batches, records, tensor=files)
         with tf.device(dense_device):
             self._progress_of_workers = Progress(num_workers)
         self._dense_device = dense_device

@@ -68,7 +68,7 @@ class MappedFile {
   static absl::Status Failed(const std::string& path, const char* what) {
     return absl::NotFoundError(absl::StrCat(path, " ", what, ": ", std::strerror(errno),
                                             "; the dataset and the work_dir have to be there under the same path on "
-                                            "every worker"));
+                                            "every worker and parameter server"));
   }
 
   void* data_;
@@ -132,7 +132,7 @@ class MappedArrayOp : public OpKernel {
     if (file->size() < static_cast<size_t>(offset_) + bytes) {
       return absl::FailedPreconditionError(absl::StrCat(path_, " has ", file->size(), " bytes, expected at least ",
                                                         offset_ + bytes,
-                                                        "; this worker sees another dataset than the chief"));
+                                                        "; this task sees another dataset than the chief"));
     }
     auto* const buffer = new MappedBuffer(std::move(file), offset_, bytes);
     const tensorflow::core::ScopedUnref unref(buffer);

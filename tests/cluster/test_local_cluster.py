@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from dpsr.cluster.up import LocalCluster
 from dpsr.config import Config, load_config
 from dpsr.data.demo_shop import generate
+from dpsr.data.pipeline import steps_of_pretraining
 from dpsr.data.prepare import prepare
 from dpsr.data.tables import Dataset
 from dpsr.model.trainer import load_trained, train
@@ -33,6 +36,20 @@ SMALL = [
     "training.batch_size=64",
     "training.token_dropout=0",
     "training.epochs=2",
+]
+
+ALL_OPTIONS = [
+    "pretraining.epochs=2",
+    "pretraining.mixed_share=0.2",
+    "training.typo_share=0.2",
+    "training.token_dropout=0.1",
+    "model.combiner=sqrtn_by_kind",
+    "model.initial_idf=true",
+    "model.heads=2",
+    "model.head_tables=true",
+    "loss.head_column=category",
+    "loss.hard_negatives=3",
+    "loss.mask_clicked=true",
 ]
 
 
@@ -76,13 +93,19 @@ def counts(config: Config) -> dict:
 def test_a_cluster_trains_what_one_machine_trains(shop: Callable[[str], list[str]]) -> None:
     """One worker takes the steps in their order: the same losses, up to rounding, with tables in shards on two servers.
 
-    Its checkpoint then trains on, and answers, on one machine.
+    All that learns is on. The cluster goes on from one machine's checkpoint within the pre-training; its own then
+    trains on, and answers, on one machine.
     """
-    clustered, alone = shop("clustered"), shop("alone")
+    clustered, alone = [*shop("clustered"), *ALL_OPTIONS], [*shop("alone"), *ALL_OPTIONS, "training.keep_checkpoints=9"]
     here = load_config(EXAMPLE, alone)
     dataset = Dataset.load(here.dataset_dir)
+    assert len(dataset.skips()), "there are hard negatives"
     expected = train(here, dataset, progress=False)
     config = load_config(EXAMPLE, clustered)
+    first_step = steps_of_pretraining(dataset.schema.num_items, config.training.batch_size)
+    shutil.copytree(here.checkpoint_dir, config.checkpoint_dir)
+    within = str(config.checkpoint_dir / f"ckpt-{first_step}")
+    tf.compat.v1.train.update_checkpoint_state(str(config.checkpoint_dir), within)
     with started([*clustered, "cluster.split_above_bytes=20000"], workers=1, ps=2) as cluster:
         assert cluster.wait() == 0
         for job in ("worker 0", "ps 0", "ps 1"):
@@ -91,7 +114,8 @@ def test_a_cluster_trains_what_one_machine_trains(shop: Callable[[str], list[str
     for ours, theirs in zip(found["epochs"], expected["epochs"], strict=True):
         for figure in ("train_loss", "valid_loss"):
             np.testing.assert_allclose(ours[figure], theirs[figure], rtol=2e-3)
-    steps = found["steps"]
+    assert [figures["phase"] for figures in found["epochs"]] == 2 * ["pretraining"] + 2 * ["training"]
+    steps = found["steps"] - first_step
     assert counts(config)["steps_by_worker"] == [steps]
     assert (counts(config)["steps_scheduled"], counts(config)["steps_applied"]) == (steps, steps)
     assert counts(config)["staleness"] == 0
@@ -100,7 +124,7 @@ def test_a_cluster_trains_what_one_machine_trains(shop: Callable[[str], list[str
     for name, table in model.tables.items():
         np.testing.assert_allclose(table.embeddings, reference.tables[name].embeddings, rtol=0.1, atol=2e-2)
     onwards = load_config(EXAMPLE, [*clustered, "training.epochs=3"])
-    assert train(onwards, dataset, progress=False)["epochs"][:2] == found["epochs"]
+    assert train(onwards, dataset, progress=False)["epochs"][:4] == found["epochs"]
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 240.0) -> None:
