@@ -5,18 +5,15 @@ All of it inside the graph, from texts by string operations to the tokenizer's i
 
 from __future__ import annotations
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 
+from dpsr.data.catalogue_queries import spaced_texts
 from dpsr.data.joins import ToTensor
 from dpsr.data.tables import Dataset
 from dpsr.data.texts import Texts
 from dpsr.tokenizer_cc import tokenize
 
 _LETTER = r"[\p{L}\p{N}]"
-# Scripts that are written without spaces; an ideograph or a kana is a word of the tokenizer too.
-_UNSPACED = r"([\p{Han}\p{Hiragana}\p{Katakana}])"
 _EDITS = 4
 
 
@@ -141,10 +138,8 @@ class ItemTexts:
             typo_share: the share of the queries that get one random edit.
             tensor: how an array gets there.
         """
-        table = dataset.item_table().select(columns or list(dataset.schema.text))
-        texts = [pc.fill_null(column.combine_chunks().cast(pa.string()), "") for column in table.columns]
-        joined = pc.replace_substring_regex(pc.binary_join_element_wise(*texts, " "), _UNSPACED, r"\1 ")
-        self._texts = Texts(joined, tensor=tensor)
+        texts = spaced_texts(dataset.item_table(), columns or dataset.schema.text)
+        self._texts = Texts(texts, tensor=tensor)
         self._words = words
         self._typo_share = typo_share
         self._tokenizer_path = dataset.tokenizer_path
