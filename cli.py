@@ -159,7 +159,7 @@ def evaluate(
         raise click.UsageError("--compare adds to the page of --report; name that too")
     from dpsr.data.tables import Dataset
     from dpsr.evaluation.evaluate import evaluate as run
-    from dpsr.model.trainer import load_trained
+    from dpsr.model.trained import load_trained
 
     dataset = Dataset.load(config.dataset_dir)
     model = load_trained(config.checkpoint_dir, dataset)
@@ -181,7 +181,7 @@ def export(config: Config, items: str | None) -> None:
     from dpsr.data.tables import Dataset
     from dpsr.indexing.publish import export as run
     from dpsr.indexing.publish import index_table
-    from dpsr.model.trainer import load_trained
+    from dpsr.model.trained import load_trained
 
     dataset = Dataset.load(config.dataset_dir)
     version = run(config, dataset, load_trained(config.checkpoint_dir, dataset), items=items)

@@ -33,7 +33,7 @@ from dpsr.evaluation.ranking import ranks_of_first
 from dpsr.evaluation.retrievers import Retriever, queries_at_once
 from dpsr.evaluation.two_tower import TwoTowerRetriever
 from dpsr.indexing.corpus import embed_items
-from dpsr.model.trainer import load_trained
+from dpsr.model.trained import load_trained
 from dpsr.tokenizer_cc import Tokenizer
 
 ROWS = 256

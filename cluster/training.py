@@ -26,8 +26,9 @@ from dpsr.data.mapped import ArrayFiles
 from dpsr.data.schema import split_file
 from dpsr.data.steps import CatalogueSteps, EpochPlan, LogSteps, Steps
 from dpsr.data.tables import Dataset
+from dpsr.model.progress import Phase
 from dpsr.model.shards import Placement, Shard
-from dpsr.model.trainer import Phase, Training
+from dpsr.model.trainer import Training
 from dpsr.ops_cc import library
 
 _PIECES_AHEAD = 2

@@ -45,7 +45,7 @@ def demo(size: str, work_dir: Path) -> None:
     from dpsr.data.tables import Dataset
     from dpsr.evaluation.evaluate import evaluate as run_evaluate
     from dpsr.indexing.publish import export as run_export
-    from dpsr.model.trainer import load_trained
+    from dpsr.model.trained import load_trained
     from dpsr.model.trainer import train as run_train
 
     config = load_config(CONFIG, [f"work_dir={work_dir}", *_demo_paths(work_dir / "shop")])

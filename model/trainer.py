@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,17 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from dpsr.config import Config, DpsrError
+from dpsr.config import Config
 from dpsr.data.augmentation import ItemTexts, QueryTexts
 from dpsr.data.joins import JoinedTables, ToTensor
-from dpsr.data.pipeline import Batch, BatchMaker, pretraining_batches, steps_of_pretraining, training_batches
+from dpsr.data.pipeline import BatchMaker, pretraining_batches, training_batches
 from dpsr.data.schema import DatasetError, split_file
 from dpsr.data.tables import Dataset
 from dpsr.model import checkpoints
-from dpsr.model.checkpoints import CheckpointError
+from dpsr.model.divergence import Step, diverged, first_bad_step
 from dpsr.model.head_choice import HeadChoice
 from dpsr.model.negatives import ClickedItems, HardNegatives, count_random_negatives, hardest_items
+from dpsr.model.progress import Phase, Position, phases
 from dpsr.model.shards import Placement
 from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TwoTower
@@ -32,13 +32,7 @@ from dpsr.tokenizer_cc import Tokenizer
 # Steps are taken in one call of the graph until about so many examples are done: long enough to hide the call, short
 # enough for a lively progress bar.
 _EXAMPLES_PER_CALL = 16_384
-# A loss so many times that of the untrained model: worse than chance, and no noise.
-_EXPLODED = 2.0
-_NAMED_ROWS = 8
-
-
-class TrainingDivergedError(DpsrError, ArithmeticError):
-    """The loss is no longer a number, or far above that of the untrained model."""
+_SHOWN = ("train_loss", "valid_loss", "valid_top1")
 
 
 def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bool = True) -> dict[str, Any]:
@@ -55,7 +49,7 @@ def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bo
     Returns:
         What ``metrics.json`` holds: ``epochs``, one entry each (``epoch``, ``phase``, ``train_loss``, ``valid_loss``,
         ``valid_top1``, ``seconds``, ``examples_per_second``), ``best_epoch``, the one with the highest ``valid_top1``,
-        whose model ``load_trained`` loads, and ``steps``, ``examples``, ``parameters``.
+        whose model ``trained.load_trained`` loads, and ``steps``, ``examples``, ``parameters``.
 
     Raises:
         CheckpointError: the checkpoints there come from another dataset or configuration.
@@ -78,79 +72,6 @@ def start_run(config: Config, dataset: Dataset, *, resume: bool) -> None:
         checkpoints.check_resumable(directory, description)
     checkpoints.end_of_run(directory).unlink(missing_ok=True)
     checkpoints.write_json(directory / checkpoints.MODEL_FILE, description)
-
-
-def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> TwoTower:
-    """Loads the model of the best epoch by validation, or of the latest checkpoint before an epoch is done.
-
-    Args:
-        checkpoint_dir: a run's ``checkpoint_dir``.
-        dataset: checked to be the one that the model was trained on.
-
-    Raises:
-        CheckpointError: there is no checkpoint, or it belongs to another dataset.
-    """
-    directory = Path(checkpoint_dir)
-    config, schema, seed = checkpoints.read_description(directory)
-    if dataset is not None:
-        checkpoints.check_same_dataset(directory, schema, dataset.schema)
-    best = checkpoints.best_epoch(checkpoints.read_epochs(directory))
-    path = checkpoints.best_path(directory, best) if best else tf.train.latest_checkpoint(directory)
-    if path is None:
-        raise CheckpointError(f"{directory}: no checkpoint was written yet; run `dpsr train` first")
-    model = TwoTower(config, schema, seed=seed)
-    try:
-        # The optimiser's state stays in the file: a model that only answers has no use for it.
-        tf.train.Checkpoint(model=model).read(str(path)).assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); train anew with --no-resume") from None
-    return model
-
-
-class Position(tf.Module):
-    """How far a training has come; part of every checkpoint."""
-
-    def __init__(self) -> None:
-        """Starts before the first step."""
-        super().__init__()
-        self.epoch = tf.Variable(0, dtype=tf.int64)
-        self.step = tf.Variable(0, dtype=tf.int64)
-        self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
-        self.first_loss = tf.Variable(0.0, dtype=tf.float64)
-        """Mean of the first steps; 0 before them."""
-
-    def assign(self, epoch: int, step: int, loss_sum: float) -> None:
-        """``step`` steps of ``epoch`` are done, and their losses sum to ``loss_sum``."""
-        self.epoch.assign(epoch)
-        self.step.assign(step)
-        self.loss_sum.assign(loss_sum)
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Epochs of one kind, one after the other."""
-
-    name: str
-    first_epoch: int
-    epochs: int
-    steps: int
-    """Of an epoch."""
-    first_step: int
-    """Steps of the phases before."""
-
-    def steps_before(self, epoch: int) -> int:
-        """The steps of the run before an epoch of this phase."""
-        return self.first_step + (epoch - self.first_epoch) * self.steps
-
-
-def _phases(config: Config, dataset: Dataset) -> tuple[Phase, Phase]:
-    batch_size, epochs = config.training.batch_size, config.pretraining.epochs
-    steps = steps_of_pretraining(dataset.schema.num_items, batch_size)
-    of_log = -(-len(dataset.interactions("train")) // (batch_size - config.mixed_rows))
-    return (
-        Phase("pretraining", 0, epochs, steps, 0),
-        Phase("training", epochs, config.training.epochs, of_log, epochs * steps),
-    )
 
 
 class Training:
@@ -180,7 +101,7 @@ class Training:
         self._dataset = dataset
         self._progress = progress
         self._directory = config.checkpoint_dir
-        self._pretraining, self._training = _phases(config, dataset)
+        self._pretraining, self._training = phases(config, dataset)
         self._tensor = tensor
         self._tables = JoinedTables(dataset, config.model.history_length, config.model.history_titles, tensor=tensor)
         self._batches = self._batch_maker()
@@ -395,45 +316,16 @@ class Training:
 
     def _check_losses(self, losses: np.ndarray, epoch: int, step: int) -> None:
         """Stops a training whose loss is no number, or far above what it was before anything was learnt."""
-        mean = float(losses.mean())
         at_first = self._position.first_loss
         if float(at_first) == 0.0:
-            at_first.assign(mean)
-        limit = _EXPLODED * float(at_first)
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if len(bad):
-            problem = f"the loss is {losses[bad[0]]}"
-        elif mean > limit:
-            bad = np.flatnonzero(losses > limit)
-            problem = f"the loss grew to {losses[bad[0]]:.4g}, from {float(at_first):.4g} in the first steps,"
-        else:
+            at_first.assign(float(losses.mean()))
+        bad = first_bad_step(losses, float(at_first))
+        if bad is None:
             return
-        phase, training, at = self._phase_of(epoch), self._config.training, step + int(bad[0])
+        phase, at = self._phase_of(epoch), step + bad.place
         batch = next(iter(self._epoch_batches(epoch, at)))
-        examples = self._directory / checkpoints.DIVERGED_FILE
-        checkpoints.write_json(examples, self._name_examples(batch, phase, epoch, at))
-        raise TrainingDivergedError(
-            f"{problem} at step {at + 1} of epoch {epoch + 1 - phase.first_epoch} of the {phase.name}, most likely "
-            f"because the learning rates are too high (training.table_learning_rate = "
-            f"{training.table_learning_rate:g}, training.learning_rate = {training.learning_rate:g}); lower them and "
-            f"start anew with --no-resume. The examples of that step: query rows {_some(batch.query_rows)}, item rows "
-            f"{_some(batch.item_rows[: training.batch_size])}; all of them, with their texts and ids: {examples}"
-        )
-
-    def _name_examples(self, batch: Batch, phase: Phase, epoch: int, step: int) -> dict[str, Any]:
-        """The examples of a step as their owner knows them; null is a query of the item's own words."""
-        query_rows = batch.query_rows.numpy().tolist()
-        item_rows = batch.item_rows.numpy()[: len(query_rows)]
-        texts = self._dataset.query_texts()
-        return {
-            "phase": phase.name,
-            "epoch": epoch + 1 - phase.first_epoch,
-            "step": step + 1,
-            "query_rows": query_rows,
-            "queries": [texts[row].as_py() if row >= 0 else None for row in query_rows],
-            "item_rows": item_rows.tolist(),
-            "item_ids": self._dataset.item_ids[item_rows].tolist(),
-        }
+        where = Step(phase.name, epoch + 1 - phase.first_epoch, at + 1)
+        raise diverged(bad, where, batch, self._dataset, self._config)
 
     def _save(self, epoch: int, step: int, loss_sum: float) -> None:
         self._position.assign(epoch, step, loss_sum)
@@ -453,12 +345,3 @@ class Training:
         }
         checkpoints.write_json(self._directory / checkpoints.METRICS_FILE, metrics)
         return metrics
-
-
-def _some(rows: tf.Tensor) -> str:
-    """The first rows of a batch, for a message."""
-    named = ", ".join(map(str, rows.numpy()[:_NAMED_ROWS].tolist()))
-    return f"{named}, ..." if len(rows) > _NAMED_ROWS else named
-
-
-_SHOWN = ("train_loss", "valid_loss", "valid_top1")

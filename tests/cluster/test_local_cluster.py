@@ -25,7 +25,8 @@ from dpsr.data.demo_shop import generate
 from dpsr.data.pipeline import steps_of_pretraining
 from dpsr.data.prepare import prepare
 from dpsr.data.tables import Dataset
-from dpsr.model.trainer import load_trained, train
+from dpsr.model.trained import load_trained
+from dpsr.model.trainer import train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "examples" / "dpsr_h.toml"

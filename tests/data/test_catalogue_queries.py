@@ -13,7 +13,8 @@ from dpsr.data.schema import DatasetError
 from dpsr.data.tables import Dataset
 from dpsr.data.verify import verify
 from dpsr.evaluation.evaluate import evaluate
-from dpsr.model.trainer import load_trained, train
+from dpsr.model.trained import load_trained
+from dpsr.model.trainer import train
 
 WORDS = ["red", "blue", "steel", "oak", "lamp", "saw", "drill", "sink"]
 

@@ -15,7 +15,8 @@ from dpsr.data.joins import JoinedTables
 from dpsr.data.schema import INTERACTION, LABEL
 from dpsr.data.tables import Dataset
 from dpsr.model.negatives import ClickedItems, HardNegatives, hardest_items
-from dpsr.model.trainer import load_trained, train
+from dpsr.model.trained import load_trained
+from dpsr.model.trainer import train
 
 QUERIES, ITEMS = 12, 15
 

@@ -14,7 +14,9 @@ from dpsr.data.prepare import prepare
 from dpsr.data.tables import Dataset
 from dpsr.model import trainer
 from dpsr.model.checkpoints import CheckpointError
-from dpsr.model.trainer import TrainingDivergedError, load_trained, train
+from dpsr.model.divergence import TrainingDivergedError
+from dpsr.model.trained import load_trained
+from dpsr.model.trainer import train
 from dpsr.model.two_tower import TwoTower, relative_idf, token_kinds
 from dpsr.tokenizer_cc import Tokenizer
 

@@ -18,7 +18,9 @@ from dpsr.data.joins import JoinedTables
 from dpsr.data.tables import Dataset
 from dpsr.model import trainer
 from dpsr.model.checkpoints import CheckpointError, best_epoch
-from dpsr.model.trainer import TrainingDivergedError, load_trained, train
+from dpsr.model.divergence import TrainingDivergedError
+from dpsr.model.trained import load_trained
+from dpsr.model.trainer import train
 from dpsr.model.validation import Validation
 
 TIMINGS = {"seconds", "examples_per_second"}
