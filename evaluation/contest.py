@@ -73,8 +73,8 @@ def standard_baselines(dataset: Dataset, *, seed: int) -> Contest:
     notes = []
     if not dataset.has_log:
         notes.append(
-            "There is no log: the queries are words of the items' own texts, among which BM25 finds more than it would "
-            "among what people type. Only judged queries (evaluation.labels) tell the retrievers apart."
+            "There is no log: the queries, also those that chose the weights of the mixtures, are words of the items' "
+            "own texts: BM25 finds more by them than by what people type. Only judged ones (evaluation.labels) tell."
         )
     if tuning is None:
         notes.append("The valid split has no click: the weights of all mixtures are defaults.")
@@ -145,8 +145,8 @@ def edge_note(name: str, weight: float) -> list[str]:
 
 
 def tuning_examples(dataset: Dataset, *, seed: int) -> Examples | None:
-    """Clicks of the valid split; none where it has none, or only queries that nobody typed."""
-    if not dataset.has_log or not (dataset.interactions("valid")["event"] != SKIP).any():
+    """Clicks of the valid split; none where it has none."""
+    if not (dataset.interactions("valid")["event"] != SKIP).any():
         return None
     return load_examples(dataset, "valid", max_examples=_TUNING_EXAMPLES, seed=seed)
 
