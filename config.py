@@ -274,7 +274,8 @@ class ClusterConfig(_Section):
     stall_timeout: Annotated[float, Field(gt=0.0)] = 600.0
     """Seconds without a step anywhere after which the training counts as failed."""
     max_restarts: Annotated[int, Field(ge=0)] = 20
-    """How often the chief goes on from the last checkpoint by itself, after a parameter server has died."""
+    """How often the chief goes on from the last checkpoint by itself, after a parameter server has died; and how often
+    ``dpsr cluster up`` starts each task again."""
 
 
 class LabelsConfig(SourceConfig):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 from dpsr.cluster.coordinator import DONE, FAILED, RETRY
 from dpsr.cluster.sockets import check_free
@@ -50,7 +52,10 @@ def supervise(task: Task, config: Config, *, resume: bool, progress: bool) -> No
 def _run_coordinator(config: Config, *, resume: bool, progress: bool) -> int:
     request = {"config": config.model_dump(mode="json", exclude_none=True), "resume": resume, "progress": progress}
     process = subprocess.Popen(
-        [sys.executable, "-m", "dpsr.cluster.coordinator"], stdin=subprocess.PIPE, text=True, preexec_fn=die_with_parent
+        [sys.executable, "-m", "dpsr.cluster.coordinator"],
+        stdin=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
     previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
@@ -65,7 +70,9 @@ def _run_coordinator(config: Config, *, resume: bool, progress: bool) -> int:
             process.wait()
 
 
-def die_with_parent() -> None:
-    """Run in a fresh child: the kernel kills it when the thread that started it ends."""
+def die_with_parent(parent: int) -> None:
+    """Run in a fresh child of process ``parent``: the kernel kills it when the thread that started it ends."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        os._exit(1)

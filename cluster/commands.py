@@ -94,7 +94,16 @@ def up(
 
     config = load_config(config_file, overrides)
     logs = logs or Path(config.work_dir) / "cluster" / "logs"
-    run(config_file, overrides, workers=workers, ps=ps, evaluator=evaluator, resume=not no_resume, logs=logs)
+    run(
+        config_file,
+        overrides,
+        workers=workers,
+        ps=ps,
+        evaluator=evaluator,
+        resume=not no_resume,
+        logs=logs,
+        max_restarts=config.cluster.max_restarts,
+    )
     click.echo(f"checkpoints: {config.checkpoint_dir}")
 
 

@@ -17,6 +17,7 @@ from dpsr.cluster.watchdog import Watchdog
 from dpsr.config import Config, DpsrError, parse_config
 from dpsr.data.schema import MANIFEST_FILE
 from dpsr.data.tables import Dataset
+from dpsr.model.checkpoints import MODEL_FILE, writing
 
 DONE, FAILED, RETRY = 0, 1, 75
 _END_SECONDS = 10.0
@@ -45,7 +46,8 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
     from dpsr.ops_cc import library
 
     dataset = Dataset.load(config.dataset_dir)
-    start_run(config, dataset, resume=resume)
+    with writing(config.checkpoint_dir):
+        start_run(config, dataset, resume=resume)
     wait_for(task, (PS, WORKER), config.cluster.start_timeout)
     library.load()
     watchdog = Watchdog(FAILED)
@@ -64,11 +66,12 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
         **{f"{PS} {index}": ps_device(index) for index in range(len(task.addresses[PS]))},
         **{f"{WORKER} {index}": worker_device(index) for index in range(len(task.addresses[WORKER]))},
     }
-    _check_alike(devices, dataset)
+    _check_alike(devices, config, dataset)
     coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-    training = ClusterTraining(config, dataset, task, coordinator, watchdog, progress=progress)
-    print(f"chief: starts at step {training.first_step}", flush=True)
-    metrics = training.run()
+    with writing(config.checkpoint_dir):
+        training = ClusterTraining(config, dataset, task, coordinator, watchdog, progress=progress)
+        print(f"chief: starts at step {training.first_step}", flush=True)
+        metrics = training.run()
     print(f"chief: {json.dumps(training.counts())}", flush=True)
     watchdog.expect("ending the other tasks", seconds)
     for device in devices.values():
@@ -79,8 +82,8 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
     return metrics
 
 
-def _check_alike(devices: dict[str, str], dataset: Dataset) -> None:
-    """Checks that every task runs our op library, and every worker sees our dataset.
+def _check_alike(devices: dict[str, str], config: Config, dataset: Dataset) -> None:
+    """Checks that every task runs our op library and sees our checkpoints, and every worker our dataset.
 
     Raises:
         ClusterError: one does not; names it.
@@ -89,25 +92,47 @@ def _check_alike(devices: dict[str, str], dataset: Dataset) -> None:
 
     from dpsr.ops_cc import library
 
-    manifest = dataset.directory / MANIFEST_FILE
-    ours, text = library.load().dpsr_task().library.numpy(), manifest.read_bytes()
+    ops = library.load()
+    manifest, model = dataset.directory / MANIFEST_FILE, config.checkpoint_dir / MODEL_FILE
+    ours, text = ops.dpsr_task().library.numpy(), manifest.read_bytes()
     for name, device in devices.items():
-        try:
-            with tf.device(device):
-                theirs = library.load().dpsr_task().library.numpy()
+        with tf.device(device):
+            try:
+                theirs = ops.dpsr_task().library.numpy()
+            except tf.errors.NotFoundError:
+                raise ClusterError(
+                    f"{name}: does not know our op library; start it by the same command, with the same installation "
+                    "of dpsr, as the chief"
+                ) from None
+            if theirs != ours:
+                raise ClusterError(
+                    f"{name}: runs op library {theirs.decode()}, the chief {ours.decode()}; install the same build on "
+                    "both"
+                )
+            try:
+                tf.io.read_file(str(model))
                 found = tf.io.read_file(str(manifest)).numpy() if name.startswith(WORKER) else text
-        except tf.errors.NotFoundError as error:
-            raise ClusterError(f"{name}: {error.message}") from None
-        if theirs != ours:
-            raise ClusterError(
-                f"{name}: runs op library {theirs.decode()}, the chief {ours.decode()}; install the same build on both"
-            )
+            except tf.errors.OpError as error:
+                raise ClusterError(
+                    f"{name}: cannot read what the chief reads ({_first_line(error)}); give every task the same "
+                    "work_dir, and every worker the same dataset, under the same path"
+                ) from None
         if found != text:
-            there = json.loads(found)["schema"]["tokenizer_fingerprint"]
             raise ClusterError(
-                f"{name}: {manifest} is another dataset than the chief's (tokenizer {there} there, "
+                f"{name}: {manifest} is another dataset than the chief's (tokenizer {_tokenizer_of(found)} there, "
                 f"{dataset.schema.tokenizer_fingerprint} here); give every task the same dataset directory"
             )
+
+
+def _first_line(error: Any) -> str:
+    return str(error.message).partition("\n")[0]
+
+
+def _tokenizer_of(manifest: bytes) -> str:
+    try:
+        return str(json.loads(manifest)["schema"]["tokenizer_fingerprint"])
+    except (ValueError, KeyError, TypeError):
+        return "unreadable"
 
 
 def main() -> int:

@@ -36,6 +36,7 @@ def evaluate_checkpoints(task: Task, config: Config) -> dict[str, Any]:
 
     Raises:
         ClusterError: no checkpoint came for ``cluster.start_timeout`` and two intervals between checkpoints.
+        CheckpointError: the checkpoints are of another dataset or configuration than this task's.
     """
     directory = config.checkpoint_dir
     patience = config.cluster.start_timeout + 2 * config.cluster.checkpoint_seconds
@@ -68,7 +69,9 @@ class _Scores:
     def __init__(self, config: Config) -> None:
         self._folder = config.checkpoint_dir / checkpoints.EVALUATOR_FOLDER
         self._folder.mkdir(exist_ok=True)
-        self._training = Training(config, Dataset.load(config.dataset_dir), progress=False)
+        dataset = Dataset.load(config.dataset_dir)
+        checkpoints.check_resumable(config.checkpoint_dir, checkpoints.describe(config, dataset.schema))
+        self._training = Training(config, dataset, progress=False)
         self._writer = tf.summary.create_file_writer(str(self._folder / checkpoints.EVENTS_FOLDER))
         self._done: list[dict[str, Any]] = []
         self._seen: set[str] = set()

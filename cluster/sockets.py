@@ -11,6 +11,9 @@ from dpsr.cluster.tasks import ClusterError, Task, host_and_port
 
 _ATTEMPT_SECONDS = 2.0
 _PAUSE_SECONDS = 0.5
+# What a client says first (RFC 9113, section 3.4), with no settings of its own; the server's are its answer.
+_HTTP2_HEADER_BYTES, _HTTP2_SETTINGS = 9, 4
+_HTTP2_CLIENT = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _HTTP2_SETTINGS, 0, 0, 0, 0, 0])
 
 
 class Reach(enum.Enum):
@@ -33,8 +36,23 @@ def look_at(address: str) -> Reach:
         return Reach.SILENT
 
 
+def answers(address: str) -> bool:
+    """Whether a server of gRPC is at ``host:port`` and at work.
+
+    A port that takes connections is not enough: it may be another program's, and the kernel takes them for a process
+    that hangs.
+    """
+    try:
+        with socket.create_connection(host_and_port(address), _ATTEMPT_SECONDS) as connection:
+            connection.sendall(_HTTP2_CLIENT)
+            header = connection.recv(_HTTP2_HEADER_BYTES, socket.MSG_WAITALL)
+    except OSError:
+        return False
+    return len(header) == _HTTP2_HEADER_BYTES and header[3] == _HTTP2_SETTINGS
+
+
 def wait_for(task: Task, jobs: Iterable[str], timeout: float) -> None:
-    """Waits until every task of some jobs listens.
+    """Waits until every task of some jobs answers.
 
     Args:
         task: who waits.
@@ -47,16 +65,22 @@ def wait_for(task: Task, jobs: Iterable[str], timeout: float) -> None:
     missing = [(job, index, address) for job in jobs for index, address in enumerate(task.addresses[job])]
     deadline = time.monotonic() + timeout
     while True:
-        missing = [(job, index, address) for job, index, address in missing if look_at(address) is not Reach.LISTENS]
+        missing = [(job, index, address) for job, index, address in missing if not answers(address)]
         if not missing:
             return
         if time.monotonic() > deadline:
-            names = ", ".join(f"{job} {index} at {address}" for job, index, address in missing)
+            names = ", ".join(f"{job} {index} at {address}{_why(address)}" for job, index, address in missing)
             raise ClusterError(
                 f"{task.name}: cannot reach {names} after {timeout:g} s; start these tasks, or correct their addresses "
                 "in TF_CONFIG (cluster.start_timeout is how long to wait)"
             )
         time.sleep(_PAUSE_SECONDS)
+
+
+def _why(address: str) -> str:
+    if look_at(address) is Reach.LISTENS:
+        return " (it takes connections, but does not answer: the task hangs, or another program has its port)"
+    return ""
 
 
 def wait_for_end(task: Task, jobs: Iterable[str], timeout: float) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,8 @@ _HOST = "127.0.0.1"
 _LOOK_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
 _RESTART_SECONDS = 2.0
+_SHORT_LIFE_SECONDS = 15.0
+"""Who dies sooner than this after its start most likely does so again, and waits before the next one."""
 
 
 @dataclass
@@ -29,7 +32,10 @@ class _Process:
     task: Task
     log: Path
     process: subprocess.Popen[bytes]
+    started_at: float
     restarts: int = 0
+    short_lives: int = 0
+    """Of the last processes, one after the other."""
     ended: bool = False
     start_at: float | None = None
     """When to start it again, after it has died."""
@@ -46,6 +52,7 @@ class LocalCluster:
         ps: int,
         evaluator: bool = False,
         logs: Path,
+        max_restarts: int = 20,
         say: Callable[[str], None] = print,
     ) -> None:
         """Starts every task.
@@ -56,10 +63,13 @@ class LocalCluster:
             ps: number of parameter servers.
             evaluator: whether there is one.
             logs: folder for the output of every task, a file each.
+            max_restarts: how often each of them is started again after it has died.
             say: takes the status lines.
         """
         self._command = list(command)
+        self._max_restarts = max_restarts
         self._say = say
+        self._is_stopped = False
         logs.mkdir(parents=True, exist_ok=True)
         ports = _free_ports(1 + workers + ps)
         addresses = {
@@ -73,7 +83,7 @@ class LocalCluster:
         for task in tasks:
             log = logs / f"{task.job}-{task.index}.log"
             log.unlink(missing_ok=True)
-            self.processes[task.name] = _Process(task, log, self._start(task, log))
+            self.processes[task.name] = _Process(task, log, self._start(task, log), time.monotonic())
             where = "" if task.job == EVALUATOR else f" at {task.address}"
             self._say(f"{task.name}: process {self.processes[task.name].process.pid}{where}, log {log}")
 
@@ -93,13 +103,16 @@ class LocalCluster:
                 _signal_group(entry.process, signal.SIGKILL)
                 entry.process.wait()
 
-    def wait(self) -> int:
-        """Waits for the end of the training, starting workers and parameter servers that died again.
+    def wait(self) -> int | None:
+        """Waits for the end of the training, starting tasks that died again.
 
         Returns:
-            The chief's exit code.
+            The chief's exit code; None if ``stop`` was called.
+
+        Raises:
+            ClusterError: a task died more often than it may; names it.
         """
-        while True:
+        while not self._is_stopped:
             time.sleep(_LOOK_SECONDS)
             for entry in self.processes.values():
                 if not entry.ended:
@@ -107,22 +120,47 @@ class LocalCluster:
             chief, evaluator = self.processes[f"{CHIEF} 0"], self.processes.get(f"{EVALUATOR} 0")
             if chief.ended and (chief.process.returncode or evaluator is None or evaluator.ended):
                 return chief.process.returncode
+        return None
+
+    def stop(self) -> None:
+        """Has ``wait`` return soon; may be called by a signal handler."""
+        self._is_stopped = True
 
     def _look_at(self, entry: _Process) -> None:
+        if entry.start_at is not None:
+            if time.monotonic() >= entry.start_at:
+                self._start_again(entry)
+            return
         code = entry.process.poll()
         if code is None:
             return
-        if entry.start_at is None:
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            entry.ended = code == 0 or (code > 0 and entry.task.job in (CHIEF, EVALUATOR))
-            self._say(f"{entry.task.name}: {how}" + ("" if entry.ended else "; starts again"))
-            if code > 0:
-                self._say(_last_lines(entry.log))
-            entry.start_at = time.monotonic() + _RESTART_SECONDS * min(entry.restarts, 5)
-        if not entry.ended and time.monotonic() >= entry.start_at:
-            self._command = [part for part in self._command if part != "--no-resume"]
-            entry.process, entry.start_at = self._start(entry.task, entry.log), None
-            entry.restarts += 1
+        entry.ended = code == 0 or (code > 0 and entry.task.job in (CHIEF, EVALUATOR))
+        is_last = not entry.ended and entry.restarts >= self._max_restarts
+        now = time.monotonic()
+        pause = 0.0 if entry.ended or is_last else self._pause(entry, now - entry.started_at)
+        then = f"; starts again{f' in {pause:g} s' if pause else ''}" if not (entry.ended or is_last) else ""
+        self._say(f"{entry.task.name}: {_how(code)}{then}")
+        if code > 0:
+            self._say(_last_lines(entry.log))
+        if is_last:
+            raise ClusterError(
+                f"{entry.task.name}: gave up, it {_how(code)} after {entry.restarts} restarts "
+                f"(cluster.max_restarts = {self._max_restarts}); {entry.log} says what it did. Run the same command to "
+                "go on from the last checkpoint"
+            )
+        entry.start_at = now + pause
+
+    def _pause(self, entry: _Process, lived: float) -> float:
+        """Seconds to wait before a task is started again: none at first, more if it dies soon time after time."""
+        pause = _RESTART_SECONDS * min(entry.short_lives, 5) if lived < _SHORT_LIFE_SECONDS else 0.0
+        entry.short_lives = entry.short_lives + 1 if lived < _SHORT_LIFE_SECONDS else 0
+        return pause
+
+    def _start_again(self, entry: _Process) -> None:
+        self._command = [part for part in self._command if part != "--no-resume"]
+        entry.process, entry.start_at = self._start(entry.task, entry.log), None
+        entry.started_at = time.monotonic()
+        entry.restarts += 1
 
     def _start(self, task: Task, log: Path) -> subprocess.Popen[bytes]:
         with log.open("ab") as stream:
@@ -130,29 +168,41 @@ class LocalCluster:
 
 
 def up(
-    config_file: str, overrides: Sequence[str], *, workers: int, ps: int, evaluator: bool, resume: bool, logs: Path
+    config_file: str,
+    overrides: Sequence[str],
+    *,
+    workers: int,
+    ps: int,
+    evaluator: bool,
+    resume: bool,
+    logs: Path,
+    max_restarts: int,
 ) -> None:
     """Trains on a cluster of processes of this machine; shows what becomes of each.
 
     Raises:
-        ClusterError: the chief failed; its last words are shown.
+        ClusterError: the chief failed, or a task died too often; its last words are shown.
     """
     command = [sys.executable, "-m", "dpsr.train", "--config", config_file]
     command += [part for override in overrides for part in ("--set", override)]
     command += [] if resume else ["--no-resume"]
-    signal.signal(signal.SIGTERM, _interrupt)
-    with LocalCluster(command, workers=workers, ps=ps, evaluator=evaluator, logs=logs) as cluster:
-        try:
-            code = cluster.wait()
-        except KeyboardInterrupt:
+    with LocalCluster(
+        command, workers=workers, ps=ps, evaluator=evaluator, logs=logs, max_restarts=max_restarts
+    ) as cluster:
+        # No exception in the middle of a start: a process that nobody knows yet could not be ended in order.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: cluster.stop())
+        code = cluster.wait()
+        if code is None:
             print("stopping every task", flush=True)
-            raise ClusterError("interrupted; run the same command to go on from the last checkpoint") from None
+    if code is None:
+        raise ClusterError("interrupted; run the same command to go on from the last checkpoint")
     if code:
         raise ClusterError(f"chief 0 failed with exit code {code}; see {logs}")
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _how(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def _spawn(command: Sequence[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -164,7 +214,7 @@ def _spawn(command: Sequence[str], environment: dict[str, str], log: IO[bytes]) 
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=die_with_parent,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
 
 

@@ -62,6 +62,6 @@ class ArrayFiles:
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             beside = path.with_suffix(f".{os.getpid()}")
-            array.tofile(beside)
+            beside.write_bytes(array.data)
             beside.replace(path)
         return MappedArray(path, array.dtype, array.shape)

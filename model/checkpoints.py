@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ EVENTS_FOLDER = "events"
 EVALUATOR_FOLDER = "evaluator"
 CHECKPOINT_PREFIX = "ckpt"
 BEST_PREFIX = "best"
+_REMOTE_TASK = re.compile(r"remote target /job:(\w+)/replica:\d+/task:(\d+)")
+"""The task of a cluster in which an error arose."""
 
 # These may change between two runs of one training without changing what a step does.
 _FREE_KEYS = {"epochs", "patience", "checkpoint_every", "keep_checkpoints"}
@@ -126,7 +129,7 @@ def remove_all_but_best(directory: Path, epoch: int | None) -> None:
 
 @contextmanager
 def writing(directory: Path) -> Iterator[None]:
-    """Turns the error of a full disk into one that says so.
+    """Turns the error of a full disk into one that says so, and removes what was written by half.
 
     Raises:
         CheckpointError: there is no space left.
@@ -134,11 +137,15 @@ def writing(directory: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if "No space left on device" not in str(error) and "Disk quota exceeded" not in str(error):
+        text = str(error)
+        if "No space left on device" not in text and "Disk quota exceeded" not in text:
             raise
+        remove_unfinished(directory)
+        task = _REMOTE_TASK.search(text)
         raise CheckpointError(
-            f"{directory}: the disk is full, and no checkpoint can be written; free some space (training."
-            "keep_checkpoints is how many are kept) and start again: the training goes on from the last whole one"
+            f"{directory}{f' (written to by {task[1]} {task[2]})' if task else ''}: the disk is full, and no "
+            "checkpoint can be written; free some space (training.keep_checkpoints is how many are kept) and start "
+            "again: the training goes on from the last whole one"
         ) from None
 
 
@@ -156,8 +163,12 @@ def end_of_run(directory: Path) -> Path:
 def write_json(path: Path, tree: Any) -> None:
     """Writes a JSON file whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
+    try:
+        with writing(path.parent):
+            beside.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def clear(directory: Path) -> None:

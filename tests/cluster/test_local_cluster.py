@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,23 +20,13 @@ import tensorflow as tf
 
 from dpsr.cluster.up import LocalCluster
 from dpsr.config import Config, load_config
-from dpsr.data.demo_shop import generate
 from dpsr.data.pipeline import steps_of_pretraining
-from dpsr.data.prepare import prepare
 from dpsr.data.tables import Dataset
 from dpsr.model.trained import load_trained
 from dpsr.model.trainer import train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "examples" / "dpsr_h.toml"
-SMALL = [
-    "model.dimension=16",
-    "model.hidden=[16]",
-    "loss.group_size=32",
-    "training.batch_size=64",
-    "training.token_dropout=0",
-    "training.epochs=2",
-]
 
 ALL_OPTIONS = [
     "pretraining.epochs=2",
@@ -52,24 +41,6 @@ ALL_OPTIONS = [
     "loss.hard_negatives=3",
     "loss.mask_clicked=true",
 ]
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
-    """A prepared shop; gives the overrides of a run of its own name."""
-    folder = tmp_path_factory.mktemp("shop")
-    generate(folder / "shop", items=300, users=60, interactions=4000, seed=1)
-    tables = tomllib.loads(EXAMPLE.read_text())["data"]
-    paths = [f"data.{name}.path={folder / 'shop' / name}.parquet" for name in tables]
-    prepare(load_config(EXAMPLE, [f"work_dir={folder}", *paths]), progress=False)
-
-    def overrides(name: str) -> list[str]:
-        run = folder / name
-        run.mkdir()
-        (run / "dataset").symlink_to(folder / "dataset")
-        return [f"work_dir={run}", *paths, *SMALL]
-
-    return overrides
 
 
 @contextmanager
@@ -180,22 +151,102 @@ def test_training_survives_kills_of_every_kind(shop: Callable[[str], list[str]])
     load_trained(config.checkpoint_dir, Dataset.load(config.dataset_dir))
 
 
-@pytest.mark.slow
-def test_no_process_outlives_its_launcher(shop: Callable[[str], list[str]]) -> None:
-    """Neither after Ctrl-C nor after SIGKILL."""
-    for number in (signal.SIGINT, signal.SIGKILL):
-        overrides = [*shop(f"stopped_{number.name}"), "training.epochs=1000"]
+@pytest.fixture
+def launched(
+    shop: Callable[[str], list[str]],
+) -> Iterator[Callable[..., tuple[subprocess.Popen[str], dict[str, int]]]]:
+    """Starts ``dpsr cluster up`` with 1 worker and 1 parameter server; gives it and the process ids of the tasks."""
+    launchers = []
+
+    def launch(name: str, *more: str) -> tuple[subprocess.Popen[str], dict[str, int]]:
         command = [sys.executable, "-m", "dpsr.cli", "cluster", "up", "-c", str(EXAMPLE), "--workers", "1", "--ps", "1"]
-        command += [part for override in overrides for part in ("--set", override)]
-        launcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        command += [part for override in [*shop(name), *more] for part in ("--set", override)]
+        launcher = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        launchers.append(launcher)
         assert launcher.stdout is not None
-        pids = [int(launcher.stdout.readline().split("process ")[1].split()[0]) for _ in range(3)]
-        chief_log = Path(load_config(EXAMPLE, overrides).work_dir) / "cluster" / "logs" / "chief-0.log"
-        wait_until(lambda log=chief_log: log.exists() and "training 2/" in log.read_text(), "does not train")
-        pids += [int(text) for pid in pids for text in _children(pid)]
-        os.kill(launcher.pid, number)
-        launcher.communicate(timeout=60)
-        wait_until(lambda pids=pids: not any(_is_alive(pid) for pid in pids), "a task is left", 30)
+        lines = [launcher.stdout.readline() for _ in range(3)]
+        return launcher, {line.partition(":")[0]: int(line.split("process ")[1].split()[0]) for line in lines}
+
+    yield launch
+    for launcher in launchers:
+        launcher.kill()
+        launcher.communicate()
+
+
+def all_end(pids: Iterable[int]) -> None:
+    wait_until(lambda: not any(_is_alive(pid) for pid in pids), "a task is left", 30)
+
+
+Launch = Callable[..., tuple[subprocess.Popen[str], dict[str, int]]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_its_launcher(number: signal.Signals, launched: Launch) -> None:
+    launcher, tasks = launched(f"stopped_{number.name}", "training.epochs=1000")
+    chief_log = Path(_option(launcher, "work_dir")) / "cluster" / "logs" / "chief-0.log"
+    wait_until(lambda: chief_log.exists() and "training 2/" in chief_log.read_text(), "does not train")
+    pids = [*tasks.values(), *(int(text) for pid in tasks.values() for text in _children(pid))]
+    os.kill(launcher.pid, number)
+    _, errors = launcher.communicate(timeout=60)
+    all_end(pids)
+    if number != signal.SIGKILL:
+        assert launcher.returncode == 1
+        assert "interrupted; run the same command to go on from the last checkpoint" in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("victim", ["chief 0", "worker 0", "ps 0"])
+def test_a_signal_in_the_middle_of_a_restart_stops_every_task(
+    victim: str, number: signal.Signals, launched: Launch
+) -> None:
+    """The second death comes soon after the start, so that the launcher waits before it starts the task again."""
+    launcher, tasks = launched(f"restart_{victim.split()[0]}_{number.name}")
+    assert launcher.stdout is not None
+    os.kill(tasks[victim], signal.SIGKILL)
+    assert launcher.stdout.readline() == f"{victim}: was killed by signal 9; starts again\n"
+    found: list[int] = []
+    wait_until(lambda: bool(found.extend(_with_parent(launcher.pid, but=tasks.values())) or found), "no restart")
+    os.kill(found[0], signal.SIGKILL)
+    assert launcher.stdout.readline() == f"{victim}: was killed by signal 9; starts again in 2 s\n"
+    os.kill(launcher.pid, number)
+    output, errors = launcher.communicate(timeout=60)
+    assert (launcher.returncode, output) == (1, "stopping every task\n")
+    assert "interrupted" in errors
+    all_end([*tasks.values(), *found])
+
+
+@pytest.mark.parametrize("victim", ["chief 0", "worker 0"])
+def test_who_dies_too_often_is_not_started_again(victim: str, launched: Launch) -> None:
+    launcher, tasks = launched(f"often_{victim.split()[0]}", "cluster.max_restarts=2")
+    pids, pid = list(tasks.values()), tasks[victim]
+
+    def is_followed() -> bool:
+        pids.extend(_with_parent(launcher.pid, but=pids))
+        return pids[-1] not in (pid, *tasks.values()) or launcher.poll() is not None
+
+    for _ in range(3):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(is_followed, "neither a restart nor an end")
+        pid = pids[-1]
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 1
+    assert f"{victim}: gave up, it was killed by signal 9 after 2 restarts (cluster.max_restarts = 2); " in errors
+    assert len(pids) == 5
+    all_end(pids)
+
+
+def _option(launcher: subprocess.Popen[str], key: str) -> str:
+    arguments = launcher.args
+    assert isinstance(arguments, list)
+    return next(each.partition("=")[2] for each in arguments if each.startswith(f"{key}="))
+
+
+def _with_parent(pid: int, *, but: Iterable[int]) -> list[int]:
+    return [child for child in map(int, _children(pid)) if child not in but and _is_alive(child)]
 
 
 def _children(pid: int) -> list[str]:

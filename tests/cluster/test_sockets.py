@@ -2,10 +2,12 @@
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 
-from dpsr.cluster.sockets import Reach, check_free, look_at, wait_for
+from dpsr.cluster.sockets import Reach, answers, check_free, look_at, wait_for
 from dpsr.cluster.tasks import ClusterError, Task
 
 
@@ -28,10 +30,30 @@ def test_a_port_in_use_is_an_error_that_names_the_task(listening: str, nobody: s
     check_free(Task("ps", 0, {"chief": ("c:1",), "worker": ("w:1",), "ps": (nobody,)}))
 
 
-def test_who_cannot_be_reached_is_named(listening: str, nobody: str) -> None:
-    task = Task("chief", 0, {"chief": ("c:1",), "worker": (listening,), "ps": (listening, nobody)})
+@pytest.fixture
+def server() -> Iterator[str]:
+    """A real server of gRPC, without any service."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def test_only_a_server_that_is_at_work_answers(server: str, listening: str, nobody: str) -> None:
+    assert answers(server)
+    assert not answers(listening)
+    assert not answers(nobody)
+
+
+def test_who_cannot_be_reached_is_named(server: str, listening: str, nobody: str) -> None:
+    task = Task("chief", 0, {"chief": ("c:1",), "worker": (server,), "ps": (server, nobody, listening)})
     wait_for(task, ["worker"], 0.0)
-    with pytest.raises(ClusterError, match=rf"chief 0: cannot reach ps 1 at {nobody} after 0.1 s; start"):
+    message = (
+        rf"chief 0: cannot reach ps 1 at {nobody}, ps 2 at {listening} \(it takes connections, but does not answer: "
+        r"the task hangs, or another program has its port\) after 0.1 s; start"
+    )
+    with pytest.raises(ClusterError, match=message):
         wait_for(task, ["worker", "ps"], 0.1)
 
 
