@@ -153,7 +153,7 @@ def test_an_unreachable_parameter_server_is_named(
     tasks = cluster([*shop("unreachable"), "cluster.start_timeout=2"])
     failed(
         tasks.start("chief"),
-        f"cannot reach worker 0 at {tasks.addresses['worker'][0]}, ps 0 at {tasks.addresses['ps'][0]} after 2 s; start",
+        f"cannot reach ps 0 at {tasks.addresses['ps'][0]}, worker 0 at {tasks.addresses['worker'][0]} after 2 s; start",
         "correct their addresses in TF_CONFIG",
     )
 
