@@ -209,7 +209,7 @@ class Peer:
         import tensorflow as tf
 
         from dpsr.model.shards import parts_of
-        from dpsr.model.training_step import _join
+        from dpsr.model.tower_inputs import join_bags
 
         model, step, settings = self._training._model, self._training._step, self._config.training
         queries, items = model.query_bags(batch.queries), model.item_bags(batch.items)
@@ -220,7 +220,7 @@ class Peer:
                 name: tf.nn.safe_embedding_lookup_sparse(
                     tables[name], tf.cast(bags, tf.int64).to_sparse(), combiner=self._config.model.combiner
                 )
-                for name, bags in _join(queries, items).items()
+                for name, bags in join_bags(queries, items).items()
             }
             heads = model.heads({name: values[name][: bags.nrows()] for name, bags in queries.items()})
             vectors = model.vectors({name: values[name][-bags.nrows() :] for name, bags in items.items()})

@@ -8,7 +8,7 @@ from dpsr.cluster.placement import Load
 from dpsr.config import Config
 from dpsr.data.schema import Schema
 from dpsr.model.negatives import count_random_negatives
-from dpsr.model.two_tower import head_tables, tower_inputs
+from dpsr.model.tower_inputs import head_tables, tower_inputs
 
 DENSE = "dense layers"
 

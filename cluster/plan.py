@@ -1,21 +1,29 @@
 """How large a training cluster has to be: bytes of tables, bytes on the wire of a step, and what a network carries.
 
-Everything is arithmetic over the configuration, the dataset's schema and some training steps that are drawn from the
-dataset and counted; ``docs/cluster.md`` compares it with what was measured on sockets.
+Everything is arithmetic over the configuration, the dataset's schema and the first training steps, whose lookups are
+counted; ``docs/cluster.md`` compares it with what was measured on sockets.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import tensorflow as tf
 
 from dpsr.config import Config, ModelConfig
-from dpsr.data.schema import Schema
+from dpsr.data.mapped import ArrayFiles
+from dpsr.data.pipeline import pretraining_batches, training_batches
+from dpsr.data.schema import Schema, split_file
 from dpsr.data.tables import Dataset
-from dpsr.model.two_tower import tower_inputs
+from dpsr.model.inputs import batch_maker
+from dpsr.model.negatives import HardNegatives
+from dpsr.model.tower_inputs import TableBags, item_bags, join_bags, query_bags, tower_inputs
 
 FLOAT, INT32, INT64 = 4, 4, 8
 WIRE_BYTES = {"float32": 4, "bfloat16": 2}
@@ -178,7 +186,7 @@ def make_plan(
         dataset: what ``dpsr prepare`` wrote.
         wire: ``float32`` or ``bfloat16``, of sums and gradients on their way.
         steps_per_call: as in ``Plan``.
-        sampled_steps: steps that are drawn; the same are drawn every time.
+        sampled_steps: steps that are counted, the first of an epoch.
     """
     counts = _count_steps(config, dataset, sampled_steps)
     query, item = tower_inputs(config.model, dataset.schema)
@@ -198,69 +206,37 @@ def make_plan(
 
 
 def _count_steps(config: Config, dataset: Dataset, steps: int) -> dict[str, np.ndarray]:
-    """Means over some steps of bags, ids and distinct ids, float64 [3], of every table."""
+    """Means over the first steps of a training of bags, ids and distinct ids, float64 [3], of every table."""
     random = np.random.default_rng(config.training.seed)
-    records = dataset.interactions("train")
     total: dict[str, np.ndarray] = {}
-    for _ in range(steps):
-        drawn = np.asarray(records[np.sort(random.integers(len(records), size=config.training.batch_size))])
-        for name, (ids, bags) in _ids_of_step(config, dataset, drawn, random).items():
-            total[name] = total.get(name, 0) + np.array([bags, len(ids), len(np.unique(ids))])
-    return {name: counts / steps for name, counts in total.items()}
+    counted = 0
+    for bags in itertools.islice(_bags_of_steps(config, dataset, random), steps):
+        for name, each in bags.items():
+            ids = each.values.numpy()
+            total[name] = total.get(name, 0) + np.array([each.nrows(), len(ids), len(np.unique(ids))])
+        counted += 1
+    return {name: counts / counted for name, counts in total.items()}
 
 
-def _ids_of_step(
-    config: Config, dataset: Dataset, records: np.ndarray, random: np.random.Generator
-) -> dict[str, tuple[np.ndarray, int]]:
-    """The ids that a step looks up in every table, and the number of their bags."""
-    model, schema, loss = config.model, dataset.schema, config.loss
-    batch = len(records)
-    negatives = random.integers(schema.num_items, size=_random_negatives(loss.mixing_ratio, loss.group_size))
-    items = np.concatenate([records["item"], negatives])
-    query_tokens = dataset.query_tokens.take(records["query"]).values
-    query_tokens = query_tokens[random.random(len(query_tokens)) >= config.training.token_dropout]
-    item_tokens = dataset.item_tokens.take(items).values
-    if model.shared_tokens:
-        found = {"tokens": (np.concatenate([query_tokens, item_tokens]), batch + len(items))}
-    else:
-        found = {"query_tokens": (query_tokens, batch), "item_tokens": (item_tokens, len(items))}
-    if model.head_tables:
-        found |= {f"query_tokens.{head}": (query_tokens, batch) for head in range(model.heads)}
-    for column in schema.categorical:
-        found[f"item.{column}"] = dataset.item_categorical[column][items], len(items)
-    users = records["user"]
-    if model.profile:
-        for column in schema.profile:
-            ids = dataset.user_profile[column]
-            found[f"user.{column}"] = np.where(users >= 0, ids[np.maximum(users, 0)], 0), batch
-    if model.history_length > 0 and schema.num_users > 0:
-        found["history"] = _history(dataset, records, model.history_length), batch
-        if model.history_titles:
-            titles = _history(dataset, records, model.history_titles)
-            found["history_titles"] = _first_tokens(dataset, titles), batch
-    return found
-
-
-def _first_tokens(dataset: Dataset, items: np.ndarray) -> np.ndarray:
-    """The tokens of the titles of some items, as the history reads them."""
-    from dpsr.data.joins import first_tokens  # brings TensorFlow
-
-    return first_tokens(dataset.item_tokens.take(items)).values
-
-
-def _history(dataset: Dataset, records: np.ndarray, length: int) -> np.ndarray:
-    """The item rows in the histories of some records."""
-    known = records[records["user"] >= 0]
-    starts = dataset.history.row_splits[known["user"]]
-    parts = [
-        dataset.history.values[start + max(0, end - length) : start + end]
-        for start, end in zip(starts, known["history_end"], strict=True)
-    ]
-    return np.concatenate([np.zeros(0, np.int32), *parts])
-
-
-def _random_negatives(mixing_ratio: float, group_size: int) -> int:
-    """As ``model.negatives.count_random_negatives``, whose module needs TensorFlow."""
-    if mixing_ratio == 1.0:
-        return group_size - 1
-    return round(mixing_ratio / (1.0 - mixing_ratio) * (group_size - 1))
+def _bags_of_steps(config: Config, dataset: Dataset, random: np.random.Generator) -> Iterator[TableBags]:
+    """The bags that every step of the first epoch over the log looks up, or over the catalogue where no log is read."""
+    loss, training = config.loss, config.training
+    with TemporaryDirectory() as folder:  # a large dataset stays on the disk
+        tensor = ArrayFiles(Path(folder))
+        batches = batch_maker(config, dataset, tensor=tensor)
+        hard = None
+        if training.epochs:
+            epoch = training_batches(batches, [dataset.directory / split_file("train")], seed=training.seed, epoch=0)
+            if loss.hard_negatives:
+                hard = HardNegatives.of_dataset(dataset, loss.hard_negatives, batches.tables, tensor=tensor)
+        else:
+            epoch = pretraining_batches(batches, seed=training.seed, epoch=0)
+        for batch in epoch:
+            tokens = batch.queries.tokens
+            kept = random.random(len(tokens.values)) >= training.token_dropout
+            queries = batch.queries._replace(tokens=tf.ragged.boolean_mask(tokens, tokens.with_values(kept)))
+            bags = query_bags(config.model, dataset.schema, queries)
+            bags = join_bags(bags, item_bags(config.model, dataset.schema, batch.items))
+            if hard is not None:
+                bags = join_bags(bags, item_bags(config.model, dataset.schema, hard.of_queries(batch.query_rows)[1]))
+            yield bags

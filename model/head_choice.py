@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.data.joins import ToTensor
+from dpsr.data.tables import Dataset, DatasetError
 
 _LEAST_SHARE = 0.05
 """A value of fewer of a query's clicks is no meaning of it: people slip."""
@@ -41,6 +42,21 @@ class HeadChoice(tf.Module):
         self._pairs = tensor(np.append(pairs[kept], np.iinfo(np.int64).max))
         self._heads = tensor(np.append(np.minimum(rank, heads - 1)[kept], 0).astype(np.int32))
         self._values = tensor(values.astype(np.int32))
+
+    @classmethod
+    def of_dataset(cls, dataset: Dataset, column: str, heads: int, *, tensor: ToTensor = tf.constant) -> HeadChoice:
+        """Takes the clicks of the training split, and the values of a column of the items.
+
+        Raises:
+            DatasetError: there is no such column.
+        """
+        columns = dataset.item_categorical
+        if column not in columns:
+            raise DatasetError(
+                f"{dataset.directory}: loss.head_column = {column!r} is none of its categorical item columns "
+                f"({', '.join(columns) or 'none'}); name it in data.items.categorical and run `dpsr prepare` again"
+            )
+        return cls(dataset.interactions("train"), columns[column], heads, tensor=tensor)
 
     def __call__(self, heads: tf.Tensor, vectors: tf.Tensor, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
         """Chooses the head of every row: that of its item's value, or the nearest where the value is none of its query.

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.data.joins import ItemFeatures, JoinedTables, ToTensor
+from dpsr.data.tables import Dataset
 
 
 def count_random_negatives(mixing_ratio: float, group_size: int) -> int:
@@ -134,6 +135,17 @@ class HardNegatives(tf.Module):
         self._num_queries = num_queries
         self._tables = tables
         self._items = tensor(items.astype(np.int32)), tensor(splits.astype(np.int64))
+
+    @classmethod
+    def of_dataset(
+        cls, dataset: Dataset, most: int, tables: JoinedTables, *, tensor: ToTensor = tf.constant
+    ) -> HardNegatives:
+        """Takes the hardest items of every query, at most ``most``, from what people labelled and passed over."""
+        schema = dataset.schema
+        queries, items = hardest_items(
+            dataset.interactions("train"), dataset.skips(), dataset.labels(), num_items=schema.num_items, most=most
+        )
+        return cls(queries, items, schema.num_queries, tables, tensor=tensor)
 
     def of_queries(self, query_rows: tf.Tensor) -> tuple[tf.RaggedTensor, ItemFeatures]:
         """The hard negatives of some queries.

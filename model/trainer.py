@@ -13,15 +13,15 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from dpsr.config import Config
-from dpsr.data.augmentation import ItemTexts, QueryTexts
-from dpsr.data.joins import JoinedTables, ToTensor
-from dpsr.data.pipeline import BatchMaker, pretraining_batches, training_batches
-from dpsr.data.schema import DatasetError, split_file
+from dpsr.data.joins import ToTensor
+from dpsr.data.pipeline import pretraining_batches, training_batches
+from dpsr.data.schema import split_file
 from dpsr.data.tables import Dataset
 from dpsr.model import checkpoints
 from dpsr.model.divergence import Step, diverged, first_bad_step
 from dpsr.model.head_choice import HeadChoice
-from dpsr.model.negatives import ClickedItems, HardNegatives, count_random_negatives, hardest_items
+from dpsr.model.inputs import batch_maker
+from dpsr.model.negatives import ClickedItems, HardNegatives
 from dpsr.model.progress import Phase, Position, phases
 from dpsr.model.shards import Placement
 from dpsr.model.training_step import TrainingStep
@@ -102,13 +102,15 @@ class Training:
         self._progress = progress
         self._directory = config.checkpoint_dir
         self._pretraining, self._training = phases(config, dataset)
-        self._tensor = tensor
-        self._tables = JoinedTables(dataset, config.model.history_length, config.model.history_titles, tensor=tensor)
-        self._batches = self._batch_maker()
-        records, schema = dataset.interactions("train"), dataset.schema
-        clicked = None
-        if config.loss.mask_clicked:
+        self._batches = batch_maker(config, dataset, tensor=tensor)
+        loss, records, schema = config.loss, dataset.interactions("train"), dataset.schema
+        clicked = hard = choice = None
+        if loss.mask_clicked:
             clicked = ClickedItems(records, schema.num_queries, schema.num_items, tensor=tensor)
+        if loss.hard_negatives:
+            hard = HardNegatives.of_dataset(dataset, loss.hard_negatives, self._batches.tables, tensor=tensor)
+        if loss.head_column:
+            choice = HeadChoice.of_dataset(dataset, loss.head_column, config.model.heads, tensor=tensor)
         tokenizer = Tokenizer.load(dataset.tokenizer_path) if config.model.reads_tokenizer else None
         # Random items are the positives of the mixed rows.
         mixed = self._training.steps * config.mixed_rows / schema.num_items
@@ -123,19 +125,19 @@ class Training:
             )
             self._step = TrainingStep(
                 self._model,
-                config.loss,
+                loss,
                 config.training,
                 np.bincount(records["item"], minlength=schema.num_items) + mixed,
                 clicked=clicked,
-                hard=self._hard_negatives() if config.loss.hard_negatives else None,
-                choice=self._head_choice(config.loss.head_column, records) if config.loss.head_column else None,
+                hard=hard,
+                choice=choice,
                 tensor=tensor,
             )
         self._steps_of_call = {
             self._pretraining: tf.function(partial(self._steps_in_graph, pretraining=True)),
             self._training: tf.function(partial(self._steps_in_graph, pretraining=False)),
         }
-        self._validation = Validation(config, dataset, self._tables, self._model, self._step)
+        self._validation = Validation(config, dataset, self._batches.tables, self._model, self._step)
         self._position = Position()
         self._checkpoint = tf.train.Checkpoint(
             model=self._model, optimizer=self._step.optimizer, position=self._position
@@ -150,46 +152,6 @@ class Training:
         if self._checkpoints.latest_checkpoint:
             self._checkpoint.restore(self._checkpoints.latest_checkpoint).assert_consumed()
             self._epochs = checkpoints.read_epochs(self._directory)[: int(self._position.epoch)]
-
-    def _batch_maker(self) -> BatchMaker:
-        config, dataset = self._config, self._dataset
-        pretraining, typo_share = config.pretraining, config.training.typo_share
-        item_texts = None
-        if pretraining.epochs or config.mixed_rows:
-            item_texts = ItemTexts(
-                dataset, columns=pretraining.text, words=pretraining.words, typo_share=typo_share, tensor=self._tensor
-            )
-        return BatchMaker(
-            self._tables,
-            batch_size=config.training.batch_size,
-            random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
-            num_items=dataset.schema.num_items,
-            query_texts=QueryTexts(dataset, typo_share, tensor=self._tensor)
-            if typo_share and config.training.epochs
-            else None,
-            item_texts=item_texts,
-            mixed_rows=config.mixed_rows,
-        )
-
-    def _head_choice(self, column: str, records: np.ndarray) -> HeadChoice:
-        columns = self._dataset.item_categorical
-        if column not in columns:
-            raise DatasetError(
-                f"{self._dataset.directory}: loss.head_column = {column!r} is none of its categorical item columns "
-                f"({', '.join(columns) or 'none'}); name it in data.items.categorical and run `dpsr prepare` again"
-            )
-        return HeadChoice(records, columns[column], self._config.model.heads, tensor=self._tensor)
-
-    def _hard_negatives(self) -> HardNegatives:
-        dataset, schema = self._dataset, self._dataset.schema
-        queries, items = hardest_items(
-            dataset.interactions("train"),
-            dataset.skips(),
-            dataset.labels(),
-            num_items=schema.num_items,
-            most=self._config.loss.hard_negatives,
-        )
-        return HardNegatives(queries, items, schema.num_queries, self._tables, tensor=self._tensor)
 
     def run(self) -> dict[str, Any]:
         """Trains to the end; returns what ``metrics.json`` holds."""

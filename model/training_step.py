@@ -13,7 +13,8 @@ from dpsr.model.embeddings import apply_gradients_together, lookup_together
 from dpsr.model.head_choice import HeadChoice
 from dpsr.model.losses import batch_loss
 from dpsr.model.negatives import ClickedItems, HardNegatives, expected_occurrences
-from dpsr.model.two_tower import TableBags, TableValues, TwoTower
+from dpsr.model.tower_inputs import join_bags
+from dpsr.model.two_tower import TableValues, TwoTower
 from dpsr.ops_cc.group_loss import LossAndGradients
 
 
@@ -93,7 +94,7 @@ class TrainingStep(tf.Module):
         hard = None
         if of_log and self._hard is not None:
             hard, features = self._hard.of_queries(batch.query_rows)
-            item_bags = _join(item_bags, model.item_bags(features))
+            item_bags = join_bags(item_bags, model.item_bags(features))
         tables = [model.tables[name] for name in (*query_bags, *item_bags)]
         bags = [*query_bags.values(), *item_bags.values()]
         values = lookup_together(tables, bags)
@@ -151,10 +152,3 @@ class TrainingStep(tf.Module):
         chosen = tf.gather(heads, choice, batch_dims=1)[:, tf.newaxis]
         found = batch_loss(chosen, vectors, *names, self._loss, beta, occurrences, clicked=clicked, hard=hard)
         return found._replace(heads=tf.one_hot(choice, tf.shape(heads)[1])[:, :, tf.newaxis] * found.heads)
-
-
-def _join(first: TableBags, second: TableBags) -> TableBags:
-    """Both one after the other, table by table."""
-    both = first.keys() & second.keys()
-    joined = {name: tf.concat([first[name], second[name]], axis=0) for name in sorted(both)}
-    return {**first, **second, **joined}

@@ -13,6 +13,7 @@ from dpsr.data.joins import TITLE_TOKENS, ItemFeatures, QueryFeatures, ToTensor
 from dpsr.data.schema import Schema
 from dpsr.model.embeddings import EmbeddingTable, lookup_together
 from dpsr.model.shards import Placement
+from dpsr.model.tower_inputs import TableBags, head_tables, item_bags, query_bags, tower_inputs
 from dpsr.model.towers import ItemTower, QueryTower
 from dpsr.ops_cc.embedding_bag import Combiner
 from dpsr.tokenizer_cc import Tokenizer
@@ -22,27 +23,6 @@ _QUIET = "user.", "history", "query_tokens."
 _QUIET_SCALE = 0.1
 """What is known of the user, and what heads differ in, starts so much quieter than the words: as loud as the query it
 would be noise for long."""
-
-TableBags = dict[str, tf.RaggedTensor]
-
-
-def tower_inputs(config: ModelConfig, schema: Schema) -> tuple[dict[str, int], dict[str, int]]:
-    """The tables that the query tower reads and those of the item tower, in the towers' order, with their rows."""
-    query = {"tokens" if config.shared_tokens else "query_tokens": schema.token_rows}
-    query |= dict.fromkeys(head_tables(config), schema.token_rows)
-    if config.profile:
-        query |= {f"user.{column}": rows for column, rows in schema.profile.items()}
-    if config.history_length > 0 and schema.num_users > 0:
-        query["history"] = schema.num_items
-        if config.history_titles:
-            query["history_titles"] = schema.token_rows
-    item = {"tokens" if config.shared_tokens else "item_tokens": schema.token_rows}
-    return query, item | {f"item.{column}": rows for column, rows in schema.categorical.items()}
-
-
-def head_tables(config: ModelConfig) -> list[str]:
-    """The tables of query tokens that one head alone reads, head by head."""
-    return [f"query_tokens.{head}" for head in range(config.heads)] if config.head_tables else []
 
 
 class TwoTower(tf.Module):
@@ -77,7 +57,6 @@ class TwoTower(tf.Module):
         self.schema = schema
         self.query_tokens = "tokens" if config.shared_tokens else "query_tokens"
         self.item_tokens = "tokens" if config.shared_tokens else "item_tokens"
-        self.has_history = config.history_length > 0 and schema.num_users > 0
         query_inputs, item_inputs = tower_inputs(config, schema)
         decays = {"history": config.history_decay, "history_titles": config.history_decay ** (1 / TITLE_TOKENS)}
         self.token_kinds: tf.Variable | None = None
@@ -139,22 +118,12 @@ class TwoTower(tf.Module):
         return self.vectors(self.lookup(self.item_bags(items)))
 
     def query_bags(self, queries: QueryFeatures) -> TableBags:
-        """Names the table of every input of the query tower, in the tower's order; int32 [B, None] each."""
-        bags = dict.fromkeys([self.query_tokens, *head_tables(self.config)], queries.tokens)
-        if self.config.profile:
-            bags |= {f"user.{column}": _bags_of_one(queries.profile[column]) for column in self.schema.profile}
-        if self.has_history:
-            bags["history"] = queries.history
-        if "history_titles" in self.tables:
-            if queries.history_titles is None:
-                raise ValueError("the model reads the titles of the history, and the batch was joined without them")
-            bags["history_titles"] = queries.history_titles
-        return bags
+        """``query_bags`` of this model."""
+        return query_bags(self.config, self.schema, queries)
 
     def item_bags(self, items: ItemFeatures) -> TableBags:
-        """Names the table of every input of the item tower, in the tower's order; int32 [N, None] each."""
-        bags = {self.item_tokens: items.tokens}
-        return bags | {f"item.{column}": _bags_of_one(items.categorical[column]) for column in self.schema.categorical}
+        """``item_bags`` of this model."""
+        return item_bags(self.config, self.schema, items)
 
     def lookup(self, bags: TableBags) -> TableValues:
         """Combines every bag in its table; float32 [B, d] each."""
@@ -189,7 +158,3 @@ def relative_idf(tokenizer: Tokenizer) -> np.ndarray:
     frequencies[1 : 1 + tokenizer.vocabulary_size] = tokenizer.document_frequencies
     idf = np.log1p(max(tokenizer.num_documents, 1) / frequencies)
     return (idf / np.sqrt(np.mean(idf**2))).astype(np.float32)
-
-
-def _bags_of_one(ids: tf.Tensor) -> tf.RaggedTensor:
-    return tf.RaggedTensor.from_uniform_row_length(ids, 1, validate=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner
 
 from dpsr.cli import main
@@ -16,6 +17,8 @@ from dpsr.config import Config, load_config
 from dpsr.data.demo_shop import generate
 from dpsr.data.prepare import prepare
 from dpsr.data.tables import Dataset
+from dpsr.model import training_step
+from dpsr.model.embeddings import EmbeddingTable, lookup_together
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "examples" / "dpsr_h.toml"
@@ -129,46 +132,34 @@ def test_tables_and_layers_are_those_of_the_model(shop: list[str], overrides: li
         [],
         ["model.shared_tokens=false", "training.token_dropout=0"],
         ["model.heads=2", "model.head_tables=true", "training.token_dropout=0"],
+        ["loss.hard_negatives=5", "model.shared_tokens=false"],
+        ["pretraining.mixed_share=0.5", "training.typo_share=0.3", "model.shared_tokens=false"],
     ],
 )
-def test_counts_are_those_of_the_training_pipeline(shop: list[str], overrides: list[str]) -> None:
-    """Bags exactly; ids and distinct ids of real batches, but for the token dropout, within 5 %."""
-    from dpsr.data.joins import JoinedTables
-    from dpsr.data.pipeline import BatchMaker, training_batches
-    from dpsr.data.schema import split_file
-    from dpsr.model.negatives import count_random_negatives
-    from dpsr.model.training_step import _join
-    from dpsr.model.two_tower import TwoTower
+def test_counts_are_those_of_training_steps(shop: list[str], overrides: list[str]) -> None:
+    """Bags exactly, but for hard negatives; ids and distinct ids of other steps of a real training within 5 %."""
+    from dpsr.model.trainer import Training
 
     config, dataset = opened(shop, "training.batch_size=128", "loss.group_size=64", *overrides)
-    model = TwoTower(config.model, dataset.schema)
-    maker = BatchMaker(
-        JoinedTables(dataset, config.model.history_length, config.model.history_titles),
-        batch_size=128,
-        random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
-        num_items=dataset.schema.num_items,
-    )
-    batches = training_batches(maker, [dataset.directory / split_file("train")], seed=3, epoch=0)
+    training = Training(config, dataset, progress=False)
     seen: dict[str, list[tuple[int, int, int]]] = {}
-    kept = 1 - config.training.token_dropout
-    for batch in batches.take(30):
-        queries, items = model.query_bags(batch.queries), model.item_bags(batch.items)
-        for name, bags in _join(queries, items).items():
-            ids = bags.values.numpy()
-            dropped = (1 - kept) * len(queries[name].values) if name.startswith(("tokens", "query_tokens")) else 0
-            seen.setdefault(name, []).append((int(bags.nrows()), len(ids) - dropped, len(np.unique(ids))))
+
+    def counting(tables: list[EmbeddingTable], bags: list[tf.RaggedTensor]) -> list[tf.Tensor]:
+        for name, table in training._model.tables.items():
+            ids = np.concatenate([each.values for at, each in zip(tables, bags, strict=True) if at is table])
+            rows = sum(int(each.nrows()) for at, each in zip(tables, bags, strict=True) if at is table)
+            seen.setdefault(name, []).append((rows, len(ids), len(np.unique(ids))))
+        return lookup_together(tables, bags)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_step, "lookup_together", counting)
+        for batch in training._epoch_batches(training._training.first_epoch + 1, 0).take(30):
+            training._step(batch)
     for table in make_plan(config, dataset).tables:
         bags, ids, distinct = np.mean(seen[table.name], axis=0)
-        assert table.bags == bags
+        assert table.bags == pytest.approx(bags, rel=0.05 if config.loss.hard_negatives else 0)
         assert table.ids == pytest.approx(ids, rel=0.05)
         assert table.distinct == pytest.approx(distinct, rel=0.05)
-
-
-@pytest.mark.parametrize(("mixing_ratio", "group_size"), [(0.0, 64), (0.5, 64), (0.75, 512), (1.0, 64), (0.3, 7)])
-def test_random_negatives_are_those_of_the_model(mixing_ratio: float, group_size: int) -> None:
-    from dpsr.model.negatives import count_random_negatives
-
-    assert planning._random_negatives(mixing_ratio, group_size) == count_random_negatives(mixing_ratio, group_size)
 
 
 def run(shop: list[str], *options: str) -> str:
