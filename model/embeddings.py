@@ -64,9 +64,10 @@ class EmbeddingTable(tf.Module):
         self.accumulator: tf.Variable | None = None
 
         def draw(shard: Shard) -> tf.Tensor:
-            own = slice(shard.first_row, shard.first_row + shard.rows)
-            drawn = tf.random.stateless_normal([rows, dimension], seed, stddev=scale)[own]
-            return drawn if row_scales is None else drawn * row_scales[own, np.newaxis]
+            drawn = scale * drawn_rows(shard.first_row, shard.rows, dimension, seed)
+            if row_scales is None:
+                return drawn
+            return drawn * row_scales[shard.first_row : shard.first_row + shard.rows, np.newaxis]
 
         if placement is not None:
             self.embeddings = sharded_variable(placement.shards, draw, "table")
@@ -136,6 +137,30 @@ class EmbeddingTable(tf.Module):
         ends = tf.gather(bags.row_splits[1:], bags.value_rowids())
         age = ends - 1 - tf.range(tf.size(bags.values, tf.int64))
         return tf.pow(self.decay, tf.cast(age, tf.float32))
+
+
+def drawn_rows(first_row: int, rows: int, columns: int, seed: tuple[int, int]) -> tf.Tensor:
+    """Some rows of a matrix of ``tf.random.stateless_normal``, without drawing those before and behind them.
+
+    Args:
+        first_row: the first of them.
+        rows: so many.
+        columns: of the matrix.
+        seed: of the matrix.
+
+    Returns:
+        float32 [rows, columns].
+    """
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
+    low, high = map(int, counter.numpy())
+    # The generator counts up by one for every four numbers, in 128 bits.
+    skipped, surplus = divmod(first_row * columns, 4)
+    count = (high << 64) + low + skipped
+    counter = tf.constant([count % (1 << 64), (count >> 64) % (1 << 64)], tf.uint64)
+    shape = tf.constant([surplus + rows * columns], tf.int64)
+    philox = tf.random.Algorithm.PHILOX.value
+    numbers = tf.raw_ops.StatelessRandomNormalV2(shape=shape, key=key, counter=counter, alg=philox, dtype=tf.float32)
+    return tf.reshape(numbers[surplus:], [rows, columns])
 
 
 def lookup_together(tables: Sequence[EmbeddingTable], bags: Sequence[tf.RaggedTensor]) -> list[tf.Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from dpsr.data.mapped import ArrayFiles, MappedArray
-from dpsr.model.embeddings import EmbeddingTable, apply_gradients_together, lookup_together
+from dpsr.model.embeddings import EmbeddingTable, apply_gradients_together, drawn_rows, lookup_together
 from dpsr.model.shards import Placement, Shard, parts_of
 
 ROWS, DIMENSION = 50, 8
@@ -65,6 +65,13 @@ def test_ids_of_a_kind_are_weighed_by_the_whole_bag(cuts: list[int], kind: str, 
     assert_alike(table(None, "sum", kinds=tf.Variable(kinds)), sharded, kind)
     graph = tf.function(sharded.lookup).get_concrete_function(tf.RaggedTensorSpec([None, None], tf.int32))
     assert all(each.dtype == tf.resource for each in graph.captured_inputs), "no array goes with the graph"
+
+
+@pytest.mark.parametrize("columns", [1, 3, 8])
+def test_some_rows_of_a_matrix_are_drawn_alone(columns: int) -> None:
+    whole_matrix = tf.random.stateless_normal([1001, columns], (3, 9)).numpy()
+    for first, rows in [(0, 1001), (0, 1), (1, 1), (3, 0), (20, 333), (999, 2), (1001, 0)]:
+        np.testing.assert_array_equal(drawn_rows(first, rows, columns, (3, 9)), whole_matrix[first : first + rows])
 
 
 @pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
