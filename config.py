@@ -260,7 +260,7 @@ class ClusterConfig(_Section):
 
     wire: Literal["float32", "bfloat16"] = "float32"
     """Type of embeddings and their gradients on the network; ``bfloat16`` halves the bytes and rounds."""
-    dense_every: Annotated[int, Field(ge=1)] = 16
+    dense_every: Annotated[int, Field(ge=1)] = 8
     """Steps that a worker takes on its own copies of the dense layers before it sends what changed in them; 1 sends
     the gradients of every step."""
     split_above_bytes: Annotated[int, Field(ge=1)] = 1 << 30

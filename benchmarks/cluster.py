@@ -261,8 +261,8 @@ def measured(**request: Any) -> dict[str, Any]:
 KINDS = {
     "peer: rows to the worker": (True, []),
     "bags summed on ps, dense every step": (False, ["cluster.dense_every=1"]),
-    "the same, dense every 16 steps": (False, ["cluster.dense_every=16"]),
-    "the same, bfloat16": (False, ["cluster.dense_every=16", "cluster.wire=bfloat16"]),
+    "the same, dense every 8 steps": (False, ["cluster.dense_every=8"]),
+    "the same, bfloat16": (False, ["cluster.dense_every=8", "cluster.wire=bfloat16"]),
 }
 RECIPE = ["training.batch_size=64", "loss.group_size=64"]
 

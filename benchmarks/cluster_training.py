@@ -482,7 +482,7 @@ def speed(shop: Shop, options: argparse.Namespace) -> None:
             config = train(shop, f"speed_{len(rows)}", overrides, workers=0, ps=0)
         fastest = max(figures["examples_per_second"] for figures in metrics_of(config)["epochs"])
         rows.append([name, f"{fastest:,.0f}", f"{config.training.batch_size / fastest * 1e3:.1f}"])
-    for every in (1, 16):
+    for every in (1, 8):
         config, command = shop.run(f"speed_every_{every}", overrides)
         sets = [after for before, after in itertools.pairwise(command) if before == "--set"]
         request = {"config": str(CONFIG), "overrides": [*sets, f"cluster.dense_every={every}"], "workers": 1, "ps": 1}
@@ -515,7 +515,7 @@ def main() -> None:
     command.add_argument("--epochs", type=int, default=3)
     command.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3], help="each for every row")
     command.add_argument("--workers", type=int, nargs="*", default=[2, 4])
-    command.add_argument("--every", type=int, nargs="*", default=[1, 16], help="values of cluster.dense_every")
+    command.add_argument("--every", type=int, nargs="*", default=[1, 8, 16], help="values of cluster.dense_every")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     command = commands.add_parser("kills")
     command.set_defaults(measure=kills)

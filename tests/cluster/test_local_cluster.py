@@ -136,7 +136,7 @@ def test_training_survives_kills_of_every_kind(shop: Callable[[str], list[str]])
             os.kill(cluster.processes[victim].process.pid, signal.SIGKILL)
             wait_until(lambda victim=victim: look() or cluster.processes[victim].restarts > 0, f"{victim} stays dead")
         survivors = {name: cluster.processes[name].process.pid for name in ("worker 0", "ps 1")}
-        wait_until(look, "the training does not end")
+        wait_until(look, "the training does not end", 400)
         assert cluster.processes["chief 0"].process.returncode == 0
         assert {name: cluster.processes[name].process.pid for name in survivors} == survivors
     assert "goes on from the last checkpoint (restart 1)" in chief_log()
