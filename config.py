@@ -255,14 +255,18 @@ class TrainingConfig(_Section):
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
 
 
+# More steps on copies cost accuracy where they are many of an epoch's, fewer cost bytes (docs/cluster.md).
+_DENSE_STEPS, _DENSE_EXAMPLES = 16, 4096
+
+
 class ClusterConfig(_Section):
     """Training on a cluster of workers and parameter servers (docs/cluster.md)."""
 
     wire: Literal["float32", "bfloat16"] = "float32"
     """Type of embeddings and their gradients on the network; ``bfloat16`` halves the bytes and rounds."""
-    dense_every: Annotated[int, Field(ge=1)] = 8
+    dense_every: Annotated[int, Field(ge=1)] | None = None
     """Steps that a worker takes on its own copies of the dense layers before it sends what changed in them; 1 sends
-    the gradients of every step."""
+    the gradients of every step. Without it 16, or fewer that make 4,096 examples."""
     split_above_bytes: Annotated[int, Field(ge=1)] = 1 << 30
     """A table with more bytes is split by rows over parameter servers; a smaller one is whole on one."""
     examples_per_call: Annotated[int, Field(ge=1)] = 8192
@@ -431,6 +435,12 @@ class Config(_Section):
     def mixed_rows(self) -> int:
         """Examples of a training step that are items with words of their own."""
         return round(self.pretraining.mixed_share * self.training.batch_size)
+
+    @property
+    def dense_every(self) -> int:
+        """Steps of a worker of a cluster between two exchanges of the dense layers."""
+        of_examples = _DENSE_EXAMPLES // self.training.batch_size
+        return self.cluster.dense_every or max(1, min(_DENSE_STEPS, of_examples))
 
     @property
     def dataset_dir(self) -> Path:

@@ -261,8 +261,8 @@ def measured(**request: Any) -> dict[str, Any]:
 KINDS = {
     "peer: rows to the worker": (True, []),
     "bags summed on ps, dense every step": (False, ["cluster.dense_every=1"]),
-    "the same, dense every 8 steps": (False, ["cluster.dense_every=8"]),
-    "the same, bfloat16": (False, ["cluster.dense_every=8", "cluster.wire=bfloat16"]),
+    "the same, dense every 16 steps": (False, ["cluster.dense_every=16"]),
+    "the same, bfloat16": (False, ["cluster.dense_every=16", "cluster.wire=bfloat16"]),
 }
 RECIPE = ["training.batch_size=64", "loss.group_size=64"]
 
@@ -287,7 +287,7 @@ def planned_bytes(overrides: list[str], peer: bool) -> float:
     config = load_config(CONFIG, overrides)
     settings = config.cluster
     dataset = Dataset.load(config.dataset_dir)
-    plan = make_plan(config, dataset, wire=settings.wire, steps_per_call=settings.dense_every)
+    plan = make_plan(config, dataset, wire=settings.wire, steps_per_call=config.dense_every)
     return (plan.peer_traffic() if peer else plan.traffic()).total
 
 

@@ -59,9 +59,8 @@ def plan(
     from dpsr.data.tables import Dataset
 
     config = load_config(config_file, overrides)
-    settings = config.cluster
     dataset = Dataset.load(config.dataset_dir)
-    found = make_plan(config, dataset, wire=settings.wire, steps_per_call=settings.dense_every)
+    found = make_plan(config, dataset, wire=config.cluster.wire, steps_per_call=config.dense_every)
     speed = examples_per_second or _measured_speed(config)
     click.echo(describe(found, ps, ps_memory, workers, network, speed))
 

@@ -185,7 +185,7 @@ class ClusterTraining(Training):
         started = self._step.optimizer.iterations.read_value()
         total = self._step.dense.take_steps(
             steps,
-            self._config.cluster.dense_every,
+            self._config.dense_every,
             lambda position: self._step(batch_of(position), pretraining=pretraining),
         )
         device = library.load().dpsr_task().device

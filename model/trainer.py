@@ -24,6 +24,7 @@ from dpsr.model.inputs import batch_maker
 from dpsr.model.negatives import ClickedItems, HardNegatives
 from dpsr.model.progress import Phase, Position, phases
 from dpsr.model.shards import Placement
+from dpsr.model.traced_checkpoint import TracedCheckpoint
 from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.validation import Validation
@@ -139,15 +140,14 @@ class Training:
         }
         self._validation = Validation(config, dataset, self._batches.tables, self._model, self._step)
         self._position = Position()
-        self._checkpoint = tf.train.Checkpoint(
-            model=self._model, optimizer=self._step.optimizer, position=self._position
-        )
+        self._checkpoint = TracedCheckpoint(model=self._model, optimizer=self._step.optimizer, position=self._position)
         self._checkpoints = tf.train.CheckpointManager(
             self._checkpoint,
             str(self._directory),
             max_to_keep=config.training.keep_checkpoints,
             checkpoint_name=checkpoints.CHECKPOINT_PREFIX,
         )
+        self._model_alone = TracedCheckpoint(model=self._model)
         self._epochs: list[dict[str, Any]] = []
         if self._checkpoints.latest_checkpoint:
             self._checkpoint.restore(self._checkpoints.latest_checkpoint).assert_consumed()
@@ -178,7 +178,7 @@ class Training:
     def write_model(self, path: Path) -> None:
         """Writes the model without what only training needs."""
         with checkpoints.writing(path.parent):
-            tf.train.Checkpoint(model=self._model).write(str(path))
+            self._model_alone.write(str(path))
 
     def _has_settled(self) -> bool:
         """Whether the last ``patience`` epochs brought nothing better; a split without examples never tells."""

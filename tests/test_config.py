@@ -93,6 +93,15 @@ def test_what_tells_heads_apart_asks_for_two(config_file: Path, option: str) -> 
         load_config(config_file, [*overrides, "model.heads=1"])
 
 
+@pytest.mark.parametrize(("batch_size", "steps"), [(64, 16), (256, 16), (512, 8), (8192, 1)])
+def test_dense_layers_are_exchanged_after_so_many_steps_or_examples(
+    config_file: Path, batch_size: int, steps: int
+) -> None:
+    config = load_config(config_file, [f"training.batch_size={batch_size}", "loss.group_size=64"])
+    assert config.dense_every == steps
+    assert load_config(config_file, ["cluster.dense_every=5"]).dense_every == 5
+
+
 def test_every_problem_is_reported_at_once(config_file: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(config_file, ["training.epochs=-1", "model.heads=0", "foo=1"])

@@ -180,7 +180,7 @@ def test_the_command_says_what_is_too_little(shop: list[str]) -> None:
 
 def test_the_command_shows_the_bytes_of_the_plan(shop: list[str]) -> None:
     config, dataset = opened(shop)
-    plan = make_plan(config, dataset, steps_per_call=config.cluster.dense_every)
+    plan = make_plan(config, dataset, steps_per_call=config.dense_every)
     text = run(shop)
     for number in (plan.traffic().total, plan.peer_traffic().total):
         assert f"{number:,.0f}" in text
