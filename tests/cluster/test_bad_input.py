@@ -5,6 +5,7 @@ The tasks are real processes, each started by hand, so that one can differ from 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from dpsr.cluster.tasks import Task
 from dpsr.config import load_config
@@ -281,16 +283,20 @@ def test_a_work_dir_that_one_task_does_not_see_is_named(
 
 
 @pytest.mark.slow
-def test_an_evaluator_with_another_dataset_says_so(
+def test_an_evaluator_scores_checkpoints_of_its_own_dataset_alone(
     cluster: Callable[..., Tasks], shop: Callable[[str], list[str]], example: Path, tmp_path: Path
 ) -> None:
     overrides = [*shop("evaluator"), "training.epochs=1"]
     tasks = cluster(overrides)
-    started = [tasks.start(job) for job in ("worker", "ps", "chief")]
+    started = [tasks.start(job) for job in ("worker", "ps", "chief", "evaluator")]
     for task in started:
         code, output = task.end()
         assert code == 0, output
     config = load_config(example, overrides)
+    scores = json.loads((config.checkpoint_dir / "evaluator" / "metrics.json").read_text())
+    steps = json.loads((config.checkpoint_dir / "metrics.json").read_text())["steps"]
+    assert scores["best_step"] == scores["checkpoints"][-1]["step"] == steps
+    assert tf.train.load_checkpoint(config.checkpoint_dir / "evaluator" / f"best-{steps}").get_variable_to_shape_map()
     dataset = Path(config.work_dir) / "dataset"
     dataset.unlink()
     prepare(load_config(example, [*overrides, "tokenizer.min_count=3"]), progress=False)
