@@ -58,6 +58,7 @@ class TwoTower(tf.Module):
         self.query_tokens = "tokens" if config.shared_tokens else "query_tokens"
         self.item_tokens = "tokens" if config.shared_tokens else "item_tokens"
         query_inputs, item_inputs = tower_inputs(config, schema)
+        self.has_history = "history" in query_inputs
         decays = {"history": config.history_decay, "history_titles": config.history_decay ** (1 / TITLE_TOKENS)}
         self.token_kinds: tf.Variable | None = None
         kinds_of_tables: Any = None
