@@ -13,7 +13,8 @@ from dpsr.data.joins import ItemFeatures, QueryFeatures
 from dpsr.data.pipeline import Batch
 from dpsr.data.schema import Schema
 from dpsr.model.training_step import TrainingStep
-from dpsr.model.two_tower import TableBags, TableValues, TwoTower
+from dpsr.model.tower_inputs import TableBags
+from dpsr.model.two_tower import TableValues, TwoTower
 
 from ..ops.stock_embedding_bag import stock_embedding_bag
 from ..ops.stock_group_loss import batch_loss
