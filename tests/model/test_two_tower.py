@@ -12,8 +12,8 @@ from dpsr.config import Config, LossConfig, ModelConfig, TrainingConfig
 from dpsr.data.joins import ItemFeatures, QueryFeatures
 from dpsr.data.pipeline import Batch
 from dpsr.data.schema import Schema
-from dpsr.model.training_step import TrainingStep
 from dpsr.model.tower_inputs import TableBags
+from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TableValues, TwoTower
 
 from ..ops.stock_embedding_bag import stock_embedding_bag
