@@ -41,7 +41,7 @@ from dpsr.data.schema import split_file
 from dpsr.data.tables import Dataset
 from dpsr.model.negatives import count_random_negatives
 from dpsr.model.towers import ItemTower, QueryTower
-from dpsr.model.training_step import TrainingStep
+from dpsr.model.training_step import TrainingStep, take_steps
 from dpsr.model.two_tower import TwoTower
 
 Run = Callable[[], tuple[float, float]]
@@ -102,14 +102,8 @@ def make_step(config: Config, dataset: Dataset) -> TrainingStep:
 def dpsr_run(config: Config, dataset: Dataset, steps: int) -> Run:
     step, batches = make_step(config, dataset), iter(batches_of(config, dataset))
 
-    @tf.function
-    def take(batches: tf.data.Iterator) -> tf.Tensor:
-        loss = 0.0
-        for _ in tf.range(steps):
-            loss = step(next(batches))
-        return loss
-
-    return measured(lambda: take(batches).numpy())
+    take = tf.function(functools.partial(take_steps, step))
+    return measured(lambda: take(batches, tf.constant(steps)).numpy())
 
 
 def stock_loss(

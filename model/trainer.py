@@ -25,7 +25,7 @@ from dpsr.model.negatives import ClickedItems, HardNegatives
 from dpsr.model.progress import Phase, Position, phases
 from dpsr.model.shards import Placement
 from dpsr.model.traced_checkpoint import TracedCheckpoint
-from dpsr.model.training_step import TrainingStep
+from dpsr.model.training_step import TrainingStep, take_steps
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.validation import Validation
 from dpsr.tokenizer_cc import Tokenizer
@@ -135,8 +135,8 @@ class Training:
                 tensor=tensor,
             )
         self._steps_of_call = {
-            self._pretraining: tf.function(partial(self._steps_in_graph, pretraining=True)),
-            self._training: tf.function(partial(self._steps_in_graph, pretraining=False)),
+            self._pretraining: tf.function(partial(take_steps, self._step, pretraining=True)),
+            self._training: tf.function(partial(take_steps, self._step, pretraining=False)),
         }
         self._validation = Validation(config, dataset, self._batches.tables, self._model, self._step)
         self._position = Position()
@@ -255,12 +255,6 @@ class Training:
             if step % training.checkpoint_every == 0 and step < phase.steps:
                 self._save(epoch, step, loss_sum)
         return loss_sum
-
-    def _steps_in_graph(self, batches: tf.data.Iterator, steps: tf.Tensor, pretraining: bool) -> tf.Tensor:
-        losses = tf.TensorArray(tf.float32, size=steps)
-        for position in tf.range(steps):
-            losses = losses.write(position, self._step(next(batches), pretraining=pretraining))
-        return losses.stack()
 
     def _steps_of_next_call(self, phase: Phase, step: int) -> int:
         """Steps up to the next look at the losses, never beyond a checkpoint or the epoch."""

@@ -17,6 +17,8 @@ from dpsr.model.tower_inputs import join_bags
 from dpsr.model.two_tower import TableValues, TwoTower
 from dpsr.ops_cc.group_loss import LossAndGradients
 
+_FETCHED_TOGETHER = 4
+
 
 class TrainingStep(tf.Module):
     """The loss and the AdaGrad updates of a model, whose optimiser state it holds.
@@ -152,3 +154,28 @@ class TrainingStep(tf.Module):
         chosen = tf.gather(heads, choice, batch_dims=1)[:, tf.newaxis]
         found = batch_loss(chosen, vectors, *names, self._loss, beta, occurrences, clicked=clicked, hard=hard)
         return found._replace(heads=tf.one_hot(choice, tf.shape(heads)[1])[:, :, tf.newaxis] * found.heads)
+
+
+def take_steps(
+    step: TrainingStep, batches: tf.data.Iterator, steps: tf.Tensor, *, pretraining: bool = False
+) -> tf.Tensor:
+    """Takes steps inside a graph, one after the other; fetches no batch that it does not use.
+
+    Args:
+        step: takes one.
+        batches: of Batch.
+        steps: int32 [], how many.
+        pretraining: as in ``TrainingStep``.
+
+    Returns:
+        float32 [steps], their losses.
+    """
+    losses = tf.TensorArray(tf.float32, size=steps)
+    # The passes of a loop wait for each other. Within one, a batch is fetched while the step before it runs.
+    alone = steps - steps % _FETCHED_TOGETHER
+    for first in tf.range(0, alone, _FETCHED_TOGETHER):
+        for offset, batch in enumerate([next(batches) for _ in range(_FETCHED_TOGETHER)]):
+            losses = losses.write(first + offset, step(batch, pretraining=pretraining))
+    for position in tf.range(alone, steps):
+        losses = losses.write(position, step(next(batches), pretraining=pretraining))
+    return losses.stack()
