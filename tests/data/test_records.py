@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpsr.data import pipeline
+from dpsr.data.blocks import unpack
 from dpsr.data.records import HEADER_BYTES, Layout, common_layout, num_records, read_records, write_records
 from dpsr.data.schema import INTERACTION, DatasetError
 
@@ -41,7 +41,7 @@ def test_packing_is_lossless_in_numpy_and_in_the_graph(
     assert packed.shape == (20, layout.record_bytes)
     np.testing.assert_array_equal(layout.unpack(packed), records)
     fields = np.stack([records[name] for name in INTERACTION.names or ()], axis=1)
-    np.testing.assert_array_equal(pipeline._unpack(tf.constant(packed), layout), fields)
+    np.testing.assert_array_equal(unpack(tf.constant(packed), layout), fields)
 
 
 def test_files_are_a_header_and_the_narrowest_records(tmp_path: Path) -> None:
