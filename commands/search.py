@@ -102,7 +102,7 @@ def search(
 
 @contextmanager
 def _told_how_to_serve(address: str, *, named: bool) -> Iterator[None]:
-    """Says what to do where no server answers."""
+    """Says what to do where no server answers, or none that takes calls."""
     import grpc
 
     from dpsr.serving.errors import ServingError
@@ -112,8 +112,8 @@ def _told_how_to_serve(address: str, *, named: bool) -> Iterator[None]:
     except ServingError as error:
         if error.code != grpc.StatusCode.UNAVAILABLE:
             raise
-        remedy = "see whether it runs there, and with TLS or without" if named else "start one with `dpsr serve`"
-        raise ServingError(error.code, f"no answer from a server at {address}: {error.message}; {remedy}") from None
+        remedy = "see whether a server runs there, with TLS or without" if named else "`dpsr serve` starts one there"
+        raise ServingError(error.code, f"{address}: {error.message}; {remedy}") from None
 
 
 def _filters(filters: Sequence[str], offered: Iterable[str]) -> dict[str, list[Any]]:

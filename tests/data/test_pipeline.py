@@ -74,7 +74,7 @@ def epoch_of(
 ) -> np.ndarray:
     """The numbers of the records of an epoch and its negatives, [steps, batch + 8]."""
     batches = training_batches(
-        BatchMaker(NumbersOnly(), batch_size=batch_size, random_negatives=8, num_items=1000),  # type: ignore[arg-type]
+        BatchMaker(NumbersOnly(), batch_size=batch_size, random_negatives=8, num_items=1000),
         files,
         seed=seed,
         epoch=epoch,

@@ -95,7 +95,7 @@ def test_the_server_is_only_reached_with_the_right_files(priced_shop: Shop, serv
     ca, certificate, key = (str(keys / name) for name in ("ca.pem", "client.pem", "client.key"))
     assert len(ask(TlsFiles(ca, certificate, key)).splitlines()) == 3 + 3
     for refused in (TlsFiles(), TlsFiles(ca), TlsFiles(certificate, certificate, key)):
-        with pytest.raises(ServingError, match=f"UNAVAILABLE.*localhost:{server}: .*; see whether it runs there"):
+        with pytest.raises(ServingError, match=f"UNAVAILABLE: localhost:{server}: .*; see whether a server runs there"):
             ask(refused)
     for incomplete in (TlsFiles(ca, certificate), TlsFiles(ca, None, key), TlsFiles(None, certificate, key)):
         with pytest.raises(ConfigError, match="--cert and --key go together, and with --ca"):
@@ -109,7 +109,7 @@ def test_without_a_server_the_way_to_start_one_is_told(priced_shop: Shop, tmp_pa
         free = taken.getsockname()[1]
     config = priced_shop.config.model_copy(update={"serving": ServingConfig(host="localhost", port=free)})
     with pytest.raises(
-        ServingError, match=f"no answer from a server at localhost:{free}: .*start one with `dpsr serve`"
+        ServingError, match=f"UNAVAILABLE: localhost:{free}: .*; `dpsr serve` starts one there"
     ):
         search(config, ["red shoe"], target=None, count=3)
 
