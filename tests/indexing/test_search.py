@@ -108,9 +108,7 @@ def test_without_a_server_the_way_to_start_one_is_told(priced_shop: Shop, tmp_pa
     with socket.create_server(("localhost", 0)) as taken:
         free = taken.getsockname()[1]
     config = priced_shop.config.model_copy(update={"serving": ServingConfig(host="localhost", port=free)})
-    with pytest.raises(
-        ServingError, match=f"UNAVAILABLE: localhost:{free}: .*; `dpsr serve` starts one there"
-    ):
+    with pytest.raises(ServingError, match=f"UNAVAILABLE: localhost:{free}: .*; `dpsr serve` starts one there"):
         search(config, ["red shoe"], target=None, count=3)
 
 
