@@ -21,8 +21,9 @@ from dpsr.commands.demo import SIZES as DEMO_SIZES
 from dpsr.commands.demo import demo as run_demo
 from dpsr.commands.search import TlsFiles
 from dpsr.commands.search import search as run_search
-from dpsr.config import Config, ConfigError, DpsrError, load_config, load_serving_config
+from dpsr.config import Config, ConfigError, load_config, load_serving_config
 from dpsr.data.commands import data as data_commands
+from dpsr.errors import DpsrError
 
 if TYPE_CHECKING:
     pass
@@ -101,8 +102,8 @@ def prepare(config: Config, append: bool, grow_vocabulary: bool, runner: str, sp
     Examples: dpsr prepare -c examples/bestbuy_xbox.toml
               dpsr prepare -c shop.toml --runner spark --spark-master "local[8]"
     """
-    from dpsr.data.prepare import prepare as run
-    from dpsr.data.spark import spark_session
+    from dpsr.data.prepare.job import prepare as run
+    from dpsr.data.prepare.spark import spark_session
 
     if grow_vocabulary and not append:
         raise click.UsageError("--grow-vocabulary goes with --append")
@@ -157,9 +158,9 @@ def evaluate(
     """
     if other_runs and page is None:
         raise click.UsageError("--compare adds to the page of --report; name that too")
-    from dpsr.data.tables import Dataset
-    from dpsr.evaluation.evaluate import evaluate as run
-    from dpsr.model.trained import load_trained
+    from dpsr.data.dataset.tables import Dataset
+    from dpsr.evaluation.compare.evaluate import evaluate as run
+    from dpsr.training.trained import load_trained
 
     dataset = Dataset.load(config.dataset_dir)
     model = load_trained(config.checkpoint_dir, dataset)
@@ -178,10 +179,10 @@ def export(config: Config, items: str | None) -> None:
     \b
     Example: dpsr export -c shop.toml --items today.parquet
     """
-    from dpsr.data.tables import Dataset
+    from dpsr.data.dataset.tables import Dataset
     from dpsr.indexing.publish import export as run
     from dpsr.indexing.publish import index_table
-    from dpsr.model.trained import load_trained
+    from dpsr.training.trained import load_trained
 
     dataset = Dataset.load(config.dataset_dir)
     version = run(config, dataset, load_trained(config.checkpoint_dir, dataset), items=items)
@@ -207,7 +208,7 @@ def serve(
               dpsr serve --model-config-file models.config
               dpsr serve -c shop.toml --check
     """
-    from dpsr.serving.model_config import ServedModel, served_models
+    from dpsr.serving.manager.model_config import ServedModel, served_models
 
     if model_config_file:
         overrides += (f"serving.model_config_file={model_config_file}",)
@@ -217,7 +218,7 @@ def serve(
     settings = config.serving if config else load_serving_config(overrides)
     models = served_models(settings, ServedModel(config.name, config.model_base_path) if config else None)
     if check:
-        from dpsr.serving.check import check as run_check
+        from dpsr.serving.manager.check import check as run_check
 
         works = True
         for finding in run_check(models):
@@ -313,7 +314,7 @@ def demo_shop(out: Path, items: int, users: int, clicks: int, sessions: int | No
     \b
     Example: dpsr demo-shop --out shop --items 5000
     """
-    from dpsr.data.demo_shop import generate
+    from dpsr.data.demo_shop.shop import generate
 
     generate(out, items=items, users=users, interactions=None if sessions else clicks, sessions=sessions, seed=seed)
     click.echo(f"shop: {out}")

@@ -22,11 +22,9 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
+from dpsr.errors import DpsrError
+
 _VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
-
-
-class DpsrError(Exception):
-    """An error that its reader can mend: the message says where, what was found and what to do."""
 
 
 class ConfigError(DpsrError, ValueError):
@@ -264,7 +262,7 @@ class ClusterConfig(_Section):
 
     wire: Literal["float32", "bfloat16"] = "float32"
     """Type of embeddings and their gradients on the network; ``bfloat16`` halves the bytes and rounds."""
-    dense_every: Annotated[int, Field(ge=1)] | None = None
+    dense_sync_steps: Annotated[int, Field(ge=1)] | None = None
     """Steps that a worker takes on its own copies of the dense layers before it sends what changed in them; 1 sends
     the gradients of every step. Without it 16, or fewer that make 4,096 examples."""
     split_above_bytes: Annotated[int, Field(ge=1)] = 1 << 30
@@ -320,7 +318,7 @@ class IndexConfig(_Section):
     """Published versions that stay when a newer one is published, the newest included; 0 keeps all."""
     filter_range: list[str] = []
     """Numeric item columns that a request may restrict to a range; categorical ones can always be filtered by."""
-    filter_reach: Annotated[int, Field(ge=1)] = 20_000
+    filter_candidates: Annotated[int, Field(ge=1)] = 20_000
     """Items of each head that a filter looks among: k matching ones are found if there are k among these."""
     precision: Literal["float32", "int8"] = "float32"
     """Of the vectors inside an approximate index; ``int8`` takes a quarter of the memory and rounds the scores."""
@@ -437,10 +435,10 @@ class Config(_Section):
         return round(self.pretraining.mixed_share * self.training.batch_size)
 
     @property
-    def dense_every(self) -> int:
+    def dense_sync_steps(self) -> int:
         """Steps of a worker of a cluster between two exchanges of the dense layers."""
         of_examples = _DENSE_EXAMPLES // self.training.batch_size
-        return self.cluster.dense_every or max(1, min(_DENSE_STEPS, of_examples))
+        return self.cluster.dense_sync_steps or max(1, min(_DENSE_STEPS, of_examples))
 
     @property
     def dataset_dir(self) -> Path:

@@ -23,7 +23,22 @@ from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
 ROOT = Path(__file__).resolve().parent
-PACKAGES = ["cluster", "commands", "data", "evaluation", "indexing", "model", "ops_cc", "serving", "tokenizer_cc"]
+TOP = [
+    "baselines",
+    "cluster",
+    "commands",
+    "data",
+    "evaluation",
+    "indexing",
+    "model",
+    "ops_cc",
+    "serving",
+    "tokenizer_cc",
+    "training",
+]
+PACKAGES = sorted(
+    ".".join(file.parent.relative_to(ROOT).parts) for name in TOP for file in (ROOT / name).rglob("__init__.py")
+)
 
 COMPILE = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-DNDEBUG", "-I."]
 LINK = ["-shared", "-Wl,--as-needed", "-Wl,--exclude-libs,ALL"]

@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dpsr.config import ConfigError, DpsrError, load_config
+from dpsr.config import ConfigError, load_config
+from dpsr.errors import DpsrError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

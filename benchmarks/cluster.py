@@ -125,9 +125,9 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     from dpsr.cluster.sockets import wait_for
     from dpsr.cluster.training import ClusterTraining
     from dpsr.cluster.watchdog import Watchdog
-    from dpsr.data.tables import Dataset
-    from dpsr.model.trainer import start_run
+    from dpsr.data.dataset.tables import Dataset
     from dpsr.ops_cc import library
+    from dpsr.training.trainer import start_run
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     config = load_config(request["config"], request["overrides"])
@@ -222,8 +222,8 @@ class Peer:
                 )
                 for name, bags in join_bags(queries, items).items()
             }
-            heads = model.heads({name: values[name][: bags.nrows()] for name, bags in queries.items()})
-            vectors = model.vectors({name: values[name][-bags.nrows() :] for name, bags in items.items()})
+            heads = model.project_query({name: values[name][: bags.nrows()] for name, bags in queries.items()})
+            vectors = model.project_item({name: values[name][-bags.nrows() :] for name, bags in items.items()})
             with tape.stop_recording():
                 found = step._batch_loss(heads, vectors, batch.query_rows, batch.item_rows, None, None, None)
         sources = [*tables.values(), *step.dense.variables]
@@ -260,17 +260,17 @@ def measured(**request: Any) -> dict[str, Any]:
 
 KINDS = {
     "peer: rows to the worker": (True, []),
-    "bags summed on ps, dense every step": (False, ["cluster.dense_every=1"]),
-    "the same, dense every 16 steps": (False, ["cluster.dense_every=16"]),
-    "the same, bfloat16": (False, ["cluster.dense_every=16", "cluster.wire=bfloat16"]),
+    "bags summed on ps, dense every step": (False, ["cluster.dense_sync_steps=1"]),
+    "the same, dense every 16 steps": (False, ["cluster.dense_sync_steps=16"]),
+    "the same, bfloat16": (False, ["cluster.dense_sync_steps=16", "cluster.wire=bfloat16"]),
 }
 RECIPE = ["training.batch_size=64", "loss.group_size=64"]
 
 
 def prepared_shop(folder: Path, items: int, clicks: int) -> list[str]:
     """The paper's recipe on a generated shop, as overrides of its example."""
-    from dpsr.data.demo_shop import generate
-    from dpsr.data.prepare import prepare
+    from dpsr.data.demo_shop.shop import generate
+    from dpsr.data.prepare.job import prepare
 
     generate(folder / "shop", items=items, users=max(100, items // 5), interactions=clicks, seed=1)
     paths = [f"data.{name}.path={folder / 'shop' / name}.parquet" for name in ("items", "users", "interactions")]
@@ -282,12 +282,12 @@ def prepared_shop(folder: Path, items: int, clicks: int) -> list[str]:
 def planned_bytes(overrides: list[str], peer: bool) -> float:
     """What ``dpsr cluster plan`` expects."""
     from dpsr.cluster.plan import make_plan
-    from dpsr.data.tables import Dataset
+    from dpsr.data.dataset.tables import Dataset
 
     config = load_config(CONFIG, overrides)
     settings = config.cluster
     dataset = Dataset.load(config.dataset_dir)
-    plan = make_plan(config, dataset, wire=settings.wire, steps_per_call=config.dense_every)
+    plan = make_plan(config, dataset, wire=settings.wire, steps_per_call=config.dense_sync_steps)
     return (plan.peer_traffic() if peer else plan.traffic()).total
 
 

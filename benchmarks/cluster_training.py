@@ -37,7 +37,7 @@ from tabulate import tabulate
 from cluster import measured, processor_seconds
 from dpsr.cluster.up import LocalCluster
 from dpsr.config import Config, load_config
-from dpsr.data.tables import Dataset
+from dpsr.data.dataset.tables import Dataset
 
 CONFIG = Path(__file__).parent.parent / "examples" / "demo_shop.toml"
 ITEMS, USERS, CLICKS = 5_000, 2_000, 150_000
@@ -47,8 +47,8 @@ class Shop:
     """A prepared shop, and runs on it."""
 
     def __init__(self, folder: Path) -> None:
-        from dpsr.data.demo_shop import generate
-        from dpsr.data.prepare import prepare
+        from dpsr.data.demo_shop.shop import generate
+        from dpsr.data.prepare.job import prepare
 
         self._folder = folder
         generate(folder / "shop", items=ITEMS, users=USERS, interactions=CLICKS, seed=1)
@@ -102,7 +102,7 @@ def quality(shop: Shop, options: argparse.Namespace) -> None:
     rows = []
     # Seed by seed: a run that is stopped early leaves whole comparisons.
     for seed, (workers, every) in itertools.product(options.seeds, cases):
-        overrides = [f"training.epochs={options.epochs}", f"training.seed={seed}", f"cluster.dense_every={every}"]
+        overrides = [f"training.epochs={options.epochs}", f"training.seed={seed}", f"cluster.dense_sync_steps={every}"]
         config = train(shop, f"quality_{workers}_{every}_{seed}", [*overrides, *options.set], workers=workers, ps=2)
         last = metrics_of(config)["epochs"][-1]
         counts = counts_of(config) if workers else {"staleness": 0.0}
@@ -112,7 +112,7 @@ def quality(shop: Shop, options: argparse.Namespace) -> None:
         rows[-1] += [f"{counts['staleness']:.1f}", f"{last['examples_per_second']:,.0f}"]
         print(rows[-1], file=sys.stderr, flush=True)
         shutil.rmtree(config.work_dir)
-    headers = ["", "dense_every", "seed", "train loss", "valid loss", "Top-1 @1,024", "staleness", "examples/s"]
+    headers = ["", "dense_sync_steps", "seed", "train loss", "valid loss", "Top-1 @1,024", "staleness", "examples/s"]
     print(tabulate(rows, headers=headers, disable_numparse=True))
     show_differences(cases, options.seeds, found)
 
@@ -135,7 +135,7 @@ def show_differences(
             rows[-1] += [f"{figures.mean():.4f} ({spread:.4f})"]
             rows[-1] += [f"{difference.mean():+.2%} +- {error:.2%}" if workers else ""]
     print(f"\nmeans of seeds {seeds} (standard deviation); difference to 1 machine +- its standard error")
-    headers = ["", "dense_every", "train loss", "less 1 machine", "valid loss", "", "Top-1 @1,024", ""]
+    headers = ["", "dense_sync_steps", "train loss", "less 1 machine", "valid loss", "", "Top-1 @1,024", ""]
     print(tabulate(rows, headers=headers, disable_numparse=True))
 
 
@@ -485,9 +485,14 @@ def speed(shop: Shop, options: argparse.Namespace) -> None:
     for every in (1, 8):
         config, command = shop.run(f"speed_every_{every}", overrides)
         sets = [after for before, after in itertools.pairwise(command) if before == "--set"]
-        request = {"config": str(CONFIG), "overrides": [*sets, f"cluster.dense_every={every}"], "workers": 1, "ps": 1}
+        request = {
+            "config": str(CONFIG),
+            "overrides": [*sets, f"cluster.dense_sync_steps={every}"],
+            "workers": 1,
+            "ps": 1,
+        }
         found = measured(**request, peer=False, steps_of_piece=16, pieces=options.pieces)
-        rows.append([f"1 worker, 1 ps, dense_every {every}", f"{found['examples_per_second']:,.0f}"])
+        rows.append([f"1 worker, 1 ps, dense_sync_steps {every}", f"{found['examples_per_second']:,.0f}"])
         rows[-1] += [f"{found['seconds_of_step'] * 1e3:.1f}", f"{found['bytes']:,.0f}"]
         for task in ("worker 0", "ps 0", "chief 0"):
             rows[-1].append(" + ".join(f"{seconds * 1e3:.1f}" for seconds in found["processors"][task]))
@@ -515,7 +520,7 @@ def main() -> None:
     command.add_argument("--epochs", type=int, default=3)
     command.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3], help="each for every row")
     command.add_argument("--workers", type=int, nargs="*", default=[2, 4])
-    command.add_argument("--every", type=int, nargs="*", default=[1, 8, 16], help="values of cluster.dense_every")
+    command.add_argument("--every", type=int, nargs="*", default=[1, 8, 16], help="values of cluster.dense_sync_steps")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     command = commands.add_parser("kills")
     command.set_defaults(measure=kills)

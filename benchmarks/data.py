@@ -59,9 +59,9 @@ class Stopwatch:
 
 def generate(folder: Path, items: int, users: int, part_rows: int) -> dict[str, Any]:
     """A shop whose log has sixteen parts; seconds of the catalogue, and of the log after each part."""
-    from dpsr.data.demo_sessions import Sessions
-    from dpsr.data.demo_shop import write_tables
-    from dpsr.data.demo_world import item_tables, make_catalogue, make_users, user_tables
+    from dpsr.data.demo_shop.sessions import Sessions
+    from dpsr.data.demo_shop.shop import write_tables
+    from dpsr.data.demo_shop.world import item_tables, make_catalogue, make_users, user_tables
 
     random = np.random.default_rng(1)
     watch = Stopwatch()
@@ -90,7 +90,7 @@ def rows_of(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 
 def prepare(folder: Path, parts: int) -> dict[str, Any]:
-    from dpsr.data.prepare import prepare as run
+    from dpsr.data.prepare.job import prepare as run
 
     logs = folder / f"logs-{parts}"
     logs.mkdir()
@@ -159,14 +159,14 @@ def flat_batches(path: Path, dataset: Any, shuffled: int) -> Any:
 
 
 def compare_batches(folder: Path, dataset_dir: str, sample: int, rounds: int) -> dict[str, Any]:
-    from dpsr.data.joins import JoinedTables
-    from dpsr.data.pipeline import BatchMaker, training_batches
-    from dpsr.data.schema import split_file
-    from dpsr.data.tables import Dataset
+    from dpsr.data.batches.features import FeatureTables
+    from dpsr.data.batches.pipeline import BatchMaker, training_batches
+    from dpsr.data.dataset.schema import split_file
+    from dpsr.data.dataset.tables import Dataset
 
     dataset = Dataset.load(dataset_dir)
     flat = write_flat(folder / "flat.tfrecord", dataset, sample)
-    tables = JoinedTables(dataset, HISTORY)
+    tables = FeatureTables(dataset, HISTORY)
 
     def joined(negatives: int) -> Any:
         maker = BatchMaker(tables, batch_size=BATCH, random_negatives=negatives, num_items=dataset.schema.num_items)

@@ -31,7 +31,7 @@ SIZES = (5_000, 20_000, 200_000, 1_000_000)
 DIMENSION, HEADS, K, RANK, CLUSTERS = 64, 2, 1000, 16, 1000
 QUERIES, CHECKED = 256, 64
 ROUNDS = 200
-FILTER_REACH = 20_000
+FILTER_CANDIDATES = 20_000
 CHUNK = 1 << 19
 
 
@@ -76,7 +76,7 @@ def measure(items: int, precision: str, target: float) -> dict[str, Any]:
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    from dpsr.indexing.ann import Index
+    from dpsr.indexing.dense.ann import Index
 
     queries = clustered_vectors(QUERIES + HEADS * CHECKED, seed=2)
     with tempfile.TemporaryDirectory() as directory:
@@ -101,10 +101,10 @@ def search(index: Any, vectors: np.ndarray, heads: np.ndarray) -> dict[str, Any]
     """Latencies and the recall of both heads together; heads float32 [n, HEADS, DIMENSION]."""
     import tensorflow as tf
 
-    from dpsr.indexing.exact import kth_scores, recall_at_k
+    from dpsr.indexing.dense.exact import kth_scores, recall_at_k
     from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
 
-    reach = min(FILTER_REACH, len(vectors))
+    reach = min(FILTER_CANDIDATES, len(vectors))
 
     @tf.function(input_signature=[tf.TensorSpec([None, HEADS, DIMENSION])], autograph=False)
     def by_heads(batch: tf.Tensor) -> Any:

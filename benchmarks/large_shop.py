@@ -14,9 +14,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from dpsr.config import LabelsConfig
-from dpsr.data.tables import Dataset
-from dpsr.evaluation.baselines import (
+from dpsr.baselines.baselines import (
     DEFAULT_POPULARITY_WEIGHT,
     BM25PopularityRetriever,
     BM25Retriever,
@@ -24,17 +22,19 @@ from dpsr.evaluation.baselines import (
     click_counts,
     tokenizer_words,
 )
-from dpsr.evaluation.contest import item_texts
-from dpsr.evaluation.examples import Examples, load_examples
-from dpsr.evaluation.judgements import areas_under_curve, load_judgements
-from dpsr.evaluation.metrics import half_width, sample_candidates, top_k_values
-from dpsr.evaluation.paired import paired_intervals
-from dpsr.evaluation.ranking import ranks_of_first
-from dpsr.evaluation.retrievers import Retriever, queries_at_once
-from dpsr.evaluation.two_tower import TwoTowerRetriever
+from dpsr.baselines.examples import Examples, load_examples
+from dpsr.baselines.ranking import ranks_of_first
+from dpsr.baselines.retrievers import Retriever, queries_at_once
+from dpsr.baselines.two_tower import TwoTowerRetriever
+from dpsr.config import LabelsConfig
+from dpsr.data.dataset.tables import Dataset
+from dpsr.evaluation.compare.benchmark_suite import item_texts
+from dpsr.evaluation.measures.judgements import areas_under_curve, load_judgements
+from dpsr.evaluation.measures.metrics import half_width, sample_candidates, top_k_values
+from dpsr.evaluation.measures.paired import paired_intervals
 from dpsr.indexing.corpus import embed_items
-from dpsr.model.trained import load_trained
 from dpsr.tokenizer_cc import Tokenizer
+from dpsr.training.trained import load_trained
 
 ROWS = 256
 CANDIDATES = 1024

@@ -33,16 +33,16 @@ import tf_keras
 from tabulate import tabulate
 
 from dpsr.config import Config, LossConfig, parse_config
-from dpsr.data.demo_shop import generate
-from dpsr.data.joins import JoinedTables
-from dpsr.data.pipeline import Batch, BatchMaker, training_batches
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import split_file
-from dpsr.data.tables import Dataset
-from dpsr.model.negatives import count_random_negatives
+from dpsr.data.batches.features import FeatureTables
+from dpsr.data.batches.pipeline import Batch, BatchMaker, training_batches
+from dpsr.data.dataset.schema import split_file
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.demo_shop.shop import generate
+from dpsr.data.prepare.job import prepare
 from dpsr.model.towers import ItemTower, QueryTower
-from dpsr.model.training_step import TrainingStep, take_steps
 from dpsr.model.two_tower import TwoTower
+from dpsr.training.negatives import count_random_negatives
+from dpsr.training.step import TrainingStep, take_steps
 
 Run = Callable[[], tuple[float, float]]
 """Takes some steps, and waits for them; returns seconds by the clock and of the processors."""
@@ -84,7 +84,7 @@ def batches_of(config: Config, dataset: Dataset) -> tf.data.Dataset:
 
     def epoch(number: int) -> tf.data.Dataset:
         maker = BatchMaker(
-            JoinedTables(dataset, config.model.history_length),
+            FeatureTables(dataset, config.model.history_length),
             batch_size=config.training.batch_size,
             random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
             num_items=dataset.schema.num_items,

@@ -56,11 +56,11 @@ def plan(
     Example: dpsr cluster plan -c shop.toml --workers 16 --network 25
     """
     from dpsr.cluster.plan import make_plan
-    from dpsr.data.tables import Dataset
+    from dpsr.data.dataset.tables import Dataset
 
     config = load_config(config_file, overrides)
     dataset = Dataset.load(config.dataset_dir)
-    found = make_plan(config, dataset, wire=config.cluster.wire, steps_per_call=config.dense_every)
+    found = make_plan(config, dataset, wire=config.cluster.wire, steps_per_call=config.dense_sync_steps)
     speed = examples_per_second or _measured_speed(config)
     click.echo(describe(found, ps, ps_memory, workers, network, speed))
 

@@ -14,10 +14,11 @@ from typing import Any
 from dpsr.cluster.sockets import wait_for, wait_for_end
 from dpsr.cluster.tasks import PS, WORKER, ClusterError, Task, task_of_environment
 from dpsr.cluster.watchdog import Watchdog
-from dpsr.config import Config, DpsrError, parse_config
-from dpsr.data.schema import MANIFEST_FILE
-from dpsr.data.tables import Dataset
-from dpsr.model.checkpoints import MODEL_FILE, writing
+from dpsr.config import Config, parse_config
+from dpsr.data.dataset.schema import MANIFEST_FILE
+from dpsr.data.dataset.tables import Dataset
+from dpsr.errors import DpsrError
+from dpsr.training.checkpoints import MODEL_FILE, writing
 
 DONE, FAILED, RETRY = 0, 1, 75
 _END_SECONDS = 10.0
@@ -42,8 +43,8 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
     import tensorflow as tf
 
     from dpsr.cluster.training import ClusterTraining, ps_device, worker_device
-    from dpsr.model.trainer import start_run
     from dpsr.ops_cc import library
+    from dpsr.training.trainer import start_run
 
     dataset = Dataset.load(config.dataset_dir)
     with writing(config.checkpoint_dir):

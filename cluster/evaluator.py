@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from dpsr.cluster.tasks import ClusterError, Task
 from dpsr.config import Config
-from dpsr.data.tables import Dataset
-from dpsr.model import checkpoints
-from dpsr.model.trainer import Training
+from dpsr.data.dataset.tables import Dataset
+from dpsr.training import checkpoints
+from dpsr.training.trainer import Training
 
 _LOOK_SECONDS = 2.0
 

@@ -6,9 +6,9 @@ import itertools
 
 from dpsr.cluster.placement import Load
 from dpsr.config import Config
-from dpsr.data.schema import Schema
-from dpsr.model.negatives import count_random_negatives
+from dpsr.data.dataset.schema import Schema
 from dpsr.model.tower_inputs import head_tables, tower_inputs
+from dpsr.training.negatives import count_random_negatives
 
 DENSE = "dense layers"
 

@@ -17,13 +17,13 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.config import Config, ModelConfig
-from dpsr.data.mapped import ArrayFiles
-from dpsr.data.pipeline import pretraining_batches, training_batches
-from dpsr.data.schema import Schema, split_file
-from dpsr.data.tables import Dataset
-from dpsr.model.inputs import batch_maker
-from dpsr.model.negatives import HardNegatives
+from dpsr.data.batches.mapped import ArrayFiles
+from dpsr.data.batches.pipeline import pretraining_batches, training_batches
+from dpsr.data.dataset.schema import Schema, split_file
+from dpsr.data.dataset.tables import Dataset
 from dpsr.model.tower_inputs import TableBags, item_bags, join_bags, query_bags, tower_inputs
+from dpsr.training.inputs import batch_maker
+from dpsr.training.negatives import HardNegatives
 
 FLOAT, INT32, INT64 = 4, 4, 8
 WIRE_BYTES = {"float32": 4, "bfloat16": 2}

@@ -22,8 +22,8 @@ def train(config: Config, *, resume: bool = True, progress: bool = True) -> None
     """
     task = task_of_environment(os.environ)
     if task is None:
-        from dpsr.data.tables import Dataset
-        from dpsr.model.trainer import train as train_here
+        from dpsr.data.dataset.tables import Dataset
+        from dpsr.training.trainer import train as train_here
 
         train_here(config, Dataset.load(config.dataset_dir), resume=resume, progress=progress)
     elif task.job == CHIEF:

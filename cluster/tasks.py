@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dpsr.config import DpsrError
+from dpsr.errors import DpsrError
 
 CHIEF, WORKER, PS, EVALUATOR = "chief", "worker", "ps", "evaluator"
 _JOBS = (CHIEF, WORKER, PS, EVALUATOR)

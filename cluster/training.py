@@ -22,14 +22,14 @@ from dpsr.cluster.placement import place
 from dpsr.cluster.tasks import PS, WORKER, Task
 from dpsr.cluster.watchdog import Watchdog
 from dpsr.config import Config
-from dpsr.data.mapped import ArrayFiles
-from dpsr.data.schema import split_file
-from dpsr.data.steps import CatalogueSteps, EpochPlan, LogSteps, Steps
-from dpsr.data.tables import Dataset
-from dpsr.model.progress import Phase
+from dpsr.data.batches.mapped import ArrayFiles
+from dpsr.data.batches.steps import CatalogueSteps, EpochPlan, LogSteps, Steps
+from dpsr.data.dataset.schema import split_file
+from dpsr.data.dataset.tables import Dataset
 from dpsr.model.shards import Placement, Shard
-from dpsr.model.trainer import Training
 from dpsr.ops_cc import library
+from dpsr.training.progress import Phase
+from dpsr.training.trainer import Training
 
 _PIECES_AHEAD = 2
 """Pieces given out for every worker, so that none waits for the chief."""
@@ -185,7 +185,7 @@ class ClusterTraining(Training):
         started = self._step.optimizer.iterations.read_value()
         total = self._step.dense.take_steps(
             steps,
-            self._config.dense_every,
+            self._config.dense_sync_steps,
             lambda position: self._step(batch_of(position), pretraining=pretraining),
         )
         device = library.load().dpsr_task().device

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import click
 
 from dpsr.commands.search import item_key, item_texts
-from dpsr.config import Config, DpsrError, load_config
+from dpsr.config import Config, load_config
+from dpsr.errors import DpsrError
 
 if TYPE_CHECKING:
-    from dpsr.data.tables import Dataset
-    from dpsr.evaluation.report import Report
+    from dpsr.data.dataset.tables import Dataset
+    from dpsr.evaluation.report.report import Report
 
 CONFIG = Path(__file__).parent.parent / "examples" / "demo_shop.toml"
 SIZES = {
@@ -40,13 +41,13 @@ def demo(size: str, work_dir: Path) -> None:
         DpsrError: the directory holds something else, or a step failed.
     """
     _empty_demo_directory(work_dir)
-    from dpsr.data.demo_shop import SHOWCASE_QUERIES, generate
-    from dpsr.data.prepare import prepare as run_prepare
-    from dpsr.data.tables import Dataset
-    from dpsr.evaluation.evaluate import evaluate as run_evaluate
+    from dpsr.data.dataset.tables import Dataset
+    from dpsr.data.demo_shop.shop import SHOWCASE_QUERIES, generate
+    from dpsr.data.prepare.job import prepare as run_prepare
+    from dpsr.evaluation.compare.evaluate import evaluate as run_evaluate
     from dpsr.indexing.publish import export as run_export
-    from dpsr.model.trained import load_trained
-    from dpsr.model.trainer import train as run_train
+    from dpsr.training.trained import load_trained
+    from dpsr.training.trainer import train as run_train
 
     config = load_config(CONFIG, [f"work_dir={work_dir}", *_demo_paths(work_dir / "shop")])
     items, users, clicks = SIZES[size]

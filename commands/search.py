@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import grpc
     import numpy as np
 
-    from dpsr.data.tables import Dataset
+    from dpsr.data.dataset.tables import Dataset
 
 _FILTER_INPUT = re.compile("^filter_(min_|max_)?")
 
@@ -81,7 +81,7 @@ def search(
             that the server does not have.
         ServingError: the server refused, or is not there.
     """
-    from dpsr.data.tables import Dataset
+    from dpsr.data.dataset.tables import Dataset
     from dpsr.serving.client import PredictClient
 
     dataset = Dataset.load(config.dataset_dir)

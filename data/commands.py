@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dpsr.config import DpsrError
+from dpsr.errors import DpsrError
 
 _DIRECTORY = click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 
@@ -30,7 +30,7 @@ def inspect(directory: Path) -> None:
     \b
     Example: dpsr data inspect build/demo/dataset
     """
-    from dpsr.data.inspect import inspect as run
+    from dpsr.data.dataset.inspect import inspect as run
 
     click.echo(run(directory))
 
@@ -43,7 +43,7 @@ def verify(directory: Path) -> None:
     \b
     Example: dpsr data verify build/demo/dataset
     """
-    from dpsr.data.verify import verify as run
+    from dpsr.data.dataset.verify import verify as run
 
     problems = run(directory, advance=lambda name: click.echo(f"checking {name}", err=True))
     if problems:
@@ -66,7 +66,7 @@ def import_ubi(queries: str, events: str, out: Path, actions: tuple[str, ...], m
     \b
     Example: dpsr data import-ubi --queries "ubi_queries*.jsonl" --events "ubi_events*.jsonl" --out log.parquet
     """
-    from dpsr.data.ubi import import_ubi as run
+    from dpsr.data.raw.ubi import import_ubi as run
 
     meaning = dict(action.partition("=")[::2] for action in actions)
     if wrong := [f"{name}={event}" for name, event in meaning.items() if event not in _UBI_EVENTS]:

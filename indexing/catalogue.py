@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpsr.config import Config
-from dpsr.data.readers import Source, trimmed_strings
-from dpsr.data.rejected import RejectedRows
-from dpsr.data.schema import DatasetError
-from dpsr.data.tables import Bags, Dataset
-from dpsr.data.vocabulary import column_ids, token_bags
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.dataset.tables import Bags, Dataset
+from dpsr.data.prepare.vocabulary import column_ids, token_bags
+from dpsr.data.raw.readers import Source, trimmed_strings
+from dpsr.data.raw.rejected import RejectedRows
 from dpsr.tokenizer_cc import Tokenizer
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from dpsr.data.joins import ItemFeatures, JoinedTables
-from dpsr.data.tables import Dataset
+from dpsr.data.batches.features import FeatureTables, ItemFeatures
+from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.embedded_rows import EmbeddedRows
 from dpsr.model.two_tower import TwoTower
@@ -78,7 +78,7 @@ def embed_queries(model: TwoTower, dataset: Dataset, records: np.ndarray, *, bat
     Returns:
         float32 [n, heads, d], unit vectors.
     """
-    tables = JoinedTables(dataset, model.config.history_length, model.config.history_titles)
+    tables = FeatureTables(dataset, model.config.history_length, model.config.history_titles)
     embed = tf.function(
         lambda fields: model.query_heads(tables.queries(fields)), input_signature=[tf.TensorSpec([None, 5], tf.int32)]
     )

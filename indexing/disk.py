@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dpsr.config import IndexConfig
-from dpsr.data.schema import Schema
+from dpsr.data.dataset.schema import Schema
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
 from dpsr.model.two_tower import TwoTower

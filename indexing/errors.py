@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpsr.config import DpsrError
+from dpsr.errors import DpsrError
 
 
 class ExportError(DpsrError, ValueError):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from dpsr.data.readers import trimmed_strings
+from dpsr.data.raw.readers import trimmed_strings
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
 

@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from dpsr import __version__
 from dpsr.config import Config
-from dpsr.data.tables import Dataset
-from dpsr.indexing.ann import Index
+from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_catalogue, embed_queries
+from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.disk import export_bytes, require_free
 from dpsr.indexing.embedded_rows import embedded_rows
 from dpsr.indexing.errors import ExportError
@@ -81,7 +81,7 @@ def export(
             index,
             catalogue=catalogue,
             filter_range=config.index.filter_range,
-            filter_reach=config.index.filter_reach,
+            filter_candidates=config.index.filter_candidates,
         )
         servable.save(path)
         examples = _examples(model, dataset, catalogue, vectors, checked, servable.filters)

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.joins import QueryFeatures, first_tokens, titles_of
-from dpsr.data.tables import Dataset
-from dpsr.indexing.ann import Index
+from dpsr.data.batches.features import QueryFeatures, first_tokens, titles_of
+from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters
 from dpsr.model.two_tower import TwoTower
 from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
-FILTER_REACH = 20_000
+FILTER_CANDIDATES = 20_000
 _OP_NAMESPACES = ["Scann"]
 _INPUTS = ("query", "history")
 _OVERFETCH = 4
@@ -68,7 +68,7 @@ class Servable(tf.Module):
         *,
         catalogue: Catalogue | None = None,
         filter_range: Sequence[str] = (),
-        filter_reach: int = FILTER_REACH,
+        filter_candidates: int = FILTER_CANDIDATES,
     ) -> None:
         """Puts the parts together.
 
@@ -78,7 +78,7 @@ class Servable(tf.Module):
             index: over the item vectors of ``catalogue``, row by row.
             catalogue: the items that are found; those of ``dataset`` by default.
             filter_range: numeric columns of the catalogue that a request may restrict to a range.
-            filter_reach: items of each head that a filter looks among.
+            filter_candidates: items of each head that a filter looks among.
 
         Raises:
             ExportError: a column has the name of another input, or is not there; see ``profile_inputs``, ``Filters``.
@@ -89,7 +89,7 @@ class Servable(tf.Module):
         self.release = index.release
         self.k = index.k
         self.filters = Filters(catalogue, dataset.schema.categorical, filter_range)
-        self._filter_reach = min(max(filter_reach, self.k), index.items)
+        self._filter_reach = min(max(filter_candidates, self.k), index.items)
         self.tokenize_layer = TokenizeLayer(str(dataset.tokenizer_path))
         self._history_length = model.config.history_length
         self._history_titles = model.config.history_titles if model.has_history else 0

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from dpsr.indexing.exact import kth_scores, recall_at_k
+from dpsr.indexing.dense.exact import kth_scores, recall_at_k
 from dpsr.indexing.parity import Examples
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.ops_cc import library

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.mapped import MappedArray
+from dpsr.data.batches.mapped import MappedArray
 from dpsr.model.shards import Placement, Shard, ShardedTable, sharded_variable
 from dpsr.ops_cc.embedding_bag import (
     Combiner,

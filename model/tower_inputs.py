@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from dpsr.config import ModelConfig
-from dpsr.data.joins import ItemFeatures, QueryFeatures
-from dpsr.data.schema import Schema
+from dpsr.data.batches.features import ItemFeatures, QueryFeatures
+from dpsr.data.dataset.schema import Schema
 
 TableBags = dict[str, tf.RaggedTensor]
 """The bags of every table, int32 [B, None]."""

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.config import ModelConfig
-from dpsr.data.joins import TITLE_TOKENS, ItemFeatures, QueryFeatures, ToTensor
-from dpsr.data.schema import Schema
+from dpsr.data.batches.features import TITLE_TOKENS, ItemFeatures, QueryFeatures, ToTensor
+from dpsr.data.dataset.schema import Schema
 from dpsr.model.embeddings import EmbeddingTable, lookup_together
 from dpsr.model.shards import Placement
 from dpsr.model.tower_inputs import TableBags, head_tables, item_bags, query_bags, tower_inputs
@@ -86,7 +86,7 @@ class TwoTower(tf.Module):
                 kinds=kinds_of_tables if by_kind else None,
                 row_scales=idf if name in (self.query_tokens, self.item_tokens) else None,
             )
-        self.is_here = placements is None
+        self.is_local = placements is None
         """Whether all of it is on this machine."""
         dense_seed = 1000 * seed
         self.query_tower = QueryTower(
@@ -108,7 +108,7 @@ class TwoTower(tf.Module):
         Returns:
             float32 [B, heads, d], unit vectors.
         """
-        return self.heads(self.lookup(self.query_bags(queries)))
+        return self.project_query(self.lookup(self.query_bags(queries)))
 
     def item_vectors(self, items: ItemFeatures) -> tf.Tensor:
         """Embeds items.
@@ -116,7 +116,7 @@ class TwoTower(tf.Module):
         Returns:
             float32 [N, d], unit vectors.
         """
-        return self.vectors(self.lookup(self.item_bags(items)))
+        return self.project_item(self.lookup(self.item_bags(items)))
 
     def query_bags(self, queries: QueryFeatures) -> TableBags:
         """``query_bags`` of this model."""
@@ -131,14 +131,14 @@ class TwoTower(tf.Module):
         values = lookup_together([self.tables[name] for name in bags], list(bags.values()))
         return dict(zip(bags, values, strict=True))
 
-    def heads(self, values: TableValues) -> tf.Tensor:
+    def project_query(self, values: TableValues) -> tf.Tensor:
         """The dense part of ``query_heads``; ``values`` are the combined bags of ``query_bags``, in their order."""
         own = head_tables(self.config)
         return self.query_tower(
             [value for name, value in values.items() if name not in own], [values[name] for name in own]
         )
 
-    def vectors(self, values: TableValues) -> tf.Tensor:
+    def project_item(self, values: TableValues) -> tf.Tensor:
         """The dense part of ``item_vectors``; ``values`` are the combined bags of ``item_bags``, in their order."""
         return self.item_tower(list(values.values()))
 

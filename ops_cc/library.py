@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 
-from dpsr.config import DpsrError
+from dpsr.errors import DpsrError
 
 LIBRARY = Path(__file__).with_name("_dpsr_ops.so")
 

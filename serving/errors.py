@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from dpsr.config import DpsrError
+from dpsr.errors import DpsrError
 
 
 class ServingError(DpsrError):

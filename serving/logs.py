@@ -50,7 +50,7 @@ def log_to_stderr() -> None:
 
 
 @dataclass
-class Origin:
+class RequestContext:
     """Where a request came from."""
 
     protocol: str
@@ -72,7 +72,7 @@ class Origin:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
 
-def log_request(origin: Origin, *, level: int, seconds: float, **fields: object) -> None:
+def log_request(origin: RequestContext, *, level: int, seconds: float, **fields: object) -> None:
     """One line for one request."""
     _requests.log(
         level,

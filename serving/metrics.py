@@ -17,8 +17,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 if TYPE_CHECKING:
-    from dpsr.serving.models import Models
-    from dpsr.serving.runtime import Call
+    from dpsr.serving.engine.runtime import Call
+    from dpsr.serving.manager.models import Models
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"

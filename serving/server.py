@@ -27,18 +27,18 @@ from grpc_health.v1 import health_pb2_grpc
 
 from dpsr.config import ServingConfig
 from dpsr.serving import tls
-from dpsr.serving.batching import MicroBatcher, respond
+from dpsr.serving.api.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
+from dpsr.serving.api.health import Health
+from dpsr.serving.api.predictor import Predictor
+from dpsr.serving.engine.batching import MicroBatcher, respond
 from dpsr.serving.errors import ServableError
-from dpsr.serving.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
-from dpsr.serving.health import Health
 from dpsr.serving.logs import log_to_stderr
+from dpsr.serving.manager.model_config import ServedModel
+from dpsr.serving.manager.models import Models
 from dpsr.serving.metrics import Metrics
-from dpsr.serving.model_config import ServedModel
-from dpsr.serving.models import Models
-from dpsr.serving.predictor import Predictor
 
 if TYPE_CHECKING:
-    from dpsr.serving.rest_api import RestApi
+    from dpsr.serving.api.rest_api import RestApi
 
 DRAIN_SECONDS = 30.0
 READY_PREFIX = "ready: "
@@ -165,7 +165,7 @@ class ModelServer:
         return int(port)
 
     async def _listen_for_rest(self) -> None:
-        from dpsr.serving.rest_api import RestApi
+        from dpsr.serving.api.rest_api import RestApi
 
         self._rest = RestApi(self.models, self._predictor, self._metrics)
         self.rest_port = await self._rest.listen(self._config, tls.http_context(self._config))

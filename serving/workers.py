@@ -26,8 +26,8 @@ import grpc
 from dpsr.config import ServingConfig
 from dpsr.serving.errors import ServableError
 from dpsr.serving.logs import log_to_stderr
+from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.metrics import MULTIPROCESS_DIR, forget_process
-from dpsr.serving.model_config import ServedModel
 
 RESTART_SECONDS = 1.0
 MAX_RESTART_SECONDS = 60.0

@@ -98,8 +98,8 @@ def test_dense_layers_are_exchanged_after_so_many_steps_or_examples(
     config_file: Path, batch_size: int, steps: int
 ) -> None:
     config = load_config(config_file, [f"training.batch_size={batch_size}", "loss.group_size=64"])
-    assert config.dense_every == steps
-    assert load_config(config_file, ["cluster.dense_every=5"]).dense_every == 5
+    assert config.dense_sync_steps == steps
+    assert load_config(config_file, ["cluster.dense_sync_steps=5"]).dense_sync_steps == 5
 
 
 def test_every_problem_is_reported_at_once(config_file: Path) -> None:

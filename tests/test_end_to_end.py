@@ -73,7 +73,7 @@ def test_search_prints_items_for_every_query(shop: list[str], target: str) -> No
 
 
 def test_a_misspelt_query_finds_what_the_right_one_finds(config: Config, target: str) -> None:
-    from dpsr.data.demo_shop import SHOWCASE_TYPO
+    from dpsr.data.demo_shop.shop import SHOWCASE_TYPO
     from dpsr.serving.client import PredictClient
 
     misspelt, right = SHOWCASE_TYPO
@@ -85,7 +85,7 @@ def test_a_misspelt_query_finds_what_the_right_one_finds(config: Config, target:
 
 def test_answers_are_the_servables_own(config: Config, target: str) -> None:
     """The server's answer equals the loaded SavedModel's, for the plain and the personalized signature."""
-    from dpsr.data.tables import Dataset
+    from dpsr.data.dataset.tables import Dataset
     from dpsr.serving.client import PredictClient
 
     dataset = Dataset.load(config.dataset_dir)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dpsr.config import DpsrError
+from dpsr.errors import DpsrError
 from dpsr.ops_cc import library
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,7 +65,7 @@ builder.add(["steel sink"])
 path = pathlib.Path(tempfile.mkdtemp()) / "tokenizer.model"
 builder.build().save(path)
 library.load_all()
-import dpsr.serving.loader
+import dpsr.serving.engine.loader
 assert TokenizeLayer(path)(tf.constant(["steel sink"])).values.shape == [12]
 """
     environment = {**os.environ, "PYTHONPATH": str(site)}
@@ -136,7 +136,7 @@ def test_a_missing_module_is_named() -> None:
     script = """
 import sys
 sys.modules["dpsr.tokenizer_cc._tokenizer"] = None
-from dpsr.config import DpsrError
+from dpsr.errors import DpsrError
 try:
     import dpsr.tokenizer_cc
 except DpsrError as error:

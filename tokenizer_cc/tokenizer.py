@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dpsr.config import DpsrError
+from dpsr.errors import DpsrError
 from dpsr.ops_cc.library import LibraryError
 
 try:

@@ -42,7 +42,7 @@ def write(path: Path, items: int, dimension: int, heads: int, k: int) -> None:
     """Random vectors in clusters, as a catalogue has them; an index of the kind that an export would build."""
     import tensorflow as tf
 
-    from dpsr.indexing.ann import Index
+    from dpsr.indexing.dense.ann import Index
     from dpsr.ops_cc.head_merge import merge_heads
 
     random = np.random.default_rng(1)

@@ -60,7 +60,7 @@ def run_plain(base_paths: Sequence[Path], ports: Any) -> None:
 def run_dpsr(base_paths: Sequence[Path], ports: Any) -> None:
     """Ours; the models after the first are allowed, and loaded when a reload names them."""
     from dpsr.config import ServingConfig
-    from dpsr.serving.model_config import ServedModel
+    from dpsr.serving.manager.model_config import ServedModel
     from dpsr.serving.server import ModelServer
 
     config = ServingConfig(port=0, rest_port=-1, log_requests="none")
@@ -74,7 +74,7 @@ def run_graph(base_paths: Sequence[Path], results: Any, calls: int) -> None:
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
-    from dpsr.serving.runtime import Servable
+    from dpsr.serving.engine.runtime import Servable
 
     texts = [f"query number {index}".encode() for index in range(100)]
     servable = Servable.load(NAME, 1, base_paths[0] / "1")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dpsr.config import load_config
-from dpsr.data.demo_shop import generate
-from dpsr.data.prepare import prepare
+from dpsr.data.demo_shop.shop import generate
+from dpsr.data.prepare.job import prepare
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "dpsr_h.toml"
 SMALL = [

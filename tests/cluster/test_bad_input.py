@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from dpsr.cluster.tasks import Task
 from dpsr.config import load_config
-from dpsr.data.prepare import prepare
+from dpsr.data.prepare.job import prepare
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE = 150.0

@@ -20,10 +20,10 @@ import tensorflow as tf
 
 from dpsr.cluster.up import LocalCluster
 from dpsr.config import Config, load_config
-from dpsr.data.pipeline import steps_of_pretraining
-from dpsr.data.tables import Dataset
-from dpsr.model.trained import load_trained
-from dpsr.model.trainer import train
+from dpsr.data.batches.pipeline import steps_of_pretraining
+from dpsr.data.dataset.tables import Dataset
+from dpsr.training.trained import load_trained
+from dpsr.training.trainer import train
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "examples" / "dpsr_h.toml"

@@ -14,11 +14,11 @@ from dpsr.cli import main
 from dpsr.cluster import plan as planning
 from dpsr.cluster.plan import INT32, INT64, TENSOR_OVERHEAD, Plan, Table, make_plan
 from dpsr.config import Config, load_config
-from dpsr.data.demo_shop import generate
-from dpsr.data.prepare import prepare
-from dpsr.data.tables import Dataset
-from dpsr.model import training_step
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.demo_shop.shop import generate
+from dpsr.data.prepare.job import prepare
 from dpsr.model.embeddings import EmbeddingTable, lookup_together
+from dpsr.training import step
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "examples" / "dpsr_h.toml"
@@ -138,7 +138,7 @@ def test_tables_and_layers_are_those_of_the_model(shop: list[str], overrides: li
 )
 def test_counts_are_those_of_training_steps(shop: list[str], overrides: list[str]) -> None:
     """Bags exactly, but for hard negatives; ids and distinct ids of other steps of a real training within 5 %."""
-    from dpsr.model.trainer import Training
+    from dpsr.training.trainer import Training
 
     config, dataset = opened(shop, "training.batch_size=128", "loss.group_size=64", *overrides)
     training = Training(config, dataset, progress=False)
@@ -152,7 +152,7 @@ def test_counts_are_those_of_training_steps(shop: list[str], overrides: list[str
         return lookup_together(tables, bags)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_step, "lookup_together", counting)
+        patch.setattr(step, "lookup_together", counting)
         for batch in training._epoch_batches(training._training.first_epoch + 1, 0).take(30):
             training._step(batch)
     for table in make_plan(config, dataset).tables:
@@ -180,7 +180,7 @@ def test_the_command_says_what_is_too_little(shop: list[str]) -> None:
 
 def test_the_command_shows_the_bytes_of_the_plan(shop: list[str]) -> None:
     config, dataset = opened(shop)
-    plan = make_plan(config, dataset, steps_per_call=config.dense_every)
+    plan = make_plan(config, dataset, steps_per_call=config.dense_sync_steps)
     text = run(shop)
     for number in (plan.traffic().total, plan.peer_traffic().total):
         assert f"{number:,.0f}" in text

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpsr.data import spill, streamed
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import DatasetError
-from dpsr.data.tables import Dataset
-from dpsr.data.verify import verify
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.dataset.verify import verify
+from dpsr.data.prepare import spill, streamed
+from dpsr.data.prepare.job import prepare
 from dpsr.tokenizer_cc import Tokenizer
 
 from .conftest import START, Raw, random_raw

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.data.augmentation import ItemTexts, QueryTexts, one_edit, random_words
-from dpsr.data.joins import JoinedTables
-from dpsr.data.pipeline import Batch, BatchMaker, pretraining_batches, steps_of_pretraining, training_batches
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import DatasetError, split_file
-from dpsr.data.tables import Bags, Dataset
+from dpsr.data.batches.augmentation import ItemTexts, QueryTexts, one_edit, random_words
+from dpsr.data.batches.features import FeatureTables
+from dpsr.data.batches.pipeline import Batch, BatchMaker, pretraining_batches, steps_of_pretraining, training_batches
+from dpsr.data.dataset.schema import DatasetError, split_file
+from dpsr.data.dataset.tables import Bags, Dataset
+from dpsr.data.prepare.job import prepare
 from dpsr.tokenizer_cc import Tokenizer
 
 from .conftest import random_raw
@@ -125,7 +125,7 @@ def bags_of(tokens: tf.RaggedTensor) -> list[list[int]]:
 
 def of_step(dataset: Dataset, *, share: float, step: int = 2) -> Batch:
     maker = BatchMaker(
-        JoinedTables(dataset, HISTORY),
+        FeatureTables(dataset, HISTORY),
         batch_size=64,
         random_negatives=8,
         num_items=dataset.schema.num_items,
@@ -169,7 +169,7 @@ def test_mixed_rows_ask_for_their_own_item(dataset: Dataset) -> None:
 
 def pretraining_epoch(dataset: Dataset, **order: int) -> list[Batch]:
     maker = BatchMaker(
-        JoinedTables(dataset, HISTORY),
+        FeatureTables(dataset, HISTORY),
         batch_size=16,
         random_negatives=4,
         num_items=dataset.schema.num_items,

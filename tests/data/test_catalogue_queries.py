@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from dpsr.config import Config, parse_config
-from dpsr.data.inspect import inspect
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import DatasetError
-from dpsr.data.tables import Dataset
-from dpsr.data.verify import verify
-from dpsr.evaluation.evaluate import evaluate
-from dpsr.model.trained import load_trained
-from dpsr.model.trainer import train
+from dpsr.data.dataset.inspect import inspect
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.dataset.verify import verify
+from dpsr.data.prepare.job import prepare
+from dpsr.evaluation.compare.evaluate import evaluate
+from dpsr.training.trained import load_trained
+from dpsr.training.trainer import train
 
 WORDS = ["red", "blue", "steel", "oak", "lamp", "saw", "drill", "sink"]
 

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpsr.config import load_config
-from dpsr.data.demo_catalogue import LEAVES
-from dpsr.data.demo_queries import Intent, make_intents, misspell, query_texts
-from dpsr.data.demo_shop import SHOWCASE_QUERIES, SHOWCASE_TYPO, generate
-from dpsr.data.demo_titles import row_ids
-from dpsr.data.prepare import prepare
-from dpsr.data.tables import Dataset
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.demo_shop.catalogue import LEAVES
+from dpsr.data.demo_shop.queries import Intent, make_intents, misspell, query_texts
+from dpsr.data.demo_shop.shop import SHOWCASE_QUERIES, SHOWCASE_TYPO, generate
+from dpsr.data.demo_shop.titles import row_ids
+from dpsr.data.prepare.job import prepare
 
 SIZES = {"items": 600, "users": 200, "interactions": 8000}
 ROOT = Path(__file__).resolve().parents[2]

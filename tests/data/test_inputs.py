@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpsr.config import SourceConfig, parse_config
-from dpsr.data import formats
-from dpsr.data.prepare import prepare
-from dpsr.data.readers import Chunk, Source
-from dpsr.data.rejected import CollectedRows, RejectedRows
-from dpsr.data.schema import DatasetError
-from dpsr.data.tables import Dataset
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.job import prepare
+from dpsr.data.raw import formats
+from dpsr.data.raw.readers import Chunk, Source
+from dpsr.data.raw.rejected import CollectedRows, RejectedRows
 
 from .conftest import Raw
 

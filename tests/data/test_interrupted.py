@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from dpsr.data.prepare import prepare
-from dpsr.data.tables import Dataset
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.job import prepare
 
 from .conftest import Raw, random_raw
 
 PROGRAM = """
 import json, resource, signal, sys
 from dpsr.config import parse_config
-from dpsr.data import spill, streamed
-from dpsr.data.prepare import prepare
+from dpsr.data.prepare import spill, streamed
+from dpsr.data.prepare.job import prepare
 spill.BUCKET_RECORDS = streamed.BUCKET_RECORDS = 50
 limit = int(sys.argv[2])
 if limit:

@@ -9,13 +9,13 @@ import pytest
 import tensorflow as tf
 from scipy.stats import chisquare
 
-from dpsr.data import blocks
-from dpsr.data.joins import TITLE_TOKENS, JoinedTables
-from dpsr.data.pipeline import Batch, BatchMaker, training_batches
-from dpsr.data.prepare import prepare
-from dpsr.data.records import Layout, write_records
-from dpsr.data.schema import INTERACTION, DatasetError, split_file
-from dpsr.data.tables import Dataset
+from dpsr.data.batches import blocks
+from dpsr.data.batches.features import TITLE_TOKENS, FeatureTables
+from dpsr.data.batches.pipeline import Batch, BatchMaker, training_batches
+from dpsr.data.dataset.records import Layout, write_records
+from dpsr.data.dataset.schema import INTERACTION, DatasetError, split_file
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.job import prepare
 
 from .conftest import random_raw
 
@@ -30,8 +30,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def tables(dataset: Dataset) -> JoinedTables:
-    return JoinedTables(dataset, HISTORY)
+def tables(dataset: Dataset) -> FeatureTables:
+    return FeatureTables(dataset, HISTORY)
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,7 @@ def test_files_without_records_are_an_error(tmp_path: Path) -> None:
         epoch_of([tmp_path / "text.bin"])
 
 
-def test_the_join_equals_numpy(dataset: Dataset, tables: JoinedTables) -> None:
+def test_the_join_equals_numpy(dataset: Dataset, tables: FeatureTables) -> None:
     records = np.concatenate([dataset.interactions(split) for split in ("train", "valid", "test")])
     assert (records["user"] < 0).any()
     assert (records["history_end"] > HISTORY).any()
@@ -185,7 +185,7 @@ def test_the_join_equals_numpy(dataset: Dataset, tables: JoinedTables) -> None:
         assert ragged.dtype == tf.int32
 
 
-def test_batches_are_joined_records_with_shared_negatives(dataset: Dataset, tables: JoinedTables) -> None:
+def test_batches_are_joined_records_with_shared_negatives(dataset: Dataset, tables: FeatureTables) -> None:
     files = [dataset.directory / split_file("train")]
     maker = BatchMaker(tables, batch_size=32, random_negatives=16, num_items=dataset.schema.num_items)
     batches = training_batches(maker, files, seed=1, epoch=0)
@@ -203,7 +203,7 @@ def test_batches_are_joined_records_with_shared_negatives(dataset: Dataset, tabl
 def test_titles_of_the_last_items_of_the_history(dataset: Dataset) -> None:
     records = dataset.interactions("test")
     fields = tf.constant(np.stack([records[name] for name in INTERACTION.names or ()], axis=1))
-    found = JoinedTables(dataset, HISTORY, 2).queries(fields).history_titles
+    found = FeatureTables(dataset, HISTORY, 2).queries(fields).history_titles
     assert found is not None
     expected = []
     for record in records:
@@ -211,12 +211,12 @@ def test_titles_of_the_last_items_of_the_history(dataset: Dataset) -> None:
         expected.append([token for item in past[-2:] for token in dataset.item_tokens[item].tolist()[:TITLE_TOKENS]])
     assert found.to_list() == expected
     assert max(map(len, expected)) == 2 * TITLE_TOKENS
-    assert JoinedTables(dataset, HISTORY).queries(fields).history_titles is None
+    assert FeatureTables(dataset, HISTORY).queries(fields).history_titles is None
 
 
 def test_no_history_where_its_length_is_zero(dataset: Dataset) -> None:
     records = dataset.interactions("test")
     fields = tf.constant(np.stack([records[name] for name in INTERACTION.names or ()], axis=1))
-    history = JoinedTables(dataset, 0).queries(fields).history
+    history = FeatureTables(dataset, 0).queries(fields).history
     assert history.shape[0] == len(records)
     assert history.flat_values.shape == (0,)

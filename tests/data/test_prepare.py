@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpsr.data import prepare as prepare_module
-from dpsr.data import spill, streamed
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import EVENTS
-from dpsr.data.tables import Dataset
+from dpsr.data.dataset.schema import EVENTS
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare import job as prepare_module
+from dpsr.data.prepare import spill, streamed
+from dpsr.data.prepare.job import prepare
 from dpsr.tokenizer_cc import Tokenizer
 
 from .conftest import Raw, random_raw

@@ -10,9 +10,9 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpsr.data.blocks import unpack
-from dpsr.data.records import HEADER_BYTES, Layout, common_layout, num_records, read_records, write_records
-from dpsr.data.schema import INTERACTION, DatasetError
+from dpsr.data.batches.blocks import unpack
+from dpsr.data.dataset.records import HEADER_BYTES, Layout, common_layout, num_records, read_records, write_records
+from dpsr.data.dataset.schema import INTERACTION, DatasetError
 
 SIZES = st.integers(1, 2**31 - 2)
 

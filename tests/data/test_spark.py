@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpsr.config import Config
-from dpsr.data import spill, streamed
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import DatasetError
-from dpsr.data.spark import spark_session
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.prepare import spill, streamed
+from dpsr.data.prepare.job import prepare
+from dpsr.data.prepare.spark import spark_session
 
 from .conftest import Raw, random_raw
 

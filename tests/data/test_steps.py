@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.data import blocks
-from dpsr.data.augmentation import ItemTexts, QueryTexts
-from dpsr.data.joins import JoinedTables, ToTensor
-from dpsr.data.mapped import ArrayFiles
-from dpsr.data.pipeline import Batch, BatchMaker, pretraining_batches, training_batches
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import split_file
-from dpsr.data.steps import CatalogueSteps, LogSteps, Steps
-from dpsr.data.tables import Dataset
+from dpsr.data.batches import blocks
+from dpsr.data.batches.augmentation import ItemTexts, QueryTexts
+from dpsr.data.batches.features import FeatureTables, ToTensor
+from dpsr.data.batches.mapped import ArrayFiles
+from dpsr.data.batches.pipeline import Batch, BatchMaker, pretraining_batches, training_batches
+from dpsr.data.batches.steps import CatalogueSteps, LogSteps, Steps
+from dpsr.data.dataset.schema import split_file
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.job import prepare
 
 from .conftest import random_raw
 
@@ -61,7 +61,7 @@ def test_any_worker_makes_the_batches_of_the_epoch(
 
     def maker(tensor: ToTensor) -> BatchMaker:
         return BatchMaker(
-            JoinedTables(dataset, 3, 2, tensor=tensor),
+            FeatureTables(dataset, 3, 2, tensor=tensor),
             query_texts=QueryTexts(dataset, 0.3, tensor=tensor),
             item_texts=ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3, tensor=tensor),
             **common,
@@ -77,7 +77,7 @@ def test_any_worker_makes_the_batches_of_pretraining(dataset: Dataset, tmp_path:
 
     def maker(tensor: ToTensor) -> BatchMaker:
         texts = ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3, tensor=tensor)
-        tables = JoinedTables(dataset, 3, tensor=tensor)
+        tables = FeatureTables(dataset, 3, tensor=tensor)
         return BatchMaker(tables, batch_size=16, random_negatives=5, num_items=items, item_texts=texts)
 
     expected = list(pretraining_batches(maker(tf.constant), seed=4, epoch=2))
@@ -86,7 +86,7 @@ def test_any_worker_makes_the_batches_of_pretraining(dataset: Dataset, tmp_path:
 
 
 def test_a_graph_with_mapped_arrays_carries_none(dataset: Dataset, tmp_path: Path) -> None:
-    tables = JoinedTables(dataset, 3, tensor=ArrayFiles(tmp_path / "arrays"))
+    tables = FeatureTables(dataset, 3, tensor=ArrayFiles(tmp_path / "arrays"))
     graph = tf.function(tables.items).get_concrete_function(tf.TensorSpec([None], tf.int32))
     assert not graph.captured_inputs
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import DatasetError
-from dpsr.data.tables import Dataset
-from dpsr.data.vocabulary import bucket_edges, bucket_ids, column_ids, numbers
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.job import prepare
+from dpsr.data.prepare.vocabulary import bucket_edges, bucket_ids, column_ids, numbers
 
 from .conftest import Raw, random_raw
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import Schema
-from dpsr.data.tables import Bags, Dataset, DatasetError
+from dpsr.data.dataset.schema import Schema
+from dpsr.data.dataset.tables import Bags, Dataset, DatasetError
+from dpsr.data.prepare.job import prepare
 
 from .conftest import Raw
 

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpsr.data.schema import DatasetError
-from dpsr.data.timestamps import Clock
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.raw.timestamps import Clock
 
 MOMENT = datetime(2025, 3, 4, 5, 6, 7)
 MICROSECONDS = int(MOMENT.replace(tzinfo=UTC).timestamp()) * 1_000_000

@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from dpsr.cli import main
-from dpsr.data import ubi
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import DatasetError
-from dpsr.data.tables import Dataset
-from dpsr.data.ubi import import_ubi
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.job import prepare
+from dpsr.data.raw import ubi
+from dpsr.data.raw.ubi import import_ubi
 
 from .conftest import random_raw
 

@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from dpsr.cli import main
-from dpsr.data import verify as verify_module
-from dpsr.data.prepare import prepare, sha256
-from dpsr.data.records import Layout, read_records, write_records
-from dpsr.data.schema import SKIPS_FILE, split_file
-from dpsr.data.verify import verify
+from dpsr.data.dataset import verify as verify_module
+from dpsr.data.dataset.records import Layout, read_records, write_records
+from dpsr.data.dataset.schema import SKIPS_FILE, split_file
+from dpsr.data.dataset.verify import verify
+from dpsr.data.prepare.job import prepare, sha256
 
 from .conftest import Raw, random_raw
 

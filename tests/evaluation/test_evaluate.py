@@ -10,24 +10,24 @@ import pyarrow.parquet as pq
 import pytest
 import pytrec_eval
 
-from dpsr.config import Config, parse_config
-from dpsr.data.prepare import prepare
-from dpsr.data.schema import INTERACTION, DatasetError
-from dpsr.data.tables import Dataset
-from dpsr.evaluation import retrievers
-from dpsr.evaluation.comparison import compare, measure, measure_all
-from dpsr.evaluation.contest import standard_baselines, with_model
-from dpsr.evaluation.evaluate import evaluate
-from dpsr.evaluation.examples import (
+from dpsr.baselines import retrievers
+from dpsr.baselines.examples import (
     Examples,
     load_examples,
     make_examples,
     with_one_typo,
 )
-from dpsr.evaluation.metrics import sample_candidates
-from dpsr.evaluation.retrievers import CatalogueRetriever
-from dpsr.evaluation.tables import CLICKS as POPULARITY
-from dpsr.evaluation.two_tower import TwoTowerRetriever
+from dpsr.baselines.retrievers import CatalogueRetriever
+from dpsr.baselines.two_tower import TwoTowerRetriever
+from dpsr.config import Config, parse_config
+from dpsr.data.dataset.schema import INTERACTION, DatasetError
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.job import prepare
+from dpsr.evaluation.compare.benchmark_suite import standard_baselines, with_model
+from dpsr.evaluation.compare.comparison import compare, measure, measure_all
+from dpsr.evaluation.compare.evaluate import evaluate
+from dpsr.evaluation.measures.metrics import sample_candidates
+from dpsr.evaluation.report.tables import CLICKS as POPULARITY
 from dpsr.indexing.corpus import embed_items, embed_queries
 from dpsr.model.two_tower import TwoTower
 
@@ -414,7 +414,7 @@ def test_known_meanings_are_measured_and_a_bad_file_stops_it_before_the_work(
             expected = [np.mean([brands[item] == name for item in best]) for name in each.senses.names]
             np.testing.assert_allclose(shares, expected, atol=0.021)  # one item either way where scores round
     assert "queries of several meanings" in (shop / "senses.html").read_text()
-    monkeypatch.setattr("dpsr.evaluation.evaluate.embed_items", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr("dpsr.evaluation.compare.evaluate.embed_items", lambda *_, **__: pytest.fail("work was done"))
     for wrong in ({"senses": "gone.parquet"}, {"labels": {"path": "gone.parquet"}}):
         with pytest.raises(DatasetError, match=r"gone\.parquet"):
             evaluate(make_config(shop, evaluation=wrong), dataset, model, progress=False)

@@ -9,17 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpsr.baselines.examples import Examples
+from dpsr.baselines.retrievers import CatalogueRetriever
 from dpsr.config import LabelsConfig
-from dpsr.data.schema import DatasetError
-from dpsr.evaluation.examples import Examples
-from dpsr.evaluation.judgements import (
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.evaluation.measures.judgements import (
     Judgements,
     area_under_curve,
     areas_under_curve,
     load_judgements,
     measure_judged,
 )
-from dpsr.evaluation.retrievers import CatalogueRetriever
 
 ITEMS = 30
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dpsr.evaluation.metrics import half_width, ranked_values, sample_candidates, top_k_values
+from dpsr.evaluation.measures.metrics import half_width, ranked_values, sample_candidates, top_k_values
 
 
 def oracle(ranked: list[int], relevant: dict[int, int]) -> dict[str, float]:

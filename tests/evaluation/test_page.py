@@ -12,19 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dpsr.data.schema import INTERACTION, DatasetError
-from dpsr.evaluation.cases import Case, differing_cases
-from dpsr.evaluation.examples import Examples, make_examples
-from dpsr.evaluation.figures import bars, curve, round_ticks, scatter
-from dpsr.evaluation.html import Figures, read_run, write_html
-from dpsr.evaluation.item_map import HeadAnswers, common_queries, heads_maps
-from dpsr.evaluation.metrics import RANKED_MEASURES, TOP_K, ranked_values
-from dpsr.evaluation.paired import Interval
-from dpsr.evaluation.polysemy import Senses
-from dpsr.evaluation.report import Comparison, Report, Result, describe_machine
-from dpsr.evaluation.retrievers import CatalogueRetriever
-from dpsr.evaluation.tables import CLICKS
-from dpsr.evaluation.trec import write_trec
+from dpsr.baselines.examples import Examples, make_examples
+from dpsr.baselines.retrievers import CatalogueRetriever
+from dpsr.data.dataset.schema import INTERACTION, DatasetError
+from dpsr.evaluation.compare.cases import Case, differing_cases
+from dpsr.evaluation.measures.metrics import RANKED_MEASURES, TOP_K, ranked_values
+from dpsr.evaluation.measures.paired import Interval
+from dpsr.evaluation.measures.polysemy import Senses
+from dpsr.evaluation.report.figures import bars, curve, round_ticks, scatter
+from dpsr.evaluation.report.html import Figures, read_run, write_html
+from dpsr.evaluation.report.item_map import HeadAnswers, common_queries, heads_maps
+from dpsr.evaluation.report.report import Comparison, Report, Result, describe_machine
+from dpsr.evaluation.report.tables import CLICKS
+from dpsr.evaluation.report.trec import write_trec
 
 ITEMS = 40
 
@@ -251,8 +251,8 @@ class TwoHeads:
 
 
 def test_queries_whose_heads_differ_are_mapped_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpsr.evaluation.item_map.HEAD_DEPTH", 10)
-    monkeypatch.setattr("dpsr.evaluation.item_map._SHOWN_QUERIES", 1)
+    monkeypatch.setattr("dpsr.evaluation.report.item_map.HEAD_DEPTH", 10)
+    monkeypatch.setattr("dpsr.evaluation.report.item_map._SHOWN_QUERIES", 1)
     dataset = SimpleNamespace(schema=SimpleNamespace(categorical={}, numeric=()))
     texts = [f"item {row}" for row in range(ITEMS)]
     vectors = np.random.default_rng(2).normal(size=(ITEMS, 4)).astype(np.float32)
@@ -268,7 +268,7 @@ def test_queries_whose_heads_differ_are_mapped_first(monkeypatch: pytest.MonkeyP
 
 
 def test_known_meanings_colour_the_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpsr.evaluation.item_map.HEAD_DEPTH", 10)
+    monkeypatch.setattr("dpsr.evaluation.report.item_map.HEAD_DEPTH", 10)
     categories = ["low"] * 8 + ["middle"] * (ITEMS - 16) + ["high"] * 8
     schema, table = SimpleNamespace(categorical={"category": 5}, numeric=()), pa.table({"category": categories})
     dataset = SimpleNamespace(schema=schema, item_table=lambda: table)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dpsr.evaluation.metrics import half_width
-from dpsr.evaluation.paired import Interval, bootstrap_means, interval
+from dpsr.evaluation.measures.metrics import half_width
+from dpsr.evaluation.measures.paired import Interval, bootstrap_means, interval
 
 
 def of_column(values: np.ndarray, clusters: np.ndarray, *, seed: int, resamples: int = 2000) -> Interval:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpsr.evaluation.metrics import RANKED_MEASURES, TOP_K
-from dpsr.evaluation.paired import Interval
-from dpsr.evaluation.polysemy import HeadSenses, Senses
-from dpsr.evaluation.report import Comparison, Difference, Report, Result, describe_machine
-from dpsr.evaluation.tables import CLICKS, COMPARED, PAIRED, paired_table, senses_table, slice_table
-from dpsr.evaluation.timing import RetrievalTime
+from dpsr.evaluation.measures.metrics import RANKED_MEASURES, TOP_K
+from dpsr.evaluation.measures.paired import Interval
+from dpsr.evaluation.measures.polysemy import HeadSenses, Senses
+from dpsr.evaluation.measures.timing import RetrievalTime
+from dpsr.evaluation.report.report import Comparison, Difference, Report, Result, describe_machine
+from dpsr.evaluation.report.tables import CLICKS, COMPARED, PAIRED, paired_table, senses_table, slice_table
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dpsr.data.schema import CLICK, INTERACTION, SKIP, DatasetError
-from dpsr.evaluation.examples import Examples, make_examples
-from dpsr.evaluation.slices import frequency_bands, script_of, slices_of
+from dpsr.baselines.examples import Examples, make_examples
+from dpsr.data.dataset.schema import CLICK, INTERACTION, SKIP, DatasetError
+from dpsr.evaluation.measures.slices import frequency_bands, script_of, slices_of
 
 
 def log(queries: list[str], train: list[tuple[int, int]]) -> Any:
@@ -98,7 +98,7 @@ def test_columns_of_users_and_items_make_slices_that_add_up() -> None:
 
 
 def test_rare_values_share_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpsr.evaluation.slices._MOST_VALUES", 1)
+    monkeypatch.setattr("dpsr.evaluation.measures.slices._MOST_VALUES", 1)
     asked = examples(["a"] * 4)
     asked.records["user"] = [0, 2, 2, 1]
     found = slices_of(asked, with_columns(), columns=["language"])

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpsr.config import Config, parse_config
-from dpsr.data.prepare import prepare
-from dpsr.data.tables import Dataset
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.job import prepare
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.indexing import exact
-from dpsr.indexing.ann import Index
-from dpsr.indexing.exact import exact_search, recall_at_k
+from dpsr.indexing.dense import exact
+from dpsr.indexing.dense.ann import Index
+from dpsr.indexing.dense.exact import exact_search, recall_at_k
 
 from .vectors import clustered_vectors, unit
 

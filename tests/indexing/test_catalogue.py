@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from dpsr.data.schema import DatasetError
+from dpsr.data.dataset.schema import DatasetError
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_catalogue, embed_items
 from dpsr.indexing.embedded_rows import embedded_rows
@@ -146,7 +146,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from dpsr.config import parse_config
-from dpsr.data.tables import Dataset
+from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing import embedded_rows as module
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_catalogue

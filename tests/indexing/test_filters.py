@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dpsr.data.joins import QueryFeatures
-from dpsr.indexing.ann import Index
+from dpsr.data.batches.features import QueryFeatures
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_items
+from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters
 from dpsr.indexing.servable import Servable
@@ -64,7 +64,7 @@ def whole(shop: Shop, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def near(shop: Shop, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     """Filters look among the nearest of each head only."""
-    return Loaded(shop, vectors, tmp_path_factory.mktemp("near") / "1", filter_reach=REACH)
+    return Loaded(shop, vectors, tmp_path_factory.mktemp("near") / "1", filter_candidates=REACH)
 
 
 @pytest.fixture(scope="module")

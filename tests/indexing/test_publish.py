@@ -36,7 +36,7 @@ loaded = tf.saved_model.load(sys.argv[1])
 answer = loaded.signatures["serving_default"](query=tf.constant(["red shoe", ""]))
 assert answer["item_id"].shape[0] == 2
 mine = {name for name in sys.modules if name.startswith("dpsr.") and not name.startswith("dpsr.ops_cc")}
-assert mine <= {"dpsr.config"}, mine
+assert mine <= {"dpsr.config", "dpsr.errors"}, mine
 """
 
 
@@ -186,7 +186,7 @@ def test_other_columns_are_refused(string_shop: Shop, tmp_path: Path) -> None:
 KILLED = """
 import sys
 from dpsr.config import load_config
-from dpsr.data.tables import Dataset
+from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.publish import export
 from dpsr.model.two_tower import TwoTower
 config = load_config(sys.argv[1])

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from dpsr.commands.search import TlsFiles, search
 from dpsr.config import Config, ConfigError, ServingConfig
-from dpsr.indexing.ann import Index
+from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.servable import Servable
 from dpsr.serving.errors import ServingError
-from dpsr.serving.model_config import ServedModel
+from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.server import ModelServer
 
 from .conftest import K, Shop, make_shop

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.data.joins import QueryFeatures
-from dpsr.indexing.ann import Index
+from dpsr.data.batches.features import QueryFeatures
 from dpsr.indexing.corpus import embed_items
-from dpsr.indexing.exact import exact_search
+from dpsr.indexing.dense.ann import Index
+from dpsr.indexing.dense.exact import exact_search
 from dpsr.indexing.servable import ExportError, Servable, profile_inputs
 from dpsr.tokenizer_cc import Tokenizer
 

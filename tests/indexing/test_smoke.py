@@ -13,8 +13,8 @@ import scann
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from dpsr.indexing.ann import Index
 from dpsr.indexing.corpus import embed_items
+from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.servable import Servable
 from dpsr.ops_cc import library
 

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from dpsr.indexing.exact import exact_search
-from dpsr.indexing.tuning import SearchPlan, Tuned, first_plan, num_leaves, tune
+from dpsr.indexing.dense.exact import exact_search
+from dpsr.indexing.dense.tuning import SearchPlan, Tuned, first_plan, num_leaves, tune
 
 from .vectors import clustered_vectors
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.data.mapped import ArrayFiles, MappedArray
+from dpsr.data.batches.mapped import ArrayFiles, MappedArray
 from dpsr.model.embeddings import EmbeddingTable, apply_gradients_together, drawn_rows, lookup_together
 from dpsr.model.shards import Placement, Shard, parts_of
 

@@ -9,12 +9,12 @@ import tensorflow as tf
 import tf_keras
 
 from dpsr.config import Config, LossConfig, ModelConfig, TrainingConfig
-from dpsr.data.joins import ItemFeatures, QueryFeatures
-from dpsr.data.pipeline import Batch
-from dpsr.data.schema import Schema
+from dpsr.data.batches.features import ItemFeatures, QueryFeatures
+from dpsr.data.batches.pipeline import Batch
+from dpsr.data.dataset.schema import Schema
 from dpsr.model.tower_inputs import TableBags
-from dpsr.model.training_step import TrainingStep
 from dpsr.model.two_tower import TableValues, TwoTower
+from dpsr.training.step import TrainingStep
 
 from ..ops.stock_embedding_bag import stock_embedding_bag
 from ..ops.stock_group_loss import batch_loss

@@ -18,7 +18,7 @@ def batch_loss(
     clicked: tf.Tensor | None = None,
     hard: tf.RaggedTensor | None = None,
 ) -> tf.Tensor:
-    """``dpsr.model.losses.batch_loss``, whose arguments these are, in stock operations; float32 []."""
+    """``dpsr.training.losses.batch_loss``, whose arguments these are, in stock operations; float32 []."""
     rows = tf.shape(heads)[0]
     of_hard = None
     if hard is not None:

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from dpsr.config import LossConfig
-from dpsr.model.losses import batch_loss
+from dpsr.training.losses import batch_loss
 
 from . import stock_group_loss
 from .threads import outputs_by_threads
@@ -145,7 +145,7 @@ import numpy as np
 import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
 from dpsr.config import LossConfig
-from dpsr.model.losses import batch_loss
+from dpsr.training.losses import batch_loss
 random = np.random.default_rng(1)
 digest = hashlib.sha256()
 for group, heads in ((512, 1), (64, 2), (200, 2)):

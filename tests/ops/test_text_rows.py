@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from dpsr.data.mapped import ArrayFiles
-from dpsr.data.texts import Texts
+from dpsr.data.batches.mapped import ArrayFiles
+from dpsr.data.batches.texts import Texts
 from dpsr.ops_cc.text_rows import text_rows
 
 TEXTS = ["", "steel sink", "東京タワー", "x" * 1000, "\x00 in it", "ß", ""]

@@ -11,11 +11,11 @@ import pytest
 import tiny_shop
 from tensorflow_serving.apis import predict_pb2
 
-from dpsr.serving.batching import MAX_BATCH_ROWS, MicroBatcher, respond
+from dpsr.serving.engine.batching import MAX_BATCH_ROWS, MicroBatcher, respond
+from dpsr.serving.engine.runtime import Call, Servable
+from dpsr.serving.engine.warmup import warm_up
 from dpsr.serving.errors import ServingError
-from dpsr.serving.runtime import Call, Servable
 from dpsr.serving.tensors import decode, encode
-from dpsr.serving.warmup import warm_up
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from dpsr.cli import main
 from dpsr.config import ServingConfig
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServableError, ServingError
-from dpsr.serving.model_config import ServedModel
+from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.workers import serve_with_workers
 
 NAME = tiny_shop.NAME

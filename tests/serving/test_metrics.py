@@ -16,10 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from dpsr.serving.client import PredictClient
+from dpsr.serving.engine.runtime import Call
 from dpsr.serving.errors import ServingError
 from dpsr.serving.logs import JsonLines
 from dpsr.serving.metrics import Metrics
-from dpsr.serving.runtime import Call
 
 NAME = tiny_shop.NAME
 
@@ -140,7 +140,7 @@ def test_requests_of_unknown_names_make_no_new_series(serve: Callable[..., Serve
 
 
 def test_rows_with_fewer_items_than_asked_are_counted(exported: dict[int, Path]) -> None:
-    from dpsr.serving.runtime import Servable
+    from dpsr.serving.engine.runtime import Servable
 
     servable = Servable.load(NAME, 1, exported[1])
     request = predict_pb2.PredictRequest()

@@ -19,7 +19,7 @@ from waiting import wait_for
 from dpsr.config import ServingConfig
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServableError, ServingError
-from dpsr.serving.model_config import read_model_config
+from dpsr.serving.manager.model_config import read_model_config
 from dpsr.serving.server import ModelServer
 
 QUERIES = [b"red", b"blue tea"]
@@ -28,7 +28,7 @@ ONE = 'model_config_list {{ config {{ name: "one" base_path: "{base}/one" {more}
 
 @pytest.fixture(autouse=True)
 def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpsr.serving.versions.POLL_SECONDS", 0.1)
+    monkeypatch.setattr("dpsr.serving.manager.versions.POLL_SECONDS", 0.1)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from dpsr.config import ServingConfig
-from dpsr.serving.model_config import ServedModel
+from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.server import serve
 serve([ServedModel(sys.argv[1], Path(sys.argv[2]))], ServingConfig(port=0, rest_port=-1))
 """

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from dpsr.serving import _session as native
-from dpsr.serving.loader import load_session
+from dpsr.serving.engine.loader import load_session
 from dpsr.serving.tensors import encode
 
 TYPES = ("float32", "float64", "int8", "uint16", "int64", "bool", "string", "float16", "bfloat16", "complex64")

@@ -14,7 +14,7 @@ from waiting import wait_for
 
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServableError, ServingError
-from dpsr.serving.versions import ModelVersions
+from dpsr.serving.manager.versions import ModelVersions
 
 NAME = tiny_shop.NAME
 Publish = Callable[..., Path]
@@ -22,7 +22,7 @@ Publish = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpsr.serving.versions.POLL_SECONDS", 0.1)
+    monkeypatch.setattr("dpsr.serving.manager.versions.POLL_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_a_broken_version_is_retried_after_ever_longer_pauses(
 ) -> None:
     """What was missing may come, such as a file that is still being copied."""
     now = 1000.0
-    monkeypatch.setattr("dpsr.serving.versions.time.monotonic", lambda: now)
+    monkeypatch.setattr("dpsr.serving.manager.versions.time.monotonic", lambda: now)
     publish(1)
     publish(2, change=damage_graph)
     versions.load_first()

@@ -168,7 +168,7 @@ def warm_up_record(signature: str, inputs: dict[str, np.ndarray]) -> bytes:
 def server(base_path: Path, **options: Any) -> Any:
     """A server of the versions below a directory, on a free port unless the options say otherwise."""
     from dpsr.config import ServingConfig
-    from dpsr.serving.model_config import ServedModel
+    from dpsr.serving.manager.model_config import ServedModel
     from dpsr.serving.server import ModelServer
 
     return ModelServer([ServedModel(NAME, base_path)], ServingConfig(**{"port": 0, "rest_port": 0, **options}))

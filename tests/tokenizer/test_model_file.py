@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dpsr.config import DpsrError
+from dpsr.errors import DpsrError
 from dpsr.tokenizer_cc import ModelFileError, Tokenizer, _tokenizer
 
 from .conftest import SETTINGS

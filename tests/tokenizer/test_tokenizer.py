@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from dpsr.config import TokenizerConfig
-from dpsr.data.vocabulary import build_tokenizer
+from dpsr.data.prepare.vocabulary import build_tokenizer
 from dpsr.tokenizer_cc import Tokenizer, VocabularyBuilder
 
 from .reference import ReferenceTokenizer, words_of

@@ -1,0 +1,1 @@
+"""Batches of a dataset: features, joins, steps and augmentation, inside the graph."""

@@ -1,0 +1,179 @@
+"""Queries that nobody typed: random words of an item's own text, and texts with a slip of the finger.
+
+All of it inside the graph, from texts by string operations to the tokenizer's ids, and a function of the seed alone.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from dpsr.data.batches.features import ToTensor
+from dpsr.data.batches.texts import Texts
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.catalogue_queries import spaced_texts
+from dpsr.tokenizer_cc import tokenize
+
+_LETTER = r"[\p{L}\p{N}]"
+_EDITS = 4
+
+
+def random_words(texts: tf.Tensor, seed: tf.Tensor, least: int, most: int) -> tf.Tensor:
+    """Some of the words of every text, in their order.
+
+    Args:
+        texts: string [B], words with spaces between them.
+        seed: int64 [2].
+        least: the fewest words of a result, where the text has so many.
+        most: the most words; their number is uniform between the two.
+
+    Returns:
+        string [B].
+    """
+    words = tf.strings.split(texts)
+    draws = tf.random.stateless_uniform(tf.shape(words.values), _stream(seed, 0))
+    # Ranks within rows: draws are in [0, 1), so one sort by row + draw sorts every row.
+    starts = tf.gather(words.row_splits, words.value_rowids())
+    order = tf.argsort(tf.cast(words.value_rowids(), tf.float64) + tf.cast(draws, tf.float64), stable=True)
+    ranks = tf.cast(tf.math.invert_permutation(order), tf.int64) - starts
+    sizes = tf.random.stateless_uniform(tf.shape(texts), _stream(seed, 1), least, most + 1, tf.int64)
+    kept = words.with_values(ranks < tf.gather(sizes, words.value_rowids()))
+    return tf.strings.reduce_join(tf.ragged.boolean_mask(words, kept), axis=-1, separator=" ")
+
+
+def one_edit(texts: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Every text after a slip of the finger: one letter or digit is left out, doubled by another, replaced or swapped.
+
+    New letters are drawn from those of all the texts. A text of fewer than two letters stays as it is; every other one
+    changes.
+
+    Args:
+        texts: string [B], UTF-8.
+        seed: int64 [2].
+
+    Returns:
+        string [B].
+    """
+    characters = tf.strings.unicode_split(texts, "UTF-8")
+    flat, row = characters.values, characters.value_rowids()
+    is_letter = tf.strings.regex_full_match(flat, _LETTER)
+    letters = tf.boolean_mask(flat, is_letter)
+    counts = tf.math.segment_sum(tf.cast(is_letter, tf.int32), row)
+    counts = tf.pad(counts, [[0, tf.size(texts) - tf.size(counts)]])
+
+    chosen = tf.cast(_uniform_below(counts, _stream(seed, 0)), tf.int64)
+    number = tf.cumsum(tf.cast(is_letter, tf.int64), exclusive=True)  # of a letter among those of all texts
+    first = tf.cast(tf.cumsum(counts, exclusive=True), tf.int64)
+    is_here = is_letter & (number == tf.gather(first + chosen, row)) & tf.gather(counts >= 2, row)
+
+    size = tf.size(flat)
+    nexts = tf.gather(flat, tf.minimum(tf.range(size) + 1, size - 1))
+    has_next = tf.concat([row[1:] == row[:-1], [False]], 0)[:size] & (nexts != flat)
+    edit = tf.gather(tf.random.stateless_uniform(tf.shape(texts), _stream(seed, 1), 0, _EDITS, tf.int32), row)
+    drawn = tf.gather(
+        letters, tf.gather(_uniform_below(tf.fill(tf.shape(texts), tf.size(letters)), _stream(seed, 2)), row)
+    )
+    # What would change nothing becomes another edit.
+    edit = tf.where((edit == 3) & ~has_next, 0, edit)
+    edit = tf.where((edit == 2) & (drawn == flat), 1, edit)
+    edited = tf.where(edit == 1, drawn + flat, tf.where(edit == 2, drawn, tf.where(edit == 3, nexts + flat, "")))
+    moved_away = tf.concat([[False], is_here & (edit == 3)], 0)[:size]
+    flat = tf.where(is_here, edited, tf.where(moved_away, "", flat))
+    return tf.strings.reduce_join(characters.with_values(flat), axis=-1)
+
+
+class QueryTexts:
+    """The texts of the logged queries, some of which are typed with a slip of the finger."""
+
+    def __init__(self, dataset: Dataset, typo_share: float, *, tensor: ToTensor = tf.constant) -> None:
+        """Copies the texts to TensorFlow.
+
+        Args:
+            dataset: an opened dataset.
+            typo_share: the share of the rows of a step that get one random edit.
+            tensor: how an array gets there.
+        """
+        self._texts = Texts(dataset.query_texts(), tensor=tensor)
+        self._typo_share = typo_share
+        self._tokenizer_path = dataset.tokenizer_path
+
+    def with_typos(self, tokens: tf.RaggedTensor, query_rows: tf.Tensor, seed: tf.Tensor) -> tf.RaggedTensor:
+        """The tokens of queries, of which some get others.
+
+        Args:
+            tokens: int32 [B, None].
+            query_rows: int32 [B].
+            seed: int64 [2].
+
+        Returns:
+            int32 [B, None].
+        """
+        edited = tf.random.stateless_uniform(tf.shape(query_rows), _stream(seed, 10)) < self._typo_share
+        texts = one_edit(self._texts.take(tf.boolean_mask(query_rows, edited)), _stream(seed, 11))
+        both = tf.concat([tokens, tokenize(texts, self._tokenizer_path)], axis=0)
+        place = tf.shape(query_rows)[0] + tf.cumsum(tf.cast(edited, tf.int32), exclusive=True)
+        return tf.gather(both, tf.where(edited, place, tf.range(tf.shape(query_rows)[0])))
+
+
+class ItemTexts:
+    """The texts of the items, whose words make queries: pre-training as in Learned Semantic Embeddings.
+
+    (Van Gysel et al., Learning Latent Vector Spaces for Product Search, CIKM 2016.)
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        columns: list[str] | None,
+        words: tuple[int, int],
+        typo_share: float,
+        tensor: ToTensor = tf.constant,
+    ) -> None:
+        """Copies the texts to TensorFlow.
+
+        Args:
+            dataset: an opened dataset.
+            columns: the text columns that words come from; all of them by default.
+            words: the fewest and the most words of a query.
+            typo_share: the share of the queries that get one random edit.
+            tensor: how an array gets there.
+        """
+        texts = spaced_texts(dataset.item_table(), columns or dataset.schema.text)
+        self._texts = Texts(texts, tensor=tensor)
+        self._words = words
+        self._typo_share = typo_share
+        self._tokenizer_path = dataset.tokenizer_path
+
+    def queries(self, item_rows: tf.Tensor, seed: tf.Tensor) -> tf.RaggedTensor:
+        """The tokens of a query for every item, another one for every seed.
+
+        Args:
+            item_rows: int32 [N].
+            seed: int64 [2].
+
+        Returns:
+            int32 [N, None].
+        """
+        return tokenize(self.query_texts(item_rows, seed), self._tokenizer_path)
+
+    def query_texts(self, item_rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """The texts behind ``queries``, string [N]."""
+        texts = random_words(self._texts.take(item_rows), _stream(seed, 20), *self._words)
+        if not self._typo_share:
+            return texts
+        edited = tf.random.stateless_uniform(tf.shape(texts), _stream(seed, 21)) < self._typo_share
+        return tf.tensor_scatter_nd_update(
+            texts, tf.where(edited), one_edit(tf.boolean_mask(texts, edited), _stream(seed, 22))
+        )
+
+
+def _stream(seed: tf.Tensor, number: int) -> tf.Tensor:
+    """A seed of its own for every use of one."""
+    return tf.random.experimental.stateless_fold_in(seed, number)
+
+
+def _uniform_below(limits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A whole number in 0 <= x < limit for every limit, int32 [n]; 0 where the limit is 0."""
+    draws = tf.random.stateless_uniform(tf.shape(limits), seed, dtype=tf.float64)
+    drawn = tf.cast(draws * tf.cast(limits, tf.float64), tf.int32)
+    return tf.maximum(tf.minimum(drawn, limits - 1), 0)

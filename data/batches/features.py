@@ -1,0 +1,163 @@
+"""The item, query and user tables of a dataset as tensors, and what the towers read of them.
+
+Joins are gathers inside the graph: a training step is given rows, and gets features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dpsr.data.dataset.tables import Bags, Dataset
+
+TITLE_TOKENS = 12
+"""Of an item of the history so many tokens are read at most, its first ones: words come before bigrams and trigrams."""
+
+ToTensor = Callable[[np.ndarray], Any]
+"""Makes of an array what TensorFlow takes for a tensor: ``tf.constant``, or ``data.mapped.ArrayFiles``."""
+
+
+class QueryFeatures(NamedTuple):
+    """What the query tower reads, B rows."""
+
+    tokens: tf.RaggedTensor
+    """int32 [B, None]."""
+    profile: dict[str, tf.Tensor]
+    """int32 [B] for each profile column."""
+    history: tf.RaggedTensor
+    """int32 [B, None] item rows, oldest first, at most ``history_length``."""
+    history_titles: tf.RaggedTensor | None = None
+    """int32 [B, None] first tokens of the last ``history_titles`` of these items; None where no model reads them."""
+
+
+class ItemFeatures(NamedTuple):
+    """What the item tower reads, N rows."""
+
+    tokens: tf.RaggedTensor
+    """int32 [N, None]."""
+    categorical: dict[str, tf.Tensor]
+    """int32 [N] for each categorical column."""
+
+
+class FeatureTables:
+    """The item, query and user tables as tensors; joins are gathers inside the graph."""
+
+    def __init__(
+        self, dataset: Dataset, history_length: int, history_titles: int = 0, *, tensor: ToTensor = tf.constant
+    ) -> None:
+        """Copies the tables to TensorFlow.
+
+        Args:
+            dataset: an opened dataset.
+            history_length: the most item rows of a history; 0 leaves histories empty.
+            history_titles: the most items of a history whose titles are read too; 0 leaves them out.
+            tensor: how an array gets there.
+        """
+        self._history_length = history_length
+        self._history_titles = history_titles
+        self._titles = None
+        if history_titles:
+            titles = first_tokens(dataset.item_tokens)
+            self._titles = tensor(titles.values), tensor(titles.row_splits)
+        self._item_tokens = tensor(dataset.item_tokens.values), tensor(dataset.item_tokens.row_splits)
+        self._item_categorical = _Columns(dataset.item_categorical, tensor)
+        self._query_tokens = tensor(dataset.query_tokens.values), tensor(dataset.query_tokens.row_splits)
+        # One row more than there are users stands for the unknown user: no profile, no history.
+        self._unknown_user = len(dataset.history)
+        profile = {name: np.append(ids, 0) for name, ids in dataset.user_profile.items()}
+        self._user_profile = _Columns(profile, tensor)
+        self._history_values = tensor(dataset.history.values)
+        self._history_starts = tensor(dataset.history.row_splits)  # [users + 1], so the unknown user has a start
+
+    def queries(self, interactions: tf.Tensor) -> QueryFeatures:
+        """Joins records with queries and users.
+
+        Args:
+            interactions: int32 [B, 5], the fields of INTERACTION.
+        """
+        return self.with_user_context(
+            tf.gather(_ragged(*self._query_tokens), interactions[:, 0]), interactions[:, 1], interactions[:, 4]
+        )
+
+    def with_user_context(self, tokens: tf.RaggedTensor, user: tf.Tensor, history_end: tf.Tensor) -> QueryFeatures:
+        """Joins queries that are given by their tokens with users.
+
+        Args:
+            tokens: int32 [B, None].
+            user: int32 [B], -1 for nobody.
+            history_end: int32 [B].
+        """
+        user = tf.where(user < 0, self._unknown_user, user)
+        history = self._history(user, history_end)
+        return QueryFeatures(
+            tokens=tokens,
+            profile=self._user_profile.gather(user),
+            history=history,
+            history_titles=self._titles_of(history),
+        )
+
+    def items(self, item_rows: tf.Tensor) -> ItemFeatures:
+        """The features of items.
+
+        Args:
+            item_rows: int32 [N].
+        """
+        return ItemFeatures(
+            tokens=tf.gather(_ragged(*self._item_tokens), item_rows),
+            categorical=self._item_categorical.gather(item_rows),
+        )
+
+    def _titles_of(self, history: tf.RaggedTensor) -> tf.RaggedTensor | None:
+        return None if self._titles is None else titles_of(history, _ragged(*self._titles), self._history_titles)
+
+    def _history(self, user: tf.Tensor, history_end: tf.Tensor) -> tf.RaggedTensor:
+        if not self._history_length:
+            splits = tf.zeros([tf.size(user) + 1], tf.int64)
+            return tf.RaggedTensor.from_row_splits(tf.zeros([0], tf.int32), splits, validate=False)
+        start = tf.gather(self._history_starts, user)
+        end = start + tf.cast(history_end, tf.int64)
+        positions = tf.ragged.range(tf.maximum(start, end - self._history_length), end)
+        return positions.with_flat_values(tf.gather(self._history_values, positions.flat_values))
+
+
+def first_tokens(bags: Bags) -> Bags:
+    """The first ``TITLE_TOKENS`` ids of every bag."""
+    starts, lengths = bags.row_splits[:-1], np.minimum(np.diff(bags.row_splits), TITLE_TOKENS)
+    row_splits = np.concatenate([[0], np.cumsum(lengths)])
+    values = bags.values[np.arange(row_splits[-1]) + np.repeat(starts - row_splits[:-1], lengths)]
+    return Bags(values, row_splits)
+
+
+def titles_of(history: tf.RaggedTensor, titles: tf.RaggedTensor, most: int) -> tf.RaggedTensor:
+    """The titles of the last items of histories, one after the other.
+
+    Args:
+        history: int32 [B, None] item rows, oldest first.
+        titles: int32 [items, None].
+        most: so many items of a history are read.
+
+    Returns:
+        int32 [B, None].
+    """
+    return tf.gather(titles, history[:, -most:]).merge_dims(1, 2)
+
+
+class _Columns:
+    """Columns of ids side by side, so that a row is in one place of the memory."""
+
+    def __init__(self, columns: dict[str, np.ndarray], tensor: ToTensor) -> None:
+        self._names = list(columns)
+        self._ids = tensor(np.stack(list(columns.values()), axis=1).astype(np.int32)) if columns else None
+
+    def gather(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The ids of some rows [N], int32 [N] for each column."""
+        if self._ids is None:
+            return {}
+        return dict(zip(self._names, tf.unstack(tf.gather(self._ids, rows), axis=1), strict=True))
+
+
+def _ragged(values: tf.Tensor, row_splits: tf.Tensor) -> tf.RaggedTensor:
+    return tf.RaggedTensor.from_row_splits(values, row_splits, validate=False)

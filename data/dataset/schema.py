@@ -1,0 +1,75 @@
+"""What a dataset directory holds: the record layout, the columns and the sizes of their tables.
+
+Nothing here needs TensorFlow, so that every tool can read a dataset's description.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from dpsr.errors import DpsrError
+
+INTERACTION = np.dtype([("query", "<i4"), ("user", "<i4"), ("item", "<i4"), ("event", "<i4"), ("history_end", "<i4")])
+"""One interaction: rows of the three tables, the event, and how much of the user's history it may see."""
+
+LABEL = np.dtype([("query", "<i4"), ("item", "<i4"), ("label", "<f4")])
+"""One labelled pair of human supervision."""
+
+CLICK, PURCHASE, SKIP = 1, 2, 3
+EVENTS = {"click": CLICK, "purchase": PURCHASE, "skip": SKIP}
+SPLITS = ("train", "valid", "test")
+
+FORMAT_VERSION = 2
+MANIFEST_FILE = "manifest.json"
+TOKENIZER_FILE = "tokenizer.model"
+SKIPS_FILE = "supervision/skips.bin"
+LABELS_FILE = "supervision/labels.npy"
+
+
+def split_file(split: str) -> str:
+    """The records of a split, relative to the dataset directory."""
+    return f"interactions/{split}/part-00000.bin"
+
+
+class DatasetError(DpsrError, ValueError):
+    """Raw inputs or a dataset directory that cannot be used; the message says where, what and what to do."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a dataset and the number of rows that each embedding table needs."""
+
+    text: tuple[str, ...]
+    categorical: dict[str, int]
+    """Item column -> rows of its embedding table: 0 missing, 1..n the vocabulary, n + 1 out of vocabulary."""
+    profile: dict[str, int]
+    """User column -> rows of its embedding table, as for ``categorical``."""
+    num_items: int
+    num_users: int
+    num_queries: int
+    token_rows: int
+    """``Tokenizer.num_ids``: padding, vocabulary and out-of-vocabulary buckets."""
+    item_id_type: str
+    """``string`` or ``int64``."""
+    tokenizer_fingerprint: str
+    numeric: tuple[str, ...] = ()
+    """The columns of ``categorical`` whose ids are buckets of numbers."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The schema as a JSON object."""
+        return asdict(self) | {"text": list(self.text), "numeric": list(self.numeric)}
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Schema:
+        """The schema of ``to_json``'s object.
+
+        Raises:
+            DatasetError: a field is missing or unknown.
+        """
+        try:
+            return cls(**(tree | {"text": tuple(tree["text"]), "numeric": tuple(tree.get("numeric", ()))}))
+        except (KeyError, TypeError) as error:
+            raise DatasetError(f"not a schema of format {FORMAT_VERSION}: {error}; run `dpsr prepare` again") from None

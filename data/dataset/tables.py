@@ -1,0 +1,243 @@
+"""The tables of a dataset directory as memory-mapped NumPy arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dpsr.data.dataset.records import read_records
+from dpsr.data.dataset.schema import (
+    FORMAT_VERSION,
+    LABEL,
+    LABELS_FILE,
+    MANIFEST_FILE,
+    SKIPS_FILE,
+    SPLITS,
+    TOKENIZER_FILE,
+    DatasetError,
+    Schema,
+    split_file,
+)
+
+__all__ = ["Bags", "Dataset", "DatasetError"]
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Lists of ids in CSR form: row ``i`` is ``values[row_splits[i]:row_splits[i + 1]]``."""
+
+    values: np.ndarray
+    """int32 [nnz]."""
+    row_splits: np.ndarray
+    """int64 [rows + 1]."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.row_splits) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The ids of one row, int32 [n]."""
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)} bags")
+        row %= len(self)
+        return self.values[self.row_splits[row] : self.row_splits[row + 1]]
+
+    def take(self, rows: np.ndarray) -> Bags:
+        """The given rows, in the given order.
+
+        Args:
+            rows: integers [n] in 0 <= row < len(self).
+
+        Returns:
+            n bags.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        starts, lengths = self.row_splits[rows], self.row_splits[rows + 1] - self.row_splits[rows]
+        row_splits = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=row_splits[1:])
+        positions = np.arange(row_splits[-1], dtype=np.int64) + np.repeat(starts - row_splits[:-1], lengths)
+        return Bags(np.asarray(self.values)[positions], row_splits)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset directory, opened; the tables are memory-mapped and read-only, records are read when asked for."""
+
+    directory: Path
+    manifest: dict[str, Any]
+    schema: Schema
+    item_ids: np.ndarray
+    """object (str) or int64 [items]."""
+    item_tokens: Bags
+    item_categorical: dict[str, np.ndarray]
+    """int32 [items] for each categorical column."""
+    query_tokens: Bags
+    user_profile: dict[str, np.ndarray]
+    """int32 [users] for each profile column."""
+    history: Bags
+    """Item rows of each user in the order of time."""
+    vocabularies: dict[str, list[str]]
+    """``items.<column>`` or ``users.<column>`` -> values; entry i has id i + 1."""
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Dataset:
+        """Opens a dataset directory that ``dpsr prepare`` wrote.
+
+        Raises:
+            DatasetError: the directory is missing, incomplete, damaged or of another format.
+        """
+        directory = Path(directory)
+        manifest = _read_manifest(directory)
+        schema = Schema.from_json(manifest["schema"])
+        item_ids = _read_arrow(directory / "items/items.arrow").column("item_id")
+        return cls(
+            directory=directory,
+            manifest=manifest,
+            schema=schema,
+            item_ids=_id_array(item_ids, schema.item_id_type),
+            item_tokens=_bags(directory / "items", "tokens", schema.num_items),
+            item_categorical=_columns(directory / "items", schema.categorical, schema.num_items),
+            query_tokens=_bags(directory / "queries", "tokens", schema.num_queries),
+            user_profile=_columns(directory / "users", schema.profile, schema.num_users),
+            history=_bags(directory / "users", "history", schema.num_users),
+            vocabularies=_vocabularies(directory, schema),
+        )
+
+    @property
+    def has_log(self) -> bool:
+        """Whether the interactions are somebody's, not words of the items that stand for them."""
+        return bool(self.manifest["inputs"]["interactions"]["files"])
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The tokenizer's model file."""
+        return self.directory / TOKENIZER_FILE
+
+    def item_table(self) -> pa.Table:
+        """The catalogue as given: ``item_id``, text and categorical columns; the row number is the item row."""
+        return _read_arrow(self.directory / "items/items.arrow")
+
+    def user_table(self) -> pa.Table:
+        """The users: ``user_id`` and, as given, profile columns; the row number is the user row."""
+        return _read_arrow(self.directory / "users/users.arrow")
+
+    def query_texts(self) -> pa.Array:
+        """Distinct query texts, string [queries]."""
+        return _one_array(_read_arrow(self.directory / "queries/queries.arrow").column("query"))
+
+    def user_ids(self) -> pa.Array:
+        """User ids as given, [users]."""
+        return _one_array(_read_arrow(self.directory / "users/users.arrow").column("user_id"))
+
+    def interactions(self, split: str) -> np.ndarray:
+        """The records of a split, INTERACTION [n]: ``train`` shuffled, ``valid`` and ``test`` by time."""
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
+        return read_records(self.directory / split_file(split))
+
+    def skips(self) -> np.ndarray:
+        """Items shown and skipped in the train period, INTERACTION [n], by time."""
+        return read_records(self.directory / SKIPS_FILE)
+
+    def skipped_items(self) -> Bags:
+        """The items that were skipped for each query in the train period, the most skipped first, [queries] bags."""
+        skips = self.skips()
+        pairs, counts = np.unique(skips["query"].astype(np.int64) << 32 | skips["item"], return_counts=True)
+        query, item = pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32)
+        row_splits = np.zeros(self.schema.num_queries + 1, dtype=np.int64)
+        np.cumsum(np.bincount(query, minlength=self.schema.num_queries), out=row_splits[1:])
+        return Bags(item[np.lexsort((item, -counts, query))], row_splits)
+
+    def labels(self) -> np.ndarray:
+        """Labelled pairs of the supervision input, LABEL [n], in its order; none where there was no such input."""
+        path = self.directory / LABELS_FILE
+        return np.load(path, allow_pickle=False) if path.exists() else np.empty(0, dtype=LABEL)
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST_FILE
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(
+            f"{directory}: not a dataset ({MANIFEST_FILE} is missing); run `dpsr prepare` first"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: not JSON: {error}; run `dpsr prepare` again") from None
+    if manifest.get("format") != FORMAT_VERSION:
+        raise DatasetError(
+            f"{path}: format {manifest.get('format')!r}, but this version reads {FORMAT_VERSION}; "
+            "run `dpsr prepare` again"
+        )
+    for name, entry in manifest["files"].items():
+        file = directory / name
+        if not file.is_file():
+            raise DatasetError(f"{file}: is missing from the dataset; run `dpsr prepare` again")
+        if file.stat().st_size != entry["bytes"]:
+            raise DatasetError(
+                f"{file}: has {file.stat().st_size} bytes, the manifest says {entry['bytes']}; run `dpsr prepare` again"
+            )
+    return manifest
+
+
+def _read_arrow(path: Path) -> pa.Table:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}; run `dpsr prepare` again") from None
+
+
+def _read_array(path: Path, dtype: type, length: int | None) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}; run `dpsr prepare` again") from None
+    if array.dtype != dtype or array.ndim != 1 or (length is not None and len(array) != length):
+        expected = f"{np.dtype(dtype)} [{'any' if length is None else length}]"
+        raise DatasetError(
+            f"{path}: found {array.dtype} {list(array.shape)}, expected {expected}; run `dpsr prepare` again"
+        )
+    return array
+
+
+def _bags(directory: Path, name: str, rows: int) -> Bags:
+    values = _read_array(directory / f"{name}.values.npy", np.int32, None)
+    row_splits = _read_array(directory / f"{name}.row_splits.npy", np.int64, rows + 1)
+    if row_splits[0] != 0 or row_splits[-1] != len(values):
+        raise DatasetError(
+            f"{directory / name}.row_splits.npy: spans {row_splits[0]}..{row_splits[-1]}, but there are "
+            f"{len(values)} values; run `dpsr prepare` again"
+        )
+    return Bags(values, row_splits)
+
+
+def _columns(directory: Path, columns: Iterable[str], rows: int) -> dict[str, np.ndarray]:
+    return {column: _read_array(directory / f"{column}.npy", np.int32, rows) for column in columns}
+
+
+def _vocabularies(directory: Path, schema: Schema) -> dict[str, list[str]]:
+    names = [f"items.{column}" for column in schema.categorical] + [f"users.{column}" for column in schema.profile]
+    vocabularies = {}
+    for name in names:
+        path = directory / "vocabularies" / f"{name}.json"
+        try:
+            vocabularies[name] = json.loads(path.read_text("utf-8"))
+        except (ValueError, OSError) as error:
+            raise DatasetError(f"{path}: cannot be read: {error}; run `dpsr prepare` again") from None
+    return vocabularies
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _id_array(column: pa.ChunkedArray, item_id_type: str) -> np.ndarray:
+    if item_id_type == "int64":
+        return column.to_numpy()
+    return np.array(column.to_pylist(), dtype=object)

@@ -1,0 +1,204 @@
+"""The log in this process: streamed, spilled to disk, and sorted there in buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from dpsr.data.dataset.records import record_blocks
+from dpsr.data.dataset.schema import EVENTS, INTERACTION, SKIP, SPLITS, split_file
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.catalogue_queries import CatalogueQueries
+from dpsr.data.prepare.log import TIME_BINS, TIMED, Boundaries, Log, RowReader, history_ends, shuffle_keys
+from dpsr.data.prepare.spill import BUCKET_RECORDS, Buckets, Spill, num_buckets
+from dpsr.data.prepare.vocabulary import RowIndex
+from dpsr.data.raw.readers import Source
+from dpsr.data.raw.rejected import RejectsRows
+
+
+def read_log(
+    source: Source | CatalogueQueries,
+    reader: RowReader,
+    users: RowIndex,
+    queries: RowIndex,
+    *,
+    rejected: RejectsRows,
+    scratch: Path,
+    advance: Callable[[int], object],
+) -> Log:
+    """Streams the log once: checks every row, turns ids into rows of the tables, spills the records.
+
+    Args:
+        source: the raw log.
+        reader: what happens to each row.
+        users: the users' ids; grows where ``reader`` has no users table.
+        queries: the query texts; grows by those of the log.
+        rejected: takes the rows that cannot be used.
+        scratch: a directory for the spilled records.
+        advance: told the number of rows after each chunk.
+    """
+    spill = Spill(scratch / "log", TIMED)
+    log = Log(SpilledRecords(spill, scratch), queries, reader.clock)
+    for chunk in source.chunks(rejected):
+        batch = reader.read(chunk, log.rows, rejected)
+        log.rows += len(chunk.rows)
+        records = _records(batch, log, users if reader.users is None else None)
+        spill.append(records)
+        for name, code in EVENTS.items():
+            log.events[name] += int((records["event"] == code).sum())
+        if len(records):
+            log.first_time = min(log.first_time, int(records["time"].min()))
+            log.last_time = max(log.last_time, int(records["time"].max()))
+        advance(len(chunk.rows))
+    return log
+
+
+def _records(batch: pa.RecordBatch, log: Log, new_users: RowIndex | None) -> np.ndarray:
+    records = np.zeros(len(batch), dtype=TIMED)
+    for name in ("user", "item", "event", "time"):
+        records[name] = batch.column(name).to_numpy()
+    records["query"] = log.queries.add(batch.column("query"))
+    if new_users is not None:
+        records["user"] = new_users.add(batch.column("user_id"))
+    else:
+        given = batch.column("user_id").is_valid().to_numpy(zero_copy_only=False)
+        log.unknown_users += int((given & (records["user"] < 0)).sum())
+    records["row"] = np.arange(log.accepted, log.accepted + len(records))
+    log.accepted += len(records)
+    return records
+
+
+class SpilledRecords:
+    """The records in one file; see ``log.Records``."""
+
+    def __init__(self, spill: Spill, scratch: Path) -> None:
+        """Keeps where they are."""
+        self._spill, self._scratch = spill, scratch
+
+    def count_times(self, low: int, high: int, width: int) -> np.ndarray:
+        """See ``log.Records``."""
+        counts = np.zeros(TIME_BINS, dtype=np.int64)
+        for records in self._spill.blocks():
+            time = records["time"][records["event"] != SKIP]
+            time = time[(time >= low) & (time <= high)]
+            counts += np.bincount((time - low) // width, minlength=TIME_BINS)
+        return counts
+
+    def queries_before(self, time: int) -> Iterator[np.ndarray]:
+        """See ``log.Records``."""
+        for records in self._spill.blocks():
+            yield records["query"][records["time"] < time]
+
+    @contextmanager
+    def sorted(
+        self, log: Log, boundaries: Boundaries, num_users: int, before: Dataset | None
+    ) -> Iterator[BucketedRecords]:
+        """See ``log.Records``."""
+        with ExitStack() as stack:
+            yield BucketedRecords(self._spill, self._scratch, stack, log, boundaries, num_users, before)
+
+    def close(self) -> None:
+        """See ``log.Records``."""
+        self._spill.close()
+
+
+class BucketedRecords:
+    """The records in the buckets of distribution sorts; see ``log.SortedRecords``."""
+
+    def __init__(
+        self,
+        spill: Spill,
+        scratch: Path,
+        stack: ExitStack,
+        log: Log,
+        boundaries: Boundaries,
+        num_users: int,
+        before: Dataset | None,
+    ) -> None:
+        """Creates the buckets; ``stack`` removes them."""
+        self._spill, self._scratch, self._log = spill, scratch, log
+        self._boundaries, self._num_users, self._before = boundaries, num_users, before
+        known = sum(before.manifest["counts"][name] for name in (*SPLITS, "skips")) if before else 0
+        self._shares = num_buckets(log.accepted + known)
+        self._buckets = {
+            name: stack.enter_context(Buckets(scratch, name, self._shares, TIMED)) for name in (*SPLITS, "skips")
+        }
+
+    def by_user(self) -> Iterator[np.ndarray]:
+        """See ``log.SortedRecords``; distributes the records over the other buckets too."""
+        past_events = np.zeros(self._num_users + 1, dtype=np.int64)  # the last stands for user -1, who has none
+        if self._before:
+            past_events[: len(self._before.history)] = np.diff(self._before.history.row_splits)
+        for records in self._of_users():
+            records["history_end"] = history_ends(records) + past_events[records["user"]]
+            self._distribute(records)
+            yield records
+        if self._before:
+            self._add_past(self._before)
+
+    def train(self) -> Iterator[np.ndarray]:
+        """See ``log.SortedRecords``."""
+        for part in self._buckets["train"].read():
+            yield part[np.lexsort((part["row"], shuffle_keys(part["row"])))]
+
+    def skips(self) -> Iterator[np.ndarray]:
+        """See ``log.SortedRecords``."""
+        return _in_order_of_time(self._buckets["skips"].read())
+
+    def later(self, split: str) -> Iterator[np.ndarray]:
+        """See ``log.SortedRecords``."""
+        return _in_order_of_time(self._buckets[split].read())
+
+    def _of_users(self) -> Iterator[np.ndarray]:
+        """All records by (user, time, place in the log), a bucket of users at a time."""
+        num_users = self._num_users
+        counts = np.zeros(num_users + 1, dtype=np.int64)  # user -1 counts at the end
+        for records in self._spill.blocks():
+            counts += np.bincount(records["user"] % (num_users + 1), minlength=num_users + 1)
+        bucket_of_user = (np.cumsum(counts[:-1]) - counts[:-1]) // BUCKET_RECORDS
+        known_buckets = int(bucket_of_user[-1]) + 1 if num_users else 0
+        unknown_buckets = num_buckets(int(counts[-1]))
+        with Buckets(self._scratch, "users", known_buckets + unknown_buckets, TIMED) as buckets:
+            for records in self._spill.blocks():
+                user = records["user"]
+                bucket = known_buckets + records["row"] * unknown_buckets // max(self._log.accepted, 1)
+                bucket[user >= 0] = bucket_of_user[user[user >= 0]]
+                buckets.append(bucket, records)
+            for records in buckets.read():
+                yield records[np.lexsort((records["row"], records["time"], records["user"]))]
+
+    def _distribute(self, records: np.ndarray) -> None:
+        log = self._log
+        split = self._boundaries.of(records["time"])
+        skipped = records["event"] == SKIP
+        width = (log.last_time - log.first_time) // self._shares + 1
+        by_time = (records["time"] - log.first_time) // width  # the log's time range in equal pieces
+        for number, name in enumerate(SPLITS):
+            chosen = (split == number) & ~skipped
+            bucket = self._by_key(records["row"]) if name == "train" else by_time
+            self._buckets[name].append(bucket[chosen], records[chosen])
+        skipped &= split == 0
+        self._buckets["skips"].append(by_time[skipped], records[skipped])
+
+    def _by_key(self, rows: np.ndarray) -> np.ndarray:
+        return ((shuffle_keys(rows) >> 31) * self._shares) >> 32  # the range of the keys in equal pieces
+
+    def _add_past(self, before: Dataset) -> None:
+        """Takes the clicks and purchases of the dataset before to the train split."""
+        first = self._log.accepted
+        for name in SPLITS:
+            for records in record_blocks(before.directory / split_file(name)):
+                timed = np.zeros(len(records), dtype=TIMED)
+                for column in INTERACTION.names or ():
+                    timed[column] = records[column]
+                timed["row"] = np.arange(first, first + len(timed))
+                first += len(timed)
+                self._buckets["train"].append(self._by_key(timed["row"]), timed)
+
+
+def _in_order_of_time(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    return (part[np.lexsort((part["row"], part["time"]))] for part in parts)

@@ -1,0 +1,57 @@
+"""Human supervision: labelled pairs of a query and an item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dpsr.data.dataset.schema import LABEL
+from dpsr.data.prepare.vocabulary import RowIndex, numbers
+from dpsr.data.raw.readers import Source, trimmed_strings
+from dpsr.data.raw.rejected import RejectedRows
+
+
+def read_labels(
+    source: Source,
+    items: RowIndex,
+    item_ids_as: Callable[[pa.Array], pa.Array],
+    queries: RowIndex,
+    rejected: RejectedRows,
+    advance: Callable[[int], object],
+) -> np.ndarray:
+    """Reads labelled pairs.
+
+    Args:
+        source: the raw input with ``query``, ``item_id`` and ``label``.
+        items: the catalogue's ids.
+        item_ids_as: casts ids to the catalogue's type; null where that cannot be.
+        queries: the query texts; grows by those that no click has.
+        rejected: takes the rows that cannot be used.
+        advance: told the number of rows after each chunk.
+
+    Returns:
+        LABEL [n] in the order of the input.
+    """
+    parts = [np.empty(0, dtype=LABEL)]
+    for chunk in source.chunks(rejected):
+        columns, size = chunk.columns, len(chunk.rows)
+        query, label = trimmed_strings(columns["query"]), numbers(columns["label"])
+        item = items.find(item_ids_as(columns["item_id"]))
+        usable = np.ones(size, dtype=bool)
+        for reason, column, good in (
+            ("empty query", "query", query.is_valid().to_numpy(zero_copy_only=False)),
+            ("unknown item_id", "item_id", item >= 0),
+            ("unreadable label", "label", label.is_valid().to_numpy(zero_copy_only=False)),
+        ):
+            for position in np.flatnonzero(usable & ~good):
+                rejected.add(chunk.file, int(chunk.rows[position]), reason, columns[column][position].as_py())
+            usable &= good
+        part = np.empty(int(usable.sum()), dtype=LABEL)
+        part["query"] = queries.add(query.filter(pa.array(usable)))
+        part["item"], part["label"] = item[usable], pc.fill_null(label, 0.0).to_numpy()[usable]
+        parts.append(part)
+        advance(size)
+    return np.concatenate(parts)

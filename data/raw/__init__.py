@@ -1,0 +1,1 @@
+"""Raw inputs as a shop's systems write them: file formats, readers, rejected rows, User Behavior Insights."""

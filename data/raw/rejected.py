@@ -1,0 +1,124 @@
+"""Rows of the raw inputs that cannot be used: listed with file, row and reason, counted, and limited to a share."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, TextIO
+
+from dpsr.data.dataset.schema import DatasetError
+
+_VALUE_LIMIT = 200
+
+
+class RejectedRow(NamedTuple):
+    """One row that cannot be used."""
+
+    file: str
+    row: int
+    reason: str
+    value: str | None
+
+
+class RejectsRows(Protocol):
+    """Takes rejected rows; ``RejectedRows.add`` tells what they are."""
+
+    def add(self, file: str, row: int, reason: str, value: Any = None) -> None:
+        """Takes one row."""
+        ...
+
+
+class CollectedRows:
+    """Rejected rows on their way to the list of their input, in memory."""
+
+    def __init__(self) -> None:
+        """Has none."""
+        self._rows: list[RejectedRow] = []
+
+    def add(self, file: str, row: int, reason: str, value: Any = None) -> None:
+        """Takes one row."""
+        self._rows.append(RejectedRow(file, row, reason, None if value is None else str(value)[:_VALUE_LIMIT]))
+
+    def take(self) -> list[RejectedRow]:
+        """The rows since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+
+class RejectedRows:
+    """The rejected rows of one input, written as JSON Lines as they are found."""
+
+    def __init__(self, directory: Path, name: str, *, whole_rows: bool = True) -> None:
+        """Rows go to ``<directory>/<name>.jsonl``, which is created with the first of them.
+
+        Args:
+            directory: where to; it is created when needed.
+            name: of the input.
+            whole_rows: lists the text of malformed rows too, whatever stands in it.
+        """
+        self.path = directory / f"{name}.jsonl"
+        self.name = name
+        self.reasons: Counter[str] = Counter()
+        self._whole_rows = whole_rows
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> RejectedRows:
+        """Nothing to do before the first row."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the file."""
+        if self._file:
+            self._file.close()
+
+    @property
+    def malformed(self) -> int:
+        """Rows that the reader could not even hand out."""
+        return sum(count for reason, count in self.reasons.items() if reason.startswith("malformed"))
+
+    @property
+    def count(self) -> int:
+        """Rows rejected so far."""
+        return sum(self.reasons.values())
+
+    def add(self, file: str, row: int, reason: str, value: Any = None) -> None:
+        """Lists one row.
+
+        Args:
+            file: the input file.
+            row: its number in that file, from 1, without a header.
+            reason: why it cannot be used; rows are counted by it.
+            value: what was found.
+        """
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", encoding="utf-8", newline="\n")
+        line: dict[str, Any] = {"file": file, "row": row, "reason": reason}
+        if value is not None and (self._whole_rows or not reason.startswith("malformed")):
+            line["value"] = str(value)[:_VALUE_LIMIT]
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.reasons[reason] += 1
+
+    def check(self, rows: int, max_share: float, kept_at: Path) -> None:
+        """Ends the job where too many rows are unusable.
+
+        Args:
+            rows: all rows of the input, usable or not.
+            max_share: the share that may be rejected.
+            kept_at: where the reader of the error will find the list.
+
+        Raises:
+            DatasetError: the share is above ``max_share``.
+        """
+        if self.count <= max_share * rows:
+            return
+        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in self.reasons.most_common(3))
+        raise DatasetError(
+            f"{self.name}: {self.count:,} of {rows:,} rows ({self.count / rows:.1%}) cannot be used, more than "
+            f"data.max_rejected_share = {max_share:.1%} allows: {reasons}; they are listed in "
+            f"{kept_at / self.path.name}; mend the input or raise data.max_rejected_share"
+        )

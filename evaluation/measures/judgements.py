@@ -1,0 +1,184 @@
+"""Judged pairs: what people, or the makers of a generated shop, said about queries and items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.stats import rankdata
+from tqdm import tqdm
+
+from dpsr.baselines.examples import Examples, make_examples
+from dpsr.baselines.ranking import best_first
+from dpsr.baselines.retrievers import Retriever, queries_at_once
+from dpsr.config import LabelsConfig
+from dpsr.data.dataset.schema import INTERACTION, DatasetError
+from dpsr.data.dataset.tables import Dataset
+from dpsr.evaluation.measures.metrics import RANKED_DEPTH, ranked_values
+
+JUDGED_MEASURES = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000")
+"""Measures of ranked lists where several items are relevant, with gains."""
+AUC, AUC_WITHIN = "AUC", "AUC within queries"
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """The judged items of some queries."""
+
+    queries: Examples
+    """One example for each query; nobody asks, so that there is neither profile nor history."""
+    items: list[np.ndarray]
+    """Judged items of each query, int32 [judged]."""
+    labels: list[np.ndarray]
+    """Their labels, float64 [judged]."""
+    positive_from: float
+    graded: bool
+    unknown_items: int
+    """Judged pairs that were left out because the catalogue does not have the item."""
+
+    def __len__(self) -> int:
+        """The number of queries."""
+        return len(self.queries)
+
+    def gains(self, row: int) -> dict[int, int]:
+        """Relevant items of a query and what each is worth."""
+        pairs = zip(self.items[row].tolist(), self.labels[row].tolist(), strict=True)
+        return {item: int(label) if self.graded else 1 for item, label in pairs if label >= self.positive_from}
+
+
+def load_judgements(config: LabelsConfig, dataset: Dataset, *, seed: int) -> Judgements:
+    """Reads a Parquet file of query, item_id and label; pairs of items outside the catalogue are left out.
+
+    Args:
+        config: where the file is and what its labels mean.
+        dataset: the catalogue.
+        seed: of the order of ties.
+
+    Raises:
+        DatasetError: the file, a column or any usable pair is missing, or graded labels are no whole numbers.
+    """
+    table = _read(config)
+    labels = table["label"].to_numpy().astype(np.float64)
+    if config.graded and (labels != np.floor(labels)).any():
+        raise DatasetError(
+            f"{config.path}: label {labels[labels != np.floor(labels)][0]:g} is no whole number, which a graded nDCG "
+            "needs; set evaluation.labels.graded = false to count every label from positive_from on as 1"
+        )
+    row_of = {item: row for row, item in enumerate(dataset.item_ids.tolist())}
+    kind = int if dataset.schema.item_id_type == "int64" else str
+    rows = np.array([row_of.get(kind(item), -1) for item in table["item_id"].to_pylist()], dtype=np.int32)
+    known = rows >= 0
+    if not (labels[known] >= config.positive_from).any():
+        raise DatasetError(
+            f"{config.path}: no pair of a catalogue item has a label of at least {config.positive_from:g}; "
+            "see evaluation.labels.positive_from and the item ids"
+        )
+    texts, query = np.unique(np.array(table["query"].to_pylist(), dtype=object)[known], return_inverse=True)
+    order = np.argsort(query, kind="stable")
+    cuts = np.searchsorted(query[order], np.arange(1, len(texts)))
+    records = np.zeros(len(texts), dtype=INTERACTION)
+    records["user"] = -1
+    return Judgements(
+        queries=make_examples(texts, records, seed=seed),
+        items=np.split(rows[known][order], cuts),
+        labels=np.split(labels[known][order], cuts),
+        positive_from=config.positive_from,
+        graded=config.graded,
+        unknown_items=int((~known).sum()),
+    )
+
+
+def measure_judged(
+    retrievers: Mapping[str, Retriever], judgements: Judgements, *, num_items: int, progress: bool = True
+) -> dict[str, dict[str, np.ndarray]]:
+    """Ranked-list measures of every retriever over the whole catalogue; what nobody judged counts as irrelevant.
+
+    Queries without a relevant item are left out.
+
+    Args:
+        retrievers: name -> retriever.
+        judgements: the judged queries.
+        num_items: size of the catalogue.
+        progress: show a progress bar.
+
+    Returns:
+        For each retriever float64 [queries with a relevant item] for each of ``JUDGED_MEASURES``.
+    """
+    gains = [judgements.gains(row) for row in range(len(judgements))]
+    answerable = np.flatnonzero([bool(gain) for gain in gains])
+    found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in retrievers}
+    size = queries_at_once(num_items)
+    bar = tqdm(total=len(retrievers) * len(answerable), desc="judged queries", unit="query", disable=not progress)
+    with bar:
+        for start in range(0, len(answerable), size):
+            rows = answerable[start : start + size]
+            chunk = judgements.queries.take(rows)
+            for name, retriever in retrievers.items():
+                items, scores = retriever.retrieve(chunk, min(RANKED_DEPTH, num_items))
+                items, _ = best_first(items, scores, chunk.tie_keys)
+                found[name].append(ranked_values(items, [gains[row] for row in rows]))
+                bar.update(len(rows))
+    return {
+        name: {key: np.concatenate([chunk[key] for chunk in chunks]) for key in JUDGED_MEASURES}
+        for name, chunks in found.items()
+    }
+
+
+def areas_under_curve(
+    retrievers: Mapping[str, Retriever], judgements: Judgements, *, num_items: int
+) -> dict[str, dict[str, float]]:
+    """The chance that a relevant pair gets a higher score than an irrelevant one (paper, section 5.1); ties count half.
+
+    ``AUC`` compares all judged pairs, as the paper does; ``AUC within queries`` is the mean over queries of the
+    comparisons inside each, for scores that mean something else for every query. NaN where there is nothing to compare.
+    """
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in retrievers}
+    size = queries_at_once(num_items)
+    for start in range(0, len(judgements), size):
+        chunk = judgements.queries.take(slice(start, start + size))
+        items = judgements.items[start : start + size]
+        padded = np.zeros((len(items), max(map(len, items))), dtype=np.int32)
+        for row, judged in zip(padded, items, strict=True):
+            row[: len(judged)] = judged
+        for name, retriever in retrievers.items():
+            found = retriever.score(chunk, padded)
+            scores[name] += [row[: len(judged)] for row, judged in zip(found, items, strict=True)]
+    relevant = [labels >= judgements.positive_from for labels in judgements.labels]
+    return {name: _areas(found, relevant) for name, found in scores.items()}
+
+
+def _areas(scores: list[np.ndarray], relevant: list[np.ndarray]) -> dict[str, float]:
+    each = [area_under_curve(*pair) for pair in zip(scores, relevant, strict=True)]
+    within = [area for area in each if not np.isnan(area)]
+    pooled = area_under_curve(np.concatenate(scores), np.concatenate(relevant))
+    return {AUC: pooled, AUC_WITHIN: float(np.mean(within)) if within else float("nan")}
+
+
+def area_under_curve(scores: np.ndarray, relevant: np.ndarray) -> float:
+    """Area under the ROC curve of scores, float [n], for relevant, bool [n]; NaN where one kind is missing."""
+    positives = int(relevant.sum())
+    negatives = len(relevant) - positives
+    if not positives or not negatives:
+        return float("nan")
+    ranks = rankdata(scores)
+    return float((ranks[relevant].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _read(config: LabelsConfig) -> pa.Table:
+    path = Path(config.path)
+    if not path.is_file():
+        raise DatasetError(f"evaluation.labels.path: {path}: no such file")
+    names = {column: config.columns.get(column, column) for column in ("query", "item_id", "label")}
+    found = pq.read_schema(path).names
+    for column, name in names.items():
+        if name not in found:
+            raise DatasetError(
+                f"{path}: column {name!r} is missing (found: {', '.join(found)}); "
+                f'map it with evaluation.labels.columns.{column} = "name"'
+            )
+    table = pq.read_table(path, columns=list(names.values()))
+    return table.select(list(names.values())).rename_columns(list(names)).drop_null()

@@ -1,0 +1,1 @@
+"""Reports: tables, JSON, a web page, files of TREC."""

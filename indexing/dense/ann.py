@@ -1,0 +1,207 @@
+"""The nearest-neighbour index: ScaNN's TensorFlow ops behind one ``search``.
+
+What is built depends on the size of the catalogue, in the order of growing size:
+
+* ``exact``: every vector is scored in float32;
+* ``hashed``: asymmetric hashing scores every vector by its 4-bit codes, and the best ``reorder`` are scored again by
+  the vectors themselves, in float32 or, for a quarter of the memory, in 8-bit fixed point;
+* ``tree``: a k-means tree chooses ``leaves_to_search`` of ``num_leaves`` leaves first.
+
+How much of the catalogue the approximate kinds look at is not guessed but measured; see ``tuning``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+from scann.scann_ops.py import scann_ops
+from scann.scann_ops.py.scann_builder import ReorderType
+
+from dpsr.indexing.dense.tuning import SearchPlan, Tuned, first_plan, tune
+from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
+
+__all__ = ["TREE_FROM", "Index", "Precision", "SearchPlan"]
+
+Precision = Literal["float32", "int8"]
+TREE_FROM = 100_000
+"""Items from which a tree pays for itself."""
+_ANISOTROPIC_THRESHOLD = 0.2
+_DIMENSIONS_PER_BLOCK = 2
+_SMALLEST_HASHED = 16
+"""The centres of a hash block: fewer vectors cannot be hashed."""
+_TENSOR_ALIGNMENT = 64
+# bfloat16 reordering cannot be serialized.
+_REORDERING = {"float32": ReorderType.FLOAT32, "int8": ReorderType.INT8}
+
+
+class Index(tf.Module):
+    """The k rows of largest inner product for a batch of vectors; saves and loads as part of a SavedModel.
+
+    ``SaveOptions(namespace_whitelist=["Scann"])`` is needed to save it. The first search builds the searcher from the
+    saved tensors, about a second per million items.
+    """
+
+    def __init__(
+        self, state: tf.Module, tuned: Tuned, *, k: int, items: int, dimension: int, precision: Precision
+    ) -> None:
+        """Wraps ScaNN's tensors; see ``build``."""
+        super().__init__(name="index")
+        self._state = state
+        self.tuned = tuned
+        self.plan = tuned.plan
+        self.k = k
+        self.items = items
+        self.precision: Precision = precision
+        self.search = tf.function(
+            self._search, input_signature=[tf.TensorSpec([None, dimension], tf.float32, "vectors")]
+        )
+        self.release = tf.function(self._release, input_signature=[])
+
+    @classmethod
+    def build(
+        cls,
+        vectors: np.ndarray,
+        k: int,
+        *,
+        queries: np.ndarray,
+        exact_below: int = 20_000,
+        tree_from: int = TREE_FROM,
+        target_recall: float = 0.975,
+        precision: Precision = "float32",
+    ) -> Index:
+        """Builds the index that fits the size of the catalogue.
+
+        Args:
+            vectors: float32 [items, d].
+            k: rows that a search returns; more than there are items means all of them.
+            queries: float32 [Q, d] query vectors that the search parameters are chosen on.
+            exact_below: smaller catalogues are searched exactly; so are those of less than 16 items.
+            tree_from: catalogues of this size and more get a tree.
+            target_recall: recall at k that the chosen parameters reach, at the least latency, if any do; else those of
+                the highest recall are taken.
+            precision: of the vectors that approximate kinds score candidates again with.
+
+        Raises:
+            ValueError: no items, no queries for an approximate index, or shapes that do not fit.
+        """
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        queries = np.ascontiguousarray(queries, np.float32)
+        if vectors.ndim != 2 or len(vectors) == 0:
+            raise ValueError(f"vectors have shape {vectors.shape}; expected [items, d] with at least one item")
+        if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
+            raise ValueError(f"queries have shape {queries.shape}; expected [Q, {vectors.shape[1]}] as the vectors")
+        k = min(k, len(vectors))
+        kind = _kind(len(vectors), exact_below, tree_from)
+        if kind != "exact" and len(queries) == 0:
+            raise ValueError(f"an index of kind {kind!r} is tuned on query vectors, and none were given")
+        first = first_plan(kind, len(vectors), k)
+        searcher = _build_searcher(vectors, k, first, precision)
+        tuned = _tune(searcher, first, vectors, queries, k, target_recall)
+        state = searcher.serialize_to_module()
+        _destroy(searcher.searcher_handle)  # the first search builds one from the state
+        items, dimension = vectors.shape
+        precision = "float32" if kind == "exact" else precision
+        return cls(state, tuned, k=k, items=items, dimension=dimension, precision=precision)
+
+    def describe(self) -> dict[str, Any]:
+        """The plan, k, and the recall and latency measured when it was chosen, for manifests."""
+        return {**self.tuned.describe(), "precision": self.precision, "k": self.k}
+
+    def _search(self, vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The k nearest rows of every vector; see ``search_best``, int32 and float32 [Q, k]."""
+        rows, scores = self.search_best(vectors, self.k)
+        return tf.ensure_shape(rows, [None, self.k]), tf.ensure_shape(scores, [None, self.k])
+
+    def search_best(self, vectors: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The nearest rows of every vector, as many as one likes.
+
+        Args:
+            vectors: float32 [Q, d].
+            count: int32 scalar, at least 1. Beyond k the search goes further in proportion.
+
+        Returns:
+            rows int32 [Q, count] and scores float32 [Q, count], best first. Where what was searched holds fewer rows,
+            the rest is -1 with the lowest float32.
+        """
+        searcher = scann_ops.searcher_from_module(self._state)
+        queries = tf.shape(vectors)[0]
+        # ScaNN's tree fails on an empty batch, so at least one vector is searched.
+        vectors = tf.pad(vectors, [[0, tf.maximum(1 - queries, 0)], [0, 0]])
+        rows, scores = searcher.search_batched(
+            vectors,
+            final_num_neighbors=count,
+            pre_reorder_num_neighbors=self._in_proportion(self.plan.reorder, count, self.items + 1),
+            leaves_to_search=self._in_proportion(self.plan.leaves_to_search, count, self.plan.num_leaves),
+        )
+        rows, scores = rows[:queries], scores[:queries]
+        # ScaNN pads a short list with row 0 and NaN, and returns no more columns than its longest list has.
+        found = tf.math.is_finite(scores)
+        missing = [[0, 0], [0, count - tf.shape(rows)[1]]]
+        rows = tf.pad(tf.where(found, rows, NO_ROW), missing, constant_values=NO_ROW)
+        scores = tf.pad(tf.where(found, scores, NO_SCORE), missing, constant_values=NO_SCORE)
+        return rows, scores
+
+    def _in_proportion(self, parameter: int, count: int | tf.Tensor, most: int) -> int | tf.Tensor:
+        """A parameter of the plan, which was chosen for k rows, for ``count`` of them."""
+        if parameter == -1:
+            return -1
+        if isinstance(count, int):
+            return max(parameter, min(-(-parameter * count // self.k), most))
+        wanted = -(-tf.cast(count, tf.int64) * parameter // self.k)
+        return tf.cast(tf.maximum(tf.minimum(wanted, most), parameter), tf.int32)
+
+    def _release(self) -> None:
+        """Frees the searcher; a later search would build it again.
+
+        TensorFlow keeps the state of ScaNN's op for as long as the process lives, so whoever drops a loaded SavedModel
+        and lives on (a server that goes to the next version) calls this first, or loses the size of the index.
+        """
+        _destroy(self._state.recreate_handle())
+
+
+def _destroy(handle: tf.Tensor) -> None:
+    tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
+
+
+def _kind(items: int, exact_below: int, tree_from: int) -> Literal["exact", "hashed", "tree"]:
+    if items < max(exact_below, _SMALLEST_HASHED):
+        return "exact"
+    return "hashed" if items < tree_from else "tree"
+
+
+def _build_searcher(vectors: np.ndarray, k: int, plan: SearchPlan, precision: Precision) -> scann_ops.ScannSearcher:
+    builder = scann_ops.builder(_shared(vectors), k, "dot_product")
+    if plan.kind == "exact":
+        return builder.score_brute_force().build()
+    if plan.kind == "tree":
+        builder = builder.tree(plan.num_leaves, plan.leaves_to_search)
+    builder = builder.score_ah(_DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=_ANISOTROPIC_THRESHOLD)
+    return builder.reorder(plan.reorder, quantize=_REORDERING[precision]).build()
+
+
+def _shared(vectors: np.ndarray) -> tf.Tensor:
+    """A tensor on the array's own memory where a tensor may lie there: TensorFlow would copy it, for a while twice."""
+    if not vectors.flags.writeable or vectors.ctypes.data % _TENSOR_ALIGNMENT:
+        return tf.constant(vectors)
+    return tf.experimental.dlpack.from_dlpack(vectors.__dlpack__())
+
+
+def _tune(
+    searcher: scann_ops.ScannSearcher,
+    first: SearchPlan,
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    target: float,
+) -> Tuned:
+    @tf.function(input_signature=[tf.TensorSpec([None, None]), *[tf.TensorSpec([], tf.int32)] * 2], autograph=False)
+    def run(batch: tf.Tensor, reorder: tf.Tensor, leaves: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tuple(searcher.search_batched(batch, k, reorder, leaves))
+
+    def search(batch: np.ndarray, plan: SearchPlan) -> tuple[np.ndarray, np.ndarray]:
+        rows, scores = run(tf.constant(batch), tf.constant(plan.reorder), tf.constant(plan.leaves_to_search))
+        return rows.numpy(), scores.numpy()
+
+    return tune(search, first, vectors, queries, k, target)

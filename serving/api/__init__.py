@@ -1,0 +1,1 @@
+"""Protocols of the server: gRPC, REST, health."""

@@ -1,0 +1,1 @@
+"""A loaded SavedModel: its session, validation, batching and warm-up."""

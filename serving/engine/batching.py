@@ -1,0 +1,144 @@
+"""Micro-batches without a timer: what waits while the runtime is busy goes into the next run together.
+
+A request never waits for company. While fewer than ``parallel_runs`` runs are under way it starts at once, alone; the
+others queue, and the next free run takes the oldest of them with all that fit to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+import grpc
+import numpy as np
+
+from dpsr.serving.engine.runtime import Call, Outputs
+from dpsr.serving.errors import ServingError
+from dpsr.serving.logs import RequestContext
+from dpsr.serving.metrics import Metrics
+
+MAX_BATCH_ROWS = 32
+
+
+def respond(calls: Sequence[Call], metrics: Metrics | None = None) -> list[bytes | ServingError]:
+    """Runs calls of one group; the rendered answer or the error of each."""
+    results = calls[0].servable.run_together(calls)
+    if metrics:
+        metrics.run(calls, _heads(results))
+    return [_render(call, result) for call, result in zip(calls, results, strict=True)]
+
+
+def _heads(results: Sequence[Outputs | ServingError]) -> list[np.ndarray]:
+    """The ``head`` output of every run that gave some of the results."""
+    runs = {id(outputs.of_run): outputs for outputs in results if isinstance(outputs, Outputs) and "head" in outputs}
+    return [outputs.of_run["head"] for outputs in runs.values()]
+
+
+def _render(call: Call, result: Outputs | ServingError) -> bytes | ServingError:
+    if isinstance(result, ServingError):
+        return result
+    try:
+        return call.render(call, result)
+    except ServingError as error:
+        return error
+
+
+class _Waiting(NamedTuple):
+    call: Call
+    answer: asyncio.Future[bytes]
+    origin: RequestContext | None
+
+
+class MicroBatcher:
+    """Runs calls in an executor; used from one event loop."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Call]], Sequence[bytes | ServingError]] = respond,
+        *,
+        parallel_runs: int | None = None,
+    ) -> None:
+        """Starts the threads.
+
+        Args:
+            run: answers calls of one group, one result for each; called in a thread.
+            parallel_runs: runs under way at once; None is one per core, two at least.
+        """
+        self._run = run
+        self._parallel_runs = parallel_runs or max(2, len(os.sched_getaffinity(0)))
+        self._executor = ThreadPoolExecutor(self._parallel_runs, thread_name_prefix="predict")
+        self._waiting: deque[_Waiting] = deque()
+        self._running = 0
+
+    async def submit(self, call: Call, origin: RequestContext | None = None) -> bytes:
+        """The rendered answer of a call.
+
+        Args:
+            call: what to run.
+            origin: who waits; a call whose deadline passes while it waits is not run.
+
+        Raises:
+            ServingError: the call failed.
+        """
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(call, answer, origin))
+        self._start_runs()
+        return await answer
+
+    def close(self) -> None:
+        """Ends the threads once their runs are done."""
+        self._executor.shutdown(wait=True)
+
+    def _start_runs(self) -> None:
+        while self._running < self._parallel_runs and (batch := self._take()):
+            self._running += 1
+            run = asyncio.get_running_loop().run_in_executor(
+                self._executor, self._run, [waiting.call for waiting in batch]
+            )
+            run.add_done_callback(partial(self._finish, [waiting.answer for waiting in batch]))
+
+    def _take(self) -> list[_Waiting]:
+        """The oldest waiting call and those that fit to it; calls that nobody waits for any more are dropped."""
+        batch: list[_Waiting] = []
+        left: deque[_Waiting] = deque()
+        rows = 0
+        for waiting in self._waiting:
+            call = waiting.call
+            if waiting.answer.done():
+                continue
+            if waiting.origin and waiting.origin.expired:
+                late = ServingError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request could run"
+                )
+                waiting.answer.set_exception(late)
+                continue
+            fits = not batch or (
+                call.group is not None and call.group == batch[0].call.group and rows + call.rows <= MAX_BATCH_ROWS
+            )
+            if fits:
+                batch.append(waiting)
+                rows += call.rows
+            else:
+                left.append(waiting)
+        self._waiting = left
+        return batch
+
+    def _finish(
+        self, answers: Sequence[asyncio.Future[bytes]], run: asyncio.Future[Sequence[bytes | ServingError]]
+    ) -> None:
+        self._running -= 1
+        failure = run.exception()
+        results = [failure] * len(answers) if failure else run.result()
+        for answer, result in zip(answers, results, strict=True):
+            if answer.done():
+                continue
+            if isinstance(result, BaseException):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+        self._start_runs()

@@ -1,0 +1,60 @@
+"""Loads and warms what a server would serve, and says what it found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from dpsr.serving.engine.runtime import Servable
+from dpsr.serving.engine.warmup import warm_up
+from dpsr.serving.manager.model_config import ServedModel
+from dpsr.serving.manager.versions import versions_below
+
+
+class Finding(NamedTuple):
+    """What came of one version, or of a model that has none."""
+
+    works: bool
+    text: str
+
+
+def check(models: Sequence[ServedModel]) -> Iterator[Finding]:
+    """Tries the versions that a server of this configuration wants, one after the other.
+
+    A server goes on with an older version when the newest one is broken; here that is a finding.
+    """
+    for served in models:
+        found = versions_below(served.base_path)
+        wanted = served.policy.candidates(found)
+        if served.policy.count is not None and served.policy.versions is None:
+            wanted = wanted[: served.policy.count]
+        missing = sorted((served.policy.versions or frozenset()) - set(wanted))
+        for version in missing:
+            yield Finding(False, f"{served.name} version {version}: {served.base_path / str(version)} does not exist")
+        if not wanted and not missing:
+            yield Finding(False, f"{served.name}: no version below {served.base_path}")
+        for version in wanted:
+            yield _try(served, version)
+        for label, version in served.labels.items():
+            if version not in wanted:
+                yield Finding(False, f"{served.name} label {label}: version {version} is not among {wanted}")
+
+
+def _try(served: ServedModel, version: int) -> Finding:
+    name, start = f"{served.name} version {version}", time.monotonic()
+    try:
+        path = served.base_path / str(version)
+        servable = Servable.load(served.name, version, path, inside=served.base_path)
+        try:
+            records = warm_up(servable)
+        finally:
+            servable.close()
+    except Exception as error:  # whatever is wrong with a version is the finding
+        return Finding(False, f"{name}: {error}")
+    items = f"{servable.items:,} items, " if servable.items is not None else ""
+    return Finding(
+        True,
+        f"{name}: works; {', '.join(sorted(servable.signatures))}; {items}{records} warm-up requests, "
+        f"{time.monotonic() - start:.1f} s",
+    )

@@ -1,0 +1,183 @@
+"""All models of a server, and the change from one configuration to another: whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import grpc
+
+from dpsr.serving.engine.runtime import Servable
+from dpsr.serving.errors import ServableError, ServingError
+from dpsr.serving.manager.model_config import ServedModel, read_model_config
+from dpsr.serving.manager.versions import ModelVersions, VersionState
+
+_log = logging.getLogger(__name__)
+
+
+class Models:
+    """Finds servables by name, version and label. Thread-safe."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        """Names the models; ``load_first`` loads them.
+
+        Args:
+            models: the configuration to start with. Later ones may only read below the directories that hold its
+                base paths.
+        """
+        self._configured = list(models)
+        self._roots = sorted({model.base_path.resolve().parent for model in models})
+        self._models = {model.name: ModelVersions(model.name, model.base_path) for model in models}
+        self._reloading = threading.Lock()
+        self._polling = False
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    @contextmanager
+    def use(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Servable]:
+        """The servable that a request names, which is not freed before the end of the block.
+
+        Raises:
+            ServingError: there is none, with TensorFlow Serving's code and text.
+        """
+        if not name:
+            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+        if label is not None:
+            version = self.version_of(name, label)
+        model = self._models.get(name)
+        if model is None:
+            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            raise ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
+        with model.use(version) as servable:
+            yield servable
+
+    def version_of(self, name: str, label: str) -> int:
+        """The version of a model that a label names.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT, there is no such label.
+        """
+        version = self._models[name].version_of(label) if name in self._models else None
+        if version is None:
+            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
+        return version
+
+    def states(self, name: str, version: int | None = None) -> dict[int, VersionState]:
+        """The state of every version of a model, or of one version, newest first.
+
+        Raises:
+            ServingError: NOT_FOUND, the model or the version was never seen.
+        """
+        model = self._models.get(name)
+        states = model.states() if model else {}
+        if version is not None:
+            if version not in states:
+                raise ServingError(grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}")
+            return {version: states[version]}
+        if not states:
+            raise ServingError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
+        return states
+
+    def loaded(self) -> dict[str, list[int]]:
+        """The versions that serve of every model, newest first."""
+        return {name: model.loaded() for name, model in sorted(self._models.items())}
+
+    def items(self, name: str) -> int | None:
+        """How many items the index of a model's highest version holds, where its manifest says."""
+        with contextlib.suppress(ServingError), self.use(name) as servable:
+            return servable.items
+        return None
+
+    def load_first(self) -> None:
+        """Loads every model.
+
+        Raises:
+            ServableError: one cannot be served.
+        """
+        for served in self._configured:
+            self._models[served.name].load_first(served)
+
+    def reload(self, models: Sequence[ServedModel]) -> None:
+        """Replaces the configuration: all of the new one is loaded before anything of the old one goes.
+
+        Raises:
+            ServableError: something in it cannot be served; the old configuration stays.
+        """
+        for served in models:
+            if not any(served.base_path.resolve().is_relative_to(root) for root in self._roots):
+                raise ServableError(
+                    grpc.StatusCode.PERMISSION_DENIED,
+                    f"model {served.name}: {served.base_path} is outside of what the server started with "
+                    f"({', '.join(map(str, self._roots))})",
+                )
+        with self._reloading, ExitStack() as held:
+            for model in self._models.values():
+                held.enter_context(model.updating)
+            target = {served.name: self._same_or_new(served) for served in models}
+            try:
+                for served in models:
+                    target[served.name].prepare(served)
+            except ServableError:
+                self._undo(target)
+                raise
+            gone = [model for model in self._models.values() if target.get(model.name) is not model]
+            fresh = [model for model in target.values() if self._models.get(model.name) is not model]
+            self._models = target
+            for served in models:
+                target[served.name].adopt(served)
+        if self._polling:
+            for model in fresh:
+                model.start_polling()
+        for model in gone:
+            model.close()
+
+    def start_polling(self, config_file: Path | None = None, seconds: float = 0) -> None:
+        """Follows the directories of versions, and a model config file that is looked at every so many seconds."""
+        self._polling = True
+        for model in self._models.values():
+            model.start_polling()
+        if config_file is not None and seconds > 0:
+            arguments = (config_file, seconds)
+            self._watcher = threading.Thread(target=self._watch, args=arguments, name="model config", daemon=True)
+            self._watcher.start()
+
+    def close(self) -> None:
+        """Stops polling and frees all models."""
+        self._stopping.set()
+        if self._watcher is not None:
+            self._watcher.join()
+        with self._reloading:
+            for model in self._models.values():
+                model.close()
+
+    def _same_or_new(self, served: ServedModel) -> ModelVersions:
+        model = self._models.get(served.name)
+        if model is not None and model.base_path == served.base_path:
+            return model
+        return ModelVersions(served.name, served.base_path)
+
+    def _undo(self, target: dict[str, ModelVersions]) -> None:
+        for model in target.values():
+            if self._models.get(model.name) is model:
+                model.update()
+            else:
+                model.close()
+
+    def _watch(self, file: Path, seconds: float) -> None:
+        current, complaint = self._configured, ""
+        while not self._stopping.wait(seconds):
+            try:
+                models = read_model_config(file)
+                if models != current:
+                    self.reload(models)
+                    current = models
+                    _log.info("%s: now serves %s", file, ", ".join(model.name for model in models) or "nothing")
+                complaint = ""
+            except (ServableError, OSError) as error:
+                if str(error) != complaint:
+                    _log.error("%s is not followed, what is served stays: %s", file, error)
+                complaint = str(error)

@@ -1,0 +1,285 @@
+"""The versions of one model: those that its policy names are served, without a gap when they change.
+
+A new version is loaded and warmed up beside those that serve. Only then do new requests go to it; an old one is freed
+when its last request is answered. A version that cannot be loaded is reported in its status, and tried again when its
+files change, or after a while. When the version that serves is deleted, the next lower one takes over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+
+from dpsr.serving.engine.runtime import Servable
+from dpsr.serving.engine.warmup import warm_up
+from dpsr.serving.errors import ServableError, ServingError
+from dpsr.serving.manager.model_config import ServedModel, VersionPolicy
+
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 10.0
+MAX_RETRY_SECONDS = 600.0
+_MAX_VERSION = 2**63 - 1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """The state of one version, as ``GetModelStatus`` reports it."""
+
+    state: int
+    """A ``ModelVersionStatus.State``."""
+    error: ServingError | None = None
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A version that could not be loaded, and when to try again unless its files change before."""
+
+    fingerprint: int
+    attempts: int
+    retry_at: float
+
+
+class ModelVersions:
+    """Loads, swaps and frees the versions below a directory. Thread-safe."""
+
+    def __init__(self, name: str, base_path: Path) -> None:
+        """Names a model; ``prepare`` and ``adopt`` load it.
+
+        Args:
+            name: the model's name.
+            base_path: the directory whose integer-named entries are versions.
+        """
+        self.name = name
+        self.base_path = base_path
+        self.updating = threading.RLock()
+        """Held while versions are loaded and freed; whoever holds it keeps them as they are."""
+        self._changed = threading.Condition()
+        self._policy = VersionPolicy()
+        self._labels: dict[str, int] = {}
+        self._loaded: dict[int, Servable] = {}
+        self._in_use: dict[int, int] = {}
+        self._states: dict[int, VersionState] = {}
+        self._broken: dict[int, _Failure] = {}
+        self._stopping = threading.Event()
+        self._poller: threading.Thread | None = None
+
+    @contextmanager
+    def use(self, version: int | None = None) -> Iterator[Servable]:
+        """A serving version, by default the highest, which is not freed before the end of the block.
+
+        Raises:
+            ServingError: NOT_FOUND, when none or only others serve.
+        """
+        with self._changed:
+            newest = max(self._loaded, default=None)
+            servable = self._loaded.get(newest if version is None else version) if newest is not None else None
+            if servable is None:
+                wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
+                raise ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
+            self._in_use[id(servable)] = self._in_use.get(id(servable), 0) + 1
+        try:
+            yield servable
+        finally:
+            with self._changed:
+                self._in_use[id(servable)] -= 1
+                if not self._in_use[id(servable)]:
+                    del self._in_use[id(servable)]
+                    self._changed.notify_all()
+
+    def version_of(self, label: str) -> int | None:
+        """The version that a label names."""
+        return self._labels.get(label)
+
+    def states(self) -> dict[int, VersionState]:
+        """The state of every version seen so far, newest first."""
+        with self._changed:
+            return dict(sorted(self._states.items(), reverse=True))
+
+    def loaded(self) -> list[int]:
+        """The versions that serve, newest first."""
+        with self._changed:
+            return sorted(self._loaded, reverse=True)
+
+    def prepare(self, served: ServedModel) -> None:
+        """Loads what a configuration needs beside what serves; ``adopt`` makes it current, ``update`` undoes it.
+
+        Raises:
+            ServableError: it cannot be served; the message has the reason for each version.
+        """
+        with self.updating:
+            try:
+                ready = self._load_wanted(served.policy)
+            except OSError as error:
+                raise _failed(f"cannot read the versions of {self.name}: {error}") from None
+            missing = sorted((served.policy.versions or frozenset()) - ready)
+            if missing or not ready:
+                raise self._nothing_to_serve(missing)
+            for label, version in served.labels.items():
+                if version not in ready:
+                    raise _failed(
+                        f"Request to assign label {label} to version {version} of model {self.name}, which is not "
+                        f"currently available for inference (available: {sorted(ready)})"
+                    )
+
+    def adopt(self, served: ServedModel) -> None:
+        """Serves by a configuration that ``prepare`` accepted."""
+        with self.updating:
+            with self._changed:
+                self._policy = served.policy
+                self._labels = dict(served.labels)
+            self.update()
+
+    def load_first(self, served: ServedModel | None = None) -> Servable:
+        """Loads a model for the first time; the newest of its versions.
+
+        Raises:
+            ServableError: as ``prepare``.
+        """
+        served = served or ServedModel(self.name, self.base_path)
+        with self.updating:
+            self.prepare(served)
+            self.adopt(served)
+            return self._loaded[max(self._loaded)]
+
+    def update(self) -> Servable | None:
+        """Brings what is served in line with the directory; the newest version that serves afterwards."""
+        with self.updating:
+            wanted = self._load_wanted(self._policy)
+            for version in self.loaded() if wanted else ():
+                if version not in wanted:
+                    self._retire(version)
+            return self._loaded[max(self._loaded)] if self._loaded else None
+
+    def start_polling(self) -> None:
+        """Calls ``update`` every second, in a thread."""
+        self._poller = threading.Thread(target=self._poll, name=f"versions of {self.name}", daemon=True)
+        self._poller.start()
+
+    def close(self) -> None:
+        """Stops polling and frees the model."""
+        self._stopping.set()
+        if self._poller is not None:
+            self._poller.join()
+        with self.updating:
+            for version in self.loaded():
+                self._retire(version)
+
+    def _poll(self) -> None:
+        while not self._stopping.wait(POLL_SECONDS):
+            try:
+                self.update()
+            except OSError as error:
+                _log.warning("%s cannot be read: %s; what is served stays", self.base_path, error)
+
+    def _load_wanted(self, policy: VersionPolicy) -> set[int]:
+        """Loads the missing ones of the versions that a policy wants; those of them that are loaded then."""
+        found = versions_below(self.base_path)
+        wanted: set[int] = set()
+        for version in policy.candidates(found):
+            if len(wanted) >= policy.limit:
+                break
+            if version in self._loaded or self._try_load(version, found[version]):
+                wanted.add(version)
+        return wanted
+
+    def _try_load(self, version: int, path: Path) -> bool:
+        fingerprint, start = _fingerprint(path), time.monotonic()
+        before = self._broken.get(version)
+        if before and before.fingerprint == fingerprint and start < before.retry_at:
+            return False
+        self._set_state(version, VersionState(ModelVersionStatus.LOADING))
+        servable = None
+        try:
+            servable = Servable.load(self.name, version, path, inside=self.base_path)
+            records = warm_up(servable)
+        except Exception as error:  # whatever a broken version does, the one that serves goes on
+            if servable is not None:
+                servable.close()
+            self._report(version, path, error, fingerprint, before)
+            return False
+        self._broken.pop(version, None)
+        with self._changed:
+            self._loaded[version] = servable
+            self._states[version] = VersionState(ModelVersionStatus.AVAILABLE)
+        seconds = time.monotonic() - start
+        _log.info(
+            "version %d of %s: loaded and warmed with %d requests in %.1f s", version, self.name, records, seconds
+        )
+        return True
+
+    def _report(self, version: int, path: Path, error: Exception, fingerprint: int, before: _Failure | None) -> None:
+        attempts = before.attempts + 1 if before and before.fingerprint == fingerprint else 1
+        pause = min(RETRY_SECONDS * 2 ** (attempts - 1), MAX_RETRY_SECONDS)
+        self._broken[version] = _Failure(fingerprint, attempts, time.monotonic() + pause)
+        failure = (
+            error
+            if isinstance(error, ServingError)
+            else ServableError(grpc.StatusCode.UNKNOWN, f"{path}: {type(error).__name__}: {error}")
+        )
+        self._set_state(version, VersionState(ModelVersionStatus.END, failure))
+        _log.error(
+            "version %d of %s cannot be served: %s; next attempt in %.0f s, or when its files change",
+            version,
+            self.name,
+            failure.message,
+            pause,
+        )
+
+    def _retire(self, version: int) -> None:
+        with self._changed:
+            servable = self._loaded.pop(version)
+            self._states[version] = VersionState(ModelVersionStatus.UNLOADING)
+            self._changed.wait_for(lambda: id(servable) not in self._in_use)
+        servable.close()
+        self._set_state(version, VersionState(ModelVersionStatus.END))
+        _log.info("version %d of %s: unloaded", version, self.name)
+
+    def _set_state(self, version: int, state: VersionState) -> None:
+        with self._changed:
+            self._states[version] = state
+
+    def _nothing_to_serve(self, missing: list[int]) -> ServableError:
+        failures: Mapping[int, ServingError] = {
+            version: state.error
+            for version, state in self.states().items()
+            if state.error and (not missing or version in missing)
+        }
+        reasons = [str(error) for error in failures.values()]
+        reasons += [
+            f"{self.base_path / str(version)}: no such version" for version in missing if version not in failures
+        ]
+        if reasons:
+            return _failed("\n".join(reasons))
+        return ServableError(
+            grpc.StatusCode.NOT_FOUND,
+            f"{self.base_path}: no version to serve; expected a directory with an integer name that holds "
+            f"saved_model.pb, as `dpsr export` writes it",
+        )
+
+
+def _failed(message: str) -> ServableError:
+    return ServableError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def versions_below(base_path: Path) -> dict[int, Path]:
+    """The integer-named directories of a model."""
+    if not base_path.is_dir():
+        return {}
+    numbered = {int(entry.name): entry for entry in base_path.iterdir() if entry.name.isdecimal() and entry.is_dir()}
+    return {version: path for version, path in numbered.items() if version <= _MAX_VERSION}
+
+
+def _fingerprint(path: Path) -> int:
+    """Changes when a version is published again under the same number."""
+    files = [path, *path.glob("saved_model.pb"), *path.glob("variables/*"), *path.glob("assets*/*")]
+    return hash(tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(files)))

@@ -1,0 +1,1 @@
+"""Training of the towers: batches, losses, negatives, steps, checkpoints and the loop."""

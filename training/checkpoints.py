@@ -1,0 +1,197 @@
+"""What lies in a checkpoint directory besides the checkpoints, and whether a run may continue from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dpsr.config import Config, ModelConfig
+from dpsr.data.dataset.schema import Schema
+from dpsr.errors import DpsrError
+
+MODEL_FILE = "model.json"
+METRICS_FILE = "metrics.json"
+DIVERGED_FILE = "diverged.json"
+EVENTS_FOLDER = "events"
+EVALUATOR_FOLDER = "evaluator"
+CHECKPOINT_PREFIX = "ckpt"
+BEST_PREFIX = "best"
+_REMOTE_TASK = re.compile(r"remote target /job:(\w+)/replica:\d+/task:(\d+)")
+"""The task of a cluster in which an error arose."""
+
+# These may change between two runs of one training without changing what a step does.
+_FREE_KEYS = {"epochs", "patience", "checkpoint_every", "keep_checkpoints"}
+_SECTIONS = ("model", "loss", "pretraining", "training")
+
+
+class CheckpointError(DpsrError, ValueError):
+    """A checkpoint that is missing, damaged, or of another dataset or configuration."""
+
+
+def describe(config: Config, schema: Schema) -> dict[str, Any]:
+    """All that decides what a training step does, as the JSON tree of ``model.json``."""
+    return {
+        "schema": schema.to_json(),
+        "model": config.model.model_dump(mode="json"),
+        "loss": config.loss.model_dump(mode="json"),
+        "pretraining": config.pretraining.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json", exclude=_FREE_KEYS),
+    }
+
+
+def read_description(directory: Path) -> tuple[ModelConfig, Schema, int]:
+    """Reads the model's configuration, its schema and its seed from ``model.json``.
+
+    Raises:
+        CheckpointError: the file is missing or is not ours.
+    """
+    tree = _read_tree(directory)
+    try:
+        return ModelConfig(**tree["model"]), Schema.from_json(tree["schema"]), tree["training"]["seed"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{directory / MODEL_FILE}: does not describe a model: {error}; train again") from None
+
+
+def check_resumable(directory: Path, description: dict[str, Any]) -> None:
+    """Checks that a training may continue from the checkpoints of a directory.
+
+    Raises:
+        CheckpointError: they come from another dataset or another configuration; names what differs.
+    """
+    stored = _read_tree(directory)
+    check_same_dataset(directory, Schema.from_json(stored["schema"]), Schema.from_json(description["schema"]))
+    differences = [
+        f"{section}.{key} = {stored[section].get(key)!r} there, {value!r} here"
+        for section in _SECTIONS
+        for key, value in description[section].items()
+        if stored[section].get(key) != value
+    ]
+    if differences:
+        raise CheckpointError(
+            f"{directory}: holds checkpoints of another configuration ({'; '.join(differences)}); "
+            "restore these values, choose another work_dir, or start anew with --no-resume"
+        )
+
+
+def check_same_dataset(directory: Path, stored: Schema, found: Schema) -> None:
+    """Checks that a checkpoint and a dataset belong together.
+
+    Raises:
+        CheckpointError: the tokenizers or the schemas differ; names both.
+    """
+    if stored.tokenizer_fingerprint != found.tokenizer_fingerprint:
+        raise CheckpointError(
+            f"{directory}: the checkpoint was trained with tokenizer {stored.tokenizer_fingerprint}, the dataset has "
+            f"{found.tokenizer_fingerprint}; train anew (--no-resume), or use the dataset of the checkpoint"
+        )
+    before, now = stored.to_json(), found.to_json()
+    differences = [f"{key} = {before[key]!r} there, {now[key]!r} here" for key in now if before[key] != now[key]]
+    if differences:
+        raise CheckpointError(
+            f"{directory}: the checkpoint was trained on another dataset ({'; '.join(differences)}); "
+            "train anew (--no-resume), or use the dataset of the checkpoint"
+        )
+
+
+def read_epochs(directory: Path) -> list[dict[str, Any]]:
+    """The figures of the epochs done so far, from ``metrics.json``; none where there is no such file."""
+    try:
+        return list(json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["epochs"])
+    except FileNotFoundError:
+        return []
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{directory / METRICS_FILE}: cannot be read: {error}; train with --no-resume") from None
+
+
+def best_epoch(epochs: list[dict[str, Any]]) -> int | None:
+    """The epoch with the highest ``valid_top1``, the later of equals; the last one where nothing was validated."""
+    if not epochs:
+        return None
+    return max(epochs, key=lambda figures: (figures["valid_top1"] or 0.0, figures["epoch"]))["epoch"]
+
+
+def best_path(directory: Path, epoch: int) -> Path:
+    """Where the model of an epoch lies, if it was the best when it ended."""
+    return directory / f"{BEST_PREFIX}-{epoch}"
+
+
+def remove_all_but_best(directory: Path, epoch: int | None) -> None:
+    """Removes the models of epochs that are no longer the best."""
+    for path in directory.glob(f"{BEST_PREFIX}-*"):
+        if path.name.partition(".")[0] != f"{BEST_PREFIX}-{epoch}":
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Turns the error of a full disk into one that says so, and removes what was written by half.
+
+    Raises:
+        CheckpointError: there is no space left.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        if "No space left on device" not in text and "Disk quota exceeded" not in text:
+            raise
+        remove_unfinished(directory)
+        task = _REMOTE_TASK.search(text)
+        raise CheckpointError(
+            f"{directory}{f' (written to by {task[1]} {task[2]})' if task else ''}: the disk is full, and no "
+            "checkpoint can be written; free some space (training.keep_checkpoints is how many are kept) and start "
+            "again: the training goes on from the last whole one"
+        ) from None
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Removes what a process left that died while it wrote a checkpoint."""
+    for path in directory.glob("*_temp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def end_of_run(directory: Path) -> Path:
+    """A file that is there from the end of a training until another one starts."""
+    return directory / "finished"
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with writing(path.parent):
+            beside.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def clear(directory: Path) -> None:
+    """Removes what an earlier training wrote to a checkpoint directory, and nothing else."""
+    remove_unfinished(directory)
+    for pattern in (f"{CHECKPOINT_PREFIX}-*", f"{BEST_PREFIX}-*", "checkpoint"):
+        for path in directory.glob(pattern):
+            path.unlink(missing_ok=True)
+    for name in (MODEL_FILE, METRICS_FILE, DIVERGED_FILE, end_of_run(directory).name):
+        (directory / name).unlink(missing_ok=True)
+    for folder in (EVENTS_FOLDER, EVALUATOR_FOLDER):
+        shutil.rmtree(directory / folder, ignore_errors=True)
+
+
+def _read_tree(directory: Path) -> dict[str, Any]:
+    path = directory / MODEL_FILE
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no trained model here; run `dpsr train` first") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not JSON: {error}; train again with --no-resume") from None
+    if not isinstance(tree, dict) or not {"schema", *_SECTIONS} <= tree.keys():
+        raise CheckpointError(f"{path}: does not describe a model; train again with --no-resume")
+    return tree

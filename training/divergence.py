@@ -1,0 +1,89 @@
+"""A training that has gone wrong: where it did, and on which examples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from dpsr.config import Config
+from dpsr.data.batches.pipeline import Batch
+from dpsr.data.dataset.tables import Dataset
+from dpsr.errors import DpsrError
+from dpsr.training import checkpoints
+
+# A loss so many times that of the untrained model: worse than chance, and no noise.
+_EXPLODED = 2.0
+_NAMED_ROWS = 8
+
+
+class TrainingDivergedError(DpsrError, ArithmeticError):
+    """The loss is no longer a number, or far above that of the untrained model."""
+
+
+class BadStep(NamedTuple):
+    """The first of some steps whose loss cannot be."""
+
+    place: int
+    """Among these steps, from 0."""
+    problem: str
+
+
+class Step(NamedTuple):
+    """A step as its owner counts it."""
+
+    phase: str
+    epoch: int
+    """Of the phase, from 1."""
+    number: int
+    """In the epoch, from 1."""
+
+
+def first_bad_step(losses: np.ndarray, at_first: float) -> BadStep | None:
+    """The first step whose loss is no number, or far above that of the untrained model where the mean is too.
+
+    Args:
+        losses: float32 [steps].
+        at_first: mean loss of the first steps of the run.
+    """
+    limit = _EXPLODED * at_first
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if len(bad):
+        return BadStep(int(bad[0]), f"the loss is {losses[bad[0]]}")
+    if losses.mean() > limit:
+        place = int(np.flatnonzero(losses > limit)[0])
+        return BadStep(place, f"the loss grew to {losses[place]:.4g}, from {at_first:.4g} in the first steps,")
+    return None
+
+
+def diverged(bad: BadStep, step: Step, batch: Batch, dataset: Dataset, config: Config) -> TrainingDivergedError:
+    """The error of a bad step; also writes all of its examples to ``diverged.json``, as their owner knows them."""
+    training, file = config.training, config.checkpoint_dir / checkpoints.DIVERGED_FILE
+    query_rows = batch.query_rows.numpy().tolist()
+    item_rows = batch.item_rows.numpy()[: len(query_rows)]
+    texts = dataset.query_texts()
+    examples = {
+        "phase": step.phase,
+        "epoch": step.epoch,
+        "step": step.number,
+        "query_rows": query_rows,
+        # Null is a query of the item's own words.
+        "queries": [texts[row].as_py() if row >= 0 else None for row in query_rows],
+        "item_rows": item_rows.tolist(),
+        "item_ids": dataset.item_ids[item_rows].tolist(),
+    }
+    checkpoints.write_json(file, examples)
+    return TrainingDivergedError(
+        f"{bad.problem} at step {step.number} of epoch {step.epoch} of the {step.phase}, most likely because the "
+        f"learning rates are too high (training.table_learning_rate = {training.table_learning_rate:g}, "
+        f"training.learning_rate = {training.learning_rate:g}); lower them and start anew with --no-resume. The "
+        f"examples of that step: query rows {_some(batch.query_rows)}, item rows "
+        f"{_some(batch.item_rows[: training.batch_size])}; all of them, with their texts and ids: {file}"
+    )
+
+
+def _some(rows: tf.Tensor) -> str:
+    """The first rows of a batch, for a message."""
+    named = ", ".join(map(str, rows.numpy()[:_NAMED_ROWS].tolist()))
+    return f"{named}, ..." if len(rows) > _NAMED_ROWS else named

@@ -1,0 +1,78 @@
+"""Which head a click trains, where an item column tells the meanings of a query apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from dpsr.data.batches.features import ToTensor
+from dpsr.data.dataset.tables import Dataset, DatasetError
+
+_LEAST_SHARE = 0.05
+"""A value of fewer of a query's clicks is no meaning of it: people slip."""
+
+
+class HeadAssignment(tf.Module):
+    """Gives each of the values of an item column that a query leads to most often a head of its own.
+
+    The soft dot product leaves the choice to the scores, and nothing parts the heads: one vector between two meanings
+    is near enough to both. Here head i of a query learns from the clicks on its i-th commonest value, the last head
+    from those on all further ones, and the items of another head's meaning are negatives like any other.
+    """
+
+    def __init__(self, records: np.ndarray, values: np.ndarray, heads: int, *, tensor: ToTensor = tf.constant):
+        """Ranks the values of every query by its clicks.
+
+        Args:
+            records: INTERACTION [n], training clicks.
+            values: int32 [items], the ids of the column's values.
+            heads: number of heads m.
+            tensor: how an array gets into the graph.
+        """
+        super().__init__()
+        self._width = int(values.max(initial=0)) + 1
+        clicks = records["query"].astype(np.int64) * self._width + values[records["item"]]
+        pairs, counts = np.unique(clicks, return_counts=True)
+        _, query = np.unique(pairs // self._width, return_inverse=True)
+        order = np.lexsort((pairs, -counts, query))
+        rank = np.empty(len(pairs), dtype=np.int64)
+        rank[order] = np.arange(len(pairs)) - np.searchsorted(query, query[order])
+        kept = counts >= _LEAST_SHARE * np.bincount(query, weights=counts)[query]
+        # The last entry is above every pair, so that a search always ends at one.
+        self._pairs = tensor(np.append(pairs[kept], np.iinfo(np.int64).max))
+        self._heads = tensor(np.append(np.minimum(rank, heads - 1)[kept], 0).astype(np.int32))
+        self._values = tensor(values.astype(np.int32))
+
+    @classmethod
+    def of_dataset(cls, dataset: Dataset, column: str, heads: int, *, tensor: ToTensor = tf.constant) -> HeadAssignment:
+        """Takes the clicks of the training split, and the values of a column of the items.
+
+        Raises:
+            DatasetError: there is no such column.
+        """
+        columns = dataset.item_categorical
+        if column not in columns:
+            raise DatasetError(
+                f"{dataset.directory}: loss.head_column = {column!r} is none of its categorical item columns "
+                f"({', '.join(columns) or 'none'}); name it in data.items.categorical and run `dpsr prepare` again"
+            )
+        return cls(dataset.interactions("train"), columns[column], heads, tensor=tensor)
+
+    def __call__(self, heads: tf.Tensor, vectors: tf.Tensor, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
+        """Chooses the head of every row: that of its item's value, or the nearest where the value is none of its query.
+
+        Args:
+            heads: float32 [B, m, d].
+            vectors: float32 [N, d], the positives of the B rows first.
+            query_rows: int32 [B]; below 0 for a query that nobody typed.
+            item_rows: int32 [N], the positives first.
+
+        Returns:
+            int32 [B].
+        """
+        rows = tf.shape(heads)[0]
+        values = tf.cast(tf.gather(self._values, item_rows[:rows]), tf.int64)
+        pairs = tf.cast(query_rows, tf.int64) * self._width + values
+        position = tf.searchsorted(self._pairs, pairs)
+        nearest = tf.argmax(tf.einsum("bmd,bd->bm", heads, vectors[:rows]), axis=1, output_type=tf.int32)
+        return tf.where(tf.gather(self._pairs, position) == pairs, tf.gather(self._heads, position), nearest)

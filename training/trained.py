@@ -1,0 +1,39 @@
+"""A trained model, read from the checkpoints of its run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from dpsr.data.dataset.tables import Dataset
+from dpsr.model.two_tower import TwoTower
+from dpsr.training import checkpoints
+from dpsr.training.checkpoints import CheckpointError
+
+
+def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> TwoTower:
+    """Loads the model of the best epoch by validation, or of the latest checkpoint before an epoch is done.
+
+    Args:
+        checkpoint_dir: a run's ``checkpoint_dir``.
+        dataset: checked to be the one that the model was trained on.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it belongs to another dataset.
+    """
+    directory = Path(checkpoint_dir)
+    config, schema, seed = checkpoints.read_description(directory)
+    if dataset is not None:
+        checkpoints.check_same_dataset(directory, schema, dataset.schema)
+    best = checkpoints.best_epoch(checkpoints.read_epochs(directory))
+    path = checkpoints.best_path(directory, best) if best else tf.train.latest_checkpoint(directory)
+    if path is None:
+        raise CheckpointError(f"{directory}: no checkpoint was written yet; run `dpsr train` first")
+    model = TwoTower(config, schema, seed=seed)
+    try:
+        # The optimiser's state stays in the file: a model that only answers has no use for it.
+        tf.train.Checkpoint(model=model).read(str(path)).assert_existing_objects_matched().expect_partial()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); train anew with --no-resume") from None
+    return model
