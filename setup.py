@@ -27,6 +27,7 @@ TOP = [
     "baselines",
     "cluster",
     "commands",
+    "config",
     "data",
     "evaluation",
     "indexing",

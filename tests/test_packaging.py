@@ -30,7 +30,7 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     needed = {
         "dpsr/__init__.py",
-        "dpsr/config.py",
+        "dpsr/config/loading.py",
         "dpsr/cli.py",
         "dpsr/py.typed",
         "dpsr/ops_cc/_build_info.py",

@@ -1,0 +1,112 @@
+"""The configuration of a whole run: all sections, and what has to hold between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pydantic
+from pydantic import Field
+
+from dpsr.config.cluster import ClusterConfig
+from dpsr.config.data import DataConfig
+from dpsr.config.evaluation import EvaluationConfig
+from dpsr.config.index import IndexConfig
+from dpsr.config.model import ModelConfig
+from dpsr.config.section import PathName, Section
+from dpsr.config.serving import ServingConfig
+from dpsr.config.tokenizer import TokenizerConfig
+from dpsr.config.training import LossConfig, PretrainingConfig, TrainingConfig
+
+# More steps on copies cost accuracy where they are many of an epoch's, fewer cost bytes (docs/cluster.md).
+_DENSE_STEPS, _DENSE_EXAMPLES = 16, 4096
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+    """The model's name, as clients ask for it."""
+    work_dir: PathName
+    """Everything that a run writes lands below this directory."""
+    data: DataConfig
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    pretraining: PretrainingConfig = PretrainingConfig()
+    training: TrainingConfig = TrainingConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    index: IndexConfig = IndexConfig()
+    serving: ServingConfig = ServingConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _batch_is_whole_groups(self) -> Config:
+        if self.training.batch_size % self.loss.group_size:
+            raise ValueError(
+                f"training.batch_size = {self.training.batch_size} is not a multiple of "
+                f"loss.group_size = {self.loss.group_size}"
+            )
+        if self.data.valid_share + self.data.test_share >= 1.0:
+            raise ValueError("data.valid_share + data.test_share leave nothing to train on; their sum must be below 1")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _heads_have_meanings(self) -> Config:
+        column, columns = self.loss.head_column, self.data.items.categorical
+        if column is not None and column not in columns:
+            raise ValueError(
+                f"loss.head_column = {column!r}, but data.items.categorical has {', '.join(columns) or 'nothing'}"
+            )
+        if self.model.heads == 1 and (column is not None or self.model.head_tables):
+            option = "model.head_tables" if column is None else "loss.head_column"
+            raise ValueError(f"{option} tells heads apart, and model.heads = 1 leaves only one; set 2 or more")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _something_is_learnt(self) -> Config:
+        if not self.training.epochs + self.pretraining.epochs:
+            raise ValueError("training.epochs = 0 and pretraining.epochs = 0: one of them has to be above 0")
+        if self.training.epochs and self.data.interactions is None:
+            raise ValueError(
+                f"training.epochs = {self.training.epochs} learns from a log, and data.interactions is missing; name "
+                "the log there, or set training.epochs = 0 and pretraining.epochs above 0 to learn from the catalogue"
+            )
+        unknown = set(self.pretraining.text or ()) - set(self.data.items.text)
+        if unknown:
+            raise ValueError(
+                f"pretraining.text names {', '.join(sorted(unknown))}, but data.items.text has "
+                f"{', '.join(self.data.items.text)}"
+            )
+        if self.mixed_rows >= self.training.batch_size:
+            raise ValueError(
+                f"pretraining.mixed_share = {self.pretraining.mixed_share:g} leaves no row of a batch of "
+                f"{self.training.batch_size} for the log"
+            )
+        return self
+
+    @property
+    def mixed_rows(self) -> int:
+        """Examples of a training step that are items with words of their own."""
+        return round(self.pretraining.mixed_share * self.training.batch_size)
+
+    @property
+    def dense_sync_steps(self) -> int:
+        """Steps of a worker of a cluster between two exchanges of the dense layers."""
+        of_examples = _DENSE_EXAMPLES // self.training.batch_size
+        return self.cluster.dense_sync_steps or max(1, min(_DENSE_STEPS, of_examples))
+
+    @property
+    def dataset_dir(self) -> Path:
+        """The dataset directory that ``dpsr prepare`` writes."""
+        return Path(self.work_dir) / "dataset"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """The checkpoints that ``dpsr train`` writes."""
+        return Path(self.work_dir) / "checkpoints"
+
+    @property
+    def model_base_path(self) -> Path:
+        """The directory of versions that ``dpsr export`` publishes to and ``dpsr serve`` reads."""
+        return Path(self.work_dir) / "servables" / self.name

@@ -1,0 +1,88 @@
+"""Sections ``loss``, ``pretraining`` and ``training``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from dpsr.config.section import Section, Share
+
+
+class LossConfig(Section):
+    """What a training step minimises, and over which negatives (paper, sections 4.3 and 4.4)."""
+
+    kind: Literal["hinge", "softmax", "three_part"] = "hinge"
+    margin: Annotated[float, Field(gt=0.0, le=2.0)] = 0.1
+    """delta of the hinge loss, in cosine."""
+    temperature: Annotated[float, Field(gt=0.0)] = 0.07
+    """Temperature of the sampled softmax."""
+    thresholds: tuple[float, float, float] = (0.9, 0.55, 0.2)
+    """Of ``three_part``: the least score of a positive, the most of a hard negative, the most of any other item."""
+    mixing_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """alpha: the share of random negatives in a query's negative set."""
+    group_size: Annotated[int, Field(ge=2)] = 64
+    """b: rows whose positives are each other's batch negatives; the batch size is a multiple of it."""
+    popularity_correction: bool = False
+    """Softmax only: makes up for batch negatives being popular items, who would else be pushed away too often."""
+    mask_clicked: bool = False
+    """An item that the query led to anywhere in the training log is no negative of it."""
+    head_column: str | None = None
+    """Item column that tells the meanings of a query apart, in place of the soft dot product: head i learns from the
+    clicks on the query's i-th commonest value, the last head from those on all further ones."""
+    hard_negatives: Annotated[int, Field(ge=0, le=100)] = 0
+    """Items labelled as wrong for a query, or else skipped most often there, as negatives of that query alone."""
+
+    @pydantic.model_validator(mode="after")
+    def _correction_needs_softmax(self) -> LossConfig:
+        if self.popularity_correction and self.kind != "softmax":
+            raise ValueError(f"popularity_correction is for kind = 'softmax', not for kind = {self.kind!r}")
+        if not self.thresholds[0] >= self.thresholds[1] >= self.thresholds[2]:
+            raise ValueError(f"thresholds = {self.thresholds} have to fall: positive, hard negative, any other")
+        return self
+
+
+class PretrainingConfig(Section):
+    """What is learnt from the catalogue alone, before and beside the log: random words of an item find the item.
+
+    After Van Gysel et al., Learning Latent Vector Spaces for Product Search (CIKM 2016).
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Passes over the catalogue before the first over the log, with other words in each."""
+    words: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 5)
+    """The fewest and the most words of such a query."""
+    text: Annotated[list[str], Field(min_length=1)] | None = None
+    """Text columns that the words come from; all of ``data.items.text`` without it."""
+    mixed_share: Share = 0.0
+    """Share of the examples of every later step that are items with words of their own, so that these stay known."""
+
+    @pydantic.model_validator(mode="after")
+    def _words_rise(self) -> PretrainingConfig:
+        if self.words[0] > self.words[1]:
+            raise ValueError(f"words = {list(self.words)}: the fewest words come first")
+        return self
+
+
+class TrainingConfig(Section):
+    """The optimiser and the schedule."""
+
+    epochs: Annotated[int, Field(ge=0)] = 5
+    """Passes over the log; 0 leaves it at the pre-training."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
+    """AdaGrad on the dense layers."""
+    table_learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
+    """Sparse AdaGrad on the embedding tables."""
+    initial_accumulator: Annotated[float, Field(gt=0.0)] = 0.1
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stops after so many epochs without a better ``valid_top1``; 0 never does."""
+    token_dropout: Share = 0.0
+    """Share of the query tokens that a step leaves out at random: answers to misspelt queries get better."""
+    typo_share: Share = 0.0
+    """Share of the queries that a step reads with one random letter left out, put in, replaced or swapped."""
+    seed: int = 1
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1000
+    """Steps between checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 3
