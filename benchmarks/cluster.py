@@ -146,9 +146,9 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         coordinator = tf.distribute.coordinator.ClusterCoordinator(tf.distribute.ParameterServerStrategy(resolver))
         start_run(config, dataset, resume=False)
         training = ClusterTraining(config, dataset, task, coordinator, Watchdog(1), progress=False)
-        take = Peer(training, config).piece() if request["peer"] else training.piece(training._training)
+        take = Peer(training, config).work_unit() if request["peer"] else training.work_unit(training._training)
         plan = training._steps_of[training._training].epoch(config.training.seed, 0)
-        steps, pieces = request["steps_of_piece"], request["pieces"]
+        steps, units = request["steps_of_unit"], request["units"]
         progress = training._progress_of_workers
         position = 0
 
@@ -165,11 +165,11 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         time.sleep(0.5)
         pids |= {"chief 0": os.getpid()}
         before, used_before, started = connections(addresses), processor_seconds(pids), time.monotonic()
-        run(pieces)
+        run(units)
         seconds, used = time.monotonic() - started, processor_seconds(pids)
         time.sleep(0.5)
         moved = difference(before, connections(addresses))
-        done = steps * pieces
+        done = steps * units
         return {
             "first_loss": first_loss,
             "by_task": {name: [each.sent / done, each.received / done] for name, each in sorted(moved.items())},
@@ -188,7 +188,7 @@ class Peer:
     def __init__(self, training: Any, config: Config) -> None:
         self._training, self._config = training, config
 
-    def piece(self) -> Any:
+    def work_unit(self) -> Any:
         import tensorflow as tf
 
         spec = self._training._steps_of[self._training._training].spec
@@ -287,7 +287,12 @@ def planned_bytes(overrides: list[str], peer: bool) -> float:
     config = load_config(CONFIG, overrides)
     settings = config.cluster
     dataset = Dataset.load(config.dataset_dir)
-    plan = make_plan(config, dataset, wire=settings.wire, steps_per_call=config.dense_sync_steps)
+    plan = make_plan(
+        config,
+        dataset,
+        wire=settings.wire,
+        dense_sync_steps=config.cluster.dense_sync_steps_at(config.training.batch_size),
+    )
     return (plan.peer_traffic() if peer else plan.traffic()).total
 
 
@@ -307,7 +312,7 @@ def main() -> None:
             of_peer = None
             for kind, (peer, overrides) in KINDS.items():
                 request = {"config": str(CONFIG), "overrides": [*shop, *overrides], "workers": 1, "ps": ps}
-                found = measured(**request, peer=peer, steps_of_piece=32, pieces=8)
+                found = measured(**request, peer=peer, steps_of_unit=32, units=8)
                 of_peer = of_peer or found
                 expected = planned_bytes(request["overrides"], peer)
                 most = workers_before_saturation(found["bytes"], found["seconds_of_step"], GIGABITS)

@@ -437,7 +437,7 @@ def memory(shop: Shop, options: argparse.Namespace) -> None:
     config, command = shop.run("memory", [*overrides, *options.set])
     logs, found = Path(config.work_dir) / "logs", Memory()
     batch, rows = config.training.batch_size, len(Dataset.load(config.dataset_dir).interactions("train"))
-    steps_of_piece, steps_at = config.cluster.examples_per_call // batch, []
+    steps_of_unit, steps_at = config.cluster.examples_per_call // batch, []
     with LocalCluster(command, workers=2, ps=2, logs=logs, say=lambda _: None) as cluster:
         started = time.monotonic()
         while (seconds := time.monotonic() - started) < 60 * options.minutes:
@@ -448,26 +448,26 @@ def memory(shop: Shop, options: argparse.Namespace) -> None:
             steps_at.append((seconds, steps))
             if any(entry.process.poll() is not None for entry in cluster.processes.values()):
                 raise SystemExit(f"a task ended; see {logs}")
-    show_growth(found, [(seconds, steps / steps_of_piece) for seconds, steps in steps_at], options.first)
+    show_growth(found, [(seconds, steps / steps_of_unit) for seconds, steps in steps_at], options.first)
 
 
-def show_growth(found: Memory, pieces_at: list[tuple[float, float]], first: int) -> None:
-    """Memory of every task after N, 4 N, 16 N, ... pieces of work, and how it grew in the last three quarters."""
-    last = pieces_at[-1][1]
+def show_growth(found: Memory, units_at: list[tuple[float, float]], first: int) -> None:
+    """Memory of every task after N, 4 N, 16 N, ... work units, and how it grew in the last three quarters."""
+    last = units_at[-1][1]
     marks = [float(mark) for mark in itertools.takewhile(lambda mark: mark < last, (first * 4**n for n in range(20)))]
     marks.append(last)
     rows = []
     for name in sorted({sample.name for sample in found.samples}):
         samples = [sample for sample in found.samples if sample.name == name]
-        pieces = np.interp([sample.seconds for sample in samples], *zip(*pieces_at, strict=True))
+        units = np.interp([sample.seconds for sample in samples], *zip(*units_at, strict=True))
         anonymous = np.array([sample.anonymous for sample in samples]) / KIB**2
-        at = [int(np.argmax(pieces >= mark)) if mark < last else -1 for mark in marks]
-        late = pieces >= last / 4
-        slope = np.polyfit(pieces[late], anonymous[late], 1)[0] * KIB
+        at = [int(np.argmax(units >= mark)) if mark < last else -1 for mark in marks]
+        late = units >= last / 4
+        slope = np.polyfit(units[late], anonymous[late], 1)[0] * KIB
         resident = samples[-1].resident / KIB**2
         rows.append([name, *(f"{anonymous[place]:.1f}" for place in at), f"{slope:.2f}", f"{resident:.0f}"])
-    headers = ["", *(f"{mark:,.0f} pieces" for mark in marks), "KiB a piece, last 3/4", "resident at the end"]
-    print(f"MiB of allocated memory over {pieces_at[-1][0] / 60:.1f} minutes")
+    headers = ["", *(f"{mark:,.0f} work units" for mark in marks), "KiB a work unit, last 3/4", "resident at the end"]
+    print(f"MiB of allocated memory over {units_at[-1][0] / 60:.1f} minutes")
     print(tabulate(rows, headers=headers, disable_numparse=True))
 
 
@@ -491,7 +491,7 @@ def speed(shop: Shop, options: argparse.Namespace) -> None:
             "workers": 1,
             "ps": 1,
         }
-        found = measured(**request, peer=False, steps_of_piece=16, pieces=options.pieces)
+        found = measured(**request, peer=False, steps_of_unit=16, units=options.units)
         rows.append([f"1 worker, 1 ps, dense_sync_steps {every}", f"{found['examples_per_second']:,.0f}"])
         rows[-1] += [f"{found['seconds_of_step'] * 1e3:.1f}", f"{found['bytes']:,.0f}"]
         for task in ("worker 0", "ps 0", "chief 0"):
@@ -534,13 +534,13 @@ def main() -> None:
     command = commands.add_parser("memory")
     command.set_defaults(measure=memory)
     command.add_argument("--minutes", type=float, default=12.0)
-    command.add_argument("--first", type=int, default=250, help="pieces of work after which memory is first shown")
+    command.add_argument("--first", type=int, default=250, help="work units after which memory is first shown")
     command.add_argument("--checkpoint-seconds", type=float, default=5.0)
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     command = commands.add_parser("speed")
     command.set_defaults(measure=speed)
     command.add_argument("--epochs", type=int, default=3)
-    command.add_argument("--pieces", type=int, default=40, help="of 16 steps each")
+    command.add_argument("--units", type=int, default=40, help="of 16 steps each")
     options = parser.parse_args()
     load, started = os.getloadavg()[0], time.monotonic()
     folder = Path(tempfile.mkdtemp())

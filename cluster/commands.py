@@ -60,7 +60,12 @@ def plan(
 
     config = load_config(config_file, overrides)
     dataset = Dataset.load(config.dataset_dir)
-    found = make_plan(config, dataset, wire=config.cluster.wire, steps_per_call=config.dense_sync_steps)
+    found = make_plan(
+        config,
+        dataset,
+        wire=config.cluster.wire,
+        dense_sync_steps=config.cluster.dense_sync_steps_at(config.training.batch_size),
+    )
     speed = examples_per_second or _measured_speed(config)
     click.echo(describe(found, ps, ps_memory, workers, network, speed))
 

@@ -110,8 +110,8 @@ class Plan:
     dense_tensors: int
     batch_size: int
     wire: int
-    steps_per_call: int
-    """Steps between two exchanges of the dense layers; 1 sends their gradients at every step."""
+    dense_sync_steps: int
+    """Steps between two exchanges of the dense layers; 1 sends the gradients of every step."""
     shards: Mapping[str, int] = field(default_factory=dict)
     """Of tables that are on more than one parameter server."""
 
@@ -127,10 +127,10 @@ class Plan:
     def dense_traffic(self) -> Traffic:
         """Of the dense layers; a step's share of a call."""
         tensors = self.dense_tensors
-        if self.steps_per_call == 1:
+        if self.dense_sync_steps == 1:
             return Traffic(dense=2 * FLOAT * self.dense_parameters, overhead=TENSOR_OVERHEAD * 2 * tensors)
         # Layers and accumulators there, the changes of both back.
-        share = 1 / self.steps_per_call
+        share = 1 / self.dense_sync_steps
         return Traffic(
             dense=4 * self.wire * self.dense_parameters * share, overhead=TENSOR_OVERHEAD * 4 * tensors * share
         )
@@ -177,7 +177,7 @@ def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
 
 
 def make_plan(
-    config: Config, dataset: Dataset, *, wire: str = "float32", steps_per_call: int = 1, sampled_steps: int = 50
+    config: Config, dataset: Dataset, *, wire: str = "float32", dense_sync_steps: int = 1, sampled_steps: int = 50
 ) -> Plan:
     """Counts what some training steps of a dataset ask of every table.
 
@@ -185,7 +185,7 @@ def make_plan(
         config: the run.
         dataset: what ``dpsr prepare`` wrote.
         wire: ``float32`` or ``bfloat16``, of sums and gradients on their way.
-        steps_per_call: as in ``Plan``.
+        dense_sync_steps: as in ``Plan``.
         sampled_steps: steps that are counted, the first of an epoch.
     """
     counts = _count_steps(config, dataset, sampled_steps)
@@ -201,7 +201,7 @@ def make_plan(
         dense_tensors=len(shapes),
         batch_size=config.training.batch_size,
         wire=WIRE_BYTES[wire],
-        steps_per_call=steps_per_call,
+        dense_sync_steps=dense_sync_steps,
     )
 
 

@@ -1,9 +1,10 @@
-"""Training over workers and parameter servers: the steps of an epoch, in pieces that any worker can take.
+"""Training over workers and parameter servers: the steps of an epoch, in work units that any worker can take.
 
-The model, its checkpoints and the order of the examples are those of one machine (``model.trainer``). A piece is a few
-consecutive steps of the epoch's order; what a worker needs for it is in the call (a plan of ``data.steps``, some
-hundred bytes), in files that it maps into memory (the dataset), and on the parameter servers. It has no state of its
-own: a piece whose worker died is done by another one.
+The model, its checkpoints and the order of the examples are those of one machine (``training.trainer``). A work unit
+is a run of consecutive steps of the epoch's order. What a worker needs for it is in the call (a plan of
+``data.batches.steps``, a few hundred bytes), in files that the worker maps into memory (the dataset), and on the
+parameter servers. A worker keeps no state between work units: the work unit of a worker that died is repeated by
+another worker.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from dpsr.ops_cc import library
 from dpsr.training.progress import Phase
 from dpsr.training.trainer import Training
 
-_PIECES_AHEAD = 2
-"""Pieces given out for every worker, so that none waits for the chief."""
+_UNITS_AHEAD = 2
+"""Work units given out for every worker, so that none waits for the chief."""
 _POLL_SECONDS = 0.05
 _REPORT_SECONDS = 5.0
 
@@ -43,7 +44,7 @@ class Progress(tf.Module):
     def __init__(self, num_workers: int) -> None:
         """Starts at nothing."""
         super().__init__()
-        self.pieces = tf.Variable(0, dtype=tf.int64)
+        self.work_units = tf.Variable(0, dtype=tf.int64)
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
         self.steps = tf.Variable(tf.zeros([num_workers], tf.int64))
         """Steps of every worker."""
@@ -54,7 +55,7 @@ class Progress(tf.Module):
 class _ProgressNow(NamedTuple):
     """The values of ``Progress`` at one moment."""
 
-    pieces: tf.Tensor
+    work_units: tf.Tensor
     loss_sum: tf.Tensor
     steps: tf.Tensor
     staleness: tf.Tensor
@@ -73,7 +74,7 @@ class ClusterTraining(Training):
             dataset: what it learns from; every worker sees it under the same path.
             task: the chief.
             coordinator: a ``ClusterCoordinator`` of this cluster.
-            watchdog: hears from every piece of work.
+            watchdog: hears from every work unit.
             progress: show a progress bar.
 
         ``first_step`` is the number of steps that the checkpoint has behind it.
@@ -99,7 +100,7 @@ class ClusterTraining(Training):
         with tf.device(dense_device):
             self._progress_of_workers = Progress(num_workers)
         self._dense_device = dense_device
-        self._pieces: dict[Phase, Any] = {}
+        self._work_units: dict[Phase, Any] = {}
         self._read_progress = tf.function(self._progress_now)
         self._watchdog = watchdog
         self._saved_at = self._reported_at = time.monotonic()
@@ -108,7 +109,7 @@ class ClusterTraining(Training):
         self._first_iteration = int(self._step.optimizer.iterations)
 
     def take_steps(self, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
-        """As on one machine, in pieces that workers take."""
+        """As on one machine, in work units that workers take."""
         phase, cluster = self._phase_of(epoch), self._config.cluster
         plan = self._steps_of[phase].epoch(self._config.training.seed, epoch - phase.first_epoch)
         while step < phase.steps:
@@ -117,7 +118,7 @@ class ClusterTraining(Training):
             now = self._read_progress()
             self._show(epoch, first, before, loss_sum, bar, now)
             counted = float(tf.reduce_sum(now.steps - before.steps))
-            # A piece that was done twice has counted twice.
+            # A work unit that was done twice has counted twice.
             loss_sum += float(now.loss_sum - before.loss_sum) * (step - first) / max(counted, 1.0)
             self._check_losses(np.array([loss_sum / max(step, 1)]), epoch, first)
             if step < phase.steps:
@@ -131,14 +132,14 @@ class ClusterTraining(Training):
         Returns:
             The number of the first step that was not taken; all before it are done when it returns.
         """
-        cluster, before, take = self._config.cluster, self._read_progress(), self.piece(phase)
-        steps_of_piece = max(1, cluster.examples_per_call // self._config.training.batch_size)
+        cluster, before, take = self._config.cluster, self._read_progress(), self.work_unit(phase)
+        steps_of_unit = max(1, cluster.examples_per_call // self._config.training.batch_size)
         given = done = 0
         self._expect_work(before)
         while True:
             is_last = step == phase.steps or time.monotonic() - self._saved_at > cluster.checkpoint_seconds
-            while not is_last and step < phase.steps and given - done < _PIECES_AHEAD * self._num_workers:
-                size = min(steps_of_piece, phase.steps - step)
+            while not is_last and step < phase.steps and given - done < _UNITS_AHEAD * self._num_workers:
+                size = min(steps_of_unit, phase.steps - step)
                 self._coordinator.schedule(take, (plan.steps(step, size), np.int64(size)))
                 step, given = step + size, given + 1
             if self._coordinator.done():
@@ -149,8 +150,8 @@ class ClusterTraining(Training):
                 continue
             time.sleep(_POLL_SECONDS)
             now = self._read_progress()
-            if int(now.pieces - before.pieces) > done:
-                done = min(int(now.pieces - before.pieces), given)
+            if int(now.work_units - before.work_units) > done:
+                done = min(int(now.work_units - before.work_units), given)
                 self._expect_work(now)
                 show(now)
 
@@ -162,30 +163,30 @@ class ClusterTraining(Training):
         tf.summary.scalar("cluster/checkpoint_seconds", self._saved_at - started, step=self._steps_behind())
 
     def _expect_work(self, now: _ProgressNow) -> None:
-        """The next piece has to be done in time; those who have done the least are named."""
+        """Expects the next work unit within ``cluster.stall_timeout``; names the workers with the fewest steps."""
         steps = now.steps.numpy()
         slowest = ", ".join(f"{WORKER} {index} ({count})" for index, count in enumerate(steps) if count == steps.min())
         seconds = self._config.cluster.stall_timeout
         self._watchdog.expect(
-            f"waiting {seconds:g} s for any worker to finish a piece of work; the fewest steps have {slowest}: see "
+            f"waiting {seconds:g} s for any worker to finish a work unit; the fewest steps have {slowest}: see "
             "whether these and the parameter servers hang, or raise cluster.stall_timeout",
             seconds,
         )
 
-    def piece(self, phase: Phase) -> Any:
+    def work_unit(self, phase: Phase) -> Any:
         """What a worker does in one call: a function of a plan and its number of steps, int64 []."""
-        if phase not in self._pieces:
+        if phase not in self._work_units:
             steps = self._steps_of[phase]
-            take = tf.function(partial(self._take_piece, steps, phase is self._pretraining))
-            self._pieces[phase] = take.get_concrete_function(steps.spec, tf.TensorSpec([], tf.int64))
-        return self._pieces[phase]
+            take = tf.function(partial(self._take_work_unit, steps, phase is self._pretraining))
+            self._work_units[phase] = take.get_concrete_function(steps.spec, tf.TensorSpec([], tf.int64))
+        return self._work_units[phase]
 
-    def _take_piece(self, of_phase: Steps, pretraining: bool, plan: Any, steps: tf.Tensor) -> None:
+    def _take_work_unit(self, of_phase: Steps, pretraining: bool, plan: Any, steps: tf.Tensor) -> None:
         batch_of = of_phase.batches(plan)
         started = self._step.optimizer.iterations.read_value()
         total = self._step.dense.take_steps(
             steps,
-            self._config.dense_sync_steps,
+            self._config.cluster.dense_sync_steps_at(self._config.training.batch_size),
             lambda position: self._step(batch_of(position), pretraining=pretraining),
         )
         device = library.load().dpsr_task().device
@@ -199,12 +200,12 @@ class ClusterTraining(Training):
                 progress.steps.scatter_add(tf.IndexedSlices(steps[tf.newaxis], worker[tf.newaxis])),
             ]
         with tf.control_dependencies(reports):
-            progress.pieces.assign_add(1)
+            progress.work_units.assign_add(1)
 
     def _progress_now(self) -> _ProgressNow:
         progress = self._progress_of_workers
         return _ProgressNow(
-            *(v.read_value() for v in (progress.pieces, progress.loss_sum, progress.steps, progress.staleness))
+            *(v.read_value() for v in (progress.work_units, progress.loss_sum, progress.steps, progress.staleness))
         )
 
     def _show(
@@ -239,7 +240,8 @@ class ClusterTraining(Training):
     def counts(self) -> dict[str, Any]:
         """Steps that were given out and steps that were applied, since this coordinator began, and by whom.
 
-        More are applied than given out where a worker died within a piece: another one did it again from its start.
+        More steps are applied than given out where a worker died within a work unit, since another worker repeats the
+        work unit from its first step.
         """
         now = self._read_progress()
         return {

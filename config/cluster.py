@@ -8,6 +8,9 @@ from pydantic import Field
 
 from dpsr.config.section import Section
 
+# Steps on local copies cost accuracy where they are a large part of an epoch; exchanges cost bytes (docs/cluster.md).
+_DENSE_SYNC_STEPS, _DENSE_SYNC_EXAMPLES = 16, 4096
+
 
 class ClusterConfig(Section):
     """Training on a cluster of workers and parameter servers (docs/cluster.md)."""
@@ -15,8 +18,8 @@ class ClusterConfig(Section):
     wire: Literal["float32", "bfloat16"] = "float32"
     """Type of embeddings and their gradients on the network; ``bfloat16`` halves the bytes and rounds."""
     dense_sync_steps: Annotated[int, Field(ge=1)] | None = None
-    """Steps that a worker takes on its own copies of the dense layers before it sends what changed in them; 1 sends
-    the gradients of every step. Without it 16, or fewer that make 4,096 examples."""
+    """Steps that a worker takes on its own copies of the dense layers between two exchanges with the parameter server;
+    1 sends the gradients of every step. By default 16 steps, or fewer where 16 steps exceed 4,096 examples."""
     split_above_bytes: Annotated[int, Field(ge=1)] = 1 << 30
     """A table with more bytes is split by rows over parameter servers; a smaller one is whole on one."""
     examples_per_call: Annotated[int, Field(ge=1)] = 8192
@@ -30,3 +33,7 @@ class ClusterConfig(Section):
     max_restarts: Annotated[int, Field(ge=0)] = 20
     """How often the chief goes on from the last checkpoint by itself, after a parameter server has died; and how often
     ``dpsr cluster up`` starts each task again."""
+
+    def dense_sync_steps_at(self, batch_size: int) -> int:
+        """``dense_sync_steps``, or its default for batches of ``batch_size`` examples."""
+        return self.dense_sync_steps or max(1, min(_DENSE_SYNC_STEPS, _DENSE_SYNC_EXAMPLES // batch_size))

@@ -18,9 +18,6 @@ from dpsr.config.serving import ServingConfig
 from dpsr.config.tokenizer import TokenizerConfig
 from dpsr.config.training import LossConfig, PretrainingConfig, TrainingConfig
 
-# More steps on copies cost accuracy where they are many of an epoch's, fewer cost bytes (docs/cluster.md).
-_DENSE_STEPS, _DENSE_EXAMPLES = 16, 4096
-
 
 class Config(Section):
     """A whole run."""
@@ -89,12 +86,6 @@ class Config(Section):
     def mixed_rows(self) -> int:
         """Examples of a training step that are items with words of their own."""
         return round(self.pretraining.mixed_share * self.training.batch_size)
-
-    @property
-    def dense_sync_steps(self) -> int:
-        """Steps of a worker of a cluster between two exchanges of the dense layers."""
-        of_examples = _DENSE_EXAMPLES // self.training.batch_size
-        return self.cluster.dense_sync_steps or max(1, min(_DENSE_STEPS, of_examples))
 
     @property
     def dataset_dir(self) -> Path:

@@ -94,12 +94,11 @@ def test_what_tells_heads_apart_asks_for_two(config_file: Path, option: str) -> 
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(64, 16), (256, 16), (512, 8), (8192, 1)])
-def test_dense_layers_are_exchanged_after_so_many_steps_or_examples(
+def test_dense_layers_are_exchanged_after_16_steps_or_4096_examples(
     config_file: Path, batch_size: int, steps: int
 ) -> None:
-    config = load_config(config_file, [f"training.batch_size={batch_size}", "loss.group_size=64"])
-    assert config.dense_sync_steps == steps
-    assert load_config(config_file, ["cluster.dense_sync_steps=5"]).dense_sync_steps == 5
+    assert load_config(config_file).cluster.dense_sync_steps_at(batch_size) == steps
+    assert load_config(config_file, ["cluster.dense_sync_steps=5"]).cluster.dense_sync_steps_at(batch_size) == 5
 
 
 def test_every_problem_is_reported_at_once(config_file: Path) -> None:

@@ -44,7 +44,7 @@ def opened(shop: list[str], *overrides: str) -> tuple[Config, Dataset]:
 
 BAGS = Table("tokens", rows=1000, dimension=8, one_id=False, bags=10, ids=35, distinct=20)
 COLUMN = Table("item.brand", rows=50, dimension=8, one_id=True, bags=10, ids=10, distinct=4)
-PLAN = Plan((BAGS, COLUMN), dense_parameters=100, dense_tensors=2, batch_size=5, wire=4, steps_per_call=1)
+PLAN = Plan((BAGS, COLUMN), dense_parameters=100, dense_tensors=2, batch_size=5, wire=4, dense_sync_steps=1)
 
 
 def test_a_bag_table_sends_ids_lengths_and_one_vector_a_bag_each_way() -> None:
@@ -73,7 +73,7 @@ def test_the_peer_sends_distinct_rows_and_wide_ids() -> None:
 
 def test_dense_layers_are_sent_every_step_or_their_changes_every_call() -> None:
     assert PLAN.dense_traffic().dense == 2 * 400
-    of_eight = Plan(PLAN.tables, 100, 2, 5, 4, steps_per_call=8).dense_traffic()
+    of_eight = Plan(PLAN.tables, 100, 2, 5, 4, dense_sync_steps=8).dense_traffic()
     assert of_eight.dense == 4 * 400 / 8
     assert of_eight.overhead == TENSOR_OVERHEAD * 4 * 2 / 8
 
@@ -180,7 +180,7 @@ def test_the_command_says_what_is_too_little(shop: list[str]) -> None:
 
 def test_the_command_shows_the_bytes_of_the_plan(shop: list[str]) -> None:
     config, dataset = opened(shop)
-    plan = make_plan(config, dataset, steps_per_call=config.dense_sync_steps)
+    plan = make_plan(config, dataset, dense_sync_steps=config.cluster.dense_sync_steps_at(config.training.batch_size))
     text = run(shop)
     for number in (plan.traffic().total, plan.peer_traffic().total):
         assert f"{number:,.0f}" in text
