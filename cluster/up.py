@@ -41,6 +41,10 @@ class _Process:
     """When to start it again, after it has died."""
 
 
+def _print_now(line: str) -> None:
+    print(line, flush=True)  # a pipe would hold the line back until the end
+
+
 class LocalCluster:
     """The processes of a cluster; on leaving its ``with`` block none of them is left."""
 
@@ -53,7 +57,7 @@ class LocalCluster:
         evaluator: bool = False,
         logs: Path,
         max_restarts: int = 20,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = _print_now,
     ) -> None:
         """Starts every task.
 
@@ -64,7 +68,7 @@ class LocalCluster:
             evaluator: whether there is one.
             logs: folder for the output of every task, a file each.
             max_restarts: how often each of them is started again after it has died.
-            say: takes the status lines.
+            say: takes the status lines, each when it is due; by default to the standard output, pipes included.
         """
         self._command = list(command)
         self._max_restarts = max_restarts
