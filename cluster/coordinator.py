@@ -12,7 +12,8 @@ import sys
 from typing import Any
 
 from dpsr.cluster.sockets import wait_for, wait_for_end
-from dpsr.cluster.tasks import PS, WORKER, ClusterError, Task, task_of_environment
+from dpsr.cluster.tasks import PS, WORKER, ClusterError, Task
+from dpsr.cluster.tf_config import task_of_environment
 from dpsr.cluster.watchdog import Watchdog
 from dpsr.config import Config, parse_config
 from dpsr.data.dataset.schema import MANIFEST_FILE

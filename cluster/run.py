@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from dpsr.cluster.tasks import CHIEF, EVALUATOR, task_of_environment
+from dpsr.cluster.tasks import CHIEF, EVALUATOR
+from dpsr.cluster.tf_config import task_of_environment
 from dpsr.config import Config
 
 

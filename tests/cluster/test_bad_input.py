@@ -132,13 +132,28 @@ def waits_in_vain(task: Started) -> None:
     failed(task, "has not been there for", "start it, then this task, or raise cluster.start_timeout")
 
 
-@pytest.mark.parametrize("text", ['{"cluster": {"chief": ["a:1"]', '{"cluster": {"chief": ["a:1"]}, "task": {}}'])
-def test_a_malformed_tf_config_ends_the_task(text: str, example: Path) -> None:
-    command = [sys.executable, "-m", "dpsr.train", "-c", str(example)]
+@pytest.mark.parametrize("program", [["dpsr.train"], ["dpsr.cli", "train"]])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"cluster": {"chief": ["a:1"]', "TF_CONFIG: not JSON ("),
+        ('{"sparseCluster": {"worker": {"0": "b:1"}}, "task": {"type": "worker", "index": 0}}', "enableDynamicWorker"),
+        ('{"task": {"type": "worker", "index": 0}}', "TF_CONFIG of worker 0: no cluster in"),
+    ],
+)
+def test_a_tf_config_that_is_not_understood_ends_the_task(
+    text: str, message: str, program: list[str], example: Path, shop: Callable[[str], list[str]]
+) -> None:
+    """None of them trains alone into the checkpoint directory of its cluster."""
+    overrides = shop(f"tf_config_{len(text)}_{program[-1]}")
+    command = [sys.executable, "-m", *program, "-c", str(example)]
+    command += [part for override in overrides for part in ("--set", override)]
     done = subprocess.run(command, env={**os.environ, "TF_CONFIG": text}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "TF_CONFIG" in done.stderr
+    assert message in done.stderr
     assert 'as {"cluster": {"chief": ["host0:2222"]' in done.stderr, "shows how it should be"
+    assert "Traceback" not in done.stderr
+    assert not load_config(example, overrides).checkpoint_dir.exists()
 
 
 @pytest.mark.parametrize("job", ["chief", "worker", "ps"])

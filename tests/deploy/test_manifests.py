@@ -16,6 +16,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from dpsr.cluster.tf_config import task_of_environment
 from dpsr.config import parse_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -147,6 +148,9 @@ def test_every_plain_pod_gets_its_own_place_in_one_cluster() -> None:
         for index, environment in enumerate(pod_environments(task)):
             tree = json.loads(environment["TF_CONFIG"])
             assert tree["task"] == {"type": task, "index": index}
+            parsed = task_of_environment(environment)
+            assert parsed is not None
+            assert parsed.name == f"{task} {index}"
             seen[task, index] = tree["cluster"]
     (cluster,) = {json.dumps(each) for each in seen.values()}
     addresses = json.loads(cluster)
