@@ -1,8 +1,7 @@
-// Lookup and update of embedding tables in one pass over the bags each: no gathered copy of the rows, and no matrix of
-// row gradients. Both are bound by memory, so rows are fetched ahead of their use.
+// Ops on embedding tables: tensors are checked and locked here, and shared out among threads; the arithmetic is in
+// ops_cc/core/embedding_bag.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "ops_cc/core/dense.h"
+#include "ops_cc/core/embedding_bag.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/resource_var.h"
@@ -29,12 +29,6 @@ using tensorflow::TensorShape;
 using tensorflow::tf_shared_lock;
 using tensorflow::Var;
 
-enum class Combiner { kSum, kMean, kSqrtN };
-
-Combiner CombinerOf(const std::string& name) {
-  return name == "sum" ? Combiner::kSum : name == "mean" ? Combiner::kMean : Combiner::kSqrtN;
-}
-
 // The combiner of every list of bags: one attribute of an op for one table, a list for several.
 absl::Status ReadCombiners(OpKernelConstruction* context, std::vector<Combiner>* combiners) {
   std::vector<std::string> names;
@@ -46,32 +40,6 @@ absl::Status ReadCombiners(OpKernelConstruction* context, std::vector<Combiner>*
   for (const std::string& name : names) combiners->push_back(CombinerOf(name));
   return absl::OkStatus();
 }
-
-// Checked ragged bags. Points into the op's inputs.
-struct Bags {
-  const int32_t* values;
-  const int64_t* splits;
-  const float* weights;  // nullptr: all 1
-  int64_t num_values;
-  int64_t num_bags;
-  Combiner combiner;
-
-  float Weight(int64_t occurrence) const { return weights == nullptr ? 1.0f : weights[occurrence]; }
-
-  // What the weighted sum of a bag is multiplied by; any number for an empty one.
-  float Scale(int64_t bag) const {
-    const int64_t first = splits[bag], last = splits[bag + 1];
-    if (combiner == Combiner::kSum || first == last) return 1.0f;
-    float total = static_cast<float>(last - first);
-    if (weights != nullptr) {
-      total = 0.0f;
-      for (int64_t i = first; i < last; ++i) {
-        total += combiner == Combiner::kMean ? weights[i] : weights[i] * weights[i];
-      }
-    }
-    return combiner == Combiner::kMean ? 1.0f / total : 1.0f / std::sqrt(total);
-  }
-};
 
 // Checks bags of a table of `rows` rows.
 absl::Status ReadBags(const Tensor& values, const Tensor& splits, const Tensor& weights, int64_t rows,
@@ -88,27 +56,8 @@ absl::Status ReadBags(const Tensor& values, const Tensor& splits, const Tensor& 
     return absl::InvalidArgumentError(absl::StrCat("there are ", weights.NumElements(), " weights for ",
                                                    bags->num_values, " values; expected one for each, or none"));
   }
-  if (bags->splits[0] != 0 || bags->splits[bags->num_bags] != bags->num_values) {
-    return absl::InvalidArgumentError(absl::StrCat("row_splits go from ", bags->splits[0], " to ",
-                                                   bags->splits[bags->num_bags], "; expected 0 to ", bags->num_values,
-                                                   ", the number of values"));
-  }
-  for (int64_t bag = 0; bag < bags->num_bags; ++bag) {
-    if (bags->splits[bag] > bags->splits[bag + 1]) {
-      return absl::InvalidArgumentError(absl::StrCat("row_splits decrease at bag ", bag));
-    }
-  }
-  bool is_row = true;
-  for (int64_t i = 0; i < bags->num_values; ++i) {
-    is_row &= static_cast<uint64_t>(static_cast<int64_t>(bags->values[i])) < static_cast<uint64_t>(rows);
-  }
-  for (int64_t i = 0; !is_row && i < bags->num_values; ++i) {
-    // As unsigned numbers, so that one comparison finds the negative ones too.
-    if (static_cast<uint64_t>(static_cast<int64_t>(bags->values[i])) >= static_cast<uint64_t>(rows)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("values[", i, "] = ", bags->values[i], " is no row of a table of ", rows, " rows"));
-    }
-  }
+  const std::string problem = BagsProblem(*bags, rows);
+  if (!problem.empty()) return absl::InvalidArgumentError(problem);
   return absl::OkStatus();
 }
 
@@ -162,123 +111,12 @@ class EmbeddingBagsOp : public OpKernel {
     const float* const rows = table.flat<float>().data();
     float* const combined = output->flat<float>().data();
     const int64_t cost = (bags.num_values / std::max<int64_t>(bags.num_bags, 1) + 1) * RowCost(dimension);
-    RunSharded(context, bags.num_bags, cost, [&](int64_t first, int64_t last) {
-      for (int64_t bag = first; bag < last; ++bag) {
-        const int64_t from = bags.splits[bag];
-        Dense().sum_rows(rows, bags.values + from, bags.weights == nullptr ? nullptr : bags.weights + from,
-                         bags.splits[bag + 1] - from, bags.num_values - from, dimension, bags.Scale(bag),
-                         combined + bag * dimension);
-      }
-    });
+    RunSharded(context, bags.num_bags, cost,
+               [&](int64_t first, int64_t last) { CombineBags(rows, dimension, bags, first, last, combined); });
     return absl::OkStatus();
   }
 
   std::vector<Combiner> combiners_;
-};
-
-// Bags of a table, and the gradient by each of them.
-struct BagsWithGradient {
-  Bags bags;
-  const float* gradient;  // [num_bags, dimension]
-};
-
-// The occurrences of every row that occurs, in their order: row i of `rows` has occurrences starts[i]..starts[i + 1].
-class Occurrences {
- public:
-  std::vector<int32_t> rows;
-  std::vector<int64_t> starts;
-  std::vector<const float*> gradients;  // of the bag of every occurrence
-  std::vector<float> coefficients;      // of that gradient in the row's
-
-  void Group(const std::vector<BagsWithGradient>& lists, int64_t table_rows, int64_t dimension) {
-    int64_t total = 0;
-    for (const BagsWithGradient& list : lists) total += list.bags.num_values;
-    numbers_.resize(total);
-    rows.clear();
-    starts.assign(1, 0);
-    if (table_rows <= std::max<int64_t>(kSmallTable, 4 * total)) {
-      NumberByTable(lists, table_rows);
-    } else {
-      NumberByHash(lists, total);
-    }
-    for (size_t i = 1; i < starts.size(); ++i) starts[i] += starts[i - 1];
-    Sort(lists, total, dimension);
-  }
-
- private:
-  struct Slot {
-    int32_t row;
-    int32_t number;
-  };
-  static constexpr int32_t kEmpty = -1;
-  static constexpr int64_t kSmallTable = 1 << 16;
-
-  int32_t NewRow(int32_t row) {
-    rows.push_back(row);
-    starts.push_back(0);
-    return static_cast<int32_t>(rows.size()) - 1;
-  }
-
-  // Numbers the rows in the order of their first occurrence, and counts their occurrences. This way looks into a place
-  // for every row of the table.
-  void NumberByTable(const std::vector<BagsWithGradient>& lists, int64_t table_rows) {
-    if (places_.size() < static_cast<size_t>(table_rows)) places_.resize(table_rows, kEmpty);
-    int64_t at = 0;
-    for (const BagsWithGradient& list : lists) {
-      for (int64_t i = 0; i < list.bags.num_values; ++i, ++at) {
-        int32_t& place = places_[list.bags.values[i]];
-        if (place == kEmpty) place = NewRow(list.bags.values[i]);
-        numbers_[at] = place;
-        ++starts[place + 1];
-      }
-    }
-    for (const int32_t row : rows) places_[row] = kEmpty;
-  }
-
-  // The same where the table is so large that its places would be nowhere in the cache.
-  void NumberByHash(const std::vector<BagsWithGradient>& lists, int64_t total) {
-    int bits = 4;
-    while ((int64_t{1} << bits) < 2 * total) ++bits;
-    const size_t mask = (size_t{1} << bits) - 1;
-    slots_.assign(mask + 1, Slot{kEmpty, 0});
-    int64_t at = 0;
-    for (const BagsWithGradient& list : lists) {
-      for (int64_t i = 0; i < list.bags.num_values; ++i, ++at) {
-        const int32_t row = list.bags.values[i];
-        // Fibonacci hashing: the upper bits of the product depend on all bits of the row.
-        size_t slot = (static_cast<uint64_t>(row) * 0x9E3779B97F4A7C15u) >> (64 - bits);
-        while (slots_[slot].row != row && slots_[slot].row != kEmpty) slot = (slot + 1) & mask;
-        if (slots_[slot].row == kEmpty) slots_[slot] = {row, NewRow(row)};
-        numbers_[at] = slots_[slot].number;
-        ++starts[numbers_[at] + 1];
-      }
-    }
-  }
-
-  // Counting sort by row.
-  void Sort(const std::vector<BagsWithGradient>& lists, int64_t total, int64_t dimension) {
-    gradients.resize(total);
-    coefficients.resize(total);
-    next_.assign(starts.begin(), starts.end() - 1);
-    int64_t at = 0;
-    for (const BagsWithGradient& list : lists) {
-      const Bags& bags = list.bags;
-      for (int64_t bag = 0; bag < bags.num_bags; ++bag) {
-        const float scale = bags.Scale(bag);
-        const float* const gradient = list.gradient + bag * dimension;
-        for (int64_t i = bags.splits[bag]; i < bags.splits[bag + 1]; ++i, ++at) {
-          const int64_t place = next_[numbers_[at]]++;
-          gradients[place] = gradient;
-          coefficients[place] = scale * bags.Weight(i);
-        }
-      }
-    }
-  }
-
-  std::vector<Slot> slots_;
-  std::vector<int32_t> places_;  // kEmpty between the calls
-  std::vector<int32_t> numbers_;
-  std::vector<int64_t> next_;
 };
 
 // Makes a variable's buffer its own, so that writing to it in place is seen by no tensor that was read before, and
@@ -393,45 +231,16 @@ class EmbeddingBagsAdagradOp : public OpKernel {
       lists.push_back(list);
     }
     TF_RETURN_IF_ERROR(locked.Own(context, /*copy_on_read=*/true));
-    thread_local Occurrences occurrences;
-    occurrences.Group(lists, rows, dimension);
-    const Update update{&occurrences, learning_rate, dimension, locked.values(), locked.accumulator()};
-    // Sharded by occurrences: a shard has the rows whose first one it holds.
-    RunSharded(context, num_values, 2 * RowCost(dimension), update);
+    // One for each thread of the pool, so that its working memory is kept from step to step.
+    thread_local RowGradients gradients;
+    gradients.Group(lists, rows, dimension);
+    float* const values = locked.values();
+    float* const accumulator = locked.accumulator();
+    const RowGradients* const grouped = &gradients;  // a thread_local is not captured
+    RunSharded(context, num_values, 2 * RowCost(dimension),
+               [=](int64_t from, int64_t to) { grouped->ApplyAdagrad(from, to, learning_rate, values, accumulator); });
     return absl::OkStatus();
   }
-
-  struct Update {
-    const Occurrences* occurrences;
-    float learning_rate;
-    int64_t dimension;
-    float* table;
-    float* accumulator;
-
-    void operator()(int64_t first, int64_t last) const {
-      constexpr size_t kAhead = 6;
-      const DenseKernels& dense = Dense();
-      const std::vector<int64_t>& starts = occurrences->starts;
-      const std::vector<int32_t>& rows = occurrences->rows;
-      Floats sum(dimension);
-      size_t i = std::lower_bound(starts.begin(), starts.end() - 1, first) - starts.begin();
-      for (; i < rows.size() && starts[i] < last; ++i) {
-        if (i + kAhead < rows.size()) {
-          Prefetch(table + rows[i + kAhead] * dimension);
-          Prefetch(accumulator + rows[i + kAhead] * dimension);
-        }
-        dense.sum_at(occurrences->gradients.data() + starts[i], occurrences->coefficients.data() + starts[i],
-                     starts[i + 1] - starts[i], dimension, sum.data());
-        dense.adagrad(sum.data(), dimension, learning_rate, 0.0f, table + rows[i] * dimension,
-                      accumulator + rows[i] * dimension);
-      }
-    }
-
-    void Prefetch(const float* row) const {
-      constexpr int64_t kLine = 16;
-      for (int64_t i = 0; i < dimension; i += kLine) __builtin_prefetch(row + i);
-    }
-  };
 
   int num_tables_;
   std::vector<Combiner> combiners_;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <numeric>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -308,10 +310,29 @@ void VocabularyBuilder::Add(const std::vector<std::string_view>& texts) {
       counters_[thread]->LimitBigrams(bigrams_per_counter_);
     }
   };
+  // An exception that leaves a thread terminates the process, so each is carried to the caller.
+  std::vector<std::exception_ptr> failures(used);
+  const auto try_to_count = [&](size_t thread) {
+    try {
+      count(thread);
+    } catch (...) {
+      failures[thread] = std::current_exception();
+    }
+  };
   std::vector<std::thread> workers;
-  for (size_t thread = 1; thread < used; ++thread) workers.emplace_back(count, thread);
-  count(0);
+  workers.reserve(used);
+  size_t started = 1;
+  try {
+    for (; started < used; ++started) workers.emplace_back(try_to_count, started);
+  } catch (const std::system_error&) {
+    // The system gives no more threads; this one counts their texts below.
+  }
+  try_to_count(0);
+  for (size_t thread = started; thread < used; ++thread) try_to_count(thread);
   for (std::thread& worker : workers) worker.join();
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
 }
 
 uint64_t VocabularyBuilder::bigram_undercount() const {

@@ -39,6 +39,8 @@ class VocabularyBuilder {
                     const KindLimits& limits = {});
   ~VocabularyBuilder();
 
+  // Throws std::bad_alloc where the memory does not suffice, on whichever thread; the counts are incomplete then, and
+  // the builder is good for nothing but its destruction.
   void Add(const std::vector<std::string_view>& texts);
   // The model of all texts so far. Returns what went wrong; empty if nothing.
   std::string Build(ModelBytes* model) const;

@@ -3,13 +3,33 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdlib>
 #include <map>
+#include <new>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tokenizer_cc/core/tokenizer.h"
 #include "tokenizer_cc/core/vocabulary.h"
+
+namespace {
+
+std::atomic<bool> memory_is_short_elsewhere = false;
+const std::thread::id main_thread = std::this_thread::get_id();
+
+}  // namespace
+
+// The allocator of this binary: on request it has no memory for any thread but the main one.
+void* operator new(size_t size) {
+  if (memory_is_short_elsewhere && std::this_thread::get_id() != main_thread) throw std::bad_alloc();
+  if (void* const memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace dpsr {
 namespace {
@@ -31,6 +51,14 @@ std::string Build(const TokenizerConfig& config, const std::vector<std::string>&
   ModelBytes model;
   EXPECT_EQ(builder.Build(&model), "");
   return std::string(model.view());
+}
+
+TEST(VocabularyBuilderTest, ReportsWantOfMemoryOnAnyThread) {
+  const std::vector<std::string> texts = RandomTexts(3000);
+  VocabularyBuilder builder({2000, 2, 10, true, true}, 4, 1'000'000);
+  memory_is_short_elsewhere = true;
+  EXPECT_THROW(builder.Add({texts.begin(), texts.end()}), std::bad_alloc);
+  memory_is_short_elsewhere = false;
 }
 
 TEST(VocabularyBuilderTest, OrderBatchesAndThreadsDoNotMatter) {
