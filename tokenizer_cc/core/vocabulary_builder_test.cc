@@ -22,14 +22,17 @@ const std::thread::id main_thread = std::this_thread::get_id();
 
 }  // namespace
 
-// The allocator of this binary: on request it has no memory for any thread but the main one.
-void* operator new(size_t size) {
+// The allocator of this binary: on request it has no memory for any thread but the main one. Inlined, GCC would take
+// malloc and delete for a mismatched pair.
+#define NOT_INLINED __attribute__((noinline))
+NOT_INLINED void* operator new(size_t size) {
   if (memory_is_short_elsewhere && std::this_thread::get_id() != main_thread) throw std::bad_alloc();
   if (void* const memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+NOT_INLINED void* operator new(size_t size, const std::nothrow_t&) noexcept { return std::malloc(size); }
+NOT_INLINED void operator delete(void* memory) noexcept { std::free(memory); }
+NOT_INLINED void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace dpsr {
 namespace {
