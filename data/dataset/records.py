@@ -153,6 +153,23 @@ def record_blocks(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
             yield layout.unpack(packed.reshape(-1, layout.record_bytes))
 
 
+def records_at(path: str | os.PathLike[str], places: np.ndarray) -> np.ndarray:
+    """The records of a file at the given places (integers [n], from 0), INTERACTION [n]; reads no others.
+
+    Raises:
+        DatasetError: as ``Layout.read``.
+        IndexError: a place is not in the file.
+    """
+    layout, count = Layout.read(path), num_records(path)
+    places = np.asarray(places, dtype=np.int64)
+    if len(places) and not 0 <= int(places.min()) <= int(places.max()) < count:
+        raise IndexError(f"{os.fspath(path)}: record {places.min()}..{places.max()} of {count}")
+    if not count:
+        return np.empty(0, dtype=INTERACTION)
+    shape = (count, layout.record_bytes)
+    return layout.unpack(np.memmap(path, np.uint8, "r", HEADER_BYTES, shape)[places])
+
+
 def common_layout(files: Sequence[str | os.PathLike[str]]) -> Layout:
     """The layout that all files have.
 

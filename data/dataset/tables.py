@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dpsr.data.dataset.records import read_records
+from dpsr.data.dataset.records import num_records, read_records, record_blocks, records_at
 from dpsr.data.dataset.schema import (
     FORMAT_VERSION,
     LABEL,
@@ -137,22 +137,39 @@ class Dataset:
 
     def interactions(self, split: str) -> np.ndarray:
         """The records of a split, INTERACTION [n]: ``train`` shuffled, ``valid`` and ``test`` by time."""
+        return read_records(self._split_path(split))
+
+    def interaction_blocks(self, split: str) -> Iterator[np.ndarray]:
+        """The records of a split, a million at a time, INTERACTION [n] each; in the order of ``interactions``."""
+        return record_blocks(self._split_path(split))
+
+    def num_interactions(self, split: str) -> int:
+        """The number of records of a split."""
+        return num_records(self._split_path(split))
+
+    def interactions_at(self, split: str, places: np.ndarray) -> np.ndarray:
+        """The records of a split at the given places (integers [n], in 0..num_interactions - 1), INTERACTION [n]."""
+        return records_at(self._split_path(split), places)
+
+    def clicks_per_item(self, split: str) -> np.ndarray:
+        """The number of records of a split on each item, int64 [items]."""
+        counts = np.zeros(self.schema.num_items, dtype=np.int64)
+        for records in self.interaction_blocks(split):
+            counts += np.bincount(records["item"], minlength=len(counts))
+        return counts
+
+    def skip_blocks(self) -> Iterator[np.ndarray]:
+        """The records of ``skips``, a million at a time, INTERACTION [n] each."""
+        return record_blocks(self.directory / SKIPS_FILE)
+
+    def _split_path(self, split: str) -> Path:
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
-        return read_records(self.directory / split_file(split))
+        return self.directory / split_file(split)
 
     def skips(self) -> np.ndarray:
         """Items shown and skipped in the train period, INTERACTION [n], by time."""
         return read_records(self.directory / SKIPS_FILE)
-
-    def skipped_items(self) -> Bags:
-        """The items that were skipped for each query in the train period, the most skipped first, [queries] bags."""
-        skips = self.skips()
-        pairs, counts = np.unique(skips["query"].astype(np.int64) << 32 | skips["item"], return_counts=True)
-        query, item = pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32)
-        row_splits = np.zeros(self.schema.num_queries + 1, dtype=np.int64)
-        np.cumsum(np.bincount(query, minlength=self.schema.num_queries), out=row_splits[1:])
-        return Bags(item[np.lexsort((item, -counts, query))], row_splits)
 
     def labels(self) -> np.ndarray:
         """Labelled pairs of the supervision input, LABEL [n], in its order; none where there was no such input."""

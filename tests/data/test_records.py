@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpsr.data.batches.blocks import unpack
-from dpsr.data.dataset.records import HEADER_BYTES, Layout, common_layout, num_records, read_records, write_records
+from dpsr.data.dataset.records import (
+    HEADER_BYTES,
+    Layout,
+    common_layout,
+    num_records,
+    read_records,
+    records_at,
+    write_records,
+)
 from dpsr.data.dataset.schema import INTERACTION, DatasetError
 
 SIZES = st.integers(1, 2**31 - 2)
@@ -52,7 +60,12 @@ def test_files_are_a_header_and_the_narrowest_records(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_size == HEADER_BYTES + 9 * 5000
     assert num_records(tmp_path / "a") == 5000
     np.testing.assert_array_equal(read_records(tmp_path / "a"), records)
+    places = np.array([4999, 0, 17, 17])
+    np.testing.assert_array_equal(records_at(tmp_path / "a", places), records[places])
+    with pytest.raises(IndexError, match=r"record 0\.\.5000 of 5000"):
+        records_at(tmp_path / "a", np.array([0, 5000]))
     write_records(tmp_path / "none", layout, [])
+    assert len(records_at(tmp_path / "none", np.empty(0, np.int64))) == 0
     assert len(read_records(tmp_path / "none")) == 0
     write_records(tmp_path / "other", Layout((32, 32, 32, 31)), [records])
     with pytest.raises(DatasetError, match="found 2 record layouts"):

@@ -84,17 +84,6 @@ def test_labelled_pairs_are_kept_in_their_order(raw: Raw) -> None:
     np.testing.assert_array_equal(plain.interactions("test"), dataset.interactions("test"))
 
 
-def test_skipped_items_of_a_query_come_by_their_count(tmp_path: Path) -> None:
-    raw = random_raw(tmp_path, rows=20_000)
-    raw.write()
-    dataset = Dataset.load(prepare(raw.config(), progress=False))
-    bags, skips = dataset.skipped_items(), dataset.skips()
-    assert len(bags) == dataset.schema.num_queries
-    for query in range(len(bags)):
-        counts = Counter(skips["item"][skips["query"] == query].tolist())
-        assert bags[query].tolist() == sorted(counts, key=lambda item: (-counts[item], item))
-
-
 def test_user_ids_are_hashed_with_the_key_of_the_environment(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Dataset.load(prepare(raw.config("plain"), progress=False))
     with pytest.raises(DatasetError, match="environment variable DPSR_KEY is not set"):
