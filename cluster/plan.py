@@ -7,6 +7,7 @@ counted; ``docs/cluster.md`` compares it with what was measured on sockets.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -203,6 +204,15 @@ def make_plan(
         wire=WIRE_BYTES[wire],
         dense_sync_steps=dense_sync_steps,
     )
+
+
+def measured_speed(config: Config) -> float | None:
+    """Examples a second of the last epoch on one machine; None where nothing was trained."""
+    path = Path(config.checkpoint_dir) / "metrics.json"
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["epochs"][-1]["examples_per_second"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None
 
 
 def _count_steps(config: Config, dataset: Dataset, steps: int) -> dict[str, np.ndarray]:
