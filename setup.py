@@ -44,7 +44,7 @@ PACKAGES = sorted(
 COMPILE = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-DNDEBUG", "-I."]
 LINK = ["-shared", "-Wl,--as-needed", "-Wl,--exclude-libs,ALL"]
 
-CORE = "tokenizer_cc/core/*.cc"
+CORE = "tokenizer_cc/core/**/*.cc"
 MODULE = ["tokenizer_cc/pybind/*.cc"]
 BUILD_INFO = "dpsr/ops_cc/_build_info.py"
 SESSION = ["serving/session_cc/*.cc"]

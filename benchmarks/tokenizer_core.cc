@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "tokenizer_cc/core/tokenizer.h"
+#include "tokenizer_cc/core/bags/tokenizer.h"
 
 namespace {
 

@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "tensorflow/core/framework/resource_base.h"
 #include "tensorflow/core/platform/env.h"
-#include "tokenizer_cc/core/tokenizer.h"
+#include "tokenizer_cc/core/bags/tokenizer.h"
 
 namespace dpsr {
 

@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "tokenizer_cc/core/buffer.h"
-#include "tokenizer_cc/core/normalizer.h"
-#include "tokenizer_cc/core/tokenizer.h"
-#include "tokenizer_cc/core/unicode_tables.h"
-#include "tokenizer_cc/core/vocabulary_builder.h"
+#include "tokenizer_cc/core/text/normalizer.h"
+#include "tokenizer_cc/core/bags/tokenizer.h"
+#include "tokenizer_cc/core/text/unicode_tables.h"
+#include "tokenizer_cc/core/bags/vocabulary_builder.h"
 
 namespace py = pybind11;
 

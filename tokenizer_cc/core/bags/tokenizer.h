@@ -6,8 +6,8 @@
 //   dpsr::Buffer<int32_t> ids;
 //   tokenizer->Encode("stainless-steel sink 33x22", &workspace, &ids);   // appends
 
-#ifndef DPSR_TOKENIZER_CC_CORE_TOKENIZER_H_
-#define DPSR_TOKENIZER_CC_CORE_TOKENIZER_H_
+#ifndef DPSR_TOKENIZER_CC_CORE_BAGS_TOKENIZER_H_
+#define DPSR_TOKENIZER_CC_CORE_BAGS_TOKENIZER_H_
 
 #include <cstdint>
 #include <memory>
@@ -15,10 +15,10 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer_cc/core/bags/model_file.h"
+#include "tokenizer_cc/core/bags/vocabulary.h"
 #include "tokenizer_cc/core/buffer.h"
-#include "tokenizer_cc/core/model_file.h"
-#include "tokenizer_cc/core/segmenter.h"
-#include "tokenizer_cc/core/vocabulary.h"
+#include "tokenizer_cc/core/text/segmenter.h"
 
 namespace dpsr {
 
@@ -95,4 +95,4 @@ class Tokenizer {
 
 }  // namespace dpsr
 
-#endif  // DPSR_TOKENIZER_CC_CORE_TOKENIZER_H_
+#endif  // DPSR_TOKENIZER_CC_CORE_BAGS_TOKENIZER_H_

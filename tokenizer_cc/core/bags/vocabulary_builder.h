@@ -1,7 +1,7 @@
 // Texts -> the model of their commonest tokens.
 
-#ifndef DPSR_TOKENIZER_CC_CORE_VOCABULARY_BUILDER_H_
-#define DPSR_TOKENIZER_CC_CORE_VOCABULARY_BUILDER_H_
+#ifndef DPSR_TOKENIZER_CC_CORE_BAGS_VOCABULARY_BUILDER_H_
+#define DPSR_TOKENIZER_CC_CORE_BAGS_VOCABULARY_BUILDER_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tokenizer_cc/core/model_file.h"
+#include "tokenizer_cc/core/bags/model_file.h"
 
 namespace dpsr {
 
@@ -63,4 +63,4 @@ class VocabularyBuilder {
 
 }  // namespace dpsr
 
-#endif  // DPSR_TOKENIZER_CC_CORE_VOCABULARY_BUILDER_H_
+#endif  // DPSR_TOKENIZER_CC_CORE_BAGS_VOCABULARY_BUILDER_H_

@@ -1,10 +1,10 @@
-#include "tokenizer_cc/core/segmenter.h"
+#include "tokenizer_cc/core/text/segmenter.h"
 
 #include <array>
 #include <cstring>
 
-#include "tokenizer_cc/core/unicode_tables.h"
-#include "tokenizer_cc/core/utf8.h"
+#include "tokenizer_cc/core/text/unicode_tables.h"
+#include "tokenizer_cc/core/text/utf8.h"
 
 namespace dpsr {
 namespace {

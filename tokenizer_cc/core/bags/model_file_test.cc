@@ -1,4 +1,4 @@
-#include "tokenizer_cc/core/model_file.h"
+#include "tokenizer_cc/core/bags/model_file.h"
 
 #include <gtest/gtest.h>
 
@@ -7,8 +7,8 @@
 #include <functional>
 #include <string>
 
-#include "tokenizer_cc/core/tokenizer.h"
-#include "tokenizer_cc/core/vocabulary.h"
+#include "tokenizer_cc/core/bags/tokenizer.h"
+#include "tokenizer_cc/core/bags/vocabulary.h"
 
 namespace dpsr {
 namespace {

@@ -2,7 +2,7 @@
 
 Run it with the Python whose Unicode version the tokenizer shall have::
 
-    python tokenizer_cc/core/generate_unicode_tables.py
+    python tokenizer_cc/core/text/generate_unicode_tables.py
 
 The tables are two-stage: ``stage1[code_point >> 7]`` is a block number, ``stage2[block * 128 + (code_point & 127)]``
 the value. Strings (decompositions, case foldings) live in pools; a value is then the number of a string, and 0 means

@@ -1,12 +1,12 @@
-#include "tokenizer_cc/core/tokenizer.h"
+#include "tokenizer_cc/core/bags/tokenizer.h"
 
 #include <array>
 #include <cstdio>
 #include <utility>
 
+#include "tokenizer_cc/core/bags/trigrams.h"
 #include "tokenizer_cc/core/hashing.h"
-#include "tokenizer_cc/core/trigrams.h"
-#include "tokenizer_cc/core/utf8.h"
+#include "tokenizer_cc/core/text/utf8.h"
 
 namespace dpsr {
 namespace {

@@ -1,11 +1,11 @@
-#include "tokenizer_cc/core/normalizer.h"
+#include "tokenizer_cc/core/text/normalizer.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "tokenizer_cc/core/unicode_tables.h"
-#include "tokenizer_cc/core/utf8.h"
+#include "tokenizer_cc/core/text/unicode_tables.h"
+#include "tokenizer_cc/core/text/utf8.h"
 
 namespace dpsr {
 namespace {

@@ -1,4 +1,4 @@
-#include "tokenizer_cc/core/vocabulary.h"
+#include "tokenizer_cc/core/bags/vocabulary.h"
 
 #include <gtest/gtest.h>
 

@@ -1,11 +1,11 @@
-#include "tokenizer_cc/core/vocabulary.h"
+#include "tokenizer_cc/core/bags/vocabulary.h"
 
 #include <cstring>
 #include <string>
 
 #include "tokenizer_cc/core/buffer.h"
-#include "tokenizer_cc/core/unicode_tables.h"
-#include "tokenizer_cc/core/utf8.h"
+#include "tokenizer_cc/core/text/unicode_tables.h"
+#include "tokenizer_cc/core/text/utf8.h"
 
 namespace dpsr {
 namespace {

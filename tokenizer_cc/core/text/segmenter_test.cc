@@ -1,4 +1,4 @@
-#include "tokenizer_cc/core/segmenter.h"
+#include "tokenizer_cc/core/text/segmenter.h"
 
 #include <gtest/gtest.h>
 

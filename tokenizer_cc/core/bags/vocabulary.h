@@ -1,15 +1,15 @@
 // Tokens -> ids, over the bytes of a model.
 
-#ifndef DPSR_TOKENIZER_CC_CORE_VOCABULARY_H_
-#define DPSR_TOKENIZER_CC_CORE_VOCABULARY_H_
+#ifndef DPSR_TOKENIZER_CC_CORE_BAGS_VOCABULARY_H_
+#define DPSR_TOKENIZER_CC_CORE_BAGS_VOCABULARY_H_
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "tokenizer_cc/core/bags/model_file.h"
 #include "tokenizer_cc/core/hashing.h"
-#include "tokenizer_cc/core/model_file.h"
 
 namespace dpsr {
 
@@ -82,4 +82,4 @@ class Vocabulary {
 
 }  // namespace dpsr
 
-#endif  // DPSR_TOKENIZER_CC_CORE_VOCABULARY_H_
+#endif  // DPSR_TOKENIZER_CC_CORE_BAGS_VOCABULARY_H_

@@ -1,4 +1,4 @@
-#include "tokenizer_cc/core/vocabulary_builder.h"
+#include "tokenizer_cc/core/bags/vocabulary_builder.h"
 
 #include <gtest/gtest.h>
 
@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
-#include "tokenizer_cc/core/tokenizer.h"
-#include "tokenizer_cc/core/vocabulary.h"
+#include "tokenizer_cc/core/bags/tokenizer.h"
+#include "tokenizer_cc/core/bags/vocabulary.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "tokenizer_cc/core/tokenizer.h"
+#include "tokenizer_cc/core/bags/tokenizer.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "tokenizer_cc/core/vocabulary_builder.h"
+#include "tokenizer_cc/core/bags/vocabulary_builder.h"
 
 namespace dpsr {
 namespace {

@@ -1,12 +1,12 @@
 // The letter trigrams of a word.
 
-#ifndef DPSR_TOKENIZER_CC_CORE_TRIGRAMS_H_
-#define DPSR_TOKENIZER_CC_CORE_TRIGRAMS_H_
+#ifndef DPSR_TOKENIZER_CC_CORE_BAGS_TRIGRAMS_H_
+#define DPSR_TOKENIZER_CC_CORE_BAGS_TRIGRAMS_H_
 
 #include <cstddef>
 #include <cstdint>
 
-#include "tokenizer_cc/core/utf8.h"
+#include "tokenizer_cc/core/text/utf8.h"
 
 namespace dpsr {
 
@@ -28,4 +28,4 @@ void ForEachTrigram(const uint8_t* word, size_t length, Visit&& visit) {
 
 }  // namespace dpsr
 
-#endif  // DPSR_TOKENIZER_CC_CORE_TRIGRAMS_H_
+#endif  // DPSR_TOKENIZER_CC_CORE_BAGS_TRIGRAMS_H_

@@ -10,10 +10,10 @@
 #include <string_view>
 #include <utility>
 
+#include "tokenizer_cc/core/bags/model_file.h"
+#include "tokenizer_cc/core/bags/tokenizer.h"
+#include "tokenizer_cc/core/bags/vocabulary_builder.h"
 #include "tokenizer_cc/core/hashing.h"
-#include "tokenizer_cc/core/model_file.h"
-#include "tokenizer_cc/core/tokenizer.h"
-#include "tokenizer_cc/core/vocabulary_builder.h"
 
 namespace {
 

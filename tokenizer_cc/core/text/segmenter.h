@@ -1,7 +1,7 @@
 // Normalized text -> the words that tokens are made of.
 
-#ifndef DPSR_TOKENIZER_CC_CORE_SEGMENTER_H_
-#define DPSR_TOKENIZER_CC_CORE_SEGMENTER_H_
+#ifndef DPSR_TOKENIZER_CC_CORE_TEXT_SEGMENTER_H_
+#define DPSR_TOKENIZER_CC_CORE_TEXT_SEGMENTER_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "tokenizer_cc/core/buffer.h"
-#include "tokenizer_cc/core/normalizer.h"
+#include "tokenizer_cc/core/text/normalizer.h"
 
 namespace dpsr {
 
@@ -56,4 +56,4 @@ class Segmenter {
 
 }  // namespace dpsr
 
-#endif  // DPSR_TOKENIZER_CC_CORE_SEGMENTER_H_
+#endif  // DPSR_TOKENIZER_CC_CORE_TEXT_SEGMENTER_H_

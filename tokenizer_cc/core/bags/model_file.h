@@ -1,7 +1,7 @@
 // tokenizer.model: the bytes of a tokenizer, on disk as in memory.
 
-#ifndef DPSR_TOKENIZER_CC_CORE_MODEL_FILE_H_
-#define DPSR_TOKENIZER_CC_CORE_MODEL_FILE_H_
+#ifndef DPSR_TOKENIZER_CC_CORE_BAGS_MODEL_FILE_H_
+#define DPSR_TOKENIZER_CC_CORE_BAGS_MODEL_FILE_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -118,4 +118,4 @@ std::string CheckModel(const ModelBytes& model);
 
 }  // namespace dpsr
 
-#endif  // DPSR_TOKENIZER_CC_CORE_MODEL_FILE_H_
+#endif  // DPSR_TOKENIZER_CC_CORE_BAGS_MODEL_FILE_H_

@@ -1,4 +1,4 @@
-#include "tokenizer_cc/core/utf8.h"
+#include "tokenizer_cc/core/text/utf8.h"
 
 #include <gtest/gtest.h>
 

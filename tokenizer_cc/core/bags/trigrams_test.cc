@@ -1,4 +1,4 @@
-#include "tokenizer_cc/core/trigrams.h"
+#include "tokenizer_cc/core/bags/trigrams.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 // UTF-8, decoded as Python's bytes.decode("utf-8", errors="replace") does.
 
-#ifndef DPSR_TOKENIZER_CC_CORE_UTF8_H_
-#define DPSR_TOKENIZER_CC_CORE_UTF8_H_
+#ifndef DPSR_TOKENIZER_CC_CORE_TEXT_UTF8_H_
+#define DPSR_TOKENIZER_CC_CORE_TEXT_UTF8_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -76,4 +76,4 @@ inline uint32_t EncodeUtf8(uint32_t code_point, uint8_t* out) {
 
 }  // namespace dpsr
 
-#endif  // DPSR_TOKENIZER_CC_CORE_UTF8_H_
+#endif  // DPSR_TOKENIZER_CC_CORE_TEXT_UTF8_H_

@@ -1,11 +1,11 @@
-#include "tokenizer_cc/core/model_file.h"
+#include "tokenizer_cc/core/bags/model_file.h"
 
 #include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdio>
 
-#include "tokenizer_cc/core/unicode_tables.h"
+#include "tokenizer_cc/core/text/unicode_tables.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "tokenizer.model is little-endian and used in place"

@@ -1,4 +1,4 @@
-#include "tokenizer_cc/core/vocabulary_builder.h"
+#include "tokenizer_cc/core/bags/vocabulary_builder.h"
 
 #include <algorithm>
 #include <cstring>
@@ -8,12 +8,12 @@
 #include <thread>
 #include <utility>
 
+#include "tokenizer_cc/core/bags/trigrams.h"
+#include "tokenizer_cc/core/bags/vocabulary.h"
 #include "tokenizer_cc/core/buffer.h"
 #include "tokenizer_cc/core/hashing.h"
-#include "tokenizer_cc/core/segmenter.h"
-#include "tokenizer_cc/core/trigrams.h"
-#include "tokenizer_cc/core/utf8.h"
-#include "tokenizer_cc/core/vocabulary.h"
+#include "tokenizer_cc/core/text/segmenter.h"
+#include "tokenizer_cc/core/text/utf8.h"
 
 namespace dpsr {
 namespace {

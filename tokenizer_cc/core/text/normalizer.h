@@ -1,7 +1,7 @@
 // Text -> casefold(NFKC(text)).
 
-#ifndef DPSR_TOKENIZER_CC_CORE_NORMALIZER_H_
-#define DPSR_TOKENIZER_CC_CORE_NORMALIZER_H_
+#ifndef DPSR_TOKENIZER_CC_CORE_TEXT_NORMALIZER_H_
+#define DPSR_TOKENIZER_CC_CORE_TEXT_NORMALIZER_H_
 
 #include <cstdint>
 #include <string_view>
@@ -34,4 +34,4 @@ class Normalizer {
 
 }  // namespace dpsr
 
-#endif  // DPSR_TOKENIZER_CC_CORE_NORMALIZER_H_
+#endif  // DPSR_TOKENIZER_CC_CORE_TEXT_NORMALIZER_H_

@@ -1,7 +1,7 @@
 // What the core knows of Unicode, looked up by code point in constant time.
 
-#ifndef DPSR_TOKENIZER_CC_CORE_UNICODE_TABLES_H_
-#define DPSR_TOKENIZER_CC_CORE_UNICODE_TABLES_H_
+#ifndef DPSR_TOKENIZER_CC_CORE_TEXT_UNICODE_TABLES_H_
+#define DPSR_TOKENIZER_CC_CORE_TEXT_UNICODE_TABLES_H_
 
 #include <algorithm>
 #include <cstddef>
@@ -85,4 +85,4 @@ inline uint32_t Compose(uint32_t first, uint32_t second) {
 
 }  // namespace dpsr::unicode
 
-#endif  // DPSR_TOKENIZER_CC_CORE_UNICODE_TABLES_H_
+#endif  // DPSR_TOKENIZER_CC_CORE_TEXT_UNICODE_TABLES_H_
