@@ -39,7 +39,7 @@ def check(texts: list[str]) -> None:
 
 
 def test_the_tables_are_what_the_generator_writes() -> None:
-    core = Path(__file__).resolve().parents[2] / "tokenizer_cc" / "core"
+    core = Path(__file__).resolve().parents[2] / "tokenizer_cc" / "core" / "text"
     generator = runpy.run_path(str(core / "generate_unicode_tables.py"))
     assert generator["tables"]() == (core / "unicode_tables.inc").read_text(encoding="ascii")
 
