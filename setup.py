@@ -3,7 +3,7 @@
 One build makes the tokenizer's two faces out of the same C++ core, the Python module ``dpsr.tokenizer_cc._tokenizer``
 and the TensorFlow op library ``dpsr/ops_cc/_dpsr_ops.so``, and the server's module ``dpsr.serving._session``. Objects
 are kept below ``build/native`` and compiled again only when a file they include, or a flag, has changed. ``BUILD.md``
-tells more.
+describes the build.
 """
 
 import importlib.metadata
@@ -187,7 +187,7 @@ class BuildNative(build_ext):
     def _build_ops(self, toolchain: Toolchain, core: Path, target: Path) -> None:
         version, directory = tensorflow_location()
         flags = self._tensorflow_flags(toolchain.cache, version, directory)
-        # No run path: whoever loads the library has TensorFlow's own one loaded already.
+        # No run path: a process that loads the library has loaded TensorFlow's framework library before.
         framework = ["-Wl,-z,defs", f"-L{directory}", "-l:libtensorflow_framework.so.2", "-pthread"]
         toolchain.link([*toolchain.compile(sources(*OPS), flags), core], target, framework)
         info = Path(self.build_lib, BUILD_INFO)

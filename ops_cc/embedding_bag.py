@@ -15,7 +15,7 @@ Combiner = Literal["sum", "mean", "sqrtn"]
 def embedding_bag(
     table: tf.Variable, bags: tf.RaggedTensor, *, combiner: Combiner, weights: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Combines the rows of every bag; it has no gradient by the table, which ``apply_adagrad`` stands for.
+    """Combines the rows of every bag; no gradient by the table: ``apply_adagrad`` applies it.
 
     Args:
         table: float32 [rows, d], a variable on a CPU.
@@ -28,7 +28,7 @@ def embedding_bag(
         float32 [B, d]; an empty bag is a row of zeros.
 
     Raises:
-        tf.errors.InvalidArgumentError: an id is no row of the table, or the bags are none.
+        tf.errors.InvalidArgumentError: an id is outside the table, or the row splits are invalid.
     """
     return library.load().dpsr_embedding_bag(
         table=table.handle,
@@ -172,16 +172,16 @@ def _or_none(weights: tf.Tensor | None) -> tf.Tensor:
 
 
 def kind_weights(kinds: tf.Tensor, bags: tf.RaggedTensor) -> tf.Tensor:
-    """Weighs the ids of bags so that the kinds of ids count alike, however many of each a bag holds.
+    """Weighs the ids of bags so that each kind of id counts alike, whatever its number of ids in a bag.
 
     Args:
         kinds: uint8 [rows], the kind of every id.
         bags: int32 [B, None], ids in 0..rows - 1.
 
     Returns:
-        float32 [nnz]: one over the square root of how many ids of the same kind are in the same bag.
+        float32 [nnz]: one over the square root of the number of ids of the same kind in the same bag.
 
     Raises:
-        tf.errors.InvalidArgumentError: an id has no kind, or the bags are none.
+        tf.errors.InvalidArgumentError: an id has no kind, or the row splits are invalid.
     """
     return library.load().dpsr_kind_weights(kinds=kinds, values=bags.values, row_splits=bags.row_splits)

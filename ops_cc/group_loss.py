@@ -50,20 +50,20 @@ def group_loss(
         query_rows: int32 [B].
         item_rows: int32 [B + R].
         kind: ``hinge`` sums ``max(0, margin - positive + negative)`` over the negatives of a row. ``softmax`` is the
-            cross-entropy of the positive among itself and its negatives. ``three_part`` wants positives above one
-            threshold, hard negatives below a second, all other items below a third, each a mean over what counts
+            cross-entropy of the positive among itself and its negatives. ``three_part`` penalises positives below one
+            threshold, hard negatives above a second and all other items above a third, each averaged over its items
             (Nigam et al., Semantic Product Search, KDD 2019, section 3.2).
         group_size: rows that are each other's batch negatives; 0 for none.
         margin: delta of the hinge, in units of the score.
         temperature: divides the scores of the softmax.
-        thresholds: of the three parts, falling.
+        thresholds: of the three terms, descending.
         attention_temperature: beta of the soft dot product.
         corrections: float32 [B + R], taken off the scores of batch and random items, also as positives.
-        clicked: bool [B, B + R], True where an item is no negative of a row.
+        clicked: bool [B, B + R], True where an item is not a negative of a row.
         hard_splits: int64 [B + 1], the hard negatives of every row, against itself alone.
 
     Raises:
-        tf.errors.InvalidArgumentError: the shapes do not fit each other, or B is no multiple of ``group_size``.
+        tf.errors.InvalidArgumentError: the shapes do not fit each other, or B is not a multiple of ``group_size``.
     """
     found = library.load().dpsr_group_loss(
         heads=heads,

@@ -1,4 +1,4 @@
-"""Rows of texts that lie one after the other in the memory, or in a file."""
+"""Texts by row, out of one array of bytes and offsets in memory or in a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dpsr.ops_cc import library
 
 
 def text_rows(data: tf.Tensor, offsets: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Takes some texts out of many.
+    """Gathers texts by row.
 
     Args:
         data: uint8 [n], the bytes of all texts.
@@ -19,7 +19,7 @@ def text_rows(data: tf.Tensor, offsets: tf.Tensor, rows: tf.Tensor) -> tf.Tensor
         string [N].
 
     Raises:
-        tf.errors.InvalidArgumentError: a row is no text.
+        tf.errors.InvalidArgumentError: a row is out of range.
     """
     return library.load().dpsr_text_rows(
         bytes=tf.convert_to_tensor(data), offsets=tf.convert_to_tensor(offsets), rows=rows

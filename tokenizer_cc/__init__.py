@@ -1,4 +1,4 @@
-"""The C++ tokenizer: its Python face and its TensorFlow op.
+"""The C++ tokenizer: its Python interface and its TensorFlow op.
 
 Example:
     >>> builder = VocabularyBuilder(max_vocabulary=1000, min_count=1, oov_buckets=10, bigrams=True, trigrams=True)
@@ -24,9 +24,8 @@ __all__ = ["ModelFileError", "Token", "Tokenizer", "VocabularyBuilder", "tokeniz
 def tokenize(texts: tf.Tensor, model: str | os.PathLike[str]) -> tf.RaggedTensor:
     """Tokenizes a batch in TensorFlow, eagerly or in a graph, which reads the file on the machine where it runs.
 
-    TensorFlow is imported here. A file that is written anew is loaded anew, and a function that was traced before says
-    that it is another one. What is saved as a SavedModel holds a ``tokenize_op.TokenizeLayer`` instead, which takes the
-    file along.
+    TensorFlow is imported here. A file that has changed is loaded again; a function traced before the change raises an
+    error. A SavedModel holds a ``tokenize_op.TokenizeLayer`` instead, whose asset is the file.
 
     Args:
         texts: string [B]; any bytes.
@@ -37,7 +36,7 @@ def tokenize(texts: tf.Tensor, model: str | os.PathLike[str]) -> tf.RaggedTensor
 
     Raises:
         FileNotFoundError: there is no such file.
-        ModelFileError: the file is no usable tokenizer; the message says why.
+        ModelFileError: the file cannot be used; the message says why.
     """
     from dpsr.tokenizer_cc import tokenize_op
 

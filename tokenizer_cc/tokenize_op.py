@@ -1,4 +1,4 @@
-"""The tokenizer as a TensorFlow op, which takes its model file along into a SavedModel."""
+"""The tokenizer as a TensorFlow op, whose model file is an asset of the SavedModel."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class _TokenizerResource(tf.saved_model.experimental.TrackableResource):
     def _create_resource(self) -> tf.Tensor:
         if tf.executing_eagerly() or tf.inside_function():
             return self._ops.dpsr_anonymous_tokenizer()
-        # The graph of a SavedModel as sessions run it: the node runs again and again, and means one tokenizer, which is
-        # named by its content since a session may hold several.
+        # In the graph of a SavedModel a session runs the node at every request, always for one tokenizer; its name is
+        # its content, as a session may hold several tokenizers.
         return self._ops.dpsr_tokenizer_handle(shared_name=self._shared_name)
 
     def _initialize(self) -> None:
@@ -49,7 +49,7 @@ class TokenizeLayer(tf.Module):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ModelFileError: the file is no usable tokenizer; the message says why.
+            ModelFileError: the file cannot be used; the message says why.
         """
         super().__init__(name="tokenize_layer")
         self._ops = library.load()
@@ -85,5 +85,5 @@ def tokenize(texts: tf.Tensor, model: str | os.PathLike[str]) -> tf.RaggedTensor
 
 @functools.lru_cache(maxsize=4)
 def _fingerprint_of_file(path: str, state: tuple[int, int, int]) -> str:
-    """Of a file in a certain state: one that is written anew is read anew."""
+    """Fingerprint of a file in one state (inode, time, size); a changed file is read again."""
     return Tokenizer.load(path).fingerprint

@@ -1,4 +1,4 @@
-"""The Python face of the C++ tokenizer; no TensorFlow needed."""
+"""Python interface of the C++ tokenizer; needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class Token(NamedTuple):
     kind: Kind
     id: int
     document_frequency: int
-    """In how many of the texts that made the vocabulary it was; 0 for what is hashed into a bucket."""
+    """Number of vocabulary texts that contain the token; 0 for a token hashed into a bucket."""
 
 
 class ModelFileError(DpsrError, ValueError):
-    """A ``tokenizer.model`` that cannot be used: empty, truncated, corrupt, newer, or something else altogether."""
+    """A ``tokenizer.model`` that cannot be used: empty, truncated, corrupt, newer, or of another format."""
 
 
 class Tokenizer:
     """Turns texts into bags of token ids: words, bigrams of neighbours, letter trigrams of Latin words.
 
     Id 0 is padding and never emitted; ``1..V`` is the vocabulary by descending document frequency; ``V+1..V+B`` are the
-    buckets that everything else is hashed into. Immutable, and safe to share between threads: encoding releases the
+    buckets that all other tokens are hashed into. Immutable, and safe to share between threads: encoding releases the
     GIL.
     """
 
@@ -57,7 +57,7 @@ class Tokenizer:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ModelFileError: the file is empty, truncated, corrupt, of a newer version, or something else altogether; the
+            ModelFileError: the file is empty, truncated, corrupt, of a newer version, or of another format; the
                 message says which, and what to do.
         """
         if not Path(path).exists():
@@ -68,14 +68,14 @@ class Tokenizer:
             raise ModelFileError(str(error)) from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the model file; it is there whole or not at all."""
+        """Writes the model file atomically."""
         target = Path(path)
         fresh = target.with_name(f".{target.name}.{os.getpid()}")
         fresh.write_bytes(self._core.content)
         fresh.replace(target)
 
     def encode(self, text: str | bytes) -> npt.NDArray[np.int32]:
-        """Encodes one text; bytes that are no UTF-8, and lone surrogates, count as U+FFFD.
+        """Encodes one text; invalid UTF-8 bytes and lone surrogates are read as U+FFFD.
 
         Returns:
             int32 [n]: the ids of its words, then of its bigrams, then of its trigrams.
@@ -95,7 +95,7 @@ class Tokenizer:
         return self._core.encode_batch(texts)
 
     def tokens(self, text: str | bytes) -> list[Token]:
-        """The tokens behind the ids of ``encode``, one by one and in the same order."""
+        """The token of each id of ``encode``, in the same order."""
         return [
             Token(token, _KINDS[kind], token_id, frequency)
             for token, kind, token_id, frequency in self._core.tokens(text)
@@ -108,7 +108,7 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """V: how many tokens have an id of their own."""
+        """V: the number of tokens with an id of their own."""
         return self._core.vocabulary_size
 
     @property
@@ -118,12 +118,12 @@ class Tokenizer:
 
     @property
     def num_documents(self) -> int:
-        """How many texts made the vocabulary."""
+        """Number of texts that the vocabulary was counted on."""
         return self._core.num_documents
 
     @property
     def document_frequencies(self) -> npt.NDArray[np.int64]:
-        """int64 [V], by id - 1: in how many of those texts each token was. Read-only."""
+        """int64 [V], by id - 1: number of those texts that contain the token. Read-only."""
         return self._core.document_frequencies
 
     @property
@@ -156,18 +156,18 @@ class VocabularyBuilder:
         """Starts with no text.
 
         Args:
-            max_vocabulary: at most so many tokens get an id of their own, the commonest first.
-            min_count: they are in at least so many texts.
+            max_vocabulary: largest number of tokens with an id of their own, the most frequent first.
+            min_count: smallest number of texts that contain such a token.
             oov_buckets: ids that all other tokens are hashed into.
             bigrams: whether neighbouring words make tokens.
             trigrams: whether Latin words are also cut into letter trigrams.
             threads: how many threads count large batches.
-            max_counted_bigrams: beyond so many different bigrams the rarest are forgotten, to bound the memory (up to
+            max_counted_bigrams: beyond this number of distinct bigrams the rarest are forgotten, to bound memory (up to
                 108 bytes each); ``bigram_undercount`` bounds the error.
-            max_words: of these tokens at most so many are words; None: no limit but ``max_vocabulary``. A bigram is
+            max_words: largest number of words among these tokens; None: only ``max_vocabulary``. A bigram is
                 left out with either of its words.
-            max_bigrams: at most so many are bigrams.
-            max_trigrams: at most so many are trigrams.
+            max_bigrams: largest number of bigrams among them.
+            max_trigrams: largest number of trigrams among them.
 
         Raises:
             ValueError: a number is out of its range.

@@ -25,7 +25,7 @@ _FOLLOW_UP_DELAY = 600_000.0
 """Mean of the time between the two, in milliseconds."""
 _JUDGED_ITEMS = 50_000
 _SENSE_DRAWS, _SENSE_PAGES, _SENSE_SHARE = 8, 20, 0.1
-"""Queries asked so often in so many batches of sessions may have senses, each meant by this share of the askers."""
+"""Queries of 20 pages or more, in 8 batches or more, may have senses, each meant by a tenth of the users."""
 
 
 class Groups:
@@ -74,7 +74,7 @@ class Sessions:
         self._all = Groups(np.zeros(len(rows), dtype=np.int8), rows, popularity, 1)
 
     def tables(self, *, clicks: int | None, sessions: int | None) -> Iterator[pa.Table]:
-        """The log, piece after piece, until it has so many clicks or shows so many pages; one of the two is None."""
+        """The log in batches of sessions, up to ``clicks`` clicks or ``sessions`` result pages; one of them is None."""
         missing, start = clicks or sessions or 0, 0.0
         delay = _FOLLOW_UP_DELAY * missing / (_WEEKS * 7 * 86_400_000)
         while missing > 0:
@@ -90,7 +90,7 @@ class Sessions:
             yield self._rows(batch, times.astype(np.int64))
 
     def relevance_tables(self, queries: int) -> Iterator[pa.Table]:
-        """The true grades (1 to 3) for so many queries, drawn as people ask them, a table for each.
+        """The true grades (1 to 3) of ``queries`` queries, drawn in proportion to their frequency, a table for each.
 
         All items are judged, or a random part of a large catalogue.
         """

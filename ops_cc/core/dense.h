@@ -71,7 +71,7 @@ struct DenseKernels {
   void (*combine_heads)(float* products, int64_t items, int64_t heads, int64_t stride, float temperature,
                         float* scores);
 
-  // Takes off the corrections, and sets the scores of what is no negative to kMasked.
+  // Takes off the corrections, and sets the scores of items that are not negatives to kMasked.
   void (*mask)(float* scores, int64_t items, int64_t stride, const NegativeMask& mask);
 
   // maximum[i] = max(maximum[i], scores[j][i]) over the items.

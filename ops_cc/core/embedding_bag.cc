@@ -62,7 +62,7 @@ std::string BagsProblem(const Bags& bags, int64_t rows) {
   for (int64_t i = 0; i < bags.num_values; ++i) all_are_rows &= IsRow(bags.values[i], rows);
   for (int64_t i = 0; !all_are_rows && i < bags.num_values; ++i) {
     if (!IsRow(bags.values[i], rows)) {
-      return "values[" + std::to_string(i) + "] = " + std::to_string(bags.values[i]) + " is no row of a table of " +
+      return "values[" + std::to_string(i) + "] = " + std::to_string(bags.values[i]) + " is not a row of a table of " +
              std::to_string(rows) + " rows";
     }
   }
@@ -158,7 +158,7 @@ void RowGradients::NumberByTable(const std::vector<BagsWithGradient>& lists, int
   for (const int32_t row : rows_) places_[row] = kEmpty;
 }
 
-// The same with a hash table of the occurrences, for a table of so many rows that their places would miss the cache.
+// The same with a hash table of the occurrences, for a table whose array of places would exceed the cache.
 void RowGradients::NumberByHash(const std::vector<BagsWithGradient>& lists, int64_t total) {
   int bits = 4;
   while ((int64_t{1} << bits) < 2 * total) ++bits;

@@ -178,14 +178,14 @@ TEST(BagsProblemTest, NamesThePlace) {
                        rows);
   };
   EXPECT_EQ(problem({0, 1, 3}, 10), "");
-  EXPECT_EQ(problem({0, 1, 3}, 9), "values[2] = 9 is no row of a table of 9 rows");
+  EXPECT_EQ(problem({0, 1, 3}, 9), "values[2] = 9 is not a row of a table of 9 rows");
   EXPECT_EQ(problem({0, 2, 1, 3}, 10), "row_splits decrease at bag 1");
   EXPECT_EQ(problem({1, 3}, 10), "row_splits go from 1 to 3; expected 0 to 3, the number of values");
   EXPECT_EQ(problem({0, 2}, 10), "row_splits go from 0 to 2; expected 0 to 3, the number of values");
   const int32_t negative[] = {-1};
   const int64_t one[] = {0, 1};
   EXPECT_EQ(BagsProblem({negative, one, nullptr, 1, 1, Combiner::kSum}, 10),
-            "values[0] = -1 is no row of a table of 10 rows");
+            "values[0] = -1 is not a row of a table of 10 rows");
 }
 
 TEST(WeighByKindTest, CountsEachKindOfABagAlike) {

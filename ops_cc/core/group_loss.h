@@ -17,7 +17,7 @@ struct GroupLoss {
   LossKind kind;
   float margin;                 // of the hinge
   float temperature;            // of the softmax
-  float thresholds[3];          // of the three parts: least positive, most of a hard negative, most of another item
+  float thresholds[3];          // least score of a positive, largest of a hard negative, largest of another item
   float attention_temperature;  // of the soft dot product
 
   int64_t rows;       // B

@@ -1,4 +1,4 @@
-// What the tasks of a training cluster ask of each other's machines: arrays of local files, and who they are.
+// Ops that run on the tasks of a training cluster: arrays mapped from local files, and the identity of a task.
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -108,7 +108,7 @@ class MappedArrayOp : public OpKernel {
         absl::InvalidArgumentError(absl::StrCat(path_, ": the shape ", shape.DebugString(), " is not fully defined")));
     OP_REQUIRES(context, offset_ % EIGEN_MAX_ALIGN_BYTES == 0,
                 absl::InvalidArgumentError(
-                    absl::StrCat(path_, ": offset ", offset_, " is no multiple of ", EIGEN_MAX_ALIGN_BYTES)));
+                    absl::StrCat(path_, ": offset ", offset_, " is not a multiple of ", EIGEN_MAX_ALIGN_BYTES)));
   }
 
   void Compute(OpKernelContext* context) override {

@@ -94,7 +94,7 @@ class GroupLossOp : public OpKernel {
     }
     if (loss->group > 0 && loss->rows % loss->group != 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat("a batch of ", loss->rows, " rows is no multiple of the group size ", loss->group));
+          absl::StrCat("a batch of ", loss->rows, " rows is not a multiple of the group size ", loss->group));
     }
     if (corrections.NumElements() != 0 && corrections.NumElements() != num_items) {
       return absl::InvalidArgumentError(absl::StrCat("there are ", corrections.NumElements(), " corrections for ",

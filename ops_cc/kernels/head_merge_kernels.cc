@@ -82,7 +82,7 @@ int64_t NextRow(const Lists& lists, int64_t head, int64_t position) {
   return position;
 }
 
-// Moves a list past the entry that was taken from it; false where its scores are no sorted numbers.
+// Moves a list past the entry that was taken from it; false where its scores are not sorted, or NaN.
 bool Advance(const Lists& lists, int64_t head, float taken, int64_t* position) {
   *position = NextRow(lists, head, *position + 1);
   return *position == lists.per_head || lists.scores[head * lists.per_head + *position] <= taken;

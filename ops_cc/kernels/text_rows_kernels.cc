@@ -38,8 +38,9 @@ class TextRowsOp : public OpKernel {
     const int64_t count = offsets.size() - 1;
     for (int64_t i = 0; i < rows.size(); ++i) {
       const int64_t row = rows(i);
-      OP_REQUIRES(context, row >= 0 && row < count,
-                  absl::InvalidArgumentError(absl::StrCat("rows[", i, "] = ", row, " is no row of ", count, " texts")));
+      OP_REQUIRES(
+          context, row >= 0 && row < count,
+          absl::InvalidArgumentError(absl::StrCat("rows[", i, "] = ", row, " is not a row of ", count, " texts")));
       const int64_t begin = offsets(row), end = offsets(row + 1);
       OP_REQUIRES(context, 0 <= begin && begin <= end && end <= bytes.size(),
                   absl::InvalidArgumentError(

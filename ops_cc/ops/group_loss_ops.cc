@@ -53,7 +53,7 @@ vectors: [B + R + H, d]: the positives, the random negatives, and hard negatives
 query_rows: [B].
 item_rows: [B + R].
 corrections: [B + R], taken off every score of an item; or [0].
-clicked: [B, B + R], true where an item is no negative of a row; or [0, 0].
+clicked: [B, B + R], true where an item is not a negative of a row; or [0, 0].
 hard_splits: [B + 1]; row i has the hard negatives hard_splits[i]..hard_splits[i + 1]; or [0], where H is 0.
 loss: [], the mean over the B rows.
 head_gradient: [B, m, d], of the loss.

@@ -22,7 +22,7 @@ REGISTER_OP("DpsrKindWeights")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Weighs the ids of ragged bags so that the kinds of ids count alike, however many of each a bag holds.
+Weighs the ids of ragged bags so that each kind of id counts alike, whatever its number of ids in a bag.
 
 kinds: [rows], the kind of each id.
 values: [nnz], ids in 0..rows - 1.

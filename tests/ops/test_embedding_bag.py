@@ -126,8 +126,8 @@ def test_what_was_read_before_an_update_stays_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("values", "splits", "weights", "message"),
     [
-        ([0, 4], [0, 2], [], r"values\[1\] = 4 is no row of a table of 4 rows"),
-        ([-1], [0, 1], [], r"values\[0\] = -1 is no row"),
+        ([0, 4], [0, 2], [], r"values\[1\] = 4 is not a row of a table of 4 rows"),
+        ([-1], [0, 1], [], r"values\[0\] = -1 is not a row"),
         ([0, 1], [0, 1], [], "row_splits go from 0 to 1; expected 0 to 2"),
         ([0, 1], [0, 2, 1, 2], [], "row_splits decrease at bag 1"),
         ([0, 1], [0, 2], [1.0], "1 weights for 2 values"),

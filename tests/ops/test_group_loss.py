@@ -112,7 +112,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     (heads, vectors, query_rows, item_rows), _ = draw(np.random.default_rng(0), 8, 7, 1, 4, hard=0, options=False)
     config = LossConfig(kind="softmax", group_size=4)
     errors = (ValueError, tf.errors.InvalidArgumentError)
-    with pytest.raises(errors, match="a batch of 8 rows is no multiple of the group size 3"):
+    with pytest.raises(errors, match="a batch of 8 rows is not a multiple of the group size 3"):
         batch_loss(heads, vectors, query_rows, item_rows, LossConfig(group_size=3), 1.0)
     with pytest.raises(errors, match=r"expected \[B, m, d\], \[B \+ R \+ H, d\], \[B\] and \[B \+ R\]"):
         batch_loss(heads, vectors[:, :3], query_rows, item_rows, config, 1.0)

@@ -35,8 +35,8 @@ def test_nothing_to_take() -> None:
 @pytest.mark.parametrize(
     ("offsets", "rows", "problem"),
     [
-        ([0, 1, 3], [0, 2], r"rows\[1\] = 2 is no row of 2 texts"),
-        ([0, 1, 3], [-1], r"rows\[0\] = -1 is no row"),
+        ([0, 1, 3], [0, 2], r"rows\[1\] = 2 is not a row of 2 texts"),
+        ([0, 1, 3], [-1], r"rows\[0\] = -1 is not a row"),
         ([0, 4], [0], "text 0 lies from byte 0 to 4 of 3"),
         ([2, 1], [0], "text 0 lies from byte 2 to 1"),
         ([-1, 1], [0], "text 0 lies from byte -1"),

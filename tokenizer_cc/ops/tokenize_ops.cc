@@ -88,7 +88,7 @@ its Latin words. They are the same as those of the Python class Tokenizer for th
 shared out among the threads of the session.
 
 tokenizer: a loaded tokenizer, a scalar.
-texts: [B], any bytes; what is no UTF-8 counts as U+FFFD.
+texts: [B], any bytes; invalid UTF-8 is read as U+FFFD.
 values: [nnz], ids from 1 on.
 row_splits: [B + 1].
 )doc");

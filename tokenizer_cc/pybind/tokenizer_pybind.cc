@@ -11,11 +11,11 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer_cc/core/bags/tokenizer.h"
+#include "tokenizer_cc/core/bags/vocabulary_builder.h"
 #include "tokenizer_cc/core/buffer.h"
 #include "tokenizer_cc/core/text/normalizer.h"
-#include "tokenizer_cc/core/bags/tokenizer.h"
 #include "tokenizer_cc/core/text/unicode_tables.h"
-#include "tokenizer_cc/core/bags/vocabulary_builder.h"
 
 namespace py = pybind11;
 
@@ -62,7 +62,7 @@ class Texts {
     Py_ssize_t size = 0;
     const char* bytes = PyUnicode_AsUTF8AndSize(text, &size);
     if (bytes == nullptr) {
-      // Lone surrogates: their would-be encoding is no UTF-8 and reads as U+FFFD.
+      // Lone surrogates: their encoding is invalid UTF-8, which is read as U+FFFD.
       PyErr_Clear();
       auto encoded = py::reinterpret_steal<py::object>(PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass"));
       if (!encoded) throw py::error_already_set();

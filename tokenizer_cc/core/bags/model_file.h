@@ -14,10 +14,10 @@
 
 namespace dpsr {
 
-// What a token is made of. The order is that of the vocabulary among equal document frequencies.
+// The kind of a token. Tokens of equal document frequency are ordered by kind.
 enum class Kind : uint8_t { kWord = 0, kBigram = 1, kTrigram = 2 };
 
-// Everything that shapes a vocabulary. bigrams and trigrams shape the output of Encode too.
+// Configuration of a vocabulary; bigrams and trigrams change the output of Encode as well.
 struct TokenizerConfig {
   uint64_t max_vocabulary = 500'000;  // 1 .. 2^30
   uint64_t min_count = 2;             // at least 1
@@ -25,7 +25,7 @@ struct TokenizerConfig {
   bool bigrams = true;
   bool trigrams = true;
 
-  // What is wrong with it; empty if nothing.
+  // What is wrong with the configuration; empty if nothing.
   std::string Problem() const;
 };
 

@@ -35,7 +35,7 @@ struct Token {
 // Immutable and safe to share between threads, given a Workspace each. Encode is linear in the text.
 class Tokenizer {
  public:
-  // Memory that Encode uses again and again.
+  // Working memory that Encode reuses.
   class Workspace {
    private:
     friend class Tokenizer;
@@ -44,7 +44,7 @@ class Tokenizer {
     Buffer<uint64_t> bigrams_;
   };
 
-  // Returns null, and what is wrong and what to do in `error`, when the bytes are no usable model.
+  // Returns null, and what is wrong and what to do in `error`, when the bytes cannot be used as a model.
   static std::shared_ptr<const Tokenizer> FromBytes(ModelBytes model, std::string* error);
   static std::shared_ptr<const Tokenizer> Load(const std::string& path, std::string* error);
 

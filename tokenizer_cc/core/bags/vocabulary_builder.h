@@ -15,8 +15,8 @@
 
 namespace dpsr {
 
-// How many tokens of each kind may be in a vocabulary, max_vocabulary aside. They select the vocabulary and nothing
-// else, so the model file has what they lead to and not them.
+// Largest number of tokens of each kind in a vocabulary, below max_vocabulary for all kinds. The limits select the
+// vocabulary only, so the model file does not hold them.
 struct KindLimits {
   static constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
   uint64_t words = kNone;
@@ -24,12 +24,12 @@ struct KindLimits {
   uint64_t trigrams = kNone;
 };
 
-// Counts in how many texts each token is, and keeps the commonest. The result depends on the set of texts alone:
-// neither on their order nor on how they were split into calls and threads. Add and Build are not for two threads at
-// once.
+// Counts the document frequency of every token, and keeps the most frequent ones. The result depends on the set of
+// texts alone: neither on their order nor on how they were split into calls and threads. Add and Build are not for two
+// threads at once.
 //
-// Counts are exact as long as there are no more than `max_counted_bigrams` different bigrams, of which a log has far
-// more than of words and trigrams; a bigram takes up to 108 bytes for a moment. Beyond that the rarest are forgotten
+// Counts are exact as long as there are no more than `max_counted_bigrams` different bigrams, which
+// outnumber words and trigrams by far; a bigram takes up to 108 bytes at the peak. Beyond that the rarest are forgotten
 // again (lossy counting: Manku and Motwani, 2002): the document frequency of a bigram may then be too low, by
 // bigram_undercount() at the most, and it depends on the order of the texts.
 class VocabularyBuilder {
@@ -40,7 +40,7 @@ class VocabularyBuilder {
   ~VocabularyBuilder();
 
   // Throws std::bad_alloc where the memory does not suffice, on whichever thread; the counts are incomplete then, and
-  // the builder is good for nothing but its destruction.
+  // the builder may only be destroyed.
   void Add(const std::vector<std::string_view>& texts);
   // The model of all texts so far. Returns what went wrong; empty if nothing.
   std::string Build(ModelBytes* model) const;

@@ -61,7 +61,7 @@ void Normalizer::Normalize(std::string_view text, Buffer<uint8_t>* out) {
   while (p != end) {
     const uint8_t* ascii_end = AsciiEnd(p, end);
     if (ascii_end == end) return AppendLower(p, end, out);
-    // The last ASCII character before another one may be the base of a combining mark: it goes the long way.
+    // The last ASCII character before another one may be the base of a combining mark, and is normalized with it.
     if (ascii_end - p > 1) {
       AppendLower(p, ascii_end - 1, out);
       p = ascii_end - 1;

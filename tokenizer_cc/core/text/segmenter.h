@@ -41,7 +41,7 @@ class Segmenter {
   const std::vector<Word>& words() const { return words_; }
   const uint8_t* bytes(const Word& word) const { return text_.data() + word.begin; }
   std::string_view view(const Word& word) const { return {reinterpret_cast<const char*>(bytes(word)), word.length}; }
-  // All words together have at most so many bytes, and so at most so many code points.
+  // An upper bound of the bytes, hence of the code points, of all words together.
   size_t text_bytes() const { return text_.size(); }
 
  private:

@@ -15,7 +15,7 @@ struct Decoded {
   uint32_t bytes;  // how many were read, at least 1
 };
 
-// Reads one code point of [p, end), which is not empty. What is no UTF-8 becomes U+FFFD, one for each maximal subpart:
+// Reads one code point of [p, end), which is not empty. Invalid UTF-8 becomes U+FFFD, one for each maximal subpart:
 // the longest prefix of a well-formed sequence, or else one byte.
 inline Decoded DecodeReplacing(const uint8_t* p, const uint8_t* end) {
   const uint32_t lead = p[0];
