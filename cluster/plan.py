@@ -238,7 +238,9 @@ def _bags_of_steps(config: Config, dataset: Dataset, random: np.random.Generator
         if training.epochs:
             epoch = training_batches(batches, [dataset.directory / split_file("train")], seed=training.seed, epoch=0)
             if loss.hard_negatives:
-                hard = HardNegatives.of_dataset(dataset, loss.hard_negatives, batches.tables, tensor=tensor)
+                hard = HardNegatives.of_dataset(
+                    dataset, loss.hard_negatives, batches.tables, Path(folder), tensor=tensor
+                )
         else:
             epoch = pretraining_batches(batches, seed=training.seed, epoch=0)
         for batch in epoch:

@@ -93,6 +93,11 @@ class Config(Section):
         return Path(self.work_dir) / "dataset"
 
     @property
+    def arrays_dir(self) -> Path:
+        """Directory of arrays that training derives from the dataset and maps into memory."""
+        return Path(self.work_dir) / "arrays"
+
+    @property
     def checkpoint_dir(self) -> Path:
         """The checkpoints that ``dpsr train`` writes."""
         return Path(self.work_dir) / "checkpoints"

@@ -171,12 +171,13 @@ def _check_belong_together(dataset: Dataset, model: TwoTower) -> None:
 def _held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Records to tune the index on and others to check it with, of the latest split that has any; INTERACTION [n]."""
     for split in ("test", "valid", "train"):
-        records = dataset.interactions(split)
-        if len(records) == 0:
+        count = dataset.num_interactions(split)
+        if count == 0:
             continue
-        chosen = np.random.default_rng(1).permutation(len(records))[: _TUNING_QUERIES + _CHECKED_QUERIES]
-        tuning = max(1, len(chosen) * _TUNING_QUERIES // (_TUNING_QUERIES + _CHECKED_QUERIES))
-        return records[chosen[:tuning]], records[chosen[tuning:] if len(chosen) > 1 else chosen]
+        wanted = min(count, _TUNING_QUERIES + _CHECKED_QUERIES)
+        records = dataset.interactions_at(split, np.random.default_rng(1).choice(count, wanted, replace=False))
+        tuning = max(1, wanted * _TUNING_QUERIES // (_TUNING_QUERIES + _CHECKED_QUERIES))
+        return records[:tuning], records[tuning:] if wanted > 1 else records
     raise ExportError(
         f"the dataset {dataset.directory} has no interaction to check the servable with; run `dpsr prepare` again"
     )

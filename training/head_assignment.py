@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow as tf
 
 from dpsr.data.batches.features import ToTensor
+from dpsr.data.dataset.pairs import count_keys
 from dpsr.data.dataset.tables import Dataset, DatasetError
 
 _LEAST_SHARE = 0.05
@@ -20,19 +23,20 @@ class HeadAssignment(tf.Module):
     from those on all further ones, and the items of another head's meaning are negatives like any other.
     """
 
-    def __init__(self, records: np.ndarray, values: np.ndarray, heads: int, *, tensor: ToTensor = tf.constant):
-        """Ranks the values of every query by its clicks.
+    def __init__(self, blocks: Iterable[np.ndarray], values: np.ndarray, heads: int, *, tensor: ToTensor = tf.constant):
+        """Ranks the values of every query by its clicks; memory grows with distinct pairs of query and value.
 
         Args:
-            records: INTERACTION [n], training clicks.
+            blocks: the training clicks, INTERACTION [n] each.
             values: int32 [items], the ids of the column's values.
             heads: number of heads m.
             tensor: how an array gets into the graph.
         """
         super().__init__()
         self._width = int(values.max(initial=0)) + 1
-        clicks = records["query"].astype(np.int64) * self._width + values[records["item"]]
-        pairs, counts = np.unique(clicks, return_counts=True)
+        pairs, counts = count_keys(
+            records["query"].astype(np.int64) * self._width + values[records["item"]] for records in blocks
+        )
         _, query = np.unique(pairs // self._width, return_inverse=True)
         order = np.lexsort((pairs, -counts, query))
         rank = np.empty(len(pairs), dtype=np.int64)
@@ -56,7 +60,7 @@ class HeadAssignment(tf.Module):
                 f"{dataset.directory}: loss.head_column = {column!r} is none of its categorical item columns "
                 f"({', '.join(columns) or 'none'}); name it in data.items.categorical and run `dpsr prepare` again"
             )
-        return cls(dataset.interactions("train"), columns[column], heads, tensor=tensor)
+        return cls(dataset.interaction_blocks("train"), columns[column], heads, tensor=tensor)
 
     def __call__(self, heads: tf.Tensor, vectors: tf.Tensor, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
         """Chooses the head of every row: that of its item's value, or the nearest where the value is none of its query.

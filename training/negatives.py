@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import tensorflow as tf
 
 from dpsr.data.batches.features import FeatureTables, ItemFeatures, ToTensor
-from dpsr.data.dataset.tables import Dataset
+from dpsr.data.dataset.pairs import KeyCounts, clicked_items, pair_keys, pairs_by_query
+from dpsr.data.dataset.tables import Bags, Dataset
 
 
 def count_random_negatives(mixing_ratio: float, group_size: int) -> int:
@@ -44,14 +47,17 @@ def expected_occurrences(clicks: np.ndarray, mixing_ratio: float, group_size: in
 class KnownPositives(tf.Module):
     """The items that each query led to anywhere in the training log: false negatives when they are drawn as one."""
 
-    def __init__(self, records: np.ndarray, num_queries: int, num_items: int, *, tensor: ToTensor = tf.constant):
-        """Collects the pairs of the training records, INTERACTION [n]; ``tensor`` is how they get into the graph."""
+    def __init__(self, items: Bags, *, tensor: ToTensor = tf.constant):
+        """Takes the distinct items of every query, [queries] bags; ``tensor`` is how arrays get into the graph."""
         super().__init__()
-        pairs = np.unique(records["query"].astype(np.int64) * num_items + records["item"])
-        # One row more than there are queries, an empty one, stands for those that nobody typed.
-        splits = np.searchsorted(pairs, np.arange(num_queries + 2, dtype=np.int64) * num_items)
-        self._num_queries = num_queries
-        self._items = tensor((pairs % num_items).astype(np.int32)), tensor(splits.astype(np.int64))
+        # The row after those of the queries is empty and stands for synthetic queries.
+        self._num_queries = len(items)
+        self._items = tensor(items.values), tensor(np.append(items.row_splits, items.row_splits[-1]))
+
+    @classmethod
+    def of_dataset(cls, dataset: Dataset, folder: Path, *, tensor: ToTensor = tf.constant) -> KnownPositives:
+        """Takes the pairs of the train split, whose arrays are files in ``folder``."""
+        return cls(clicked_items(dataset, folder), tensor=tensor)
 
     def mask(self, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
         """Marks the items that the query of a row led to.
@@ -81,13 +87,13 @@ class KnownPositives(tf.Module):
 
 
 def hardest_items(
-    records: np.ndarray, skips: np.ndarray, labels: np.ndarray, *, num_items: int, most: int
+    clicked: np.ndarray, skipped: KeyCounts, labels: np.ndarray, *, num_items: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The hard negatives of every query: what people labelled as wrong, then what was skipped most often.
 
     Args:
-        records: INTERACTION [n], training clicks; what a query led to is no hard negative of it.
-        skips: INTERACTION [s], shown and passed over.
+        clicked: pairs of the training clicks, keys int64 [n] (``pairs.pair_keys``); none of them is a hard negative.
+        skipped: pairs shown and skipped, and how often.
         labels: LABEL [l]; 0 or less is wrong, more is right.
         num_items: size of the catalogue.
         most: negatives of one query.
@@ -96,17 +102,13 @@ def hardest_items(
         int64 queries and items, [h] each, by query, the hardest first; ties by lower item.
     """
 
-    def keys(rows: np.ndarray) -> np.ndarray:
-        return rows["query"].astype(np.int64) * num_items + rows["item"]
-
-    wrong, right = keys(labels[labels["label"] <= 0]), keys(labels[labels["label"] > 0])
-    skipped, times = np.unique(keys(skips), return_counts=True)
-    pairs = np.unique(np.concatenate([wrong, skipped]))
+    wrong, right = (pair_keys(labels[chosen], num_items) for chosen in (labels["label"] <= 0, labels["label"] > 0))
+    pairs = np.unique(np.concatenate([wrong, skipped.keys]))
     weight = np.zeros(len(pairs), np.int64)
-    weight[np.searchsorted(pairs, skipped)] = times
+    weight[np.searchsorted(pairs, skipped.keys)] = skipped.counts
     by_hand = np.isin(pairs, wrong)
     weight[by_hand] = np.iinfo(np.int64).max
-    kept = by_hand | ~np.isin(pairs, keys(records))
+    kept = by_hand | ~np.isin(pairs, clicked)
     kept &= ~np.isin(pairs, right) | by_hand
     pairs, weight = pairs[kept], weight[kept]
     order = np.lexsort((pairs, -weight, pairs // num_items))
@@ -138,14 +140,29 @@ class HardNegatives(tf.Module):
 
     @classmethod
     def of_dataset(
-        cls, dataset: Dataset, most: int, tables: FeatureTables, *, tensor: ToTensor = tf.constant
+        cls, dataset: Dataset, most: int, tables: FeatureTables, scratch: Path, *, tensor: ToTensor = tf.constant
     ) -> HardNegatives:
-        """Takes the hardest items of every query, at most ``most``, from what people labelled and passed over."""
-        schema = dataset.schema
-        queries, items = hardest_items(
-            dataset.interactions("train"), dataset.skips(), dataset.labels(), num_items=schema.num_items, most=most
-        )
-        return cls(queries, items, schema.num_queries, tables, tensor=tensor)
+        """Takes the hardest items of every query, at most ``most``, from labels and skips.
+
+        Args:
+            dataset: an opened dataset.
+            most: negatives of one query.
+            tables: features of the items.
+            scratch: directory for temporary files, 8 bytes for each click and skip.
+            tensor: how an array gets into the graph.
+        """
+        num_queries, num_items = dataset.schema.num_queries, dataset.schema.num_items
+        labels = dataset.labels()
+        labels = labels[np.argsort(labels["query"], kind="stable")]
+        sources = (lambda: dataset.interaction_blocks("train"), dataset.skip_blocks)
+        found, first = [(np.empty(0, np.int64),) * 2], 0
+        scratch.mkdir(parents=True, exist_ok=True)
+        for behind, (clicked, skipped) in pairs_by_query(sources, num_queries, num_items, scratch):
+            start, end = np.searchsorted(labels["query"], [first, behind])
+            found.append(hardest_items(clicked.keys, skipped, labels[start:end], num_items=num_items, most=most))
+            first = behind
+        queries, items = map(np.concatenate, zip(*found, strict=True))
+        return cls(queries, items, num_queries, tables, tensor=tensor)
 
     def of_queries(self, query_rows: tf.Tensor) -> tuple[tf.RaggedTensor, ItemFeatures]:
         """The hard negatives of some queries.

@@ -51,7 +51,7 @@ def phases(config: Config, dataset: Dataset) -> tuple[Phase, Phase]:
     """The pre-training and the training of a run."""
     batch_size, epochs = config.training.batch_size, config.pretraining.epochs
     steps = steps_of_pretraining(dataset.schema.num_items, batch_size)
-    of_log = -(-len(dataset.interactions("train")) // (batch_size - config.mixed_rows))
+    of_log = -(-dataset.num_interactions("train") // (batch_size - config.mixed_rows))
     return (
         Phase("pretraining", 0, epochs, steps, 0),
         Phase("training", epochs, config.training.epochs, of_log, epochs * steps),

@@ -104,12 +104,12 @@ class Training:
         self._directory = config.checkpoint_dir
         self._pretraining, self._training = phases(config, dataset)
         self._batches = batch_maker(config, dataset, tensor=tensor)
-        loss, records, schema = config.loss, dataset.interactions("train"), dataset.schema
+        loss, schema, arrays = config.loss, dataset.schema, config.arrays_dir
         clicked = hard = choice = None
         if loss.mask_clicked:
-            clicked = KnownPositives(records, schema.num_queries, schema.num_items, tensor=tensor)
+            clicked = KnownPositives.of_dataset(dataset, arrays, tensor=tensor)
         if loss.hard_negatives:
-            hard = HardNegatives.of_dataset(dataset, loss.hard_negatives, self._batches.tables, tensor=tensor)
+            hard = HardNegatives.of_dataset(dataset, loss.hard_negatives, self._batches.tables, arrays, tensor=tensor)
         if loss.head_column:
             choice = HeadAssignment.of_dataset(dataset, loss.head_column, config.model.heads, tensor=tensor)
         tokenizer = Tokenizer.load(dataset.tokenizer_path) if config.model.reads_tokenizer else None
@@ -128,7 +128,7 @@ class Training:
                 self._model,
                 loss,
                 config.training,
-                np.bincount(records["item"], minlength=schema.num_items) + mixed,
+                dataset.clicks_per_item("train") + mixed,
                 clicked=clicked,
                 hard=hard,
                 choice=choice,

@@ -23,9 +23,10 @@ class Validation:
     def __init__(self, config: Config, dataset: Dataset, tables: FeatureTables, model: TwoTower, step: TrainingStep):
         """Draws the examples and the candidates; the same seed draws the same ones."""
         random = np.random.default_rng(config.training.seed)
-        records = np.asarray(dataset.interactions("valid"))
-        if len(records) > config.evaluation.max_examples:
-            records = records[np.sort(random.choice(len(records), config.evaluation.max_examples, replace=False))]
+        places = np.arange(dataset.num_interactions("valid"))
+        if len(places) > config.evaluation.max_examples:
+            places = np.sort(random.choice(len(places), config.evaluation.max_examples, replace=False))
+        records = dataset.interactions_at("valid", places)
         self._records = records.view(np.int32).reshape(len(records), INTERACTION.itemsize // 4)
         others = min(config.evaluation.candidates - 1, dataset.schema.num_items)
         self._candidates = tf.constant(random.permutation(dataset.schema.num_items)[:others], tf.int32)

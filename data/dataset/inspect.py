@@ -119,8 +119,9 @@ def _head(dataset: Dataset) -> str:
 def _examples(dataset: Dataset) -> str:
     """Joined rows in the words of the raw inputs."""
     split = next((split for split in reversed(SPLITS) if dataset.manifest["counts"][split]), "train")
-    records = dataset.interactions(split)
-    chosen = records[np.unique(np.linspace(0, len(records) - 1, min(_EXAMPLES, len(records)), dtype=int))]
+    count = dataset.num_interactions(split)
+    places = np.unique(np.linspace(0, count - 1, min(_EXAMPLES, count), dtype=int))
+    chosen = dataset.interactions_at(split, places)
     events = {code: name for name, code in EVENTS.items()}
     queries, table = dataset.query_texts(), dataset.item_table()
     rows = []

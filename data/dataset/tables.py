@@ -101,11 +101,11 @@ class Dataset:
             manifest=manifest,
             schema=schema,
             item_ids=_id_array(item_ids, schema.item_id_type),
-            item_tokens=_bags(directory / "items", "tokens", schema.num_items),
+            item_tokens=load_bags(directory / "items", "tokens", schema.num_items),
             item_categorical=_columns(directory / "items", schema.categorical, schema.num_items),
-            query_tokens=_bags(directory / "queries", "tokens", schema.num_queries),
+            query_tokens=load_bags(directory / "queries", "tokens", schema.num_queries),
             user_profile=_columns(directory / "users", schema.profile, schema.num_users),
-            history=_bags(directory / "users", "history", schema.num_users),
+            history=load_bags(directory / "users", "history", schema.num_users),
             vocabularies=_vocabularies(directory, schema),
         )
 
@@ -223,7 +223,12 @@ def _read_array(path: Path, dtype: type, length: int | None) -> np.ndarray:
     return array
 
 
-def _bags(directory: Path, name: str, rows: int) -> Bags:
+def load_bags(directory: Path, name: str, rows: int) -> Bags:
+    """Memory-maps the ``rows`` bags of ``<name>.values.npy`` and ``<name>.row_splits.npy``.
+
+    Raises:
+        DatasetError: a file cannot be read, or has another type or length.
+    """
     values = _read_array(directory / f"{name}.values.npy", np.int32, None)
     row_splits = _read_array(directory / f"{name}.row_splits.npy", np.int64, rows + 1)
     if row_splits[0] != 0 or row_splits[-1] != len(values):

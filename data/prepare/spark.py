@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpsr.data.dataset.schema import EVENTS, SKIP, DatasetError
+from dpsr.data.dataset.spill import num_buckets
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.log import TIME_BINS, TIMED, Boundaries, Log, RowReader, history_ends, shuffle_keys
-from dpsr.data.prepare.spill import num_buckets
 from dpsr.data.prepare.vocabulary import RowIndex
 from dpsr.data.raw.readers import Piece, Source
 from dpsr.data.raw.rejected import CollectedRows, RejectsRows

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from dpsr.data.dataset.records import record_blocks
 from dpsr.data.dataset.schema import EVENTS, INTERACTION, SKIP, SPLITS, split_file
+from dpsr.data.dataset.spill import BUCKET_RECORDS, Buckets, Spill, num_buckets
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.catalogue_queries import CatalogueQueries
 from dpsr.data.prepare.log import TIME_BINS, TIMED, Boundaries, Log, RowReader, history_ends, shuffle_keys
-from dpsr.data.prepare.spill import BUCKET_RECORDS, Buckets, Spill, num_buckets
 from dpsr.data.prepare.vocabulary import RowIndex
 from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectsRows

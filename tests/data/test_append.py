@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpsr.data.dataset import spill
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.verify import verify
-from dpsr.data.prepare import spill, streamed
+from dpsr.data.prepare import streamed
 from dpsr.data.prepare.job import prepare
 from dpsr.tokenizer_cc import Tokenizer
 

@@ -21,7 +21,8 @@ from .conftest import Raw, random_raw
 PROGRAM = """
 import json, resource, signal, sys
 from dpsr.config import parse_config
-from dpsr.data.prepare import spill, streamed
+from dpsr.data.dataset import spill
+from dpsr.data.prepare import streamed
 from dpsr.data.prepare.job import prepare
 spill.BUCKET_RECORDS = streamed.BUCKET_RECORDS = 50
 limit = int(sys.argv[2])

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpsr.data.dataset import spill
 from dpsr.data.dataset.schema import EVENTS
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare import job as prepare_module
-from dpsr.data.prepare import spill, streamed
+from dpsr.data.prepare import streamed
 from dpsr.data.prepare.job import prepare
 from dpsr.tokenizer_cc import Tokenizer
 

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpsr.config import Config
+from dpsr.data.dataset import spill
 from dpsr.data.dataset.schema import DatasetError
-from dpsr.data.prepare import spill, streamed
+from dpsr.data.prepare import streamed
 from dpsr.data.prepare.job import prepare
 from dpsr.data.prepare.spark import spark_session
 

@@ -25,7 +25,7 @@ def test_a_head_is_the_rank_of_a_value_among_the_clicks_of_its_query() -> None:
     values = random.integers(0, 6, 40).astype(np.int32)
     weights = 0.5**values
     records = clicks(random.integers(0, 7, 600), random.choice(40, 600, p=weights / weights.sum()))
-    choice = HeadAssignment(records, values, 3)
+    choice = HeadAssignment(np.split(records, [10, 300]), values, 3)
     query_rows, item_rows = (array.ravel() for array in np.meshgrid(np.arange(-1, 9), np.arange(40)))
     heads = random.normal(size=(len(query_rows), 3, 4)).astype(np.float32)
     vectors = random.normal(size=(len(query_rows), 4)).astype(np.float32)
@@ -57,7 +57,7 @@ def test_a_click_trains_the_table_and_the_layers_of_its_own_head_alone() -> None
             LossConfig(kind="softmax", group_size=4),
             TrainingConfig(),
             np.ones(SCHEMA.num_items),
-            choice=HeadAssignment(records, values, 2),
+            choice=HeadAssignment([records], values, 2),
         )
         own = [
             [model.tables[f"query_tokens.{each}"].embeddings, *perceptron.trainable_variables]

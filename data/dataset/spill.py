@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 BUCKET_RECORDS = 1 << 20
-"""Buckets aim at so many records: what is in memory at once."""
+"""Target size of a bucket, in records: what a sort holds in memory at once."""
 
 
 class Spill:
@@ -29,9 +29,7 @@ class Spill:
     def blocks(self) -> Iterator[np.ndarray]:
         """All records in the order of arrival, at most ``BUCKET_RECORDS`` at once."""
         self._file.flush()
-        with self._path.open("rb") as file:
-            while len(records := np.fromfile(file, self._dtype, BUCKET_RECORDS)):
-                yield records
+        yield from _blocks(self._path, self._dtype)
 
     def close(self) -> None:
         """Closes and removes the file."""
@@ -79,12 +77,23 @@ class Buckets:
                     part.tofile(file)
 
     def read(self) -> Iterator[np.ndarray]:
-        """The records of one bucket after another; a bucket's file goes when it has been read."""
+        """The records of one bucket after another, each bucket whole; a bucket's file is removed when it was read."""
         for path in self._paths:
             yield np.fromfile(path, self._dtype)
             path.unlink()
 
+    def blocks(self, bucket: int) -> Iterator[np.ndarray]:
+        """The records of one bucket in the order of arrival, at most ``BUCKET_RECORDS`` at once; removes its file."""
+        yield from _blocks(self._paths[bucket], self._dtype)
+        self._paths[bucket].unlink()
+
 
 def num_buckets(records: int) -> int:
-    """How many buckets of about ``BUCKET_RECORDS`` hold so many records."""
+    """The number of buckets of about ``BUCKET_RECORDS`` that hold ``records`` records, at least one."""
     return max(1, -(-records // BUCKET_RECORDS))
+
+
+def _blocks(path: Path, dtype: np.dtype) -> Iterator[np.ndarray]:
+    with path.open("rb") as file:
+        while len(records := np.fromfile(file, dtype, BUCKET_RECORDS)):
+            yield records
