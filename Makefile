@@ -9,7 +9,7 @@ export DPSR_DATA ?= $(abspath ../shared/data)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 CC_SOURCES := $(shell find tokenizer_cc ops_cc serving -name '*.cc' -o -name '*.h' -o -name '*.inc' 2>/dev/null)
-PY_FOLDERS := baselines cluster commands config data evaluation indexing model ops_cc serving tokenizer_cc training
+PY_FOLDERS := baselines cli cluster config data evaluation indexing model ops_cc serving tokenizer_cc training
 
 .PHONY: help
 help: ## this list
@@ -51,7 +51,7 @@ lint: $(VENV)/.dev ## ruff, mypy and clang-format
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run --Werror $(filter %.cc %.h,$(CC_SOURCES))
 	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/dpsr
-	cd build/mypy && ../../$(BIN)/mypy -m dpsr -m dpsr.errors -m dpsr.cli -m dpsr.train $(addprefix -p dpsr.,$(PY_FOLDERS))
+	cd build/mypy && ../../$(BIN)/mypy -m dpsr -m dpsr.errors -m dpsr.train $(addprefix -p dpsr.,$(PY_FOLDERS))
 
 .PHONY: format
 format: $(VENV)/.dev ## rewrite the sources in the house format

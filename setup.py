@@ -25,8 +25,8 @@ from setuptools.errors import CompileError
 ROOT = Path(__file__).resolve().parent
 TOP = [
     "baselines",
+    "cli",
     "cluster",
-    "commands",
     "config",
     "data",
     "evaluation",

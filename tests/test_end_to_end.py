@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpsr.commands.demo import READY_PREFIX
+from dpsr.cli.demo import READY_PREFIX
 from dpsr.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,7 +21,8 @@ ALLOWED = {
     "baselines": {"ops_cc", "tokenizer_cc", "data", "model", "indexing"},
     "evaluation": {"ops_cc", "tokenizer_cc", "data", "model", "indexing", "baselines"},
     "serving": {"ops_cc"},
-    "commands": {"data", "model", "training", "indexing", "evaluation", "serving"},
+    "cli": {"tokenizer_cc", "data", "training", "cluster", "indexing", "evaluation", "serving"},
+    "train": {"cluster"},
     "config": set(),
     "errors": set(),
 }

@@ -31,7 +31,7 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(wheel: Path) -> None:
     needed = {
         "dpsr/__init__.py",
         "dpsr/config/loading.py",
-        "dpsr/cli.py",
+        "dpsr/cli/__main__.py",
         "dpsr/py.typed",
         "dpsr/ops_cc/_build_info.py",
         "dpsr/ops_cc/_dpsr_ops.so",

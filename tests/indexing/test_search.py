@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dpsr.commands.search import TlsFiles, search
+from dpsr.cli.search import TlsFiles, search
 from dpsr.config import Config, ConfigError, ServingConfig
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.servable import Servable

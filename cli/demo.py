@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dpsr.commands.search import item_key, item_texts
+from dpsr.cli.search import item_key, item_texts
 from dpsr.config import Config, load_config
 from dpsr.errors import DpsrError
 
@@ -30,7 +30,7 @@ SIZES = {
 READY_PREFIX = "ready: "
 
 
-def demo(size: str, work_dir: Path) -> None:
+def run_demo(size: str, work_dir: Path) -> None:
     """Generates a shop, prepares, trains, evaluates, exports, serves and asks; prints what every step shows.
 
     Args:
@@ -67,6 +67,20 @@ def demo(size: str, work_dir: Path) -> None:
     with _step("five real Predict calls to a server on a free port"), _server(config) as target:
         _show_answers(config, dataset, target, SHOWCASE_QUERIES)
     click.echo(f"\nEverything is in {work_dir}.")
+
+
+@click.command()
+@click.option("--size", type=click.Choice(sorted(SIZES)), default="default", show_default=True)
+@click.option(
+    "--work-dir", type=click.Path(file_okay=False, path_type=Path), default=Path("build/demo"), show_default=True
+)
+def demo(size: str, work_dir: Path) -> None:
+    """Run the whole path on a generated shop and show what the server answers.
+
+    \b
+    Example: dpsr demo --size small
+    """
+    run_demo(size, work_dir)
 
 
 @contextmanager

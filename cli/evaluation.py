@@ -1,0 +1,48 @@
+"""``dpsr evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dpsr.cli.options import with_config
+from dpsr.config import Config
+
+
+@click.command()
+@with_config
+@click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+@click.option(
+    "--report", "page", metavar="FILE.html", type=click.Path(dir_okay=False, path_type=Path), help="A web page."
+)
+@click.option(
+    "--compare",
+    "other_runs",
+    metavar="METRICS.json",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Another run's results, for the page's popularity by mixing ratio; may be given again.",
+)
+@click.option("--trec", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="TREC runs and qrels.")
+def evaluate(
+    config: Config, split: str, markdown: bool, page: Path | None, other_runs: tuple[Path, ...], trec: Path | None
+) -> None:
+    """Compare the trained model with popularity, BM25, LSA, the memory of clicks seen before, and hybrids.
+
+    With --set evaluation.dssm=true it trains DSSM on the same log, once, and compares with that too.
+
+    \b
+    Example: dpsr evaluate -c shop.toml --split valid --report report.html
+    """
+    if other_runs and page is None:
+        raise click.UsageError("--compare adds to the page of --report; name that too")
+    from dpsr.data.dataset.tables import Dataset
+    from dpsr.evaluation.compare.evaluate import evaluate as run
+    from dpsr.training.trained import load_trained
+
+    dataset = Dataset.load(config.dataset_dir)
+    model = load_trained(config.checkpoint_dir, dataset)
+    report = run(config, dataset, model, split=split, page=page, other_runs=other_runs, trec=trec)
+    click.echo(report.to_markdown() if markdown else report.to_text())

@@ -1,0 +1,30 @@
+"""``dpsr export``."""
+
+from __future__ import annotations
+
+import click
+
+from dpsr.cli.options import with_config
+from dpsr.config import Config
+
+
+@click.command()
+@with_config
+@click.option("--items", metavar="FILE", help="Serve these items (file or glob) instead of the dataset's.")
+def export(config: Config, items: str | None) -> None:
+    """Publish tokenizer, query tower and item index as the next version of one servable.
+
+    With --items the trained model indexes another catalogue, which may hold items that it has never seen.
+
+    \b
+    Example: dpsr export -c shop.toml --items today.parquet
+    """
+    from dpsr.data.dataset.tables import Dataset
+    from dpsr.indexing.publish import export as run
+    from dpsr.indexing.publish import index_table
+    from dpsr.training.trained import load_trained
+
+    dataset = Dataset.load(config.dataset_dir)
+    version = run(config, dataset, load_trained(config.checkpoint_dir, dataset), items=items)
+    click.echo(index_table(version))
+    click.echo(f"servable: {version}")

@@ -1,1 +1,0 @@
-"""What the larger subcommands of ``dpsr`` do, apart from their options."""
