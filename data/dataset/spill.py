@@ -42,6 +42,7 @@ class Buckets:
 
     def __init__(self, directory: Path, name: str, num_buckets: int, dtype: np.dtype) -> None:
         """Creates one file for each bucket below ``directory``."""
+        self.name = name
         self._paths = [directory / f"{name}.{number:05d}" for number in range(num_buckets)]
         self._dtype = dtype
         for path in self._paths:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from dpsr.data.dataset import spill
 from dpsr.data.dataset.records import record_blocks
 from dpsr.data.dataset.schema import EVENTS, INTERACTION, SKIP, SPLITS, split_file
-from dpsr.data.dataset.spill import BUCKET_RECORDS, Buckets, Spill, num_buckets
+from dpsr.data.dataset.spill import Buckets, Spill, num_buckets
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.catalogue_queries import CatalogueQueries
 from dpsr.data.prepare.log import TIME_BINS, TIMED, Boundaries, Log, RowReader, history_ends, shuffle_keys
+from dpsr.data.prepare.time_ranges import TimeRanges
 from dpsr.data.prepare.vocabulary import RowIndex
 from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectsRows
@@ -41,13 +43,13 @@ def read_log(
         scratch: a directory for the spilled records.
         advance: told the number of rows after each chunk.
     """
-    spill = Spill(scratch / "log", TIMED)
-    log = Log(SpilledRecords(spill, scratch), queries, reader.clock)
+    spilled = Spill(scratch / "log", TIMED)
+    log = Log(SpilledRecords(spilled, scratch), queries, reader.clock)
     for chunk in source.chunks(rejected):
         batch = reader.read(chunk, log.rows, rejected)
         log.rows += len(chunk.rows)
         records = _records(batch, log, users if reader.users is None else None)
-        spill.append(records)
+        spilled.append(records)
         for name, code in EVENTS.items():
             log.events[name] += int((records["event"] == code).sum())
         if len(records):
@@ -75,14 +77,14 @@ def _records(batch: pa.RecordBatch, log: Log, new_users: RowIndex | None) -> np.
 class SpilledRecords:
     """The records in one file; see ``log.Records``."""
 
-    def __init__(self, spill: Spill, scratch: Path) -> None:
+    def __init__(self, spilled: Spill, scratch: Path) -> None:
         """Keeps where they are."""
-        self._spill, self._scratch = spill, scratch
+        self._spilled, self._scratch = spilled, scratch
 
     def count_times(self, low: int, high: int, width: int) -> np.ndarray:
         """See ``log.Records``."""
         counts = np.zeros(TIME_BINS, dtype=np.int64)
-        for records in self._spill.blocks():
+        for records in self._spilled.blocks():
             time = records["time"][records["event"] != SKIP]
             time = time[(time >= low) & (time <= high)]
             counts += np.bincount((time - low) // width, minlength=TIME_BINS)
@@ -90,7 +92,7 @@ class SpilledRecords:
 
     def queries_before(self, time: int) -> Iterator[np.ndarray]:
         """See ``log.Records``."""
-        for records in self._spill.blocks():
+        for records in self._spilled.blocks():
             yield records["query"][records["time"] < time]
 
     @contextmanager
@@ -99,11 +101,11 @@ class SpilledRecords:
     ) -> Iterator[BucketedRecords]:
         """See ``log.Records``."""
         with ExitStack() as stack:
-            yield BucketedRecords(self._spill, self._scratch, stack, log, boundaries, num_users, before)
+            yield BucketedRecords(self._spilled, self._scratch, stack, log, boundaries, num_users, before)
 
     def close(self) -> None:
         """See ``log.Records``."""
-        self._spill.close()
+        self._spilled.close()
 
 
 class BucketedRecords:
@@ -111,7 +113,7 @@ class BucketedRecords:
 
     def __init__(
         self,
-        spill: Spill,
+        spilled: Spill,
         scratch: Path,
         stack: ExitStack,
         log: Log,
@@ -119,21 +121,19 @@ class BucketedRecords:
         num_users: int,
         before: Dataset | None,
     ) -> None:
-        """Creates the buckets; ``stack`` removes them."""
-        self._spill, self._scratch, self._log = spill, scratch, log
+        """Keeps what to sort; ``stack`` removes the buckets."""
+        self._spilled, self._scratch, self._stack, self._log = spilled, scratch, stack, log
         self._boundaries, self._num_users, self._before = boundaries, num_users, before
-        known = sum(before.manifest["counts"][name] for name in (*SPLITS, "skips")) if before else 0
-        self._shares = num_buckets(log.accepted + known)
-        self._buckets = {
-            name: stack.enter_context(Buckets(scratch, name, self._shares, TIMED)) for name in (*SPLITS, "skips")
-        }
+        self._ranges = {name: TimeRanges() for name in ("valid", "test", "skips")}
+        self._buckets: dict[str, Buckets] = {}
 
     def by_user(self) -> Iterator[np.ndarray]:
         """See ``log.SortedRecords``; distributes the records over the other buckets too."""
+        records_of_user = self._survey()
         past_events = np.zeros(self._num_users + 1, dtype=np.int64)  # the last stands for user -1, who has none
         if self._before:
             past_events[: len(self._before.history)] = np.diff(self._before.history.row_splits)
-        for records in self._of_users():
+        for records in self._of_users(records_of_user):
             records["history_end"] = history_ends(records) + past_events[records["user"]]
             self._distribute(records)
             yield records
@@ -153,39 +153,63 @@ class BucketedRecords:
         """See ``log.SortedRecords``."""
         return _in_order_of_time(self._buckets[split].read())
 
-    def _of_users(self) -> Iterator[np.ndarray]:
+    def _survey(self) -> np.ndarray:
+        """Counts the records of every user, int64 [users + 1], user -1 last; cuts the ranges, opens the buckets."""
+        records_of_user = np.zeros(self._num_users + 1, dtype=np.int64)
+        in_train = 0
+        for records in self._spilled.blocks():
+            records_of_user += np.bincount(records["user"] % len(records_of_user), minlength=len(records_of_user))
+            for name, chosen in self._choose(records):
+                if name == "train":
+                    in_train += int(chosen.sum())
+                else:
+                    self._ranges[name].add(records[chosen])
+        if self._before:
+            in_train += sum(self._before.num_interactions(name) for name in SPLITS)
+        sizes = {"train": num_buckets(in_train)}
+        for name, ranges in self._ranges.items():
+            ranges.cut(self._log.accepted)
+            sizes[name] = len(ranges)
+        self._buckets = {
+            name: self._stack.enter_context(Buckets(self._scratch, name, size, TIMED)) for name, size in sizes.items()
+        }
+        return records_of_user
+
+    def _of_users(self, records_of_user: np.ndarray) -> Iterator[np.ndarray]:
         """All records by (user, time, place in the log), a bucket of users at a time."""
-        num_users = self._num_users
-        counts = np.zeros(num_users + 1, dtype=np.int64)  # user -1 counts at the end
-        for records in self._spill.blocks():
-            counts += np.bincount(records["user"] % (num_users + 1), minlength=num_users + 1)
-        bucket_of_user = (np.cumsum(counts[:-1]) - counts[:-1]) // BUCKET_RECORDS
-        known_buckets = int(bucket_of_user[-1]) + 1 if num_users else 0
-        unknown_buckets = num_buckets(int(counts[-1]))
-        with Buckets(self._scratch, "users", known_buckets + unknown_buckets, TIMED) as buckets:
-            for records in self._spill.blocks():
+        known, unknown = records_of_user[:-1], int(records_of_user[-1])
+        bucket_of_user = (np.cumsum(known) - known) // spill.BUCKET_RECORDS
+        known_buckets = int(bucket_of_user[-1]) + 1 if len(known) else 0
+        first = known_buckets * spill.BUCKET_RECORDS  # records without a user fill the buckets behind as they arrive
+        with Buckets(self._scratch, "users", known_buckets + num_buckets(unknown), TIMED) as buckets:
+            for records in self._spilled.blocks():
                 user = records["user"]
-                bucket = known_buckets + records["row"] * unknown_buckets // max(self._log.accepted, 1)
-                bucket[user >= 0] = bucket_of_user[user[user >= 0]]
+                is_known = user >= 0
+                place = first + np.cumsum(~is_known) - 1
+                bucket = place // spill.BUCKET_RECORDS
+                bucket[is_known] = bucket_of_user[user[is_known]]
                 buckets.append(bucket, records)
+                first += int((~is_known).sum())
             for records in buckets.read():
                 yield records[np.lexsort((records["row"], records["time"], records["user"]))]
 
-    def _distribute(self, records: np.ndarray) -> None:
-        log = self._log
+    def _choose(self, records: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Each file of records with the records that it holds, bool [n]; skips after the train period are in none."""
         split = self._boundaries.of(records["time"])
         skipped = records["event"] == SKIP
-        width = (log.last_time - log.first_time) // self._shares + 1
-        by_time = (records["time"] - log.first_time) // width  # the log's time range in equal pieces
         for number, name in enumerate(SPLITS):
-            chosen = (split == number) & ~skipped
-            bucket = self._by_key(records["row"]) if name == "train" else by_time
-            self._buckets[name].append(bucket[chosen], records[chosen])
-        skipped &= split == 0
-        self._buckets["skips"].append(by_time[skipped], records[skipped])
+            yield name, (split == number) & ~skipped
+        yield "skips", (split == 0) & skipped
+
+    def _distribute(self, records: np.ndarray) -> None:
+        for name, mask in self._choose(records):
+            chosen = records[mask]
+            bucket = self._by_key(chosen["row"]) if name == "train" else self._ranges[name].of(chosen)
+            self._buckets[name].append(bucket, chosen)
 
     def _by_key(self, rows: np.ndarray) -> np.ndarray:
-        return ((shuffle_keys(rows) >> 31) * self._shares) >> 32  # the range of the keys in equal pieces
+        """The bucket of the train split by ``shuffle_keys``, whose range is cut into equal pieces."""
+        return ((shuffle_keys(rows) >> 31) * len(self._buckets["train"])) >> 32
 
     def _add_past(self, before: Dataset) -> None:
         """Takes the clicks and purchases of the dataset before to the train split."""

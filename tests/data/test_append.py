@@ -16,7 +16,6 @@ from dpsr.data.dataset import spill
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.verify import verify
-from dpsr.data.prepare import streamed
 from dpsr.data.prepare.job import prepare
 from dpsr.tokenizer_cc import Tokenizer
 
@@ -61,7 +60,6 @@ def test_an_increment_equals_the_oracle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_users: bool, bucket: int
 ) -> None:
     monkeypatch.setattr(spill, "BUCKET_RECORDS", bucket)
-    monkeypatch.setattr(streamed, "BUCKET_RECORDS", bucket)
     first, second, both = two_days(tmp_path, with_users)
     yesterday, today = run_both_days(first, second)
     whole, new = Oracle(both, 0.05, 0.1), Oracle(second, 0.05, 0.1)

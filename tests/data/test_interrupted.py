@@ -22,9 +22,8 @@ PROGRAM = """
 import json, resource, signal, sys
 from dpsr.config import parse_config
 from dpsr.data.dataset import spill
-from dpsr.data.prepare import streamed
 from dpsr.data.prepare.job import prepare
-spill.BUCKET_RECORDS = streamed.BUCKET_RECORDS = 50
+spill.BUCKET_RECORDS = 50
 limit = int(sys.argv[2])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -14,7 +14,6 @@ from dpsr.data.dataset import spill
 from dpsr.data.dataset.schema import EVENTS
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare import job as prepare_module
-from dpsr.data.prepare import streamed
 from dpsr.data.prepare.job import prepare
 from dpsr.tokenizer_cc import Tokenizer
 
@@ -84,7 +83,6 @@ def test_a_log_larger_than_the_buckets_equals_the_oracle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_users: bool
 ) -> None:
     monkeypatch.setattr(spill, "BUCKET_RECORDS", 100)
-    monkeypatch.setattr(streamed, "BUCKET_RECORDS", 100)
     raw = random_raw(tmp_path, with_users=with_users)
     raw.write()
     check_against_oracle(raw, Dataset.load(prepare(raw.config(), progress=False)))
@@ -125,7 +123,6 @@ def test_the_same_input_gives_the_same_bytes(raw: Raw) -> None:
 def test_the_size_of_the_buckets_changes_no_byte(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(raw.config("one"), progress=False)
     monkeypatch.setattr(spill, "BUCKET_RECORDS", 70)
-    monkeypatch.setattr(streamed, "BUCKET_RECORDS", 70)
     second = prepare(raw.config("two"), progress=False)
     for path in first.rglob("*"):
         assert path.is_dir() or path.read_bytes() == (second / path.relative_to(first)).read_bytes(), path

@@ -17,7 +17,6 @@ import pytest
 from dpsr.config import Config
 from dpsr.data.dataset import spill
 from dpsr.data.dataset.schema import DatasetError
-from dpsr.data.prepare import streamed
 from dpsr.data.prepare.job import prepare
 from dpsr.data.prepare.spark import spark_session
 
@@ -79,7 +78,6 @@ def spoil(raw: Raw) -> None:
 @pytest.mark.parametrize("with_users", [True, False])
 def test_parquet_in_row_groups(tmp_path: Path, spark: Any, monkeypatch: pytest.MonkeyPatch, with_users: bool) -> None:
     monkeypatch.setattr(spill, "BUCKET_RECORDS", 400)  # many buckets here, and many parts there
-    monkeypatch.setattr(streamed, "BUCKET_RECORDS", 400)
     raw = random_raw(tmp_path, with_users=with_users)
     spoil(raw)
     raw.write()
