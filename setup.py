@@ -221,7 +221,12 @@ class BuildNative(build_ext):
 setup(
     packages=["dpsr", *(f"dpsr.{name}" for name in PACKAGES)],
     package_dir={"dpsr": "."},
-    package_data={"dpsr": ["py.typed"], "dpsr.tokenizer_cc": ["*.pyi"], "dpsr.serving": ["*.pyi"]},
+    package_data={
+        "dpsr": ["py.typed"],
+        "dpsr.tokenizer_cc": ["*.pyi"],
+        "dpsr.serving": ["*.pyi"],
+        "dpsr.evaluation.report": ["templates/*"],
+    },
     include_package_data=False,
     ext_modules=[
         Extension(name, [])

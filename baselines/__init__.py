@@ -1,1 +1,1 @@
-"""Models that a trained model is compared with, and the interface that they share."""
+"""Models that a trained two-tower model is compared with, one file each, and the protocols that they share."""

@@ -1,7 +1,9 @@
-"""DSSM (Huang et al., CIKM 2013), the paper's dense baseline: letter trigrams, an MLP, a softmax over skipped items.
+"""DSSM (Huang et al., CIKM 2013), the paper's dense baseline (section 5.2).
 
-One network embeds queries and items alike. Unlike the model's, its negatives are the items that were shown for a query
-and passed over, as the paper has it (section 5.2); they say which of the shown items is best, and little of all others.
+One network embeds queries and items: letter trigrams of words, three tanh layers, a softmax over the clicked item and
+four negatives. Differs from the article in two points. Negatives are items that were shown for the query and skipped,
+as the paper on DPSR has it, where Huang et al. draw them from all unclicked documents. Training is AdaGrad with early
+stopping by the valid split, where they use mini-batch SGD.
 """
 
 from __future__ import annotations
@@ -19,49 +21,49 @@ import tensorflow as tf
 import tf_keras
 from tqdm import tqdm
 
-from dpsr.baselines.baselines import Words
-from dpsr.baselines.examples import Examples
-from dpsr.baselines.hybrids import mean_reciprocal_rank
-from dpsr.baselines.retrievers import CatalogueRetriever
+from dpsr.baselines.analyzers import Analyzer
+from dpsr.baselines.examples import QueryExamples, load_clicks
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.tuning import mean_reciprocal_rank
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Bags, Dataset
 from dpsr.model.embeddings import EmbeddingTable
 
 WIDTHS = (300, 300, 128)
-"""Of the layers, the vector last, as Huang et al. have them."""
+"""Widths of the layers, the embedding last (article, section 3.4)."""
 NEGATIVES = 4
-"""Of every click, as Huang et al. have it."""
+"""Negatives of each click (article, section 3.3)."""
 _SMOOTHING = 10.0  # gamma of the softmax
 _BATCH = 512
 _TABLE_LEARNING_RATE, _LEARNING_RATE, _ACCUMULATOR = 0.3, 0.05, 0.01
 _MOST_ROUNDS, _PATIENCE = 20, 3
-_ROUND, _MOST_CLICKS = 200_000, 2_000_000  # clicks between two looks at the valid split; clicks of the whole training
+_ROUND, _MOST_CLICKS = 200_000, 2_000_000  # clicks between two measurements on the valid split; clicks of the training
 _SETTINGS = (
-    2,  # raise it when the code below comes to mean something else
+    3,  # version of the training below; another one makes cached weights stale
     *(WIDTHS, NEGATIVES, _SMOOTHING, _BATCH, _TABLE_LEARNING_RATE, _LEARNING_RATE, _ACCUMULATOR),
     *(_MOST_ROUNDS, _PATIENCE, _ROUND, _MOST_CLICKS),
 )
 
 
 class LetterTrigrams:
-    """Texts as bags of the letter trigrams of their words, ``#`` at both ends; unknown trigrams are left out."""
+    """Vocabulary of letter trigrams: texts -> bags of the trigrams of their words, unknown trigrams left out."""
 
-    def __init__(self, trigrams: Sequence[str], words: Words) -> None:
-        """Takes the trigrams by their ids, and what splits a text into words."""
+    def __init__(self, trigrams: Sequence[str], analyzer: Analyzer) -> None:
+        """Takes the trigrams in the order of their ids, and the analyzer that splits texts into words."""
         self.trigrams = list(trigrams)
-        self._words = words
+        self._analyzer = analyzer
         self._ids = {trigram: row for row, trigram in enumerate(self.trigrams)}
         self._of_word: dict[str, list[int]] = {}
 
     @classmethod
-    def of_texts(cls, texts: Iterable[str], words: Words) -> LetterTrigrams:
-        """Knows the trigrams of some texts."""
-        known = {word for text in texts for word in words(text)}
-        return cls(sorted({trigram for word in known for trigram in letter_trigrams(word)}), words)
+    def of_texts(cls, texts: Iterable[str], analyzer: Analyzer) -> LetterTrigrams:
+        """Collects the trigrams of some texts."""
+        known = {word for text in texts for word in analyzer(text)}
+        return cls(sorted({trigram for word in known for trigram in letter_trigrams(word)}), analyzer)
 
     def bags(self, texts: Iterable[str]) -> Bags:
-        """The trigrams of every text, as often as they occur."""
-        rows = [[row for word in self._words(text) for row in self._rows(word)] for text in texts]
+        """Looks up the trigrams of every text, with repetition."""
+        rows = [[row for word in self._analyzer(text) for row in self._rows(word)] for text in texts]
         splits = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in rows], out=splits[1:])
         return Bags(np.array([row for bag in rows for row in bag], dtype=np.int32), splits)
@@ -74,35 +76,42 @@ class LetterTrigrams:
 
 
 def letter_trigrams(word: str) -> list[str]:
-    """The trigrams of a word between two ``#``: ``cat`` has #ca, cat and at#."""
+    """Splits a word between two ``#`` into trigrams: ``cat`` -> #ca, cat, at#."""
     marked = f"#{word}#"
     return [marked[start : start + 3] for start in range(len(marked) - 2)]
 
 
 class SkippedNegatives:
-    """Draws, for every click, items that were skipped for its query; random ones where none was."""
+    """Sampler of negatives: items skipped for the click's query, or uniform ones for a query without skips."""
 
-    def __init__(self, clicks: np.ndarray, skips: np.ndarray, num_items: int) -> None:
-        """Collects what may be drawn.
+    def __init__(
+        self, queries: np.ndarray, skips: Iterable[np.ndarray], clicks: Iterable[np.ndarray], num_items: int
+    ) -> None:
+        """Collects the skipped items of the given queries; memory grows with their skips, not with the log.
 
         Args:
-            clicks: INTERACTION [n]; a pair of query and item that was clicked is never drawn as skipped.
-            skips: INTERACTION [s]; an item is drawn as often as it was skipped.
+            queries: query rows that negatives are drawn for, integers [n].
+            skips: INTERACTION blocks; the probability of an item is its share of the query's skips.
+            clicks: INTERACTION blocks; a pair of query and item among them is never drawn as skipped.
             num_items: size of the catalogue, at least 2.
         """
         self._num_items = num_items
-        pairs, clicked = (
-            records["query"].astype(np.int64) * num_items + records["item"] for records in (skips, clicks)
-        )
-        pairs = np.sort(pairs[~np.isin(pairs, clicked)])
+        asked = np.unique(queries)
+        pairs = np.sort(np.concatenate([np.empty(0, np.int64), *(self._pairs(block, asked) for block in skips)]))
+        clicked = np.zeros(len(pairs) + 1, dtype=np.int64)
+        for block in clicks:
+            keys = np.unique(self._pairs(block[block["event"] != SKIP], asked))
+            np.add.at(clicked, np.searchsorted(pairs, keys, "left"), 1)
+            np.add.at(clicked, np.searchsorted(pairs, keys, "right"), -1)
+        pairs = pairs[np.cumsum(clicked)[:-1] == 0]
         self._items, self._queries = pairs % num_items, pairs // num_items
 
     def has(self, queries: np.ndarray) -> np.ndarray:
-        """Whether any item can be drawn as skipped for the queries, integers [n] -> bool [n]."""
+        """Returns whether queries have a skipped item to draw, integers [n] -> bool [n]."""
         return np.isin(queries, self._queries)
 
     def draw(self, clicks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Negatives of clicks, INTERACTION [n] -> item rows int32 [n, NEGATIVES], never the clicked item."""
+        """Draws negatives of clicks, INTERACTION [n] -> item rows int32 [n, NEGATIVES], never the clicked item."""
         shape = len(clicks), NEGATIVES
         start, end = (np.searchsorted(self._queries, clicks["query"], side) for side in ("left", "right"))
         drawn = rng.integers(0, self._num_items - 1, shape)
@@ -112,12 +121,17 @@ class SkippedNegatives:
         drawn[skipped] = self._items[places]
         return drawn.astype(np.int32)
 
+    def _pairs(self, records: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """Keys query * items + item of the records of ``asked`` queries, int64."""
+        records = records[np.isin(records["query"], asked)]
+        return records["query"].astype(np.int64) * self._num_items + records["item"]
 
-class Dssm(tf.Module):
-    """Letter trigrams to a unit vector, by layers of tanh."""
+
+class DssmNetwork(tf.Module):
+    """Bags of letter trigrams -> unit vectors, by layers of tanh."""
 
     def __init__(self, trigrams: int, *, seed: int) -> None:
-        """Draws the weights as Huang et al. do, their range falling with the width on both sides."""
+        """Initialises the weights uniformly, scaled by fan-in and fan-out, as Huang et al. do (section 3.4)."""
         super().__init__()
         scale = float(np.sqrt(2.0 / (trigrams + WIDTHS[0])))
         self.table = EmbeddingTable(max(trigrams, 1), WIDTHS[0], scale=scale, seed=(seed, 0), combiner="sum")
@@ -135,39 +149,39 @@ class Dssm(tf.Module):
         return self.vectors(self.table.lookup(bags))
 
     def vectors(self, sums: tf.Tensor) -> tf.Tensor:
-        """What follows the first matrix product, float32 [B, 300] -> [B, 128]."""
+        """Applies the network after the first matrix product, float32 [B, 300] -> [B, 128]."""
         hidden = tf.tanh(sums + self.bias)
         for layer in self.layers:
             hidden = layer(hidden)
         return tf.math.l2_normalize(hidden, axis=1)
 
     def weights(self) -> list[np.ndarray]:
-        """All weights, the table first."""
+        """Returns all weights, the table first."""
         return [variable.numpy() for variable in (self.table.embeddings, *self.dense)]
 
     def assign(self, weights: Sequence[np.ndarray]) -> None:
-        """Takes what ``weights`` gave."""
+        """Sets the weights that ``weights`` returned."""
         for variable, value in zip((self.table.embeddings, *self.dense), weights, strict=True):
             variable.assign(value)
 
 
-class DssmRetriever(CatalogueRetriever):
-    """DSSM by exact search."""
+class DssmRetriever(ExhaustiveRetriever):
+    """Cosine of the network's vectors of query and item."""
 
-    def __init__(self, network: Dssm, trigrams: LetterTrigrams, item_bags: Bags) -> None:
-        """Embeds the catalogue, whose trigrams are given."""
+    def __init__(self, network: DssmNetwork, trigrams: LetterTrigrams, item_bags: Bags) -> None:
+        """Embeds the catalogue, given as bags of trigrams."""
         super().__init__(len(item_bags))
         self._network = network
         self._trigrams = trigrams
-        pieces = [
+        vectors = [
             network(_ragged(item_bags.take(np.arange(start, min(start + _BATCH, len(item_bags)))))).numpy()
             for start in range(0, len(item_bags), _BATCH)
         ]
-        self._columns = np.ascontiguousarray(np.concatenate(pieces).T)
+        self._columns = np.ascontiguousarray(np.concatenate(vectors).T)
         self.index = f"exact: {len(item_bags):,} inner products of {WIDTHS[-1]}"
 
-    def score_all(self, examples: Examples) -> np.ndarray:
-        """As ``CatalogueRetriever.score_all``."""
+    def score_all(self, examples: QueryExamples) -> np.ndarray:
+        """As ``ExhaustiveRetriever.score_all``."""
         vectors: np.ndarray = self._network(_ragged(self._trigrams.bags(examples.texts))).numpy()
         return vectors @ self._columns
 
@@ -175,31 +189,32 @@ class DssmRetriever(CatalogueRetriever):
 def dssm_retriever(
     dataset: Dataset,
     item_texts: Sequence[str],
-    words: Words,
-    tuning: Examples | None,
+    analyzer: Analyzer,
+    tuning: QueryExamples | None,
     *,
     seed: int,
     cache: Path | None = None,
     progress: bool = True,
 ) -> tuple[DssmRetriever, str]:
-    """DSSM of the train split, from a file where it was trained before on the same dataset with the same seed.
+    """Trains DSSM on the train split, or reads the weights of an earlier training on the same dataset and seed.
 
     Args:
-        dataset: clicks and skips.
+        dataset: clicks and skips; at least one click.
         item_texts: the text of every item.
-        words: splits a text into words.
-        tuning: clicks that choose when to stop; the last round is taken without them.
+        analyzer: splits texts into words.
+        tuning: clicks of the valid split for early stopping; without them the last round's weights are kept.
         seed: decides weights, order and negatives.
-        cache: the file; none by default.
+        cache: file of the weights; not kept by default.
         progress: show a progress bar.
 
     Returns:
-        The retriever, and what a reader has to know of its negatives.
+        The retriever, and a note on its negatives for the report.
     """
     key = _key(dataset, seed)
-    records = dataset.interactions("train")
-    clicks = np.asarray(records[records["event"] != SKIP])
-    negatives = SkippedNegatives(clicks, dataset.skips(), len(item_texts))
+    clicks = load_clicks(dataset, "train", at_most=_MOST_CLICKS, seed=seed)
+    negatives = SkippedNegatives(
+        clicks["query"], dataset.skip_blocks(), dataset.interaction_blocks("train"), len(item_texts)
+    )
     share = float(negatives.has(clicks["query"]).mean())
     note = (
         f"dssm: {share:.0%} of its clicks are on queries with skipped items, which were their negatives; "
@@ -209,13 +224,13 @@ def dssm_retriever(
     )
     stored = _read(cache, key) if cache is not None else None
     if stored is not None:
-        trigrams = LetterTrigrams(stored[0], words)
-        network = Dssm(len(trigrams.trigrams), seed=seed)
+        trigrams = LetterTrigrams(stored[0], analyzer)
+        network = DssmNetwork(len(trigrams.trigrams), seed=seed)
         network.assign(stored[1])
         return DssmRetriever(network, trigrams, trigrams.bags(item_texts)), note
     queries = dataset.query_texts().to_pylist()
-    trigrams = LetterTrigrams.of_texts([*item_texts, *(queries[row] for row in np.unique(clicks["query"]))], words)
-    network = Dssm(len(trigrams.trigrams), seed=seed)
+    trigrams = LetterTrigrams.of_texts([*item_texts, *(queries[row] for row in np.unique(clicks["query"]))], analyzer)
+    network = DssmNetwork(len(trigrams.trigrams), seed=seed)
     item_bags = trigrams.bags(item_texts)
 
     def quality() -> float:
@@ -229,11 +244,11 @@ def dssm_retriever(
 
 
 class _Training:
-    """AdaGrad on the softmax over the clicked item and its negatives, until the valid split gets no better."""
+    """AdaGrad on the softmax over the clicked item and its negatives, with early stopping."""
 
     def __init__(
         self,
-        network: Dssm,
+        network: DssmNetwork,
         query_bags: Bags,
         item_bags: Bags,
         clicks: np.ndarray,
@@ -255,7 +270,7 @@ class _Training:
         self._step = tf.function(self._one_step, input_signature=rows)
 
     def run(self, quality: Callable[[], float] | None, *, progress: bool) -> None:
-        """Leaves the weights of the best round by ``quality``, or of the last one without it."""
+        """Leaves the network with the weights of the best round by ``quality``, or of the last one without it."""
         network = self._network
         size = min(len(self._clicks), _ROUND)
         rounds = max(1, min(_MOST_ROUNDS, _MOST_CLICKS // size))
@@ -304,12 +319,13 @@ class _Training:
 
 
 def _key(dataset: Dataset, seed: int) -> str:
-    """Changes with whatever would change the trained network."""
+    """Fingerprint of everything that decides the trained weights."""
     files = {name: entry["sha256"] for name, entry in dataset.manifest["files"].items()}
     return sha256(json.dumps([files, seed, _SETTINGS], sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path, key: str) -> tuple[list[str], list[np.ndarray]] | None:
+    """Trigrams and weights of a file; None where it is missing, damaged or of another fingerprint."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["key"]) != key:
@@ -319,13 +335,13 @@ def _read(path: Path, key: str) -> tuple[list[str], list[np.ndarray]] | None:
         return None
 
 
-def _write(path: Path, key: str, trigrams: LetterTrigrams, network: Dssm) -> None:
+def _write(path: Path, key: str, trigrams: LetterTrigrams, network: DssmNetwork) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + ".partial")
     weights: dict[str, Any] = {f"weights_{row}": value for row, value in enumerate(network.weights())}
-    with beside.open("wb") as file:
+    with partial.open("wb") as file:
         np.savez(file, key=np.array(key), trigrams=np.array(trigrams.trigrams, dtype=np.str_), **weights)
-    beside.rename(path)
+    partial.rename(path)
 
 
 def _ragged(bags: Bags) -> tf.RaggedTensor:

@@ -1,4 +1,9 @@
-"""Latent semantic analysis: the baseline that finds related words without clicks (scikit-learn)."""
+"""Latent semantic analysis (Deerwester et al., JASIS 1990), by scikit-learn.
+
+The unsupervised baseline for synonyms: terms with similar neighbours share a direction, without clicks. Term weights
+are (1 + log tf) idf, where the article weighs by log-entropy; queries are folded in as documents (its section
+"Technical details").
+"""
 
 from __future__ import annotations
 
@@ -9,33 +14,33 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from dpsr.baselines.baselines import Words
-from dpsr.baselines.examples import Examples
-from dpsr.baselines.retrievers import CatalogueRetriever
+from dpsr.baselines.analyzers import Analyzer
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
 
 DIMENSION = 256
 
 
-class LSARetriever(CatalogueRetriever):
+class LSARetriever(ExhaustiveRetriever):
     """Cosine in the space of the largest singular vectors of the items' tf-idf matrix."""
 
-    def __init__(self, item_texts: Sequence[str], words: Words, *, seed: int, dimension: int = DIMENSION) -> None:
-        """Decomposes the catalogue.
+    def __init__(self, item_texts: Sequence[str], analyzer: Analyzer, *, seed: int, dimension: int = DIMENSION) -> None:
+        """Decomposes the tf-idf matrix of the catalogue.
 
         Args:
-            item_texts: the text of every item; at least one has a word.
-            words: splits a text, of an item or a query, into its terms.
-            seed: of the randomised decomposition.
-            dimension: singular vectors that are kept, fewer where there are not so many words or items.
+            item_texts: the text of every item; at least one has a term.
+            analyzer: splits the texts of items and queries into terms.
+            seed: seed of the randomised decomposition.
+            dimension: singular vectors kept; min(terms, items) where that is less.
         """
         super().__init__(len(item_texts))
-        self._weights = TfidfVectorizer(analyzer=words, sublinear_tf=True, dtype=np.float32)
+        self._weights = TfidfVectorizer(analyzer=analyzer, sublinear_tf=True, dtype=np.float32)
         matrix = self._weights.fit_transform(item_texts)
         self._space = TruncatedSVD(min(dimension, *matrix.shape), random_state=seed)
         self.index = f"exact: {len(item_texts):,} inner products of {self._space.n_components}"
         self._columns = np.ascontiguousarray(normalize(self._space.fit_transform(matrix)).T, dtype=np.float32)
 
-    def score_all(self, examples: Examples) -> np.ndarray:
-        """As ``CatalogueRetriever.score_all``; a query without a known word gives 0 to all."""
+    def score_all(self, examples: QueryExamples) -> np.ndarray:
+        """As ``ExhaustiveRetriever.score_all``; a query without a known term scores 0 on every item."""
         queries = normalize(self._space.transform(self._weights.transform(examples.texts)))
         return queries.astype(np.float32) @ self._columns

@@ -1,28 +1,31 @@
-"""The two towers as a retriever."""
+"""The trained two towers (the paper's DPSR, section 3) by exact search over the item vectors.
+
+Differs from the servable in the index only: every inner product is computed, so that the figures are the model's own.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
 
-from dpsr.baselines.examples import Examples
-from dpsr.baselines.retrievers import CatalogueRetriever
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.data.batches.features import FeatureTables
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
 
 
-class TwoTowerRetriever(CatalogueRetriever):
-    """The model by exact search: an item's score is its best inner product with any head, as in retrieval."""
+class TwoTowerRetriever(ExhaustiveRetriever):
+    """Scores an item by the largest inner product of its vector with any query head, as the servable does."""
 
     def __init__(self, model: TwoTower, dataset: Dataset, item_vectors: np.ndarray) -> None:
         """Prepares the query tower's inputs.
 
         Args:
             model: the trained towers.
-            dataset: the tables of users and their histories, and the tokenizer.
-            item_vectors: float32 [items, d], the catalogue through the item tower.
+            dataset: tables of users and their histories, and the tokenizer.
+            item_vectors: item tower's output for the catalogue, float32 [items, d].
         """
         super().__init__(len(item_vectors))
         self._model = model
@@ -32,18 +35,18 @@ class TwoTowerRetriever(CatalogueRetriever):
         items, dimension = item_vectors.shape
         self.index = f"exact: {model.config.heads} x {items:,} inner products of {dimension}"
 
-    def query_heads(self, examples: Examples) -> np.ndarray:
-        """Embeds the texts with their users, float32 [n, heads, d]."""
+    def query_heads(self, examples: QueryExamples) -> np.ndarray:
+        """Embeds query texts with profile and history of their users, float32 [n, heads, d]."""
         fields = np.ascontiguousarray(examples.records).view("<i4").reshape(len(examples), -1)
         values, row_splits = self._tokenizer.encode_batch(examples.texts.tolist())
-        # The text may have been changed since it was logged: its tokens replace those of the stored query.
+        # Texts may differ from the logged query (one typo): their tokens replace those of the query table.
         queries = self._tables.queries(tf.constant(fields))._replace(
             tokens=tf.RaggedTensor.from_row_splits(values, row_splits)
         )
         return self._model.query_heads(queries).numpy()
 
-    def score_all(self, examples: Examples) -> np.ndarray:
-        """As ``CatalogueRetriever.score_all``."""
+    def score_all(self, examples: QueryExamples) -> np.ndarray:
+        """As ``ExhaustiveRetriever.score_all``."""
         heads = self.query_heads(examples)
         scores = self.head_scores(heads[:, 0])
         for head in range(1, heads.shape[1]):
@@ -51,6 +54,6 @@ class TwoTowerRetriever(CatalogueRetriever):
         return scores
 
     def head_scores(self, heads: np.ndarray) -> np.ndarray:
-        """Cosines of one head of every query with the whole catalogue, float32 [n, d] -> [n, items]."""
+        """Inner products of one head of every query with the catalogue, float32 [n, d] -> [n, items]."""
         scores: np.ndarray = heads @ self._columns
         return scores

@@ -1,9 +1,9 @@
-"""Compares trained models of one dataset, BM25 and the memory of clicks on the same clicks and candidates.
+"""Compares trained models of one dataset, BM25 and click memory on the same clicks and candidates.
 
     python benchmarks/large_shop.py build/dpsr build/dpsr_p build/dpsr_h --labels build/large_shop/relevance.parquet
 
-prints Top-1 and Top-10 among 1,024 items, the area under the curve of the judged pairs, and what every model has over
-the one before it. Scores only the candidates, so that many more clicks can be asked than in ``dpsr evaluate``.
+prints Top-1 and Top-10 among 1,024 items, the area under the curve of the judged pairs, and the Top-1 of every model
+minus that of the one before it. Models score the candidates only, which affords more clicks than ``dpsr evaluate``.
 """
 
 from __future__ import annotations
@@ -14,35 +14,29 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from dpsr.baselines.baselines import (
-    DEFAULT_POPULARITY_WEIGHT,
-    BM25PopularityRetriever,
-    BM25Retriever,
-    MemoryRetriever,
-    click_counts,
-    tokenizer_words,
-)
-from dpsr.baselines.examples import Examples, load_examples
+from dpsr.baselines.context import BuildContext
+from dpsr.baselines.examples import QueryExamples, load_examples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever, queries_at_once
 from dpsr.baselines.ranking import ranks_of_first
-from dpsr.baselines.retrievers import Retriever, queries_at_once
+from dpsr.baselines.registry import ENTRIES
 from dpsr.baselines.two_tower import TwoTowerRetriever
 from dpsr.config import LabelsConfig
 from dpsr.data.dataset.tables import Dataset
-from dpsr.evaluation.compare.benchmark_suite import item_texts
+from dpsr.evaluation.measures.intervals import bootstrap_means, half_width, interval
 from dpsr.evaluation.measures.judgements import areas_under_curve, load_judgements
-from dpsr.evaluation.measures.metrics import half_width, sample_candidates, top_k_values
-from dpsr.evaluation.measures.paired import paired_intervals
+from dpsr.evaluation.measures.metrics import sample_candidates, top_k_values
 from dpsr.indexing.corpus import embed_items
-from dpsr.tokenizer_cc import Tokenizer
 from dpsr.training.trained import load_trained
 
 ROWS = 256
 CANDIDATES = 1024
 
 
-def scores_of_model(retriever: TwoTowerRetriever, vectors: np.ndarray, part: Examples, drawn: np.ndarray) -> np.ndarray:
-    """An item's score is that of its best head; float32 [n, candidates]."""
-    return np.einsum("bmd,bcd->bmc", retriever.query_heads(part), vectors[drawn], optimize=True).max(axis=1)
+def scores_of_model(
+    retriever: TwoTowerRetriever, vectors: np.ndarray, batch: QueryExamples, drawn: np.ndarray
+) -> np.ndarray:
+    """Scores candidates by their best head, float32 [n, candidates]."""
+    return np.einsum("bmd,bcd->bmc", retriever.query_heads(batch), vectors[drawn], optimize=True).max(axis=1)
 
 
 def main() -> None:
@@ -55,14 +49,10 @@ def main() -> None:
 
     dataset = Dataset.load(arguments.runs[0] / "dataset")
     examples = load_examples(dataset, "test", max_examples=arguments.examples, seed=arguments.seed)
-    train, items = dataset.interactions("train"), dataset.schema.num_items
+    items = dataset.schema.num_items
     drawn = sample_candidates(examples.item_rows, items, CANDIDATES, seed=arguments.seed)
-    bm25 = BM25Retriever(item_texts(dataset), tokenizer_words(Tokenizer.load(dataset.tokenizer_path)))
-    both = BM25PopularityRetriever(bm25, click_counts(train, items), DEFAULT_POPULARITY_WEIGHT)
-    retrievers: dict[str, Retriever] = {
-        "bm25": bm25,
-        "memory": MemoryRetriever(dataset.query_texts().to_pylist(), train, both),
-    }
+    context = BuildContext(dataset, ENTRIES, arguments.seed, progress=False)
+    retrievers: dict[str, ExhaustiveRetriever] = {name: context.exhaustive(name) for name in ("bm25", "memory")}
     vectors = {}
     for run in arguments.runs:
         model = load_trained(run / "checkpoints", dataset)
@@ -74,12 +64,12 @@ def main() -> None:
         size = ROWS if name in vectors else queries_at_once(items)
         ranks = []
         for start in range(0, len(examples), size):
-            part, candidates = examples.take(slice(start, start + size)), drawn[start : start + size]
+            batch, candidates = examples.take(slice(start, start + size)), drawn[start : start + size]
             if isinstance(retriever, TwoTowerRetriever):
-                scores = scores_of_model(retriever, vectors[name], part, candidates)
+                scores = scores_of_model(retriever, vectors[name], batch, candidates)
             else:
-                scores = retriever.score(part, candidates)
-            ranks.append(ranks_of_first(scores, candidates, part.tie_keys))
+                scores = retriever.score(batch, candidates)
+            ranks.append(ranks_of_first(scores, candidates, batch.tie_keys))
         values[name] = top_k_values(np.concatenate(ranks))
         print(name, float(values[name]["Top-1"].mean()), flush=True)
 
@@ -89,9 +79,10 @@ def main() -> None:
         means = [f"{value.mean():.4f} ± {half_width(value, queries):.4f}" for value in each.values()]
         difference = ""
         if before:
-            change = (each["Top-1"] - values[before]["Top-1"])[:, np.newaxis]
-            low, high = paired_intervals(change, queries, seed=arguments.seed)
-            difference = f"{change.mean():+.4f} [{low[0]:+.4f}, {high[0]:+.4f}]"
+            change = each["Top-1"] - values[before]["Top-1"]
+            samples = bootstrap_means(change[:, np.newaxis], queries, seed=arguments.seed)
+            found = interval(float(change.mean()), None if samples is None else samples[:, 0])
+            difference = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
         ratio = f"{each['Top-1'].mean() / values['bm25']['Top-1'].mean():.2f}"
         rows.append([name, *means, ratio, difference])
         before = name

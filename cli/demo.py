@@ -19,7 +19,7 @@ from dpsr.errors import DpsrError
 
 if TYPE_CHECKING:
     from dpsr.data.dataset.tables import Dataset
-    from dpsr.evaluation.report.report import Report
+    from dpsr.evaluation.report.results import Report
 
 CONFIG = Path(__file__).parent.parent / "examples" / "demo_shop.toml"
 SIZES = {

@@ -31,7 +31,7 @@ def evaluate(
 ) -> None:
     """Compare the trained model with popularity, BM25, LSA, the memory of clicks seen before, and hybrids.
 
-    With --set evaluation.dssm=true it trains DSSM on the same log, once, and compares with that too.
+    evaluation.baselines lists the methods to compare with; DSSM among them is trained on the same log, once.
 
     \b
     Example: dpsr evaluate -c shop.toml --split valid --report report.html
@@ -40,9 +40,10 @@ def evaluate(
         raise click.UsageError("--compare adds to the page of --report; name that too")
     from dpsr.data.dataset.tables import Dataset
     from dpsr.evaluation.compare.evaluate import evaluate as run
+    from dpsr.evaluation.report.text import to_markdown, to_text
     from dpsr.training.trained import load_trained
 
     dataset = Dataset.load(config.dataset_dir)
     model = load_trained(config.checkpoint_dir, dataset)
     report = run(config, dataset, model, split=split, page=page, other_runs=other_runs, trec=trec)
-    click.echo(report.to_markdown() if markdown else report.to_text())
+    click.echo(to_markdown(report) if markdown else to_text(report))

@@ -1,4 +1,4 @@
-"""Section ``evaluation``: what is measured."""
+"""Section ``evaluation``: what is measured, and against which baselines."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from dpsr.config.section import PathName, Section
 
 
 class LabelsConfig(SourceConfig):
-    """Judged pairs, a Parquet file: ``query``, ``item_id`` and ``label``, the higher the better."""
+    """Judged pairs, a Parquet file of ``query``, ``item_id`` and ``label``; a higher label is a better match."""
 
     positive_from: float = 1.0
-    """Pairs with at least this label are relevant."""
+    """Lowest label of a relevant pair."""
     graded: bool = True
-    """nDCG takes a relevant pair's label, a whole number, as its gain; else every relevant pair counts 1."""
+    """nDCG takes a relevant pair's label, an integer, as its gain; else every relevant pair has gain 1."""
 
 
 class EvaluationConfig(Section):
-    """Which examples are scored, and against how many candidates (paper, section 5.1)."""
+    """Examples, candidates and baselines of an evaluation (paper, section 5.1)."""
 
     max_examples: Annotated[int, Field(ge=1)] = 10_000
+    """Clicks sampled from a larger split."""
     candidates: Annotated[int, Field(ge=2)] = 1024
-    """Top-k is measured among this many items: the clicked one and random others."""
+    """Items that Top-k is measured among: the clicked one and random others."""
+    baselines: list[str] = ["popularity", "bm25", "bm25 bigrams", "lsa", "bm25+popularity", "memory"]
+    """Methods that the model is compared with (docs/evaluation.md has their names); ``FIRST>SCORER@DEPTH`` is a
+    reranker, as ``bm25>dpsr@100``. BM25, the model and its hybrids with BM25 always take part."""
     slice_by: list[str] = []
-    """Profile columns of the user, or categorical columns of the clicked item (as a language), to measure apart by."""
+    """Slices by value of a column: profile columns of the user, or categorical columns of the clicked item."""
     senses: PathName | None = None
-    """A Parquet file of what queries may mean: ``query``, and the values of one categorical item column."""
-    dssm: bool = False
-    """Trains DSSM, with skipped items as negatives, on the same log, and compares with it."""
+    """Parquet file of polysemous queries: ``query``, and the values of one categorical item column."""
     labels: LabelsConfig | None = None
-    """Judged pairs that are measured too: AUC, and ranked lists with gains."""
+    """Judged pairs, measured by AUC and by ranked lists with gains."""

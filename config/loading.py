@@ -17,6 +17,8 @@ from dpsr.errors import DpsrError
 
 RENAMED = {"cluster.dense_every": "cluster.dense_sync_steps", "index.filter_reach": "index.filter_candidates"}
 """Keys of earlier releases: an error names the key of today."""
+REPLACED = {"evaluation.dssm": 'list "dssm" in evaluation.baselines instead'}
+"""Keys of earlier releases whose successor takes another value, and the remedy that the error names."""
 
 
 class ConfigError(DpsrError, ValueError):
@@ -96,6 +98,8 @@ def _explain(origin: str, problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if key in RENAMED:
         return f"{origin}: {key} is now called {RENAMED[key]}; rename the key"
+    if key in REPLACED:
+        return f"{origin}: {key} is no longer a key; {REPLACED[key]}"
     if problem["type"] == "extra_forbidden":
         known = ", ".join(_keys_of_section(problem["loc"][:-1]))
         return f"{origin}: unknown key {key} (known here: {known})"

@@ -1,4 +1,4 @@
-"""Retrievers measured on the same examples, and what they have over each other."""
+"""Methods measured on the same examples, with intervals and paired differences."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from dpsr.baselines.baselines import click_counts
-from dpsr.baselines.examples import Examples, with_one_typo
-from dpsr.baselines.ranking import best_first, ranks_of_first
-from dpsr.baselines.retrievers import CatalogueRetriever, Retriever, queries_at_once
+from dpsr.baselines.examples import QueryExamples, with_one_typo
+from dpsr.baselines.interfaces import Method
+from dpsr.baselines.popularity import click_counts
 from dpsr.data.dataset.tables import Dataset
+from dpsr.evaluation.measures.clicks import measure_all
+from dpsr.evaluation.measures.intervals import bootstrap_means, half_width, interval
 from dpsr.evaluation.measures.judgements import JUDGED_MEASURES, Judgements, areas_under_curve, measure_judged
-from dpsr.evaluation.measures.metrics import RANKED_DEPTH, half_width, ranked_values, sample_candidates, top_k_values
-from dpsr.evaluation.measures.paired import bootstrap_means, interval
+from dpsr.evaluation.measures.metrics import CLICKS, COMPARED, sample_candidates
 from dpsr.evaluation.measures.slices import TYPO, slices_of
-from dpsr.evaluation.report.report import Comparison, Difference, Judged, Result
-from dpsr.evaluation.report.tables import CLICKS, COMPARED
+from dpsr.evaluation.report.results import Comparison, Difference, Judged, Result
 
 Values = Mapping[str, Mapping[str, np.ndarray]]
-"""Retriever -> measure -> float64 [n]."""
+"""Method -> measure -> float64 [n]."""
 
 
 def compare(
-    retrievers: Mapping[str, Retriever],
+    methods: Mapping[str, Method],
     dataset: Dataset,
-    examples: Examples,
+    examples: QueryExamples,
     *,
     candidates: int,
     seed: int,
@@ -36,40 +35,37 @@ def compare(
     slice_by: Sequence[str] = (),
     progress: bool = True,
 ) -> Comparison:
-    """Measures retrievers on the same examples and the same candidates.
+    """Measures methods on the same examples and candidates, by slice.
 
     Args:
-        retrievers: name -> retriever.
-        dataset: says which queries were seen in training.
+        methods: name -> method.
+        dataset: the train split, which decides the slices of seen queries.
         examples: the clicks to find.
         candidates: items that Top-k is measured among.
         seed: decides candidates, typos and the draws of the bootstrap.
-        subject: the retriever that is compared with each other one; none by default.
-        reference: the retriever that each other one is compared with; none by default.
+        subject: the method that each other one is subtracted from; none by default.
+        reference: the method that is subtracted from each other one; none by default.
         slice_by: columns of users or items whose values are slices too.
         progress: show a progress bar.
 
     Returns:
-        A result for every slice (those of ``slices_of``, and ``one typo``) that has a click, and every retriever; and
-        the paired differences on the same slices.
+        Results and paired differences of every slice with a click: those of ``slices_of``, and ``one typo``.
     """
     typos = with_one_typo(examples, seed=seed)
-    counts = click_counts(dataset.interactions("train"), dataset.schema.num_items)
+    counts = click_counts(dataset.interaction_blocks("train"), dataset.schema.num_items)
     masks = slices_of(examples, dataset, columns=slice_by)
-    parts = [(examples, masks), (typos, {TYPO: np.ones(len(typos), dtype=bool)})]
+    variants = [(examples, masks), (typos, {TYPO: np.ones(len(typos), dtype=bool)})]
     found = Comparison([], [], [])
-    total = len(retrievers) * sum(len(part) for part, _ in parts)
+    total = len(methods) * sum(len(variant) for variant, _ in variants)
     with tqdm(total=total, desc="evaluating", unit="query", disable=not progress) as bar:
-        for part, part_masks in parts:
-            drawn = sample_candidates(part.item_rows, dataset.schema.num_items, candidates, seed=seed)
-            values = measure_all(retrievers, part, drawn, counts=counts, bar=bar)
-            queries = part.records["query"]
-            for slice_name, mask in part_masks.items():
+        for variant, variant_masks in variants:
+            drawn = sample_candidates(variant.item_rows, dataset.schema.num_items, candidates, seed=seed)
+            values = measure_all(methods, variant, drawn, counts=counts, bar=bar)
+            queries = variant.records["query"]
+            for slice_name, mask in variant_masks.items():
                 if not mask.any():
                     continue
-                sliced = {
-                    name: {measure: value[mask] for measure, value in values[name].items()} for name in retrievers
-                }
+                sliced = {name: {measure: value[mask] for measure, value in values[name].items()} for name in methods}
                 summary = summarise(
                     slice_name, sliced, queries[mask], COMPARED, subject=subject, reference=reference, seed=seed
                 )
@@ -77,69 +73,6 @@ def compare(
                 found.differences.extend(summary.differences)
                 found.over_reference.extend(summary.over_reference)
     return found
-
-
-def measure_all(
-    retrievers: Mapping[str, Retriever],
-    examples: Examples,
-    candidates: np.ndarray,
-    *,
-    counts: np.ndarray,
-    bar: tqdm | None = None,
-) -> dict[str, dict[str, np.ndarray]]:
-    """``measure`` for several retrievers, a few examples at a time, so that they may share what they compute.
-
-    Args:
-        retrievers: name -> retriever.
-        examples: n clicks.
-        candidates: int32 [n, c], the clicked item first.
-        counts: clicks of every item in the train split, int64 [items].
-        bar: moves by one for each example and retriever.
-
-    Returns:
-        For each retriever float64 [n] for each measure.
-    """
-    size = queries_at_once(len(counts))
-    found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in retrievers}
-    for start in range(0, len(examples), size):
-        rows = slice(start, start + size)
-        chunk = examples.take(rows)
-        for name, retriever in retrievers.items():
-            found[name].append(measure(retriever, chunk, candidates[rows], counts=counts))
-            if bar is not None:
-                bar.update(len(chunk))
-    return {
-        name: {key: np.concatenate([values[key] for values in chunks]) for key in chunks[0]}
-        for name, chunks in found.items()
-    }
-
-
-def measure(
-    retriever: Retriever, examples: Examples, candidates: np.ndarray, *, counts: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Every measure of one retriever for every example.
-
-    Args:
-        retriever: what is measured.
-        examples: n clicks.
-        candidates: int32 [n, c], the clicked item first.
-        counts: clicks of every item in the train split, int64 [items].
-
-    Returns:
-        float64 [n] for each measure; ``Clicks@10`` is the mean of ``counts`` over the ten best items.
-
-    Raises:
-        ValueError: the retriever gave a NaN score or an item twice.
-    """
-    items, scores = retriever.retrieve(examples, min(RANKED_DEPTH, len(counts)))
-    candidate_scores = retriever.score(examples, candidates)
-    if np.isnan(scores).any() or np.isnan(candidate_scores).any():
-        raise ValueError(f"{type(retriever).__name__} gave NaN scores, which have no rank; every score is a number")
-    items, _ = best_first(items, scores, examples.tie_keys)
-    relevant = [{item: 1} for item in examples.item_rows.tolist()]
-    ranks = ranks_of_first(candidate_scores, candidates, examples.tie_keys)
-    popularity = {CLICKS: np.where(items[:, :10] >= 0, counts[items[:, :10]], 0).mean(axis=1)}
-    return ranked_values(items, relevant) | top_k_values(ranks) | popularity
 
 
 def summarise(
@@ -152,24 +85,28 @@ def summarise(
     reference: str,
     seed: int,
 ) -> Comparison:
-    """Means and intervals over the examples of a slice; every click counts once.
+    """Computes means and intervals over the examples of a slice; every click has the same weight.
 
     Args:
-        slice_name: the slice that the clicks are.
-        values: retriever -> measure -> float64 [n].
+        slice_name: name of the slice.
+        values: method -> measure -> float64 [n]; methods may lack measures.
         queries: the query of every click, integers [n].
-        measures: what gets bootstrap intervals, alone and paired.
-        subject: the retriever that is compared with each other one.
-        reference: the retriever that each other one is compared with.
+        measures: measures with bootstrap intervals, alone and paired.
+        subject: the method that each other one is subtracted from.
+        reference: the method that is subtracted from each other one.
         seed: decides the draws of the bootstrap.
     """
-    columns = {(name, measure): values[name][measure] for name in values for measure in measures}
-    draws = bootstrap_means(np.stack(list(columns.values()), axis=1), queries, seed=seed)
+    columns = {
+        (name, measure): of_one[measure] for name, of_one in values.items() for measure in measures if measure in of_one
+    }
+    draws = bootstrap_means(np.stack(list(columns.values()), axis=1), queries, seed=seed) if columns else None
     drawn = dict(zip(columns, [None] * len(columns) if draws is None else draws.T, strict=True))
 
     def difference(first: str, second: str) -> Difference:
         found = {}
         for measure in measures:
+            if not {(first, measure), (second, measure)} <= columns.keys():
+                continue
             mean = float((columns[first, measure] - columns[second, measure]).mean())
             one, other = drawn[first, measure], drawn[second, measure]
             found[measure] = interval(mean, None if one is None or other is None else one - other)
@@ -182,7 +119,11 @@ def summarise(
             examples=len(queries),
             metrics={measure: float(value.mean()) for measure, value in of_one.items()},
             half_widths={measure: half_width(value, queries) for measure, value in of_one.items() if measure != CLICKS},
-            intervals={measure: interval(float(of_one[measure].mean()), drawn[name, measure]) for measure in measures},
+            intervals={
+                measure: interval(float(of_one[measure].mean()), drawn[name, measure])
+                for measure in measures
+                if measure in of_one
+            },
         )
         for name, of_one in values.items()
     ]
@@ -194,19 +135,19 @@ def summarise(
 
 
 def compare_judged(
-    retrievers: Mapping[str, CatalogueRetriever],
+    methods: Mapping[str, Method],
     judgements: Judgements,
+    num_items: int,
     *,
     seed: int,
     subject: str = "",
     reference: str = "",
     progress: bool = True,
 ) -> Judged:
-    """Measures retrievers on judged queries: ranked lists of the whole catalogue, and the order of the judged pairs."""
-    num_items = next(iter(retrievers.values())).num_items
-    values = measure_judged(retrievers, judgements, num_items=num_items, progress=progress)
-    queries = np.arange(len(next(iter(values.values()))["nDCG@10"]))
-    areas = areas_under_curve(retrievers, judgements, num_items=num_items)
+    """Measures methods on judged queries: ranked lists of the whole catalogue, and the order of the judged pairs."""
+    values = measure_judged(methods, judgements, num_items=num_items, progress=progress)
+    queries = np.arange(sum(bool(judgements.gains(row)) for row in range(len(judgements))))
+    areas = areas_under_curve(methods, judgements, num_items=num_items)
     found = summarise(
         "judged queries", values, queries, JUDGED_MEASURES, subject=subject, reference=reference, seed=seed
     )

@@ -7,32 +7,32 @@ from pathlib import Path
 
 import numpy as np
 
-from dpsr.baselines.baselines import click_counts
-from dpsr.baselines.examples import Examples, load_examples
+from dpsr.baselines.bm25 import BM25Retriever
+from dpsr.baselines.context import item_texts
+from dpsr.baselines.examples import QueryExamples, anonymous_examples, load_examples
+from dpsr.baselines.popularity import click_counts
+from dpsr.baselines.registry import resolve
 from dpsr.baselines.two_tower import TwoTowerRetriever
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
-from dpsr.evaluation.compare.benchmark_suite import (
-    REFERENCE,
-    SUBJECT,
-    BenchmarkSuite,
-    item_texts,
-    standard_baselines,
-    with_dssm,
-    with_model,
-)
-from dpsr.evaluation.compare.cases import differing_cases
+from dpsr.evaluation.compare.benchmark_suite import REFERENCE, SUBJECT, BenchmarkSuite, benchmark_suite
 from dpsr.evaluation.compare.comparison import compare, compare_judged
+from dpsr.evaluation.measures.cases import differing_cases
+from dpsr.evaluation.measures.heads import frequent_queries, head_answers
 from dpsr.evaluation.measures.judgements import Judgements, load_judgements
-from dpsr.evaluation.measures.polysemy import senses_by_head
+from dpsr.evaluation.measures.polysemy import Senses, senses_by_head
 from dpsr.evaluation.measures.senses import load_senses
 from dpsr.evaluation.measures.timing import retrieval_times
-from dpsr.evaluation.report.html import Figures, read_run, write_html
 from dpsr.evaluation.report.item_map import heads_maps, item_map
-from dpsr.evaluation.report.report import Report, describe_machine
+from dpsr.evaluation.report.machine import describe_machine
+from dpsr.evaluation.report.metrics_json import read_metrics, write_metrics
+from dpsr.evaluation.report.page import Figures, write_page
+from dpsr.evaluation.report.results import Report
 from dpsr.evaluation.report.trec import write_trec
 from dpsr.indexing.corpus import embed_items
 from dpsr.model.two_tower import TwoTower
+
+_FREQUENT_QUERIES = 300  # queries whose heads are compared where no senses are known
 
 
 def evaluate(
@@ -53,49 +53,47 @@ def evaluate(
         dataset: the dataset that the model was trained on.
         model: the trained towers.
         split: ``valid`` or ``test``.
-        page: where to write the report as a web page, if anywhere.
-        other_runs: ``metrics.json`` of other runs; the page shows the popularity of what they retrieve beside this one.
-        trec: directory to write TREC runs and judgements to, if anywhere.
+        page: file of the web page; not written by default.
+        other_runs: ``metrics.json`` of other runs, for the page's curves over the mixing ratio.
+        trec: directory of TREC runs and judgements; not written by default.
         progress: show progress bars.
 
     Raises:
-        ValueError: there is no such split.
-        DatasetError: the split is empty; labels, or the results of another run, cannot be used.
+        ValueError: the split's name is unknown.
+        ConfigError: ``evaluation.baselines`` has an unknown name.
+        DatasetError: the split is empty; labels, senses, or the results of another run, cannot be used.
     """
-    seed = config.training.seed
-    # Whatever may be wrong with a file is told before anything is measured.
-    runs = [read_run(path) for path in other_runs]
-    labels, senses = config.evaluation.labels, config.evaluation.senses
-    judgements = None if labels is None else load_judgements(labels, dataset, seed=seed)
-    truth, meaning = ([], "") if senses is None else load_senses(Path(senses), dataset)
-    examples = load_examples(dataset, split, max_examples=config.evaluation.max_examples, seed=seed)
+    seed, options = config.training.seed, config.evaluation
+    # All inputs are checked before anything is measured.
+    resolve(options.baselines)
+    runs = [read_metrics(path) for path in other_runs]
+    judgements = None if options.labels is None else load_judgements(options.labels, dataset, seed=seed)
+    truth, sense_column = ([], "") if options.senses is None else load_senses(Path(options.senses), dataset)
+    examples = load_examples(dataset, split, max_examples=options.max_examples, seed=seed)
     vectors = embed_items(model, dataset, progress=progress)
-    baselines = standard_baselines(dataset, seed=seed)
-    if config.evaluation.dssm:
-        cache = Path(config.work_dir) / "evaluation" / "dssm.npz"
-        baselines = with_dssm(baselines, dataset, seed=seed, cache=cache, progress=progress)
     retriever = TwoTowerRetriever(model, dataset, vectors)
-    suite = with_model(baselines, retriever, dataset, seed=seed)
+    work_dir, num_items = Path(config.work_dir), dataset.schema.num_items
+    suite = benchmark_suite(options.baselines, dataset, retriever, seed=seed, work_dir=work_dir, progress=progress)
     pair = {"subject": SUBJECT, "reference": REFERENCE}
     comparison = compare(
-        suite.retrievers,
+        suite.methods,
         dataset,
         examples,
-        candidates=config.evaluation.candidates,
+        candidates=options.candidates,
         seed=seed,
-        slice_by=config.evaluation.slice_by,
+        slice_by=options.slice_by,
         progress=progress,
         **pair,
     )
     judged = None
     if judgements is not None:
-        judged = compare_judged(suite.retrievers, judgements, seed=seed, progress=progress, **pair)
+        judged = compare_judged(suite.methods, judgements, num_items, seed=seed, progress=progress, **pair)
     report = Report(
         name=config.name,
         split=split,
-        split_size=len(dataset.interactions(split)),
-        num_items=dataset.schema.num_items,
-        candidates=min(config.evaluation.candidates, dataset.schema.num_items),
+        split_size=dataset.num_interactions(split),
+        num_items=num_items,
+        candidates=min(options.candidates, num_items),
         weights=suite.weights,
         mixing_ratio=config.loss.mixing_ratio,
         seed=seed,
@@ -103,37 +101,56 @@ def evaluate(
         comparison=comparison,
         judged=judged,
         notes=suite.notes,
-        senses=senses_by_head(model, dataset, vectors, truth, column=meaning) if truth else [],
-        retrieval=retrieval_times(suite.retrievers, examples),
+        senses=senses_by_head(model, dataset, vectors, truth, column=sense_column) if truth else [],
+        retrieval=retrieval_times(suite.methods, examples, num_items),
     )
-    report.write(Path(config.work_dir) / "evaluation")
+    write_metrics(report, work_dir / "evaluation")
     if page is not None:
-        texts = item_texts(dataset)
-        counts = click_counts(dataset.interactions("train"), dataset.schema.num_items)
-        wins, losses = differing_cases(retriever, suite.retrievers[REFERENCE], examples, texts)
-        maps, answers = heads_maps(
-            retriever, vectors, dataset, examples, texts, seed=seed, senses=truth, meaning=meaning
-        )
-        items = item_map(vectors, dataset, counts, texts, seed=seed)
-        write_html(page, report, subject=SUBJECT, figures=Figures(wins, losses, items, maps, answers), runs=runs)
+        figures = _figures(suite, retriever, vectors, dataset, examples, truth, sense_column, seed=seed)
+        write_page(page, report, subject=SUBJECT, figures=figures, runs=runs)
     if trec is not None:
         _write_trec(trec, split, suite, examples, judgements, dataset.item_ids, progress=progress)
     return report
+
+
+def _figures(
+    suite: BenchmarkSuite,
+    retriever: TwoTowerRetriever,
+    vectors: np.ndarray,
+    dataset: Dataset,
+    examples: QueryExamples,
+    truth: Sequence[Senses],
+    sense_column: str,
+    *,
+    seed: int,
+) -> Figures:
+    """Cases and maps of the page."""
+    texts = item_texts(dataset)
+    reference = suite.methods[REFERENCE]
+    assert isinstance(reference, BM25Retriever)
+    wins, losses = differing_cases(retriever, reference, examples, texts)
+    asked = frequent_queries(examples, _FREQUENT_QUERIES)
+    if truth:
+        asked = anonymous_examples(np.array([senses.query for senses in truth], dtype=object), seed=seed)
+    answers = head_answers(retriever, asked)
+    maps = heads_maps(answers, vectors, dataset, texts, seed=seed, senses=truth, sense_column=sense_column)
+    counts = click_counts(dataset.interaction_blocks("train"), dataset.schema.num_items)
+    return Figures(wins, losses, item_map(vectors, dataset, counts, texts, seed=seed), maps, answers)
 
 
 def _write_trec(
     directory: Path,
     split: str,
     suite: BenchmarkSuite,
-    examples: Examples,
+    examples: QueryExamples,
     judgements: Judgements | None,
     item_ids: np.ndarray,
     *,
     progress: bool,
 ) -> None:
-    """Clicks below ``<split>``, judged queries below ``judged``."""
+    """Writes clicks below ``<split>``, judged queries below ``judged``."""
     clicked = [{item: 1} for item in examples.item_rows.tolist()]
-    write_trec(directory / split, suite.retrievers, examples, clicked, item_ids, progress=progress)
+    write_trec(directory / split, suite.methods, examples, clicked, item_ids, progress=progress)
     if judgements is not None:
         gains = [judgements.gains(row) for row in range(len(judgements))]
-        write_trec(directory / "judged", suite.retrievers, judgements.queries, gains, item_ids, progress=progress)
+        write_trec(directory / "judged", suite.methods, judgements.queries, gains, item_ids, progress=progress)

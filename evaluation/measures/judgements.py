@@ -1,4 +1,4 @@
-"""Judged pairs: what people, or the makers of a generated shop, said about queries and items."""
+"""Judged pairs of query and item: ranked-list measures with gains, and the area under the ROC curve."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 from scipy.stats import rankdata
 from tqdm import tqdm
 
-from dpsr.baselines.examples import Examples, make_examples
-from dpsr.baselines.ranking import best_first
-from dpsr.baselines.retrievers import Retriever, queries_at_once
+from dpsr.baselines.examples import QueryExamples, anonymous_examples
+from dpsr.baselines.exhaustive import queries_at_once
+from dpsr.baselines.interfaces import Method, Retriever, Scorer
 from dpsr.config import LabelsConfig
-from dpsr.data.dataset.schema import INTERACTION, DatasetError
+from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
+from dpsr.evaluation.measures.clicks import concatenated, retrieved
 from dpsr.evaluation.measures.metrics import RANKED_DEPTH, ranked_values
 
 JUDGED_MEASURES = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000")
@@ -29,23 +30,25 @@ AUC, AUC_WITHIN = "AUC", "AUC within queries"
 class Judgements:
     """The judged items of some queries."""
 
-    queries: Examples
-    """One example for each query; nobody asks, so that there is neither profile nor history."""
+    queries: QueryExamples
+    """One example for each query, without user and history."""
     items: list[np.ndarray]
     """Judged items of each query, int32 [judged]."""
     labels: list[np.ndarray]
     """Their labels, float64 [judged]."""
     positive_from: float
+    """Lowest label of a relevant pair."""
     graded: bool
+    """Whether the gain of a relevant pair is its label; else 1."""
     unknown_items: int
-    """Judged pairs that were left out because the catalogue does not have the item."""
+    """Judged pairs left out because their item is not in the catalogue."""
 
     def __len__(self) -> int:
-        """The number of queries."""
+        """Returns the number of queries."""
         return len(self.queries)
 
     def gains(self, row: int) -> dict[int, int]:
-        """Relevant items of a query and what each is worth."""
+        """Returns the relevant items of a query with their gains."""
         pairs = zip(self.items[row].tolist(), self.labels[row].tolist(), strict=True)
         return {item: int(label) if self.graded else 1 for item, label in pairs if label >= self.positive_from}
 
@@ -56,16 +59,16 @@ def load_judgements(config: LabelsConfig, dataset: Dataset, *, seed: int) -> Jud
     Args:
         config: where the file is and what its labels mean.
         dataset: the catalogue.
-        seed: of the order of ties.
+        seed: decides the order of ties.
 
     Raises:
-        DatasetError: the file, a column or any usable pair is missing, or graded labels are no whole numbers.
+        DatasetError: the file or a column is missing, no pair is relevant, or a graded label is fractional.
     """
     table = _read(config)
     labels = table["label"].to_numpy().astype(np.float64)
     if config.graded and (labels != np.floor(labels)).any():
         raise DatasetError(
-            f"{config.path}: label {labels[labels != np.floor(labels)][0]:g} is no whole number, which a graded nDCG "
+            f"{config.path}: label {labels[labels != np.floor(labels)][0]:g} is not an integer, as a graded nDCG "
             "needs; set evaluation.labels.graded = false to count every label from positive_from on as 1"
         )
     row_of = {item: row for row, item in enumerate(dataset.item_ids.tolist())}
@@ -80,10 +83,8 @@ def load_judgements(config: LabelsConfig, dataset: Dataset, *, seed: int) -> Jud
     texts, query = np.unique(np.array(table["query"].to_pylist(), dtype=object)[known], return_inverse=True)
     order = np.argsort(query, kind="stable")
     cuts = np.searchsorted(query[order], np.arange(1, len(texts)))
-    records = np.zeros(len(texts), dtype=INTERACTION)
-    records["user"] = -1
     return Judgements(
-        queries=make_examples(texts, records, seed=seed),
+        queries=anonymous_examples(texts, seed=seed),
         items=np.split(rows[known][order], cuts),
         labels=np.split(labels[known][order], cuts),
         positive_from=config.positive_from,
@@ -93,62 +94,70 @@ def load_judgements(config: LabelsConfig, dataset: Dataset, *, seed: int) -> Jud
 
 
 def measure_judged(
-    retrievers: Mapping[str, Retriever], judgements: Judgements, *, num_items: int, progress: bool = True
+    methods: Mapping[str, Method], judgements: Judgements, *, num_items: int, progress: bool = True
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Ranked-list measures of every retriever over the whole catalogue; what nobody judged counts as irrelevant.
+    """Computes ranked-list measures over the whole catalogue; items without a judgement count as irrelevant.
 
     Queries without a relevant item are left out.
 
     Args:
-        retrievers: name -> retriever.
+        methods: name -> method.
         judgements: the judged queries.
         num_items: size of the catalogue.
         progress: show a progress bar.
 
     Returns:
-        For each retriever float64 [queries with a relevant item] for each of ``JUDGED_MEASURES``.
+        For each method float64 [queries with a relevant item] for each of ``JUDGED_MEASURES``; no measure for a method
+        that is no retriever.
     """
     gains = [judgements.gains(row) for row in range(len(judgements))]
     answerable = np.flatnonzero([bool(gain) for gain in gains])
-    found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in retrievers}
+    retrievers = {name: method for name, method in methods.items() if isinstance(method, Retriever)}
+    found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in methods}
     size = queries_at_once(num_items)
     bar = tqdm(total=len(retrievers) * len(answerable), desc="judged queries", unit="query", disable=not progress)
     with bar:
         for start in range(0, len(answerable), size):
             rows = answerable[start : start + size]
-            chunk = judgements.queries.take(rows)
+            batch = judgements.queries.take(rows)
             for name, retriever in retrievers.items():
-                items, scores = retriever.retrieve(chunk, min(RANKED_DEPTH, num_items))
-                items, _ = best_first(items, scores, chunk.tie_keys)
-                found[name].append(ranked_values(items, [gains[row] for row in rows]))
+                items = retrieved(retriever, batch, min(RANKED_DEPTH, num_items))
+                values = ranked_values(items, [gains[row] for row in rows])
+                found[name].append({measure: values[measure] for measure in JUDGED_MEASURES})
                 bar.update(len(rows))
-    return {
-        name: {key: np.concatenate([chunk[key] for chunk in chunks]) for key in JUDGED_MEASURES}
-        for name, chunks in found.items()
-    }
+    return {name: concatenated(batches) for name, batches in found.items()}
 
 
 def areas_under_curve(
-    retrievers: Mapping[str, Retriever], judgements: Judgements, *, num_items: int
+    methods: Mapping[str, Method], judgements: Judgements, *, num_items: int
 ) -> dict[str, dict[str, float]]:
-    """The chance that a relevant pair gets a higher score than an irrelevant one (paper, section 5.1); ties count half.
+    """Computes the probability that a relevant pair scores above an irrelevant one (section 5.1); ties count half.
 
     ``AUC`` compares all judged pairs, as the paper does; ``AUC within queries`` is the mean over queries of the
-    comparisons inside each, for scores that mean something else for every query. NaN where there is nothing to compare.
+    comparisons inside each, for methods whose scores differ in scale from query to query.
+
+    Args:
+        methods: name -> method.
+        judgements: the judged queries.
+        num_items: size of the catalogue.
+
+    Returns:
+        Both measures for each scorer, NaN without a pair to compare; no measure for a method that is no scorer.
     """
-    scores: dict[str, list[np.ndarray]] = {name: [] for name in retrievers}
+    scorers = {name: method for name, method in methods.items() if isinstance(method, Scorer)}
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in scorers}
     size = queries_at_once(num_items)
     for start in range(0, len(judgements), size):
-        chunk = judgements.queries.take(slice(start, start + size))
+        batch = judgements.queries.take(slice(start, start + size))
         items = judgements.items[start : start + size]
         padded = np.zeros((len(items), max(map(len, items))), dtype=np.int32)
         for row, judged in zip(padded, items, strict=True):
             row[: len(judged)] = judged
-        for name, retriever in retrievers.items():
-            found = retriever.score(chunk, padded)
+        for name, scorer in scorers.items():
+            found = scorer.score(batch, padded)
             scores[name] += [row[: len(judged)] for row, judged in zip(found, items, strict=True)]
     relevant = [labels >= judgements.positive_from for labels in judgements.labels]
-    return {name: _areas(found, relevant) for name, found in scores.items()}
+    return {name: _areas(scores[name], relevant) if name in scorers else {} for name in methods}
 
 
 def _areas(scores: list[np.ndarray], relevant: list[np.ndarray]) -> dict[str, float]:
@@ -159,7 +168,7 @@ def _areas(scores: list[np.ndarray], relevant: list[np.ndarray]) -> dict[str, fl
 
 
 def area_under_curve(scores: np.ndarray, relevant: np.ndarray) -> float:
-    """Area under the ROC curve of scores, float [n], for relevant, bool [n]; NaN where one kind is missing."""
+    """Computes the area under the ROC curve of scores, float [n], for relevant, bool [n]; NaN where all or none are."""
     positives = int(relevant.sum())
     negatives = len(relevant) - positives
     if not positives or not negatives:

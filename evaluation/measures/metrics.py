@@ -1,4 +1,4 @@
-"""The measures: ir-measures over ranked lists, and the paper's Top-k among sampled candidates (section 5.1)."""
+"""Measures of one click or query: ir-measures over ranked lists, and Top-k among sampled candidates (section 5.1)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ RANKED_MEASURES = {
     "Recall@100": R @ 100,
     "Recall@1000": R @ 1000,
 }
+"""Measures of retrieved lists."""
 RANKED_DEPTH = 1000
+"""Items retrieved for each query."""
 TOP_K = {"Top-1": 1, "Top-10": 10}
-_CHUNK = 256  # lists handed to ir-measures at once: it wants a dictionary entry for every item of every list
+"""Measures of scored candidates."""
+CLICKS = "Clicks@10"
+"""Popularity of retrieved items: mean clicks, in the train split, of the ten best."""
+COMPARED = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Top-1", "Top-10")
+"""Measures with bootstrap intervals, alone and paired."""
+_LISTS_AT_ONCE = 256  # ir-measures takes a dictionary with an entry for every item of every list
 
 
 def ranked_values(ranked: np.ndarray, relevant: Sequence[Mapping[int, int]]) -> dict[str, np.ndarray]:
-    """Every measure of ``RANKED_MEASURES`` for every list; items that nobody judged count as irrelevant.
+    """Computes ``RANKED_MEASURES`` of every list; items without a judgement count as irrelevant.
 
     Args:
         ranked: int32 [n, k], items best first without repetition; -1 stands for no item.
@@ -35,13 +42,13 @@ def ranked_values(ranked: np.ndarray, relevant: Sequence[Mapping[int, int]]) -> 
         float64 [n] for each measure.
 
     Raises:
-        ValueError: a list names an item twice.
+        ValueError: a list has an item twice.
     """
     _refuse_repetitions(ranked)
     label_of = {measure: name for name, measure in RANKED_MEASURES.items()}
     values = {name: np.zeros(len(ranked)) for name in RANKED_MEASURES}
-    for start in range(0, len(ranked), _CHUNK):
-        rows = range(start, min(start + _CHUNK, len(ranked)))
+    for start in range(0, len(ranked), _LISTS_AT_ONCE):
+        rows = range(start, min(start + _LISTS_AT_ONCE, len(ranked)))
         judged = {str(row): {str(item): gain for item, gain in relevant[row].items()} for row in rows}
         run = {str(row): _scores_by_place(ranked[row], relevant[row]) for row in rows}
         for found in ir_measures.iter_calc(list(label_of), judged, run):
@@ -50,7 +57,7 @@ def ranked_values(ranked: np.ndarray, relevant: Sequence[Mapping[int, int]]) -> 
 
 
 def sample_candidates(item_rows: np.ndarray, num_items: int, count: int, *, seed: int) -> np.ndarray:
-    """The items that Top-k is measured among: the clicked one, then others drawn uniformly without repetition.
+    """Samples the candidates of Top-k: the clicked item, then others, uniformly without replacement.
 
     Args:
         item_rows: clicked items, int32 [n].
@@ -71,34 +78,12 @@ def sample_candidates(item_rows: np.ndarray, num_items: int, count: int, *, seed
 
 
 def top_k_values(ranks: np.ndarray) -> dict[str, np.ndarray]:
-    """Whether the clicked item is among the first k; ranks int64 [n], from 1 -> float64 [n] for each k."""
+    """Computes ``TOP_K`` from the ranks of the clicked items, int64 [n], from 1 -> float64 [n] for each k."""
     return {name: (ranks <= k).astype(np.float64) for name, k in TOP_K.items()}
 
 
-def half_width(values: np.ndarray, clusters: np.ndarray) -> float:
-    """Half of the normal 95 % interval of a mean over clicks that come in clusters.
-
-    Clicks on one query stand or fall together, so queries, not clicks, are the independent draws: this is the
-    linearised variance of a ratio of sums over clusters.
-
-    Args:
-        values: float64 [n].
-        clusters: integers [n], the query of every click.
-
-    Returns:
-        The half width; 1, the whole range of a measure, for fewer than two clusters.
-    """
-    _, cluster = np.unique(clusters, return_inverse=True)
-    count = int(cluster.max()) + 1
-    if count < 2:
-        return 1.0
-    deviations = np.bincount(cluster, values - values.mean(), minlength=count)
-    variance = count / (count - 1) * np.square(deviations).sum() / len(values) ** 2
-    return float(1.959964 * np.sqrt(variance))
-
-
 def _scores_by_place(items: np.ndarray, relevant: Mapping[int, int]) -> dict[str, float]:
-    """A list as ir-measures wants it, up to its last relevant item: what comes after that changes no measure."""
+    """A list in the form of ir-measures, cut after its last relevant item: later items change no measure."""
     places = np.flatnonzero(np.isin(items, list(relevant)))
     last = places[-1] + 1 if len(places) else 0
     return {str(item): -float(place) for place, item in enumerate(items[:last].tolist()) if item >= 0}
@@ -109,4 +94,4 @@ def _refuse_repetitions(ranked: np.ndarray) -> None:
     repeated = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if repeated.any():
         row, column = np.argwhere(repeated)[0]
-        raise ValueError(f"ranked list {row} names item {ordered[row, column]} twice; every item may come once")
+        raise ValueError(f"ranked list {row} has item {ordered[row, column]} twice; expected distinct items")

@@ -1,4 +1,4 @@
-"""What queries of several meanings may mean, and which item column tells the meaning of an item."""
+"""Reads the senses of polysemous queries from a Parquet file."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from dpsr.evaluation.measures.polysemy import Senses
 
 
 def load_senses(path: Path, dataset: Dataset) -> tuple[list[Senses], str]:
-    """Reads a Parquet file of queries and, in a column named as one of the items', the values that each may mean.
+    """Reads queries and the values of one item column that each may mean.
 
     Args:
-        path: a row for each meaning of each query: ``query`` and, say, ``department``; other columns are ignored.
-        dataset: whose items have that column.
+        path: a row for each sense of each query: ``query`` and the name of one categorical item column, as
+            ``department``; other columns are ignored.
+        dataset: the catalogue with that column.
 
     Returns:
-        The queries with their meanings, and the name of the column.
+        The queries with their senses, and the name of the column.
 
     Raises:
-        DatasetError: there is no such file, or no such column in both.
+        DatasetError: the file is missing, or shares no or several columns with the catalogue.
     """
     if not path.is_file():
         raise DatasetError(f"evaluation.senses: {path}: no such file")
@@ -32,15 +33,14 @@ def load_senses(path: Path, dataset: Dataset) -> tuple[list[Senses], str]:
     if "query" not in found or len(shared) != 1:
         raise DatasetError(
             f"{path}: expected the column query and one categorical item column of the dataset (there are: "
-            f"{', '.join(of_items) or 'none'}; found in the file: {', '.join(found)}); name the column that tells an "
-            "item's meaning in data.items.categorical and run `dpsr prepare` again"
+            f"{', '.join(of_items) or 'none'}; found in the file: {', '.join(found)}); name the column that sets an "
+            "item's sense in data.items.categorical and run `dpsr prepare` again"
         )
     (column,) = shared
-    meanings: dict[str, list[str]] = {}
+    senses: dict[str, list[str]] = {}
     for query, value in zip(*pq.read_table(path).select(["query", column]).to_pydict().values(), strict=True):
-        meanings.setdefault(query, []).append(str(value))
+        senses.setdefault(query, []).append(str(value))
     truth = [
-        Senses(query, tuple(values), tuple(frozenset({value}) for value in values))
-        for query, values in meanings.items()
+        Senses(query, tuple(values), tuple(frozenset({value}) for value in values)) for query, values in senses.items()
     ]
     return truth, column

@@ -1,4 +1,4 @@
-"""Kinds of queries that are measured apart: how frequent, from whom, in which script."""
+"""Slices of the examples with measures of their own: by query frequency, user history, script and column values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dpsr.baselines.examples import Examples, normalise_query
+from dpsr.baselines.examples import QueryExamples, normalise_query
 from dpsr.data.dataset.schema import SKIP, DatasetError
 from dpsr.data.dataset.tables import Dataset
 
@@ -20,24 +20,24 @@ MIXED, NO_LETTERS, NO_VALUE = "several scripts", "no letters", "none"
 _MOST_VALUES = 10  # slices of one column
 
 
-def slices_of(examples: Examples, dataset: Dataset, *, columns: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The slices that examples fall into, those of one partition together.
+def slices_of(examples: QueryExamples, dataset: Dataset, *, columns: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Assigns examples to slices; the slices of one partition are neighbours.
 
-    ``seen queries`` were clicked in the train split; head, torso and tail queries hold a third of its clicks each, the
-    most frequent first, and unseen ones are tail; a history is what the user did before the click; the script is that
-    of the query's letters. Partitions by history and script are left out where all examples are on one side.
+    ``seen queries`` have a click in the train split. Head, torso and tail queries hold a third of its clicks each, the
+    most frequent queries first; unseen queries are tail. ``with history`` has users with an event before the click. The
+    script is that of the query's letters. Partitions by history and script with all examples in one slice are left out.
 
     Args:
         examples: n clicks.
         dataset: the train split, and the columns.
-        columns: profile columns of the user, or categorical columns of the clicked item, as a language: each of their
-            commonest values is a slice, ``<column>: <value>``.
+        columns: profile columns of the user, or categorical columns of the clicked item; each of the ten most frequent
+            values is a slice, ``<column>: <value>``.
 
     Returns:
         Name -> bool [n], at least one of them true.
 
     Raises:
-        DatasetError: there is no such column.
+        DatasetError: a column is unknown.
     """
     counts = _train_clicks(dataset)
     texts = [normalise_query(text) for text in examples.texts]
@@ -58,7 +58,7 @@ def slices_of(examples: Examples, dataset: Dataset, *, columns: Sequence[str] = 
 
 
 def frequency_bands(counts: Counter[str]) -> dict[str, str]:
-    """Head, torso or tail for each query, by its place when the clicks are lined up by the frequency of their query."""
+    """Assigns each query to head, torso or tail: thirds of the clicks, ordered by descending frequency of the query."""
     total = sum(counts.values())
     bands, before = {}, 0
     for text, count in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])):
@@ -68,15 +68,15 @@ def frequency_bands(counts: Counter[str]) -> dict[str, str]:
 
 
 def script_of(text: str) -> str:
-    """The script of a text's letters (``latin script``, ``cjk script``, ...), ``several scripts`` or ``no letters``."""
+    """Returns the script of a text's letters (``latin script``, ...), ``several scripts`` or ``no letters``."""
     scripts = {unicodedata.name(letter, "unknown").split()[0].lower() for letter in text if letter.isalpha()}
     if not scripts:
         return NO_LETTERS
     return f"{scripts.pop()} script" if len(scripts) == 1 else MIXED
 
 
-def _by_value(column: str, examples: Examples, dataset: Dataset) -> dict[str, np.ndarray]:
-    """The commonest values of a column among the examples, and the rest; the unknown user has no value."""
+def _by_value(column: str, examples: QueryExamples, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Slices of the ten most frequent values of a column, and of the rest; an unknown user has no value."""
     if column in dataset.schema.profile:
         table, rows = dataset.user_table(), examples.records["user"]
     elif column in dataset.schema.categorical and column not in dataset.schema.numeric:
@@ -100,8 +100,11 @@ def _by_value(column: str, examples: Examples, dataset: Dataset) -> dict[str, np
 
 def _train_clicks(dataset: Dataset) -> Counter[str]:
     """Clicks of every normalised query in the train split."""
-    records = dataset.interactions("train")
-    rows, times = np.unique(records["query"][records["event"] != SKIP], return_counts=True)
+    clicks = np.zeros(dataset.schema.num_queries, dtype=np.int64)
+    for records in dataset.interaction_blocks("train"):
+        clicks += np.bincount(records["query"][records["event"] != SKIP], minlength=len(clicks))
+    rows = np.flatnonzero(clicks)
+    times = clicks[rows]
     counts: Counter[str] = Counter()
     for text, count in zip(dataset.query_texts().take(rows).to_pylist(), times.tolist(), strict=True):
         counts[normalise_query(text)] += count

@@ -1,4 +1,4 @@
-"""How long retrieval takes, from one text to its best items (paper, section 5.1)."""
+"""Retrieval time of single queries, from text to best items (paper, section 5.1)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpsr.baselines.examples import Examples
-from dpsr.baselines.retrievers import CatalogueRetriever
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.interfaces import Method, Retriever
+from dpsr.baselines.reranker import index_of
 from dpsr.evaluation.measures.metrics import RANKED_DEPTH
 
 _TIMED_QUERIES = 50
@@ -17,49 +18,44 @@ _TIMED_QUERIES = 50
 
 @dataclass(frozen=True)
 class RetrievalTime:
-    """What one query costs one retriever."""
+    """Retrieval time of one retriever."""
 
     retriever: str
     index: str
-    """How it searches."""
+    """Search structure."""
     items: int
-    """Items that are asked for."""
+    """Items requested."""
     queries: int
-    """Queries that were timed, one at a time."""
+    """Queries timed, one at a time."""
     median_ms: float
     p90_ms: float
 
 
-def retrieval_times(retrievers: Mapping[str, CatalogueRetriever], examples: Examples) -> list[RetrievalTime]:
-    """The time from one text to its 1,000 best items, of an even sample of the queries.
+def retrieval_times(methods: Mapping[str, Method], examples: QueryExamples, num_items: int) -> list[RetrievalTime]:
+    """Times the retrieval of the 1,000 best items for evenly spaced queries, one at a time.
 
-    A retriever answers the whole sample before the next one does, so that none finds what another kept of the last one.
+    A retriever answers all queries before the next retriever does, so that none profits from scores cached by another.
 
     Args:
-        retrievers: name -> retriever.
+        methods: name -> method; those that are no retrievers are left out.
         examples: clicks, in the order of their queries.
+        num_items: size of the catalogue.
     """
     rows = np.unique(np.linspace(0, len(examples) - 1, _TIMED_QUERIES).astype(np.int64))
     singles = [examples.take(slice(row, row + 1)) for row in rows]
+    items = min(RANKED_DEPTH, num_items)
     found = []
-    for name, retriever in retrievers.items():
-        items = min(RANKED_DEPTH, retriever.num_items)
-        retriever.retrieve(singles[-1], items)  # the first call may trace or load
-        times = [_milliseconds(retriever, single, items) for single in singles]
-        found.append(
-            RetrievalTime(
-                name,
-                retriever.index,
-                items,
-                len(times),
-                median_ms=float(np.median(times)),
-                p90_ms=float(np.quantile(times, 0.9)),
-            )
-        )
+    for name, method in methods.items():
+        if not isinstance(method, Retriever):
+            continue
+        method.retrieve(singles[-1], items)  # the first call may trace or load
+        times = [_milliseconds(method, single, items) for single in singles]
+        median, p90 = np.quantile(times, [0.5, 0.9])
+        found.append(RetrievalTime(name, index_of(method), items, len(times), float(median), float(p90)))
     return found
 
 
-def _milliseconds(retriever: CatalogueRetriever, single: Examples, items: int) -> float:
+def _milliseconds(retriever: Retriever, single: QueryExamples, items: int) -> float:
     start = time.perf_counter()
     retriever.retrieve(single, items)
     return 1000 * (time.perf_counter() - start)

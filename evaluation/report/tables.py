@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tabulate import tabulate
 
-from dpsr.evaluation.measures.paired import Interval
+from dpsr.evaluation.measures.intervals import Interval
+from dpsr.evaluation.measures.metrics import CLICKS, COMPARED
 from dpsr.evaluation.measures.slices import ALL, SEEN, TYPO, UNSEEN
+from dpsr.evaluation.report.results import Comparison, Report, Result
 
-if TYPE_CHECKING:
-    from dpsr.evaluation.report.report import Comparison, Report, Result
-
-CLICKS = "Clicks@10"
-"""How popular what is retrieved is: the mean clicks, in the train split, of the ten best items."""
 IN_FULL = (ALL, SEEN, UNSEEN, TYPO)
 """Slices with a table of their own; the others share one of ``COMPARED[0]``."""
 HEADLINES = ("MAP@5", "Top-1")
-"""Measures that come with an interval in the tables."""
+"""Measures shown with an interval."""
 COLUMNS = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Recall@1000", "Top-1", "Top-10", CLICKS)
-"""Measures of the tables; Hit@10 is Recall@10 where one item is relevant, and is left to the JSON file."""
-COMPARED = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Top-1", "Top-10")
-"""Measures with bootstrap intervals, alone and paired."""
+"""Measures of the tables; Hit@10 equals Recall@10 for one relevant item, and is in the JSON file only."""
 PAIRED = ("MAP@5", "nDCG@10", "Recall@100", "Top-1")
 """Measures of the table of paired differences from BM25."""
-_SENSES_SHOWN = 12  # queries of several meanings
+_SENSES_SHOWN = 12  # polysemous queries
 WORDS = ("index",)
-"""Columns of words, not of numbers."""
+"""Columns of text, aligned left."""
 JUDGED_COLUMNS = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000", "AUC", "AUC within queries")
 """Measures of the table of judged queries."""
 JUDGED_PAIRED = ("nDCG@10", "MRR@10", "Recall@100")
@@ -36,35 +31,39 @@ JUDGED_PAIRED = ("nDCG@10", "MRR@10", "Recall@100")
 
 
 class Cell(NamedTuple):
-    """One cell: what is read first, and what is said beside it."""
+    """One cell: a value, and an interval or error beside it."""
 
     value: str
     aside: str = ""
     best: bool = False
-    """Whether it is the highest of its column, where that is the point of the column."""
+    """Whether the value is the highest of its column."""
 
     def __str__(self) -> str:
-        """Both as one text."""
+        """Returns both as one text."""
         return f"{self.value} {self.aside}".rstrip()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of a row says what the row is."""
+    """A table; the first cell of a row is its header."""
 
     title: str
     headers: Sequence[str]
     rows: Sequence[Sequence[Cell]]
 
     def render(self, table_format: str) -> str:
-        """The table in a format of tabulate."""
+        """Renders the table in a format of tabulate."""
         alignment = ["left" if not place or header in WORDS else "right" for place, header in enumerate(self.headers)]
         rows = [[str(cell) for cell in row] for row in self.rows]
         return tabulate(rows, headers=self.headers, tablefmt=table_format, disable_numparse=True, colalign=alignment)
 
 
+_NO_VALUE = Cell("-")
+"""A measure that the method does not allow."""
+
+
 def tables(report: Report) -> list[Table]:
-    """Every table of a report."""
+    """Makes every table of a report."""
     found = [slice_table(report, name) for name in report.comparison.slices() if name in IN_FULL]
     found += kinds_table(report)
     found += paired_table(report.comparison.of_slice(ALL), PAIRED, "clicks")
@@ -75,33 +74,33 @@ def tables(report: Report) -> list[Table]:
 
 
 def slice_table(report: Report, name: str) -> Table:
-    """Every retriever on one slice."""
+    """Makes the table of all methods on one slice."""
     comparison = report.comparison.of_slice(name)
     return _measures(f"{name} ({comparison.results[0].examples:,} clicks)", comparison, COLUMNS, HEADLINES)
 
 
 def kinds_table(report: Report) -> list[Table]:
-    """The first measure on the slices without a table of their own; no table where there are none."""
+    """Makes the table of ``COMPARED[0]`` on the slices without a table of their own; none without such a slice."""
     names = [name for name in report.comparison.slices() if name not in IN_FULL]
     if not names:
         return []
     rows = []
     for name in names:
         results = report.comparison.of_slice(name).results
-        values = [result.metrics[COMPARED[0]] for result in results]
-        cells = [Cell(f"{value:.3f}", best=_is_best(value, values)) for value in values]
+        values = [result.metrics.get(COMPARED[0]) for result in results]
+        cells = [_NO_VALUE if value is None else Cell(f"{value:.3f}", "", _is_best(value, values)) for value in values]
         rows.append([Cell(name), Cell(f"{results[0].examples:,}"), *cells])
     retrievers = [result.retriever for result in report.comparison.of_slice(names[0]).results]
     return [Table(f"{COMPARED[0]} by kind of query", ["queries", "clicks", *retrievers], rows)]
 
 
 def paired_table(comparison: Comparison, measures: Sequence[str], what: str) -> list[Table]:
-    """What every retriever has over BM25 on the same clicks; no table without BM25."""
+    """Makes the table of paired differences from BM25; none without BM25."""
     if not comparison.over_reference:
         return []
     reference = comparison.over_reference[0].baseline
     rows = [
-        [Cell(each.retriever), *(_paired(each.metrics[measure]) for measure in measures)]
+        [Cell(each.retriever), *(_paired(each.metrics.get(measure)) for measure in measures)]
         for each in comparison.over_reference
     ]
     title = f"minus {reference} on the same {what}: difference [95 % interval], and how many standard errors it is"
@@ -109,7 +108,7 @@ def paired_table(comparison: Comparison, measures: Sequence[str], what: str) -> 
 
 
 def judged_tables(report: Report) -> list[Table]:
-    """Every retriever on the judged queries; no table without them."""
+    """Makes the tables of judged queries; none without judgements."""
     judged = report.judged
     if judged is None:
         return []
@@ -121,7 +120,7 @@ def judged_tables(report: Report) -> list[Table]:
 
 
 def senses_table(report: Report) -> list[Table]:
-    """Which meaning of a query each head finds, for some of the queries; no table where meanings are not known."""
+    """Makes the table of senses by head, for twelve queries at most; none where senses are unknown."""
     if not report.senses:
         return []
     count = len(report.senses)
@@ -141,7 +140,7 @@ def senses_table(report: Report) -> list[Table]:
 
 
 def retrieval_table(report: Report) -> list[Table]:
-    """How long one text takes; no table where it was not measured."""
+    """Makes the table of retrieval times; none where they were not measured."""
     if not report.retrieval:
         return []
     rows = [
@@ -156,9 +155,9 @@ def retrieval_table(report: Report) -> list[Table]:
 
 
 def _measures(title: str, comparison: Comparison, columns: Sequence[str], with_interval: Sequence[str]) -> Table:
-    """A row for each retriever; the last column is what the compared one has over it in the first measure."""
+    """A row for each method; the last column is the first measure of the trained model minus the method's."""
     results = comparison.results
-    in_column = {column: [result.metrics[column] for result in results] for column in columns}
+    in_column = {column: [result.metrics.get(column) for result in results] for column in columns}
     rows = [
         [Cell(result.retriever), *(_cell(result, column, with_interval, in_column[column]) for column in columns)]
         for result in results
@@ -166,33 +165,35 @@ def _measures(title: str, comparison: Comparison, columns: Sequence[str], with_i
     headers = ["retriever", *columns]
     if comparison.differences:
         headers.append(f"{comparison.differences[0].retriever} minus it, {columns[0]}")
-        found = {each.baseline: _signed(each.metrics[columns[0]]) for each in comparison.differences}
+        found = {each.baseline: _signed(each.metrics.get(columns[0])) for each in comparison.differences}
         rows = [[*row, found.get(row[0].value, Cell(""))] for row in rows]
     return Table(title, headers, rows)
 
 
-def _cell(result: Result, column: str, with_interval: Sequence[str], in_column: Sequence[float]) -> Cell:
-    value = result.metrics[column]
+def _cell(result: Result, column: str, with_interval: Sequence[str], in_column: Sequence[float | None]) -> Cell:
+    value = result.metrics.get(column)
+    if value is None:
+        return _NO_VALUE
     if column == CLICKS:
         return Cell(f"{value:,.0f}")
     aside = f"± {result.half_widths[column]:.3f}" if column in with_interval else ""
     return Cell(f"{value:.3f}", aside, _is_best(value, in_column))
 
 
-def _is_best(value: float, values: Sequence[float]) -> bool:
-    """Whether no other value shows as a larger one, and some value as a smaller one."""
-    shown = [round(other, 3) for other in values]
+def _is_best(value: float, values: Sequence[float | None]) -> bool:
+    """Whether the value is the largest as printed, and not the smallest."""
+    shown = [round(other, 3) for other in values if other is not None]
     return round(value, 3) == max(shown) > min(shown)
 
 
-def _signed(found: Interval) -> Cell:
+def _signed(found: Interval | None) -> Cell:
+    if found is None:
+        return _NO_VALUE
     return Cell(f"{found.mean:+.3f}", f"[{found.low:+.3f}, {found.high:+.3f}]")
 
 
-def _paired(found: Interval) -> Cell:
-    if not found.standard_error:
-        return _signed(found)
-    return Cell(
-        f"{found.mean:+.3f}",
-        f"[{found.low:+.3f}, {found.high:+.3f}] {abs(found.mean) / found.standard_error:.1f} SE",
-    )
+def _paired(found: Interval | None) -> Cell:
+    cell = _signed(found)
+    if found is None or not found.standard_error:
+        return cell
+    return cell._replace(aside=f"{cell.aside} {abs(found.mean) / found.standard_error:.1f} SE")

@@ -1,7 +1,8 @@
-"""Runs and relevance judgements in the files of TREC, for ``trec_eval`` and its kin."""
+"""Runs and relevance judgements in TREC's file formats, for ``trec_eval`` and compatible tools."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -9,9 +10,10 @@ from urllib.parse import quote
 import numpy as np
 from tqdm import tqdm
 
-from dpsr.baselines.examples import Examples
-from dpsr.baselines.ranking import best_first
-from dpsr.baselines.retrievers import Retriever, queries_at_once
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.exhaustive import queries_at_once
+from dpsr.baselines.interfaces import Method, Retriever
+from dpsr.evaluation.measures.clicks import retrieved
 
 DEPTH = 100
 """Items of a run for each topic."""
@@ -19,24 +21,24 @@ DEPTH = 100
 
 def write_trec(
     directory: Path,
-    retrievers: Mapping[str, Retriever],
-    examples: Examples,
+    methods: Mapping[str, Method],
+    examples: QueryExamples,
     gains: Sequence[Mapping[int, int]],
     item_ids: np.ndarray,
     *,
     progress: bool = True,
 ) -> None:
-    """Writes ``qrels.txt``, ``topics.tsv`` and a ``<retriever>.run`` each; every example is a topic, numbered from 1.
+    """Writes ``qrels.txt``, ``topics.tsv`` and a ``<method>.run`` for each retriever; examples are topics from 1.
 
-    A run's scores are made of the ranks, so that a reader that orders by score, and ties by its own rule, finds the
-    same order. White space and ``%`` in ids are written as in an address (``%20``).
+    The scores of a run are descending ranks, so that a reader with another rule for ties finds the same order. White
+    space and ``%`` in ids are percent-encoded (``%20``).
 
     Args:
-        directory: where to; it is made if need be.
-        retrievers: name -> retriever.
+        directory: made if missing.
+        methods: name -> method; those that are no retrievers have no run.
         examples: n queries.
         gains: the relevant items of each and their gains.
-        item_ids: the ids of the items' rows.
+        item_ids: ids by item row.
         progress: show a progress bar.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -47,19 +49,23 @@ def write_trec(
     with (directory / "qrels.txt").open("w", encoding="utf-8") as file:
         for topic, relevant in enumerate(gains, 1):
             file.writelines(f"{topic} 0 {names[item]} {gain}\n" for item, gain in relevant.items())
-    depth = min(DEPTH, len(names))
-    total = len(retrievers) * len(examples)
+    retrievers = {name: method for name, method in methods.items() if isinstance(method, Retriever)}
+    depth, total = min(DEPTH, len(names)), len(retrievers) * len(examples)
     with tqdm(total=total, desc="TREC runs", unit="query", disable=not progress) as bar:
         for name, retriever in retrievers.items():
-            tag = name.replace(" ", "-")
+            tag = run_tag(name)
             with (directory / f"{tag}.run").open("w", encoding="utf-8") as file:
                 topic = 0
-                for chunk in examples.chunks(queries_at_once(len(names))):
-                    items, _ = best_first(*retriever.retrieve(chunk, depth), chunk.tie_keys)
-                    for row in items:
+                for batch in examples.batches(queries_at_once(len(names))):
+                    for items in retrieved(retriever, batch, depth):
                         topic += 1
                         file.writelines(
                             f"{topic} Q0 {names[item]} {rank} {depth + 1 - rank} {tag}\n"
-                            for rank, item in enumerate(row[row >= 0].tolist(), 1)
+                            for rank, item in enumerate(items[items >= 0].tolist(), 1)
                         )
-                    bar.update(len(chunk))
+                    bar.update(len(batch))
+
+
+def run_tag(name: str) -> str:
+    """Returns a method's name as a run tag and file name: ``bm25 bigrams`` -> ``bm25-bigrams``."""
+    return re.sub(r"[^\w+.@]+", "-", name)

@@ -8,28 +8,22 @@ from functools import partial
 import numpy as np
 import pytest
 
-from dpsr.baselines import retrievers
-from dpsr.baselines.baselines import (
-    POPULARITY_WEIGHTS,
-    BM25PopularityRetriever,
-    BM25Retriever,
-    MemoryRetriever,
-    PopularityRetriever,
-    click_counts,
-    light_stem,
-    tokenizer_words,
-    with_bigrams,
-)
-from dpsr.baselines.examples import Examples, make_examples
-from dpsr.baselines.hybrids import choose_weight
-from dpsr.baselines.retrievers import CatalogueRetriever, Retriever
+from dpsr.baselines import exhaustive
+from dpsr.baselines.analyzers import light_stem, stemmed_words, with_bigrams
+from dpsr.baselines.bm25 import BM25Retriever
+from dpsr.baselines.examples import QueryExamples, make_examples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.hybrids import BM25PopularityRetriever
+from dpsr.baselines.memory import ClickMemoryRetriever
+from dpsr.baselines.popularity import PopularityRetriever, click_counts
+from dpsr.baselines.tuning import POPULARITY_WEIGHTS, choose_weight
 from dpsr.data.dataset.schema import CLICK, INTERACTION, PURCHASE, SKIP
 from dpsr.tokenizer_cc import VocabularyBuilder
 
 TITLES = ["red shoe", "red shoe red", "blue shoe", "green hat", "hat hat hat", "", "red shoe"]
 
 
-def queries(*texts: str) -> Examples:
+def queries(*texts: str) -> QueryExamples:
     return make_examples(np.array(texts, dtype=object), np.zeros(len(texts), dtype=INTERACTION), seed=1)
 
 
@@ -71,17 +65,18 @@ def test_light_stem_takes_the_plural_away(word: str, stem: str) -> None:
     assert light_stem(word) == stem
 
 
-def test_the_terms_of_bm25_are_words_with_letters_apart_from_digits_and_no_plural() -> None:
+def test_bm25_terms_are_words_with_letters_split_from_digits_and_plurals_removed() -> None:
     builder = VocabularyBuilder(max_vocabulary=100, min_count=1, oov_buckets=4, bigrams=True, trigrams=True)
     builder.add(["red shoe"])
-    words = tokenizer_words(builder.build())
+    words = stemmed_words(builder.build())
     assert words("4ft XBOX360 Games, 1/2 inch; glass") == ["4", "ft", "xbox", "360", "game", "1/2", "inch", "glass"]
     assert words("激安スマホ") == list("激安スマホ")
     assert words("?!") == []
 
 
 def test_popularity_counts_clicks_and_purchases_but_no_skips() -> None:
-    counts = click_counts(log((0, 2, CLICK), (1, 2, PURCHASE), (0, 1, CLICK), (0, 0, SKIP)), 4)
+    blocks = [log((0, 2, CLICK), (1, 2, PURCHASE)), log((0, 1, CLICK), (0, 0, SKIP))]
+    counts = click_counts(blocks, 4)
     assert counts.tolist() == [0, 1, 2, 0]
     items, scores = PopularityRetriever(counts).retrieve(queries("a", "b"), 2)
     assert items.tolist() == [[2, 1], [2, 1]]
@@ -118,7 +113,7 @@ def test_memory_ranks_by_clicks_then_by_the_back_off() -> None:
     backoff = PopularityRetriever(np.array([9, 8, 7, 6, 5, 4]))
     texts = ["Halo", "halo ", "fable"]
     records = log((0, 3, CLICK), (1, 5, CLICK), (0, 5, PURCHASE), (1, 4, CLICK), (0, 1, SKIP), (2, 0, CLICK))
-    memory = MemoryRetriever(texts, records, backoff)
+    memory = ClickMemoryRetriever(texts, [records[:2], records[2:]], backoff)
     # "halo" was followed by item 5 twice, by 3 and 4 once each (3 is the more popular); the skip of 1 is no click.
     items, scores = memory.retrieve(queries("HALO", "unknown", "fable"), 6)
     assert items.tolist() == [[5, 3, 4, 0, 1, 2], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]
@@ -128,7 +123,8 @@ def test_memory_ranks_by_clicks_then_by_the_back_off() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_memory_equals_a_dictionary_of_counters(seed: int) -> None:
+def test_memory_equals_a_dictionary_of_counters(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpsr.baselines.memory._PAIRS_AT_ONCE", 30)  # merged several times, and with a rest
     rng = np.random.default_rng(seed)
     num_items, num_queries = 40, 12
     popularity = rng.permutation(num_items)
@@ -137,18 +133,19 @@ def test_memory_equals_a_dictionary_of_counters(seed: int) -> None:
     counters: dict[str, Counter] = {}
     for record in records:
         counters.setdefault(texts[record["query"]].strip(), Counter())[int(record["item"])] += 1
-    memory = MemoryRetriever(texts, records, PopularityRetriever(popularity))
+    blocks = np.array_split(records, 13)
+    memory = ClickMemoryRetriever(texts, blocks, PopularityRetriever(popularity))
     items, _ = memory.retrieve(queries(*texts), num_items)
     for text, row in zip(texts, items.tolist(), strict=True):
         seen = counters.get(text.strip(), Counter())
         assert row == sorted(range(num_items), key=lambda item: (-seen[item], -popularity[item]))
 
 
-def all_baselines() -> dict[str, CatalogueRetriever]:
+def all_baselines() -> dict[str, ExhaustiveRetriever]:
     bm25 = BM25Retriever(TITLES, str.split)
     counts = np.array([3, 0, 1, 4, 4, 0, 3])
     both = BM25PopularityRetriever(bm25, counts, 0.3)
-    memory = MemoryRetriever(["hat", "red"], log((0, 4, CLICK), (1, 2, CLICK), (1, 0, CLICK)), both)
+    memory = ClickMemoryRetriever(["hat", "red"], [log((0, 4, CLICK), (1, 2, CLICK), (1, 0, CLICK))], both)
     return {"popularity": PopularityRetriever(counts), "bm25": bm25, "both": both, "memory": memory}
 
 
@@ -157,16 +154,24 @@ def all_baselines() -> dict[str, CatalogueRetriever]:
 def test_retrieve_and_score_agree_whatever_the_chunk(
     name: str, scores_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    retriever: Retriever = all_baselines()[name]
+    retriever = all_baselines()[name]
     examples = queries("hat", "red shoe", "hat", "nothing", "red", "blue red")
     whole, _ = retriever.retrieve(examples, len(TITLES))
-    monkeypatch.setattr(retrievers, "_SCORES_AT_ONCE", scores_at_once)
+    monkeypatch.setattr(exhaustive, "_SCORES_AT_ONCE", scores_at_once)
     items, scores = retriever.retrieve(examples, 4)
     assert items.dtype == np.int32
     assert scores.dtype == np.float32
     assert (items == whole[:, :4]).all()
     assert (scores == retriever.score(examples, items)).all()
     assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_bm25_scores_nothing_in_a_catalogue_without_terms() -> None:
+    bm25 = BM25Retriever(["", "?!"], lambda text: [word for word in text.split() if word.isalpha()])
+    assert bm25.score_all(queries("red", "")).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    items, scores = bm25.retrieve(queries("red"), 2)
+    assert sorted(items[0].tolist()) == [0, 1]
+    assert scores.tolist() == [[0.0, 0.0]]
 
 
 def test_bm25_logs_no_notes_of_its_library(caplog: pytest.LogCaptureFixture) -> None:

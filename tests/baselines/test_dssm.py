@@ -8,21 +8,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpsr.baselines import dssm
+from dpsr.baselines.context import BuildContext, item_texts
 from dpsr.baselines.dssm import (
     NEGATIVES,
-    Dssm,
+    DssmNetwork,
     LetterTrigrams,
     SkippedNegatives,
     dssm_retriever,
     letter_trigrams,
 )
 from dpsr.baselines.examples import make_examples
-from dpsr.baselines.hybrids import mean_reciprocal_rank
+from dpsr.baselines.registry import ENTRIES
+from dpsr.baselines.tuning import mean_reciprocal_rank
 from dpsr.config import Config, parse_config
 from dpsr.data.dataset.schema import CLICK, INTERACTION
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
-from dpsr.evaluation.compare.benchmark_suite import item_texts, standard_baselines, tuning_examples
 from dpsr.evaluation.compare.evaluate import evaluate
 from dpsr.model.two_tower import TwoTower
 
@@ -54,7 +55,8 @@ def test_negatives_are_what_was_skipped_for_the_query_and_never_clicked_there(se
     num_items = 30
     clicks = log([(int(rng.integers(8)), int(rng.integers(num_items))) for _ in range(60)])
     skips = log([(int(rng.integers(4)), int(rng.integers(num_items))) for _ in range(40)])
-    negatives = SkippedNegatives(clicks, skips, num_items)
+    blocks = np.array_split(clicks, 3)
+    negatives = SkippedNegatives(clicks["query"], np.array_split(skips, 2), blocks, num_items)
     clicked = set(zip(clicks["query"].tolist(), clicks["item"].tolist(), strict=True))
     pools = {
         query: {item for q, item in zip(skips["query"].tolist(), skips["item"].tolist(), strict=True) if q == query}
@@ -77,12 +79,12 @@ def test_negatives_are_what_was_skipped_for_the_query_and_never_clicked_there(se
 
 def test_an_item_is_drawn_as_often_as_it_was_skipped() -> None:
     clicks, skips = log([(0, 9)] * 2000), log([(0, 1)] * 3 + [(0, 2)])
-    drawn = SkippedNegatives(clicks, skips, 10).draw(clicks, np.random.default_rng(1))
+    drawn = SkippedNegatives(clicks["query"], [skips], [clicks], 10).draw(clicks, np.random.default_rng(1))
     assert np.mean(drawn == 1) == pytest.approx(0.75, abs=0.02)
 
 
 def test_the_network_is_the_one_of_the_paper() -> None:
-    network = Dssm(40, seed=3)
+    network = DssmNetwork(40, seed=3)
     rng = np.random.default_rng(3)
     counts = rng.integers(0, 3, (6, 40))
     bags = LetterTrigrams([str(row) for row in range(40)], str.split)
@@ -127,7 +129,7 @@ def make_shop(folder: Path, *, skips: bool) -> Config:
     pq.write_table(pa.table(columns), folder / "interactions.parquet")
     data = {name: {"path": str(folder / f"{name}.parquet")} for name in ("items", "interactions")}
     tree = {"name": "coded", "work_dir": str(folder / "run"), "data": data | {"valid_share": 0.1, "test_share": 0.1}}
-    config = parse_config(tree | {"tokenizer": {"min_count": 1}, "evaluation": {"dssm": True}}, "test")
+    config = parse_config(tree | {"tokenizer": {"min_count": 1}, "evaluation": {"baselines": ["bm25", "dssm"]}}, "test")
     prepare(config, progress=False)
     return config
 
@@ -143,7 +145,8 @@ def dataset(config: Config) -> Dataset:
 
 
 def test_it_learns_what_only_the_log_knows(dataset: Dataset) -> None:
-    tuning = tuning_examples(dataset, seed=1)
+    context = BuildContext(dataset, ENTRIES, seed=1, progress=False)
+    tuning = context.tuning_examples
     assert tuning is not None
     trained, note = dssm_retriever(dataset, item_texts(dataset), str.split, tuning, seed=1, progress=False)
     asked = make_examples(np.array(CODES, dtype=object), np.zeros(len(CODES), INTERACTION), seed=1)
@@ -152,7 +155,7 @@ def test_it_learns_what_only_the_log_knows(dataset: Dataset) -> None:
     right = [[COLOURS[row] in titles[item] for item in items] for row, items in enumerate(found)]
     assert np.mean(right) > 0.8
     assert "83%" in note  # five codes of six have skipped items
-    bm25 = standard_baselines(dataset, seed=1).retrievers["bm25"]
+    bm25 = context.exhaustive("bm25")
     assert mean_reciprocal_rank(trained, tuning) > 1.5 * mean_reciprocal_rank(bm25, tuning)
 
 
@@ -187,5 +190,5 @@ def test_without_skips_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert any("no skipped items" in note for note in report.notes)
     assert {"dssm", "bm25"} <= {result.retriever for result in report.results}
     assert (Path(config.work_dir) / "evaluation" / "dssm.npz").is_file()
-    quick = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"dssm": False})})
+    quick = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"baselines": ["bm25"]})})
     assert "dssm" not in {result.retriever for result in evaluate(quick, dataset, model, progress=False).results}

@@ -1,14 +1,14 @@
-"""Queries with a slip of the finger, and examples by chunks."""
+"""Queries with a slip of the finger, and examples by batches."""
 
 import unicodedata
 
 import numpy as np
 
-from dpsr.baselines.examples import Examples, make_examples, normalise_query, with_one_typo
+from dpsr.baselines.examples import QueryExamples, make_examples, normalise_query, with_one_typo
 from dpsr.data.dataset.schema import INTERACTION
 
 
-def examples_of(texts: list[str]) -> Examples:
+def examples_of(texts: list[str]) -> QueryExamples:
     records = np.zeros(len(texts), dtype=INTERACTION)
     records["query"] = np.arange(len(texts))
     records["item"] = np.arange(len(texts)) * 3
@@ -64,9 +64,9 @@ def test_the_same_query_differs_in_form_case_and_white_space_only() -> None:
     assert normalise_query("halo 3") != normalise_query("halo3")
 
 
-def test_chunks_are_the_whole_in_order() -> None:
+def test_batches_are_the_whole_in_order() -> None:
     examples = examples_of([str(i) for i in range(23)])
-    chunks = examples.chunks(5)
-    assert [len(chunk) for chunk in chunks] == [5, 5, 5, 5, 3]
-    assert np.concatenate([chunk.texts for chunk in chunks]).tolist() == examples.texts.tolist()
-    assert np.concatenate([chunk.tie_keys for chunk in chunks]).tolist() == examples.tie_keys.tolist()
+    batches = examples.batches(5)
+    assert [len(chunk) for chunk in batches] == [5, 5, 5, 5, 3]
+    assert np.concatenate([chunk.texts for chunk in batches]).tolist() == examples.texts.tolist()
+    assert np.concatenate([chunk.tie_keys for chunk in batches]).tolist() == examples.tie_keys.tolist()

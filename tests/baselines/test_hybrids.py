@@ -5,22 +5,21 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dpsr.baselines.examples import Examples, make_examples
+from dpsr.baselines.examples import QueryExamples, make_examples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.hybrids import (
-    HYBRID_WEIGHTS,
     ReciprocalRankFusionRetriever,
     ReciprocalRanks,
     WeightedSumRetriever,
-    choose_weight,
     reciprocal_ranks,
 )
 from dpsr.baselines.lsa import LSARetriever
-from dpsr.baselines.retrievers import CatalogueRetriever
+from dpsr.baselines.registry import edge_note
+from dpsr.baselines.tuning import HYBRID_WEIGHTS, choose_weight
 from dpsr.data.dataset.schema import INTERACTION
-from dpsr.evaluation.compare.benchmark_suite import edge_note
 
 
-class Fixed(CatalogueRetriever):
+class Fixed(ExhaustiveRetriever):
     """The scores of a table whose row is the record's ``history_end``; counts how often it was asked."""
 
     def __init__(self, table: np.ndarray) -> None:
@@ -28,12 +27,12 @@ class Fixed(CatalogueRetriever):
         self.table = table.astype(np.float32)
         self.asked = 0
 
-    def score_all(self, examples: Examples) -> np.ndarray:
+    def score_all(self, examples: QueryExamples) -> np.ndarray:
         self.asked += 1
         return self.table[examples.records["history_end"]]
 
 
-def examples_of(clicked: np.ndarray) -> Examples:
+def examples_of(clicked: np.ndarray) -> QueryExamples:
     records = np.zeros(len(clicked), dtype=INTERACTION)
     records["item"] = clicked
     records["history_end"] = np.arange(len(clicked))
@@ -59,7 +58,7 @@ def test_weighted_sum_equals_its_formula(seed: int) -> None:
     np.testing.assert_allclose(hybrid.scores(examples_of(np.zeros(6, int))), expected, atol=1e-6)
 
 
-def fusion(lexical: CatalogueRetriever, dense: CatalogueRetriever, weight: float) -> CatalogueRetriever:
+def fusion(lexical: ExhaustiveRetriever, dense: ExhaustiveRetriever, weight: float) -> ExhaustiveRetriever:
     return ReciprocalRankFusionRetriever(ReciprocalRanks(lexical, above=0.0), ReciprocalRanks(dense), weight)
 
 
@@ -89,7 +88,7 @@ def test_fusion_stops_at_its_depth(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("hybrid", [WeightedSumRetriever, fusion])
-def test_the_weight_follows_whoever_is_right(hybrid: Callable[..., CatalogueRetriever]) -> None:
+def test_the_weight_follows_whoever_is_right(hybrid: Callable[..., ExhaustiveRetriever]) -> None:
     rng = np.random.default_rng(2)
     clicked = rng.integers(0, 50, 30)
     right, wrong = rng.uniform(0.1, 0.5, (2, 30, 50))
@@ -144,7 +143,7 @@ def test_lsa_finds_words_that_go_together() -> None:
     shelves = ["sofa couch seat", "couch sofa", "sofa seat", "phone mobile cell", "mobile phone", "cell phone"]
     lsa = LSARetriever([*shelves, "seat", "cell"], str.split, seed=1, dimension=2)
     scores = lsa.scores(
-        Examples(np.array(["couch", "mobile", "unheard"], dtype=object), np.zeros(3, INTERACTION), None)
+        QueryExamples(np.array(["couch", "mobile", "unheard"], dtype=object), np.zeros(3, INTERACTION), None)
     )
     assert scores[0, 6] > 0.9 > 0.1 > scores[0, 7]  # "seat" has no word in common with "couch"
     assert scores[1, 7] > 0.9 > 0.1 > scores[1, 6]

@@ -10,24 +10,27 @@ import pyarrow.parquet as pq
 import pytest
 import pytrec_eval
 
-from dpsr.baselines import retrievers
+from dpsr.baselines import exhaustive
 from dpsr.baselines.examples import (
-    Examples,
+    QueryExamples,
     load_examples,
     make_examples,
     with_one_typo,
 )
-from dpsr.baselines.retrievers import CatalogueRetriever
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.interfaces import Method
 from dpsr.baselines.two_tower import TwoTowerRetriever
-from dpsr.config import Config, parse_config
+from dpsr.config import Config, EvaluationConfig, parse_config
 from dpsr.data.dataset.schema import INTERACTION, DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
-from dpsr.evaluation.compare.benchmark_suite import standard_baselines, with_model
-from dpsr.evaluation.compare.comparison import compare, measure, measure_all
+from dpsr.evaluation.compare.benchmark_suite import benchmark_suite
+from dpsr.evaluation.compare.comparison import compare
 from dpsr.evaluation.compare.evaluate import evaluate
+from dpsr.evaluation.measures.clicks import measure, measure_all
+from dpsr.evaluation.measures.metrics import CLICKS as POPULARITY
 from dpsr.evaluation.measures.metrics import sample_candidates
-from dpsr.evaluation.report.tables import CLICKS as POPULARITY
+from dpsr.evaluation.report.metrics_json import report_json
 from dpsr.indexing.corpus import embed_items, embed_queries
 from dpsr.model.two_tower import TwoTower
 
@@ -115,23 +118,27 @@ class KnownScores:
     scores: np.ndarray
     """float32 [n, items]; rows in the order of the examples' history_end, which stands in for their number."""
 
-    def retrieve(self, examples: Examples, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
         scores = self.scores[examples.records["history_end"]]
         items = np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int32)
         return items, np.take_along_axis(scores, items, axis=1)
 
-    def score(self, examples: Examples, candidates: np.ndarray) -> np.ndarray:
+    def score(self, examples: QueryExamples, candidates: np.ndarray) -> np.ndarray:
         return np.take_along_axis(self.scores[examples.records["history_end"]], candidates, axis=1)
 
 
-class KnownItems(CatalogueRetriever):
+class KnownItems(ExhaustiveRetriever):
     """Scores an item by its row, whatever the query."""
 
-    def score_all(self, examples: Examples) -> np.ndarray:
+    def score_all(self, examples: QueryExamples) -> np.ndarray:
         return np.tile(np.linspace(-1, 1, self.num_items, dtype=np.float32), (len(examples), 1))
 
 
-def numbered_examples(n: int, num_items: int) -> Examples:
+def standard_baselines(dataset: Dataset) -> dict[str, Method]:
+    return benchmark_suite(EvaluationConfig().baselines, dataset, seed=1).methods
+
+
+def numbered_examples(n: int, num_items: int) -> QueryExamples:
     rng = np.random.default_rng(0)
     records = np.zeros(n, dtype=INTERACTION)
     records["item"] = rng.integers(0, num_items, n)
@@ -139,7 +146,7 @@ def numbered_examples(n: int, num_items: int) -> Examples:
     return make_examples(np.array(["q"] * n, dtype=object), records, seed=1)
 
 
-def means(scores: np.ndarray, examples: Examples, candidates: int = 64) -> dict[str, float]:
+def means(scores: np.ndarray, examples: QueryExamples, candidates: int = 64) -> dict[str, float]:
     num_items = scores.shape[1]
     drawn = sample_candidates(examples.item_rows, num_items, candidates, seed=2)
     values = measure(KnownScores(scores.astype(np.float32)), examples, drawn, counts=np.zeros(num_items, dtype=int))
@@ -248,7 +255,7 @@ def test_evaluation_repeats_itself_and_writes_its_report(shop: Path, dataset: Da
     again = evaluate(config, dataset, model, progress=False)
     assert report == again
     tree = json.loads((Path(config.work_dir) / "evaluation" / "metrics.json").read_text())
-    assert tree == json.loads(json.dumps(again.to_json()))
+    assert tree == json.loads(json.dumps(report_json(again)))
     baselines = {"popularity", "bm25", "bm25 bigrams", "lsa", "bm25+popularity", "memory"}
     assert tree["retrievers"].keys() == baselines | {"dpsr", "dpsr+bm25", "dpsr+bm25 rrf"}
     assert tree["weights"].keys() == {"bm25+popularity", "dpsr+bm25", "dpsr+bm25 rrf"}
@@ -268,7 +275,7 @@ def test_evaluation_repeats_itself_and_writes_its_report(shop: Path, dataset: Da
 
 def test_slices_add_up_to_the_whole(shop: Path, dataset: Dataset) -> None:
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
-    baselines = standard_baselines(dataset, seed=1).retrievers
+    baselines = standard_baselines(dataset)
     results = compare(baselines, dataset, examples, candidates=40, seed=1, progress=False).results
     found = {(result.slice, result.retriever): result for result in results}
     for name in baselines:
@@ -283,7 +290,7 @@ def test_slices_add_up_to_the_whole(shop: Path, dataset: Dataset) -> None:
 
 def test_differences_are_those_of_the_means_on_every_slice(dataset: Dataset) -> None:
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
-    baselines = standard_baselines(dataset, seed=1).retrievers
+    baselines = standard_baselines(dataset)
     compared = compare(
         baselines, dataset, examples, candidates=40, seed=1, subject="memory", reference="bm25", progress=False
     )
@@ -311,10 +318,10 @@ def test_differences_are_those_of_the_means_on_every_slice(dataset: Dataset) -> 
 def test_measuring_in_pieces_changes_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
     candidates = sample_candidates(examples.item_rows, ITEMS, 30, seed=1)
-    baselines = standard_baselines(dataset, seed=1).retrievers
+    baselines = standard_baselines(dataset)
     del baselines["lsa"]  # a matrix product rounds differently for other shapes, which turns ties around
     whole = {name: measure(each, examples, candidates, counts=np.arange(ITEMS)) for name, each in baselines.items()}
-    monkeypatch.setattr(retrievers, "_QUERIES_AT_ONCE", 7)
+    monkeypatch.setattr(exhaustive, "_QUERIES_AT_ONCE", 7)
     pieces = measure_all(baselines, examples, candidates, counts=np.arange(ITEMS))
     for name, values in whole.items():
         for key in values:
@@ -323,7 +330,7 @@ def test_measuring_in_pieces_changes_nothing(dataset: Dataset, monkeypatch: pyte
 
 def test_typos_reach_the_retriever(dataset: Dataset) -> None:
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
-    bm25 = standard_baselines(dataset, seed=1).retrievers["bm25"]
+    bm25 = standard_baselines(dataset)["bm25"]
     typos = with_one_typo(examples, seed=1)
     before, after = bm25.retrieve(examples, 5)[1], bm25.retrieve(typos, 5)[1]
     assert after[:, 0].mean() < before[:, 0].mean()
@@ -436,8 +443,8 @@ def test_an_empty_split_is_an_error_that_says_what_to_do(shop: Path, tmp_path: P
     with pytest.raises(DatasetError, match=r"split 'valid' .* data\.valid_share"):
         load_examples(dataset, "valid", max_examples=10, seed=1)
     # Nothing to choose by: the weights fall back to their defaults.
-    contest = with_model(standard_baselines(dataset, seed=1), KnownItems(ITEMS), dataset, seed=1)
-    assert contest.weights == {"bm25+popularity": 0.2, "dpsr+bm25": 1.0, "dpsr+bm25 rrf": 1.0}
+    suite = benchmark_suite(EvaluationConfig().baselines, dataset, KnownItems(ITEMS), seed=1)
+    assert suite.weights == {"bm25+popularity": 0.2, "dpsr+bm25": 1.0, "dpsr+bm25 rrf": 1.0}
 
 
 def test_baselines_are_as_strong_as_the_anchors_on_real_clicks(dpsr_data: Path, tmp_path: Path) -> None:
@@ -456,7 +463,7 @@ def test_baselines_are_as_strong_as_the_anchors_on_real_clicks(dpsr_data: Path, 
     )
     prepare(config, progress=False)
     dataset = Dataset.load(config.dataset_dir)
-    baselines = standard_baselines(dataset, seed=1).retrievers
+    baselines = standard_baselines(dataset)
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
     num_items = dataset.schema.num_items
     candidates = sample_candidates(examples.item_rows, num_items, 1024, seed=1)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpsr.baselines.examples import Examples
-from dpsr.baselines.retrievers import CatalogueRetriever
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.config import LabelsConfig
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.evaluation.measures.judgements import (
@@ -38,14 +38,14 @@ def load(folder: Path, rows: list[tuple[str, Any, float]], ids: list[Any] | None
     return load_judgements(config, catalogue(ids), seed=1)
 
 
-class Fixed(CatalogueRetriever):
+class Fixed(ExhaustiveRetriever):
     """One row of scores for each text."""
 
     def __init__(self, table: dict[str, np.ndarray]) -> None:
         super().__init__(ITEMS)
         self.table = table
 
-    def score_all(self, examples: Examples) -> np.ndarray:
+    def score_all(self, examples: QueryExamples) -> np.ndarray:
         return np.stack([self.table[text] for text in examples.texts]).astype(np.float32)
 
 
@@ -105,7 +105,7 @@ def test_scores_of_another_scale_for_every_query_only_fail_across_queries(tmp_pa
 
 
 def test_labels_that_cannot_be_used_say_why(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"2\.5 is no whole number.*graded = false"):
+    with pytest.raises(DatasetError, match=r"2\.5 is not an integer.*graded = false"):
         load(tmp_path, [("a", "i0", 2.5)])
     assert load(tmp_path, [("a", "i0", 2.5)], graded=False).gains(0) == {0: 1}
     with pytest.raises(DatasetError, match="no pair of a catalogue item has a label of at least 3"):

@@ -12,35 +12,37 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dpsr.baselines.examples import Examples, make_examples
-from dpsr.baselines.retrievers import CatalogueRetriever
+from dpsr.baselines.examples import QueryExamples, anonymous_examples, make_examples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.data.dataset.schema import INTERACTION, DatasetError
-from dpsr.evaluation.compare.cases import Case, differing_cases
-from dpsr.evaluation.measures.metrics import RANKED_MEASURES, TOP_K, ranked_values
-from dpsr.evaluation.measures.paired import Interval
+from dpsr.evaluation.measures.cases import Case, differing_cases
+from dpsr.evaluation.measures.heads import HeadAnswers, frequent_queries, head_answers
+from dpsr.evaluation.measures.intervals import Interval
+from dpsr.evaluation.measures.metrics import CLICKS, RANKED_MEASURES, TOP_K, ranked_values
 from dpsr.evaluation.measures.polysemy import Senses
 from dpsr.evaluation.report.figures import bars, curve, round_ticks, scatter
-from dpsr.evaluation.report.html import Figures, read_run, write_html
-from dpsr.evaluation.report.item_map import HeadAnswers, common_queries, heads_maps
-from dpsr.evaluation.report.report import Comparison, Report, Result, describe_machine
-from dpsr.evaluation.report.tables import CLICKS
+from dpsr.evaluation.report.item_map import heads_maps
+from dpsr.evaluation.report.machine import describe_machine
+from dpsr.evaluation.report.metrics_json import read_metrics
+from dpsr.evaluation.report.page import Figures, write_page
+from dpsr.evaluation.report.results import Comparison, Report, Result
 from dpsr.evaluation.report.trec import write_trec
 
 ITEMS = 40
 
 
-class Fixed(CatalogueRetriever):
+class Fixed(ExhaustiveRetriever):
     """The scores of a table whose row is the record's ``history_end``."""
 
     def __init__(self, table: np.ndarray) -> None:
         super().__init__(table.shape[1])
         self.table = table.astype(np.float32)
 
-    def score_all(self, examples: Examples) -> np.ndarray:
+    def score_all(self, examples: QueryExamples) -> np.ndarray:
         return self.table[examples.records["history_end"]]
 
 
-def examples_of(clicked: np.ndarray) -> Examples:
+def examples_of(clicked: np.ndarray) -> QueryExamples:
     records = np.zeros(len(clicked), dtype=INTERACTION)
     records["item"] = clicked
     records["history_end"] = np.arange(len(clicked))
@@ -48,7 +50,7 @@ def examples_of(clicked: np.ndarray) -> Examples:
 
 
 def svg_of(figure: str) -> ET.Element:
-    found = re.search(r"<svg.*</svg>", figure)
+    found = re.search(r"<svg.*</svg>", figure, re.DOTALL)
     assert found
     return ET.fromstring(found[0])
 
@@ -201,7 +203,7 @@ def test_page_needs_nothing_beside_it_and_escapes_what_people_typed(tmp_path: Pa
         [case], [], scatter("map", points, ["a"] * 4, ["<b>"] * 4), [scatter("“q”", points, "xyxy", "abcd")], [heads]
     )
     other = {"mixing_ratio": 0.25, "retrievers": {"dpsr": {"clicks_10": 7.0, "map_5": 0.4}}}
-    path = write_html(tmp_path / "out" / "r.html", report, subject="dpsr", figures=figures, runs=[other])
+    path = write_page(tmp_path / "out" / "r.html", report, subject="dpsr", figures=figures, runs=[other])
     page = path.read_text()
     assert "<script" not in page
     assert "<b>" not in re.sub(r"<b>[0-9.]+( ms)?</b>", "", page)  # the tiles' own, and no item's
@@ -219,20 +221,20 @@ def test_page_needs_nothing_beside_it_and_escapes_what_people_typed(tmp_path: Pa
     parser.feed(page)
     assert not parser.open
     assert [entry.name for entry in path.parent.iterdir()] == ["r.html"]
-    alone = write_html(tmp_path / "alone.html", report, subject="dpsr", figures=Figures()).read_text()
+    alone = write_page(tmp_path / "alone.html", report, subject="dpsr", figures=Figures()).read_text()
     assert alone.count("<svg") == 0
     assert "Heads" not in alone
     with pytest.raises(DatasetError, match="evaluate that run again"):
-        read_run(path)
+        read_metrics(path)
     with pytest.raises(DatasetError, match="No such file"):
-        read_run(tmp_path / "gone.json")
+        read_metrics(tmp_path / "gone.json")
 
 
 def test_the_best_other_of_a_tile_is_no_hybrid(tmp_path: Path) -> None:
     report = small_report()
     better = replace(report.results[1], retriever="dpsr+bm25", metrics=dict.fromkeys(report.results[1].metrics, 0.9))
     report = replace(report, comparison=Comparison([*report.results, better]))
-    page = write_html(tmp_path / "r.html", report, subject="dpsr", figures=Figures()).read_text()
+    page = write_page(tmp_path / "r.html", report, subject="dpsr", figures=Figures()).read_text()
     assert "best other: bm25 0.250" in page
 
 
@@ -241,7 +243,7 @@ class TwoHeads:
 
     num_items = ITEMS
 
-    def query_heads(self, examples: Examples) -> np.ndarray:
+    def query_heads(self, examples: QueryExamples) -> np.ndarray:
         kinds = np.array([sum(map(ord, text)) % 2 for text in examples.texts])
         return np.stack([np.zeros(len(kinds)), kinds], axis=1)[:, :, None]
 
@@ -251,13 +253,14 @@ class TwoHeads:
 
 
 def test_queries_whose_heads_differ_are_mapped_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpsr.evaluation.report.item_map.HEAD_DEPTH", 10)
+    monkeypatch.setattr("dpsr.evaluation.measures.heads.HEAD_DEPTH", 10)
     monkeypatch.setattr("dpsr.evaluation.report.item_map._SHOWN_QUERIES", 1)
     dataset = SimpleNamespace(schema=SimpleNamespace(categorical={}, numeric=()))
     texts = [f"item {row}" for row in range(ITEMS)]
     vectors = np.random.default_rng(2).normal(size=(ITEMS, 4)).astype(np.float32)
     examples = examples_of(np.arange(6))
-    maps, answers = heads_maps(TwoHeads(), vectors, dataset, examples, texts, seed=1)
+    answers = head_answers(TwoHeads(), examples)
+    maps = heads_maps(answers, vectors, dataset, texts, seed=1)
     assert [answer.overlap for answer in answers] == [0.0] * 3 + [1.0] * 3
     (shown,) = maps
     figure = ET.fromstring(shown)
@@ -268,22 +271,14 @@ def test_queries_whose_heads_differ_are_mapped_first(monkeypatch: pytest.MonkeyP
 
 
 def test_known_meanings_colour_the_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpsr.evaluation.report.item_map.HEAD_DEPTH", 10)
+    monkeypatch.setattr("dpsr.evaluation.measures.heads.HEAD_DEPTH", 10)
     categories = ["low"] * 8 + ["middle"] * (ITEMS - 16) + ["high"] * 8
     schema, table = SimpleNamespace(categorical={"category": 5}, numeric=()), pa.table({"category": categories})
     dataset = SimpleNamespace(schema=schema, item_table=lambda: table)
     vectors = np.random.default_rng(2).normal(size=(ITEMS, 4)).astype(np.float32)
     senses = [Senses(query, ("a", "b"), (frozenset({"low"}), frozenset({"high"}))) for query in ("b", "c")]
-    maps, answers = heads_maps(
-        TwoHeads(),
-        vectors,
-        dataset,
-        examples_of(np.arange(6)),
-        ["x"] * ITEMS,
-        seed=1,
-        senses=senses,
-    )
-    assert {answer.query for answer in answers} == {"b", "c"}
+    asked = anonymous_examples(np.array(["b", "c"], dtype=object), seed=1)
+    maps = heads_maps(head_answers(TwoHeads(), asked), vectors, dataset, ["x"] * ITEMS, seed=1, senses=senses)
     legend = [entry.text for entry in ET.fromstring(maps[0]).iter("li")]
     assert legend == ["head 0: a", "head 0: no meaning", "head 1: b", "head 1: no meaning"]
 
@@ -291,7 +286,7 @@ def test_known_meanings_colour_the_maps(monkeypatch: pytest.MonkeyPatch) -> None
 def test_common_queries_come_in_the_order_of_their_clicks() -> None:
     examples = examples_of(np.arange(6))
     examples.texts[:] = ["a", "b", "a", "c", "b", "a"]
-    assert common_queries(examples, 2).texts.tolist() == ["a", "b"]
+    assert frequent_queries(examples, 2).texts.tolist() == ["a", "b"]
 
 
 def test_trec_files_say_what_was_measured(tmp_path: Path) -> None:

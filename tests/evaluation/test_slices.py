@@ -8,19 +8,23 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dpsr.baselines.examples import Examples, make_examples
+from dpsr.baselines.examples import QueryExamples, make_examples
 from dpsr.data.dataset.schema import CLICK, INTERACTION, SKIP, DatasetError
 from dpsr.evaluation.measures.slices import frequency_bands, script_of, slices_of
 
 
 def log(queries: list[str], train: list[tuple[int, int]]) -> Any:
-    """A dataset of which only the queries and the train split, (query, event), are there."""
+    """A dataset of queries and a train split, (query, event), in two blocks."""
     records = np.zeros(len(train), dtype=INTERACTION)
     records["query"], records["event"] = zip(*train, strict=True)
-    return SimpleNamespace(interactions=lambda split: records, query_texts=lambda: pa.array(queries))
+    return SimpleNamespace(
+        interaction_blocks=lambda split: np.array_split(records, 2),
+        query_texts=lambda: pa.array(queries),
+        schema=SimpleNamespace(num_queries=len(queries)),
+    )
 
 
-def examples(texts: list[str], history_end: list[int] | None = None) -> Examples:
+def examples(texts: list[str], history_end: list[int] | None = None) -> QueryExamples:
     records = np.zeros(len(texts), dtype=INTERACTION)
     records["history_end"] = history_end or 0
     return make_examples(np.array(texts, dtype=object), records, seed=1)
@@ -76,12 +80,12 @@ def with_columns() -> Any:
     """Three users, with a language each or none, and two items."""
     users = pa.table({"language": ["de", None, "fr"]})
     items = pa.table({"brand": ["x", "y"], "price": ["1", "2"]})
-    return SimpleNamespace(
-        schema=SimpleNamespace(profile={"language": 4}, categorical={"brand": 4, "price": 4}, numeric=("price",)),
-        user_table=lambda: users,
-        item_table=lambda: items,
-        **vars(log(["a"], [(0, CLICK)])),
+    dataset = log(["a"], [(0, CLICK)])
+    dataset.schema = SimpleNamespace(
+        num_queries=1, profile={"language": 4}, categorical={"brand": 4, "price": 4}, numeric=("price",)
     )
+    dataset.user_table, dataset.item_table = (lambda: users), (lambda: items)
+    return dataset
 
 
 def test_columns_of_users_and_items_make_slices_that_add_up() -> None:

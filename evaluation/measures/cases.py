@@ -1,4 +1,4 @@
-"""Queries on which the model and BM25 differ most, with what each of them answers (paper, table 1)."""
+"""Clicks on which two retrievers differ most, with both answers (paper, table 1)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpsr.baselines.examples import Examples
-from dpsr.baselines.retrievers import Retriever
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.interfaces import Retriever
 
 SHOWN = 5
 """Items shown of each answer."""
-_LOOKED_AT = 2000  # examples among which cases are looked for
+_SAMPLE = 2000  # examples compared at most
 
 
 @dataclass(frozen=True)
 class Case:
-    """One click, and the best items of two retrievers."""
+    """One click, with the best items of two retrievers."""
 
     query: str
     clicked: str
@@ -28,21 +28,21 @@ class Case:
 
 
 def differing_cases(
-    first: Retriever, second: Retriever, examples: Examples, item_texts: Sequence[str], *, count: int = 10
+    first: Retriever, second: Retriever, examples: QueryExamples, item_texts: Sequence[str], *, count: int = 10
 ) -> tuple[list[Case], list[Case]]:
-    """The clicks that one retriever finds and the other does not, each query and each item at most once.
+    """Finds clicks that one retriever ranks high and the other low, each query and each item at most once.
 
     Args:
-        first: the retriever whose wins come first.
-        second: what it is compared with.
-        examples: clicks, in the order of their queries; an even sample of them is looked at.
+        first: the retriever that wins and losses are counted for.
+        second: its opponent.
+        examples: clicks, in the order of their queries; at most 2,000, evenly spaced, are compared.
         item_texts: the text of every item.
-        count: the most wins, and the most losses.
+        count: wins returned at most, and losses alike.
 
     Returns:
-        Wins and losses, the largest first, and among equals the commoner query.
+        Wins and losses by descending difference, then by descending clicks of the query.
     """
-    rows = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _LOOKED_AT)).astype(np.int64))
+    rows = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _SAMPLE)).astype(np.int64))
     _, first_of_query, clicks = np.unique(examples.texts[rows].astype(str), return_index=True, return_counts=True)
     sample = examples.take(rows[first_of_query])
     k = min(SHOWN, len(item_texts))

@@ -1,10 +1,11 @@
-"""Paired intervals: they cover the truth as often as they say, and pairing makes them narrow."""
+"""Intervals: bootstrap and linearised ones cover the truth as often as stated, and pairing makes them narrow."""
+
+import math
 
 import numpy as np
 import pytest
 
-from dpsr.evaluation.measures.metrics import half_width
-from dpsr.evaluation.measures.paired import Interval, bootstrap_means, interval
+from dpsr.evaluation.measures.intervals import Interval, bootstrap_means, half_width, interval
 
 
 def of_column(values: np.ndarray, clusters: np.ndarray, *, seed: int, resamples: int = 2000) -> Interval:
@@ -65,3 +66,24 @@ def test_the_seed_decides_the_draws() -> None:
 def test_one_query_proves_nothing() -> None:
     assert bootstrap_means(np.full((9, 2), 0.3), np.zeros(9, dtype=int), seed=1) is None
     assert interval(0.3, None) == (0.3, -1, 1, 1)
+
+
+def test_interval_of_clusters_covers_the_truth() -> None:
+    rng = np.random.default_rng(5)
+    covered, covered_by_clicks = 0, 0
+    for _ in range(400):
+        clusters = np.repeat(np.arange(60), rng.integers(1, 12, 60))
+        quality = rng.random(60) < 0.4  # all clicks on a query stand or fall together
+        values = quality[clusters].astype(float)
+        error = abs(values.mean() - 0.4)
+        covered += error <= half_width(values, clusters)
+        covered_by_clicks += error <= half_width(values, np.arange(len(values)))
+    assert 0.90 <= covered / 400 <= 0.98
+    assert covered_by_clicks / 400 < 0.80  # what ignoring the clusters would promise
+
+
+def test_interval_of_single_clicks_is_the_textbook_one() -> None:
+    values = np.random.default_rng(2).random(500)
+    expected = 1.959964 * values.std(ddof=1) / math.sqrt(500)
+    assert half_width(values, np.arange(500)) == pytest.approx(expected, rel=1e-9)
+    assert half_width(values, np.zeros(500, dtype=int)) == 1.0

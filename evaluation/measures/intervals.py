@@ -1,4 +1,7 @@
-"""How sure a mean, or the difference between two retrievers, is: a bootstrap over queries."""
+"""Uncertainty of a mean, or of the difference of two methods: linearised variance and bootstrap over queries.
+
+Clicks on one query are correlated; queries, not clicks, are the independent draws.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +24,41 @@ class Interval(NamedTuple):
     standard_error: float
 
 
+def half_width(values: np.ndarray, clusters: np.ndarray) -> float:
+    """Computes half of the normal 95 % interval of a mean, by the linearised variance of a ratio of cluster sums.
+
+    Args:
+        values: float64 [n].
+        clusters: the query of every click, integers [n].
+
+    Returns:
+        The half width; 1, the whole range of a measure, for fewer than two clusters.
+    """
+    _, cluster = np.unique(clusters, return_inverse=True)
+    count = int(cluster.max()) + 1
+    if count < 2:
+        return 1.0
+    deviations = np.bincount(cluster, values - values.mean(), minlength=count)
+    variance = count / (count - 1) * np.square(deviations).sum() / len(values) ** 2
+    return float(1.959964 * np.sqrt(variance))
+
+
 def bootstrap_means(
     values: np.ndarray, clusters: np.ndarray, *, seed: int, resamples: int = RESAMPLES
 ) -> np.ndarray | None:
-    """Means over samples of clicks that come in clusters.
+    """Computes the means of bootstrap samples of queries, drawn with replacement, each with all its clicks.
 
-    Queries are drawn with repetition, each with all its clicks. All columns see the same draws: the difference of two
-    columns of the outcome is a sample of the difference of their means.
+    All columns share the draws: the difference of two columns of the outcome is a sample of the difference of their
+    means.
 
     Args:
         values: float64 [n, m].
-        clusters: integers [n], the query of every click.
+        clusters: the query of every click, integers [n].
         seed: decides the draws.
         resamples: bootstrap samples.
 
     Returns:
-        float64 [resamples, m]; None for fewer than two clusters, which say nothing of how far the mean carries.
+        float64 [resamples, m]; None for fewer than two clusters, which have no variance between them.
     """
     _, cluster = np.unique(clusters, return_inverse=True)
     count = int(cluster.max()) + 1
@@ -56,7 +78,7 @@ def bootstrap_means(
 
 
 def interval(mean: float, samples: np.ndarray | None) -> Interval:
-    """The 95 % percentile interval of bootstrap samples, float64 [resamples]; -1 to 1 where there are none."""
+    """Makes the 95 % percentile interval of bootstrap samples, float64 [resamples]; -1 to 1 without samples."""
     if samples is None:
         return Interval(mean, -1.0, 1.0, 1.0)
     low, high = np.quantile(samples, [0.025, 0.975])

@@ -1,0 +1,45 @@
+"""Popularity: one list for every query, ordered by clicks in the train split.
+
+The non-personalised lower bound; the paper's figure 7 measures how far a model's lists resemble it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.data.dataset.schema import SKIP
+
+
+def click_counts(blocks: Iterable[np.ndarray], num_items: int) -> np.ndarray:
+    """Counts clicks and purchases of every item.
+
+    Args:
+        blocks: the log, INTERACTION [n] each.
+        num_items: size of the catalogue.
+
+    Returns:
+        int64 [items].
+    """
+    counts = np.zeros(num_items, dtype=np.int64)
+    for records in blocks:
+        counts += np.bincount(records["item"][records["event"] != SKIP], minlength=num_items)
+    return counts
+
+
+class PopularityRetriever(ExhaustiveRetriever):
+    """Scores an item by its clicks, whatever the query."""
+
+    index = "one list for every query"
+
+    def __init__(self, counts: np.ndarray) -> None:
+        """Takes the clicks of every item, int64 [items]."""
+        super().__init__(len(counts))
+        self._scores = counts.astype(np.float32)
+
+    def score_all(self, examples: QueryExamples) -> np.ndarray:
+        """As ``ExhaustiveRetriever.score_all``."""
+        return np.broadcast_to(self._scores, (len(examples), self.num_items))

@@ -1,0 +1,195 @@
+"""Registry of methods: a name of ``evaluation.baselines`` -> how the method is built, and what it needs.
+
+A new model is a file with a class (``Retriever``, ``Scorer`` or both) and one entry below. ``FIRST>SCORER`` and
+``FIRST>SCORER@DEPTH`` name a reranker of any two entries, as ``bm25>dpsr@100``; the depth is 1,000 by default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from dpsr.baselines.analyzers import with_bigrams, words
+from dpsr.baselines.bm25 import BM25Retriever
+from dpsr.baselines.context import Baseline, BuildContext, Need
+from dpsr.baselines.dssm import dssm_retriever
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.hybrids import (
+    BM25PopularityRetriever,
+    ReciprocalRankFusionRetriever,
+    ReciprocalRanks,
+    WeightedSumRetriever,
+)
+from dpsr.baselines.interfaces import Method, Retriever, Scorer
+from dpsr.baselines.lsa import LSARetriever
+from dpsr.baselines.memory import ClickMemoryRetriever
+from dpsr.baselines.popularity import PopularityRetriever
+from dpsr.baselines.reranker import Reranker
+from dpsr.baselines.tuning import (
+    DEFAULT_HYBRID_WEIGHT,
+    DEFAULT_POPULARITY_WEIGHT,
+    HYBRID_WEIGHTS,
+    POPULARITY_WEIGHTS,
+)
+from dpsr.config import ConfigError
+
+SUBJECT = "dpsr"
+"""The trained model."""
+REFERENCE = "bm25"
+"""The method that all others are compared with."""
+HYBRIDS = ("dpsr+bm25", "dpsr+bm25 rrf")
+"""Mixtures of the trained model with the reference."""
+RERANK_DEPTH = 1000
+"""Items of the first stage that a reranker scores by default."""
+_RERANKER = re.compile(r"(?P<first>[^>@]+)>(?P<scorer>[^>@]+)(?:@(?P<depth>[1-9][0-9]*))?")
+
+
+def resolve(names: Sequence[str], entries: Mapping[str, Baseline] | None = None) -> dict[str, Baseline]:
+    """Looks up methods by name.
+
+    Args:
+        names: names of entries or rerankers.
+        entries: the registry; ``ENTRIES`` by default.
+
+    Returns:
+        The registry with the rerankers among ``names`` added.
+
+    Raises:
+        ConfigError: a name is unknown; the message lists the known ones.
+    """
+    found = dict(ENTRIES if entries is None else entries)
+    for name in names:
+        if name in found:
+            continue
+        match = _RERANKER.fullmatch(name)
+        if match is None or not {match["first"], match["scorer"]} <= found.keys():
+            known = ", ".join(f"{entry.name} (trains)" if entry.trains else entry.name for entry in found.values())
+            raise ConfigError(
+                f"evaluation.baselines: unknown method {name!r} (known: {known}; and FIRST>SCORER or "
+                f"FIRST>SCORER@DEPTH for two of them, as {REFERENCE}>{SUBJECT}@100)"
+            )
+        found[name] = _reranker_entry(name, match["first"], match["scorer"], int(match["depth"] or RERANK_DEPTH), found)
+    return found
+
+
+def build(names: Sequence[str], context: BuildContext) -> dict[str, Method]:
+    """Builds methods in the given order; one whose needs are not met is left out with a note.
+
+    Args:
+        names: names in ``context.registry``.
+        context: the inputs.
+    """
+    found = {}
+    for name in dict.fromkeys(names):
+        missing = context.missing(context.registry[name].needs)
+        if missing:
+            context.notes.append(f"{name} is left out: {', and '.join(need.value for need in missing)}.")
+        else:
+            found[name] = context.method(name)
+    return found
+
+
+def _bm25(context: BuildContext) -> Method:
+    if not context.has_words:
+        context.notes.append("bm25: no item text has a word, so every score is 0 and the order of items is random.")
+    return BM25Retriever(context.item_texts, context.analyzer)
+
+
+def _bm25_bigrams(context: BuildContext) -> Method:
+    return BM25Retriever(context.item_texts, with_bigrams(context.analyzer))
+
+
+def _bm25_popularity(context: BuildContext) -> Method:
+    name = "bm25+popularity"
+    mixture = partial(BM25PopularityRetriever, context.exhaustive("bm25"), context.click_counts)
+    mixed = context.tuned(name, mixture, POPULARITY_WEIGHTS, DEFAULT_POPULARITY_WEIGHT)
+    weight = context.weights[name]
+    if weight == POPULARITY_WEIGHTS[-1]:
+        context.notes.append(f"{name}: the best weight is the largest that was tried ({weight:g}).")
+    return mixed
+
+
+def _memory(context: BuildContext) -> Method:
+    queries, log = context.dataset.query_texts().to_pylist(), context.dataset.interaction_blocks("train")
+    return ClickMemoryRetriever(queries, log, context.exhaustive("bm25+popularity"))
+
+
+def _dssm(context: BuildContext) -> Method:
+    retriever, note = dssm_retriever(
+        context.dataset,
+        context.item_texts,
+        words(context.tokenizer),
+        context.tuning_examples,
+        seed=context.seed,
+        cache=context.cache_file("dssm"),
+        progress=context.progress,
+    )
+    context.notes.append(note)
+    return retriever
+
+
+def _model(context: BuildContext) -> Method:
+    assert context.model is not None  # Need.MODEL
+    return context.model
+
+
+def _weighted_sum(context: BuildContext) -> Method:
+    mixture = partial(WeightedSumRetriever, context.exhaustive(REFERENCE), context.exhaustive(SUBJECT))
+    return _hybrid(HYBRIDS[0], mixture, context)
+
+
+def _rank_fusion(context: BuildContext) -> Method:
+    mixture = partial(
+        ReciprocalRankFusionRetriever,
+        ReciprocalRanks(context.exhaustive(REFERENCE), above=0.0),  # without a term of the query: not in BM25's list
+        ReciprocalRanks(context.exhaustive(SUBJECT)),
+    )
+    return _hybrid(HYBRIDS[1], mixture, context)
+
+
+def _hybrid(name: str, mixture: Callable[[float], ExhaustiveRetriever], context: BuildContext) -> Method:
+    mixed = context.tuned(name, mixture, HYBRID_WEIGHTS, DEFAULT_HYBRID_WEIGHT)
+    context.notes += edge_note(name, context.weights[name])
+    return mixed
+
+
+def edge_note(name: str, weight: float) -> list[str]:
+    """Returns a note for a hybrid whose best weight is an end of the grid, where one side hardly contributes."""
+    if weight == HYBRID_WEIGHTS[-1]:
+        return [f"{name}: the best weight is the largest that was tried ({weight:g}); BM25 hardly takes part."]
+    if weight == HYBRID_WEIGHTS[0]:
+        return [f"{name}: the best weight is the smallest that was tried ({weight:g}); {SUBJECT} hardly takes part."]
+    return []
+
+
+def _reranker_entry(name: str, first: str, scorer: str, depth: int, entries: Mapping[str, Baseline]) -> Baseline:
+    def built(context: BuildContext) -> Method:
+        first_stage, second_stage = context.method(first), context.method(scorer)
+        if not isinstance(first_stage, Retriever):
+            raise ConfigError(f"evaluation.baselines: {name!r}: {first} only scores given pairs, it retrieves nothing")
+        if not isinstance(second_stage, Scorer):
+            raise ConfigError(f"evaluation.baselines: {name!r}: {scorer} only retrieves, it scores no given pairs")
+        return Reranker(first_stage, second_stage, depth)
+
+    return Baseline(name, built, entries[first].needs | entries[scorer].needs)
+
+
+_CLICKS, _WORDS, _MODEL = (frozenset({need}) for need in (Need.CLICKS, Need.WORDS, Need.MODEL))
+
+ENTRIES = {
+    entry.name: entry
+    for entry in (
+        Baseline("popularity", lambda context: PopularityRetriever(context.click_counts), _CLICKS),
+        Baseline("bm25", _bm25),
+        Baseline("bm25 bigrams", _bm25_bigrams, _WORDS),
+        Baseline("lsa", lambda context: LSARetriever(context.item_texts, context.analyzer, seed=context.seed), _WORDS),
+        Baseline("bm25+popularity", _bm25_popularity, _CLICKS),
+        Baseline("memory", _memory, _CLICKS),
+        Baseline("dssm", _dssm, _CLICKS | _WORDS, trains=True),
+        Baseline(SUBJECT, _model, _MODEL),
+        Baseline(HYBRIDS[0], _weighted_sum, _MODEL),
+        Baseline(HYBRIDS[1], _rank_fusion, _MODEL),
+    )
+}
+"""All methods by name, rerankers aside."""
