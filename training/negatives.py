@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.data.batches.features import FeatureTables, ItemFeatures, ToTensor
+from dpsr.data.dataset.directory import scratch_directory
 from dpsr.data.dataset.pairs import KeyCounts, clicked_items, pair_keys, pairs_by_query
 from dpsr.data.dataset.tables import Bags, Dataset
 
@@ -140,7 +141,7 @@ class HardNegatives(tf.Module):
 
     @classmethod
     def of_dataset(
-        cls, dataset: Dataset, most: int, tables: FeatureTables, scratch: Path, *, tensor: ToTensor = tf.constant
+        cls, dataset: Dataset, most: int, tables: FeatureTables, folder: Path, *, tensor: ToTensor = tf.constant
     ) -> HardNegatives:
         """Takes the hardest items of every query, at most ``most``, from labels and skips.
 
@@ -148,7 +149,7 @@ class HardNegatives(tf.Module):
             dataset: an opened dataset.
             most: negatives of one query.
             tables: features of the items.
-            scratch: directory for temporary files, 8 bytes for each click and skip.
+            folder: directory for temporary files, 8 bytes for each click and skip.
             tensor: how an array gets into the graph.
         """
         num_queries, num_items = dataset.schema.num_queries, dataset.schema.num_items
@@ -156,11 +157,11 @@ class HardNegatives(tf.Module):
         labels = labels[np.argsort(labels["query"], kind="stable")]
         sources = (lambda: dataset.interaction_blocks("train"), dataset.skip_blocks)
         found, first = [(np.empty(0, np.int64),) * 2], 0
-        scratch.mkdir(parents=True, exist_ok=True)
-        for behind, (clicked, skipped) in pairs_by_query(sources, num_queries, num_items, scratch):
-            start, end = np.searchsorted(labels["query"], [first, behind])
-            found.append(hardest_items(clicked.keys, skipped, labels[start:end], num_items=num_items, most=most))
-            first = behind
+        with scratch_directory(folder) as scratch:
+            for behind, (clicked, skipped) in pairs_by_query(sources, num_queries, num_items, scratch):
+                start, end = np.searchsorted(labels["query"], [first, behind])
+                found.append(hardest_items(clicked.keys, skipped, labels[start:end], num_items=num_items, most=most))
+                first = behind
         queries, items = map(np.concatenate, zip(*found, strict=True))
         return cls(queries, items, num_queries, tables, tensor=tensor)
 

@@ -1,47 +1,87 @@
-"""A directory that is there whole or not at all."""
+"""A directory that is there whole or not at all, whatever fails while it is written or replaced."""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dpsr.data.dataset.locks import LockHeldError, exclusive
 from dpsr.data.dataset.schema import DatasetError
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that no more can be written; ``ndarray.tofile`` says it without an errno."""
+    """Whether an error says that the disk is full; ``ndarray.tofile`` says so without an errno."""
     return isinstance(error, OSError) and (error.errno in _DISK_FULL or "requested and" in str(error))
+
+
+def standing(final: Path) -> Path:
+    """Where the directory of ``atomic_directory`` is: ``final``, or aside where a process died while it replaced it."""
+    old = _beside(final, "old")
+    return old if old.exists() and not final.exists() else final
 
 
 @contextmanager
 def atomic_directory(final: Path) -> Iterator[Path]:
-    """A directory that becomes ``final`` at the end of the block, or is gone after an exception.
+    """Yields an empty directory that takes the place of ``final`` at the end of the block, or goes on an exception.
 
-    What a killed process has left is removed, or, where it was killed between the two renames, put back.
+    One process at a time writes ``final``, by a lock file beside it. The new directory is written to the disk
+    (``fsync``) before ``final`` is renamed to ``<final>.old``, and the new one to ``final``; where the second rename
+    fails, the first is undone. ``<final>.old`` is never removed before the new directory stands, and ``standing``
+    finds it after a process died between the two. What such a process left is removed, or put back, by the next one.
 
     Raises:
-        DatasetError: the disk is full; or what the block raises, where rejected rows are kept in ``<final>.rejected``.
+        DatasetError: another process writes ``final``, or the disk is full; or what the block raises, where rejected
+            rows are kept in ``<final>.rejected``.
     """
-    partial, old = final.with_name(final.name + ".partial"), final.with_name(final.name + ".old")
-    rejected = final.with_name(final.name + ".rejected")
-    if old.exists() and not final.exists():
-        old.rename(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    lock = _beside(final, "lock")
+    try:
+        with exclusive(lock, wait=False):
+            yield from _written(final)
+    except LockHeldError as holder:
+        raise DatasetError(
+            f"{final}: {holder} writes this directory now (lock {lock.name}); wait until it has ended, or set another "
+            "work_dir"
+        ) from None
+
+
+@contextmanager
+def scratch_directory(folder: Path) -> Iterator[Path]:
+    """Yields an empty directory in ``folder``, removed at the end; waits while another process has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = folder / "scratch"
+    with exclusive(folder / "scratch.lock", wait=True):
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+        scratch.mkdir()
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _written(final: Path) -> Iterator[Path]:
+    partial, old, rejected = (_beside(final, suffix) for suffix in ("partial", "old", "rejected"))
+    if standing(final) == old:
+        os.rename(old, final)
+        _sync(final.parent)
     for leftover in (partial, old, rejected):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
+        if leftover.is_symlink():
+            leftover.unlink()
+        elif leftover.exists():
+            shutil.rmtree(leftover)
+    partial.mkdir()
     try:
         yield partial
-        if final.exists():
-            final.rename(old)
-        partial.rename(final)
+        _replace(final, partial, old)
     except DatasetError:
         if (partial / "rejected").exists():
-            (partial / "rejected").rename(rejected)
+            os.rename(partial / "rejected", rejected)
         raise
     except OSError as error:
         if not is_disk_full(error):
@@ -52,4 +92,40 @@ def atomic_directory(final: Path) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(final: Path, partial: Path, old: Path) -> None:
+    """Puts ``partial`` in the place of ``final``; what was there takes the place of ``partial``."""
+    for folder, _, files in os.walk(partial, topdown=False):
+        for name in files:
+            _sync(Path(folder, name))
+        _sync(Path(folder))
+    try:
+        if final.exists():
+            os.rename(final, old)
+        os.rename(partial, final)
+    except BaseException:
+        if standing(final) == old:
+            os.rename(old, final)
+        raise
+    _sync(final.parent)
+    if old.exists():
+        # Removed under the name of an unfinished directory, so that ``old`` is whole as long as it is there.
+        with suppress(OSError):
+            os.rename(old, partial)
+
+
+def _sync(path: Path) -> None:
+    """Writes a file, or the names in a directory, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # some file systems cannot sync a directory
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _beside(final: Path, suffix: str) -> Path:
+    return final.with_name(f"{final.name}.{suffix}")

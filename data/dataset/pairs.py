@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 
 from dpsr.data.dataset import spill
 from dpsr.data.dataset.bag_files import BagsWriter
+from dpsr.data.dataset.directory import scratch_directory
 from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Bags, Dataset, load_bags
 
@@ -83,10 +83,9 @@ def pairs_by_query(
             records += np.bincount(block["query"], minlength=num_queries)
     bucket_of_query = (np.cumsum(records) - records) // spill.BUCKET_RECORDS
     size = int(bucket_of_query[-1]) + 1 if num_queries else 0
-    with TemporaryDirectory(dir=scratch, prefix="pairs.") as directory, ExitStack() as stack:
+    with ExitStack() as stack:
         buckets = [
-            stack.enter_context(spill.Buckets(Path(directory), str(number), size, _KEY))
-            for number in range(len(sources))
+            stack.enter_context(spill.Buckets(scratch, f"pairs-{number}", size, _KEY)) for number in range(len(sources))
         ]
         for blocks, of_source in zip(sources, buckets, strict=True):
             for block in blocks():
@@ -108,15 +107,14 @@ def clicked_items(dataset: Dataset, folder: Path) -> Bags:
     """
     schema, train = dataset.schema, split_file("train")
     name = f"clicked_items.{dataset.manifest['files'][train]['sha256'][:24]}"
-    folder.mkdir(parents=True, exist_ok=True)
     files = [f"{name}.values.npy", f"{name}.row_splits.npy"]
-    if not all((folder / file).exists() for file in files):
-        with TemporaryDirectory(dir=folder, prefix="clicked_items.") as scratch:
-            writer = BagsWriter(Path(scratch), name, schema.num_queries)
+    with scratch_directory(folder) as scratch:
+        if not all((folder / file).exists() for file in files):
+            writer = BagsWriter(scratch, name, schema.num_queries)
             blocks = [lambda: dataset.interaction_blocks("train")]
-            for _, (pairs,) in pairs_by_query(blocks, schema.num_queries, schema.num_items, Path(scratch)):
+            for _, (pairs,) in pairs_by_query(blocks, schema.num_queries, schema.num_items, scratch):
                 writer.add(pairs.keys // schema.num_items, pairs.keys % schema.num_items)
             writer.close()
             for file in files:
-                (Path(scratch) / file).replace(folder / file)
+                (scratch / file).replace(folder / file)
     return load_bags(folder, name, schema.num_queries)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dpsr.data.dataset.directory import standing
 from dpsr.data.dataset.records import num_records, read_records, record_blocks, records_at
 from dpsr.data.dataset.schema import (
     FORMAT_VERSION,
@@ -92,7 +93,7 @@ class Dataset:
         Raises:
             DatasetError: the directory is missing, incomplete, damaged or of another format.
         """
-        directory = Path(directory)
+        directory = standing(Path(directory))
         manifest = _read_manifest(directory)
         schema = Schema.from_json(manifest["schema"])
         item_ids = _read_arrow(directory / "items/items.arrow").column("item_id")
