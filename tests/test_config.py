@@ -107,6 +107,22 @@ def test_every_problem_is_reported_at_once(config_file: Path) -> None:
     assert len(str(error.value).splitlines()) == 3
 
 
+@pytest.mark.parametrize(
+    ("override", "remedy"),
+    [
+        ("cluster.dense_every=8", "cluster.dense_every is now called cluster.dense_sync_steps; rename the key"),
+        ("index.filter_reach=8", "index.filter_reach is now called index.filter_candidates; rename the key"),
+        ("evaluation.dssm=true", 'evaluation.dssm is no longer a key; list "dssm" in evaluation.baselines instead'),
+    ],
+)
+def test_a_key_of_an_earlier_release_is_an_error_that_names_its_successor(
+    config_file: Path, override: str, remedy: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(config_file, [override])
+    assert str(error.value).endswith(remedy)
+
+
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no\.toml: no such configuration file"):
         load_config(tmp_path / "no.toml")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytrec_eval
 from dpsr.baselines import exhaustive
 from dpsr.baselines.examples import (
     QueryExamples,
+    anonymous_examples,
     load_examples,
     make_examples,
     with_one_typo,
@@ -20,7 +22,7 @@ from dpsr.baselines.examples import (
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.interfaces import Method
 from dpsr.baselines.two_tower import TwoTowerRetriever
-from dpsr.config import Config, EvaluationConfig, parse_config
+from dpsr.config import Config, ConfigError, EvaluationConfig, parse_config
 from dpsr.data.dataset.schema import INTERACTION, DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
@@ -184,6 +186,66 @@ def test_measures_follow_the_rank_of_the_clicked_item(seed: int) -> None:
     drawn = sample_candidates(examples.item_rows, num_items, 50, seed=2)
     among = np.take_along_axis(scores, drawn, axis=1)
     assert found["Top-1"] == pytest.approx((among[:, 0] == among.max(axis=1)).mean())
+
+
+class Retrieves:
+    """The retrieving half of known scores, at most ``depth`` items."""
+
+    def __init__(self, scores: np.ndarray, depth: int) -> None:
+        self.known, self.depth = KnownScores(scores), depth
+
+    def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.known.retrieve(examples, min(k, self.depth))
+
+
+class Scores:
+    """The scoring half of known scores."""
+
+    def __init__(self, scores: np.ndarray) -> None:
+        self.score = KnownScores(scores).score
+
+
+def test_each_method_has_the_measures_that_its_protocol_allows() -> None:
+    examples = numbered_examples(60, 500)
+    scores = np.random.default_rng(4).normal(size=(60, 500)).astype(np.float32)
+    drawn = sample_candidates(examples.item_rows, 500, 20, seed=2)
+    counts = np.arange(500)
+    whole = measure(KnownScores(scores), examples, drawn, counts=counts)
+    listed = measure(Retrieves(scores, 1000), examples, drawn, counts=counts)
+    scored = measure(Scores(scores), examples, drawn, counts=counts)
+    assert scored.keys() == {"Top-1", "Top-10"}
+    assert listed.keys() == whole.keys() - scored.keys()
+    for name, values in (listed | scored).items():
+        assert np.array_equal(values, whole[name]), name
+
+
+def test_what_a_short_list_lacks_is_not_retrieved() -> None:
+    examples = numbered_examples(200, 500)
+    scores = np.random.default_rng(4).normal(size=(200, 500)).astype(np.float32)
+    drawn = sample_candidates(examples.item_rows, 500, 20, seed=2)
+    whole = measure(KnownScores(scores), examples, drawn, counts=np.arange(500))
+    short = measure(Retrieves(scores, 100), examples, drawn, counts=np.arange(500))
+    assert np.array_equal(short["Recall@1000"], whole["Recall@100"])
+    assert whole["Recall@1000"].all()
+    for name in ("Recall@100", "nDCG@10", POPULARITY):
+        assert np.array_equal(short[name], whole[name]), name
+
+
+def test_methods_of_all_kinds_are_compared_on_the_measures_that_both_have(dataset: Dataset) -> None:
+    examples = load_examples(dataset, "test", max_examples=100, seed=1)
+    whole = KnownItems(ITEMS)
+    lists, pairs = SimpleNamespace(retrieve=whole.retrieve), SimpleNamespace(score=whole.score)
+    methods = {"whole": whole, "lists": lists, "pairs": pairs}
+    found = compare(
+        methods, dataset, examples, candidates=20, seed=1, subject="whole", reference="lists", progress=False
+    )
+    differences = {entry.baseline: entry.metrics for entry in found.of_slice("all").differences}
+    assert differences["pairs"].keys() == {"Top-1", "Top-10"}
+    assert differences["lists"].keys() == {"MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100"}
+    over = {entry.retriever: entry.metrics for entry in found.of_slice("all").over_reference}
+    assert over["pairs"] == {}
+    for metrics in (*differences.values(), over["whole"]):
+        assert {interval.mean for interval in metrics.values()} == {0.0}
 
 
 def test_the_popularity_of_what_is_retrieved_is_the_mean_of_the_ten_best() -> None:
@@ -390,10 +452,26 @@ def test_trec_eval_finds_the_same_numbers_in_the_files(shop: Path, dataset: Data
                 assert mean == pytest.approx(result.metrics[name]), (folder, result.retriever, name)
 
 
-def nobody_asks(n: int) -> np.ndarray:
-    records = np.zeros(n, dtype=INTERACTION)
-    records["user"] = -1
-    return records
+def test_configured_baselines_and_rerankers_take_part(shop: Path, dataset: Dataset, model: TwoTower) -> None:
+    options = {"max_examples": 80, "candidates": 20, "baselines": ["memory", "bm25>dpsr@20", "dpsr+bm25>memory"]}
+    labels = {"path": str(shop / "few.parquet")}
+    pq.write_table(pa.table({"query": ["hat"], "item_id": ["i0"], "label": [1]}), shop / "few.parquet")
+    config = make_config(shop, evaluation=options | {"labels": labels})
+    page = shop / "rerankers.html"
+    report = evaluate(config, dataset, model, page=page, trec=shop / "rerankers", progress=False)
+    names = list(dict.fromkeys(result.retriever for result in report.results))
+    assert names == ["bm25", "memory", "bm25>dpsr@20", "dpsr+bm25>memory", "dpsr", "dpsr+bm25", "dpsr+bm25 rrf"]
+    found = {name: report.result(name).metrics for name in names}
+    assert found["bm25>dpsr@20"].keys() == found["bm25"].keys() - {"Top-1", "Top-10"}
+    assert found["bm25>dpsr@20"]["Recall@100"] == found["bm25>dpsr@20"]["Recall@1000"] <= found["bm25"]["Recall@100"]
+    # The whole catalogue is smaller than the depth, so that the memory orders all of it.
+    for name in ("MAP@5", "Recall@10", "Recall@100"):
+        assert found["dpsr+bm25>memory"][name] == pytest.approx(found["memory"][name])
+    assert report.judged is not None
+    judged = {result.retriever: result.metrics for result in report.judged.results}
+    assert judged["bm25>dpsr@20"].keys() == judged["bm25"].keys() - {"AUC", "AUC within queries"}
+    assert "bm25&gt;dpsr@20" in page.read_text()
+    assert (shop / "rerankers" / "test" / "bm25-dpsr@20.run").is_file()
 
 
 def test_known_meanings_are_measured_and_a_bad_file_stops_it_before_the_work(
@@ -411,7 +489,7 @@ def test_known_meanings_are_measured_and_a_bad_file_stops_it_before_the_work(
     )
     assert [each.senses.query for each in report.senses] == ["hat", "tea"]
     vectors = embed_items(model, dataset, progress=False)
-    asked = make_examples(np.array(["hat", "tea"], dtype=object), nobody_asks(2), seed=1)
+    asked = anonymous_examples(np.array(["hat", "tea"], dtype=object), seed=1)
     heads = TwoTowerRetriever(model, dataset, vectors).query_heads(asked)
     brands = dataset.item_table()["brand"].to_pylist()
     for row, each in enumerate(report.senses):
@@ -425,6 +503,8 @@ def test_known_meanings_are_measured_and_a_bad_file_stops_it_before_the_work(
     for wrong in ({"senses": "gone.parquet"}, {"labels": {"path": "gone.parquet"}}):
         with pytest.raises(DatasetError, match=r"gone\.parquet"):
             evaluate(make_config(shop, evaluation=wrong), dataset, model, progress=False)
+    with pytest.raises(ConfigError, match="unknown method 'bm26'"):
+        evaluate(make_config(shop, evaluation={"baselines": ["bm26"]}), dataset, model, progress=False)
     pq.write_table(pa.table({"query": ["hat"], "department": ["garden"]}), shop / "other.parquet")
     with pytest.raises(DatasetError, match=r"there are: brand; found in the file: query, department"):
         evaluate(make_config(shop, evaluation={"senses": str(shop / "other.parquet")}), dataset, model, progress=False)
