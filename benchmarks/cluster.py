@@ -279,21 +279,14 @@ def prepared_shop(folder: Path, items: int, clicks: int) -> list[str]:
     return overrides
 
 
-def planned_bytes(overrides: list[str], peer: bool) -> float:
+def planned_bytes(overrides: list[str], ps: int, peer: bool) -> float:
     """What ``dpsr cluster plan`` expects."""
     from dpsr.cluster.plan import make_plan
     from dpsr.data.dataset.tables import Dataset
 
     config = load_config(CONFIG, overrides)
-    settings = config.cluster
-    dataset = Dataset.load(config.dataset_dir)
-    plan = make_plan(
-        config,
-        dataset,
-        wire=settings.wire,
-        dense_sync_steps=config.cluster.dense_sync_steps_at(config.training.batch_size),
-    )
-    return (plan.peer_traffic() if peer else plan.traffic()).total
+    plan = make_plan(config, Dataset.load(config.dataset_dir))
+    return (plan.peer_traffic() if peer else plan.traffic(ps)).total
 
 
 def main() -> None:
@@ -304,6 +297,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000, help="of the generated shop")
     parser.add_argument("--clicks", type=int, default=1_000_000)
     parser.add_argument("--ps", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all but the peer")
     options = parser.parse_args()
     rows, load = [], os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
@@ -311,10 +305,11 @@ def main() -> None:
         for ps in options.ps:
             of_peer = None
             for kind, (peer, overrides) in KINDS.items():
+                overrides = overrides if peer else [*overrides, *options.set]
                 request = {"config": str(CONFIG), "overrides": [*shop, *overrides], "workers": 1, "ps": ps}
                 found = measured(**request, peer=peer, steps_of_unit=32, units=8)
                 of_peer = of_peer or found
-                expected = planned_bytes(request["overrides"], peer)
+                expected = planned_bytes(request["overrides"], ps, peer)
                 most = workers_before_saturation(found["bytes"], found["seconds_of_step"], GIGABITS)
                 rows.append([ps, kind, f"{found['bytes']:,.0f}", f"{of_peer['bytes'] / found['bytes']:.1f} x"])
                 rows[-1] += [

@@ -54,9 +54,8 @@ def plan(
 
     config = load_config(config_file, overrides)
     dataset = Dataset.load(config.dataset_dir)
-    sync_steps = config.cluster.dense_sync_steps_at(config.training.batch_size)
-    found = make_plan(config, dataset, wire=config.cluster.wire, dense_sync_steps=sync_steps)
-    click.echo(describe(found, ps, ps_memory, workers, network, examples_per_second or measured_speed(config)))
+    speed = examples_per_second or measured_speed(config)
+    click.echo(describe(make_plan(config, dataset), ps, ps_memory, workers, network, speed))
 
 
 @cluster.command()

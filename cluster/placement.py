@@ -5,25 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_ENTRY_BYTES = 4
-_ROWS_TOGETHER = 4
-"""Shards begin at multiples of so many rows."""
+from dpsr.cluster.loads import Load
 
-
-@dataclass(frozen=True)
-class Load:
-    """Something that one parameter server, or several, have to hold."""
-
-    name: str
-    rows: int
-    columns: int
-    traffic: float
-    """Bytes that cross the network for it in a step."""
-
-    @property
-    def bytes(self) -> int:
-        """Of its entries and their accumulators."""
-        return 2 * _ENTRY_BYTES * self.rows * self.columns
+ROWS_TOGETHER = 4
+"""Shards begin at multiples of this number of rows."""
 
 
 @dataclass(frozen=True)
@@ -35,35 +20,44 @@ class Rows:
     rows: int
 
 
+def num_shards(load: Load, num_ps: int, split_above_bytes: int) -> int:
+    """Shards of a load: at most one for every parameter server, and none without rows."""
+    return max(1, min(num_ps, load.most_shards(split_above_bytes), load.rows // ROWS_TOGETHER))
+
+
 def place(loads: Sequence[Load], num_ps: int, split_above_bytes: int) -> dict[str, tuple[Rows, ...]]:
     """Spreads loads so that no parameter server has much more bytes, or much more traffic, than the others.
 
-    The largest share of the whole comes first, and goes where the fuller of bytes and traffic then is the least. A load
-    above ``split_above_bytes`` (entries, without accumulators) is cut into as few equal parts as are below it, at most
-    one for every parameter server; every part has the whole traffic, since each has a sum for every bag.
+    The load with the largest share of all bytes or all traffic comes first. It goes to the parameter server, or to as
+    many as it has shards, where the larger of both sums is then the least.
 
     Args:
         loads: what is to be placed; their names are different.
         num_ps: parameter servers.
-        split_above_bytes: the most bytes of a whole table.
+        split_above_bytes: the most bytes of a whole table, without accumulators.
 
     Returns:
-        For every name its rows in their order; deterministic.
+        For every name its rows in their order. The order of the loads makes no difference.
     """
-    all_bytes = sum(load.bytes for load in loads) or 1
-    all_traffic = sum(load.traffic for load in loads) or 1.0
+    shards = {load.name: num_shards(load, num_ps, split_above_bytes) for load in loads}
+    moved_for = {load.name: load.traffic(shards[load.name]).total for load in loads}
+    all_bytes = sum(load.stored_bytes for load in loads) or 1
+    all_traffic = sum(moved_for.values()) or 1.0
+
+    def shares(load: Load) -> tuple[float, float]:
+        return load.stored_bytes / all_bytes, moved_for[load.name] / all_traffic
+
     held, moved = [0.0] * num_ps, [0.0] * num_ps
     placed: dict[str, tuple[Rows, ...]] = {}
-    order = sorted(loads, key=lambda load: (-max(load.bytes / all_bytes, load.traffic / all_traffic), load.name))
-    for load in order:
-        parts = min(num_ps, max(1, -(-load.bytes // 2 // split_above_bytes)))
-        bytes_of_part, traffic_of_part = load.bytes / parts / all_bytes, load.traffic / all_traffic
-        fullness = [(max(held[ps] + bytes_of_part, moved[ps] + traffic_of_part), ps) for ps in range(num_ps)]
-        chosen = sorted(ps for _, ps in sorted(fullness)[:parts])
+    for load in sorted(loads, key=lambda load: (-max(shares(load)), load.name)):
+        count = shards[load.name]
+        bytes_of_shard, traffic_of_shard = (share / count for share in shares(load))
+        fullness = [(max(held[ps] + bytes_of_shard, moved[ps] + traffic_of_shard), ps) for ps in range(num_ps)]
+        chosen = sorted(ps for _, ps in sorted(fullness)[:count])
         for ps in chosen:
-            held[ps] += bytes_of_part
-            moved[ps] += traffic_of_part
-        cuts = [load.rows * part // parts // _ROWS_TOGETHER * _ROWS_TOGETHER for part in range(parts)] + [load.rows]
+            held[ps] += bytes_of_shard
+            moved[ps] += traffic_of_shard
+        cuts = [load.rows * shard // count // ROWS_TOGETHER * ROWS_TOGETHER for shard in range(count)] + [load.rows]
         placed[load.name] = tuple(
             Rows(ps, first, last - first) for ps, first, last in zip(chosen, cuts[:-1], cuts[1:], strict=True)
         )

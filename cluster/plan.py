@@ -1,7 +1,7 @@
 """How large a training cluster has to be: bytes of tables, bytes on the wire of a step, and what a network carries.
 
-Everything is arithmetic over the configuration, the dataset's schema and the first training steps, whose lookups are
-counted; ``docs/cluster.md`` compares it with what was measured on sockets.
+The arithmetic is that of ``loads`` over the lookups of the first training steps, which are counted, and over the
+placement that the training itself uses.
 """
 
 from __future__ import annotations
@@ -9,147 +9,123 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import tensorflow as tf
 
-from dpsr.config import Config, ModelConfig
+from dpsr.cluster.loads import DenseLoad, Load, Lookups, TableLoad, Traffic, dense_load, expected_loads, table_loads
+from dpsr.cluster.placement import ROWS_TOGETHER, num_shards, place
+from dpsr.config import Config
 from dpsr.data.batches.mapped import ArrayFiles
 from dpsr.data.batches.pipeline import pretraining_batches, training_batches
-from dpsr.data.dataset.schema import Schema, split_file
+from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
-from dpsr.model.tower_inputs import TableBags, item_bags, join_bags, query_bags, tower_inputs
+from dpsr.model.tower_inputs import TableBags, item_bags, join_bags, query_bags
 from dpsr.training.inputs import batch_maker
 from dpsr.training.negatives import HardNegatives
 
-FLOAT, INT32, INT64 = 4, 4, 8
-WIRE_BYTES = {"float32": 4, "bfloat16": 2}
-# Frame, key and shape of one tensor between two tasks, request and answer together; measured (docs/cluster.md).
-TENSOR_OVERHEAD = 190
-# A table that does not fit one parameter server goes to several; this share of its memory is for tables.
 USABLE_MEMORY = 0.8
+"""Share of a parameter server's memory that is for tables, layers and accumulators."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """One embedding table, and what a step asks of it."""
+class ServerLoad:
+    """What one parameter server has to do with."""
 
-    name: str
-    rows: int
-    dimension: int
-    one_id: bool
-    """Every bag holds one id: a column, whose distinct rows travel instead of sums."""
-    bags: float
-    """Bags of a step, on average."""
-    ids: float
-    """Ids in them."""
-    distinct: float
-    """Different ids among them."""
-
-    @property
-    def stored_bytes(self) -> int:
-        """Of the rows and their AdaGrad accumulators."""
-        return 2 * FLOAT * self.rows * self.dimension
-
-    def wire_bytes(self, wire: int, shards: int = 1) -> Traffic:
-        """What a step moves when sums and updates are made where the rows are.
-
-        Args:
-            wire: bytes of a number on its way, 4 or 2.
-            shards: parameter servers that the rows are split over; each returns its own partial sums.
-        """
-        if self.one_id:
-            vectors = shards * self.distinct * self.dimension * wire
-            return Traffic(INT32 * self.distinct, vectors, vectors, overhead=TENSOR_OVERHEAD * 3 * shards)
-        vectors = shards * self.bags * self.dimension * wire
-        ids = INT32 * (self.ids + shards * self.bags)
-        return Traffic(ids, vectors, vectors, overhead=TENSOR_OVERHEAD * 4 * shards)
-
-    def peer_wire_bytes(self) -> Traffic:
-        """What a step moves when the worker gets the rows and sums them, ``safe_embedding_lookup_sparse``."""
-        vectors = self.distinct * self.dimension * FLOAT
-        return Traffic(INT64 * self.distinct, vectors, vectors, overhead=TENSOR_OVERHEAD * 3)
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """Bytes between one worker and all parameter servers in one step, both directions."""
-
-    ids: float = 0.0
-    """And lengths of bags."""
-    sums: float = 0.0
-    """Or rows, from the parameter servers."""
-    gradients: float = 0.0
-    """Of them, to the parameter servers."""
-    dense: float = 0.0
-    """Layers, and their changes."""
-    overhead: float = 0.0
-    """Of the messages."""
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return self.ids + self.sums + self.gradients + self.dense + self.overhead
-
-    def __add__(self, other: Traffic) -> Traffic:
-        """Both together."""
-        return Traffic(
-            *(getattr(self, name) + getattr(other, name) for name in ("ids", "sums", "gradients", "dense", "overhead"))
-        )
+    stored_bytes: float
+    """Entries and accumulators."""
+    step_bytes: float
+    """Moved in one step of one worker, both directions."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The sizes of a cluster for one training."""
+    """The loads of one training, and what they come to on any number of parameter servers."""
 
-    tables: tuple[Table, ...]
-    dense_parameters: int
-    dense_tensors: int
+    tables: tuple[TableLoad, ...]
+    dense: DenseLoad
     batch_size: int
-    wire: int
-    dense_sync_steps: int
-    """Steps between two exchanges of the dense layers; 1 sends the gradients of every step."""
-    shards: Mapping[str, int] = field(default_factory=dict)
-    """Of tables that are on more than one parameter server."""
+    split_above_bytes: int
+    """As ``cluster.split_above_bytes``."""
+    expected: Sequence[Load] = ()
+    """The same loads as the training's placement weighs them; ``tables`` and ``dense`` if empty."""
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """The tables and the dense layers."""
+        return (*self.tables, self.dense)
 
     @property
     def stored_bytes(self) -> int:
-        """Of all tables, dense layers and accumulators."""
-        return sum(table.stored_bytes for table in self.tables) + 2 * FLOAT * self.dense_parameters
+        """Bytes of all tables, dense layers and accumulators."""
+        return sum(load.stored_bytes for load in self.loads)
 
-    def parameter_servers(self, memory: float) -> int:
-        """Parameter servers of ``memory`` bytes each that hold the model."""
-        return max(1, math.ceil(self.stored_bytes / (USABLE_MEMORY * memory)))
+    def shards(self, load: Load, num_ps: int) -> int:
+        """Shards of one of the loads."""
+        return num_shards(load, num_ps, self.split_above_bytes)
 
-    def dense_traffic(self) -> Traffic:
-        """Of the dense layers; a step's share of a call."""
-        tensors = self.dense_tensors
-        if self.dense_sync_steps == 1:
-            return Traffic(dense=2 * FLOAT * self.dense_parameters, overhead=TENSOR_OVERHEAD * 2 * tensors)
-        # Layers and accumulators there, the changes of both back.
-        share = 1 / self.dense_sync_steps
-        return Traffic(
-            dense=4 * self.wire * self.dense_parameters * share, overhead=TENSOR_OVERHEAD * 4 * tensors * share
-        )
+    def servers(self, num_ps: int) -> list[ServerLoad]:
+        """What each of ``num_ps`` parameter servers holds and moves."""
+        held, moved = np.zeros(num_ps), np.zeros(num_ps)
+        placed = place(self.expected or self.loads, num_ps, self.split_above_bytes)
+        for load in self.loads:
+            shards = placed[load.name]
+            for shard in shards:
+                held[shard.ps] += load.stored_bytes * shard.rows / max(load.rows, 1)
+                moved[shard.ps] += load.traffic(len(shards)).total / len(shards)
+        return [ServerLoad(*each) for each in zip(held.tolist(), moved.tolist(), strict=True)]
 
-    def traffic(self) -> Traffic:
-        """Of one step of one worker."""
-        of_tables = (table.wire_bytes(self.wire, self.shards.get(table.name, 1)) for table in self.tables)
-        return sum(of_tables, self.dense_traffic())
+    def servers_for_memory(self, memory: float) -> int | None:
+        """The fewest parameter servers of ``memory`` bytes that hold the model; None if no number of them does."""
+        usable = USABLE_MEMORY * memory
+        fewest = max(1, math.ceil(self.stored_bytes / usable))
+        return self._fewest(fewest, lambda servers: max(each.stored_bytes for each in servers) <= usable)
+
+    def servers_for_speed(self, examples_per_second: float, gigabits: float) -> int | None:
+        """The fewest parameter servers whose links carry all workers' examples; None if no number of them does."""
+        fewest = max(1, math.ceil(examples_per_second / self.network_limit(1, gigabits)))
+        return self._fewest(fewest, lambda servers: self._carried(servers, gigabits) >= examples_per_second)
+
+    def _fewest(self, first: int, holds: Callable[[list[ServerLoad]], bool]) -> int | None:
+        """The first of growing numbers of servers with which ``holds``, at most 2 % above the fewest.
+
+        None where the largest shard is too much for a server of its own: then no number of servers is enough.
+        """
+        if not holds([self._largest_shard(load) for load in self.loads]):
+            return None
+        num_ps = first
+        while not holds(self.servers(num_ps)):
+            num_ps += max(1, num_ps // 50)
+        return num_ps
+
+    def _largest_shard(self, load: Load) -> ServerLoad:
+        """One shard of a load where there are as many servers as it has shards."""
+        shards = load.most_shards(self.split_above_bytes)
+        rows = min(load.rows, -(-load.rows // shards) + ROWS_TOGETHER) if shards > 1 else load.rows
+        return ServerLoad(load.stored_bytes * rows / max(load.rows, 1), load.traffic(shards).total / shards)
+
+    def traffic(self, num_ps: int = 1) -> Traffic:
+        """What one step of one worker moves."""
+        return sum((load.traffic(self.shards(load, num_ps)) for load in self.loads), Traffic())
 
     def peer_traffic(self) -> Traffic:
         """The same step with bags summed on the worker and dense layers sent at every step."""
-        size = FLOAT * self.dense_parameters
-        dense = Traffic(dense=2 * size, overhead=TENSOR_OVERHEAD * 2 * self.dense_tensors)
-        return sum((table.peer_wire_bytes() for table in self.tables), dense)
+        return sum((table.peer_traffic() for table in self.tables), self.dense.peer_traffic())
 
-    def network_limit(self, gigabits: float) -> float:
-        """Examples a second that one link of ``gigabits`` per second carries, whoever sends them."""
-        return examples_per_second(self.batch_size, self.traffic().total, gigabits)
+    def network_limit(self, num_ps: int, gigabits: float) -> float:
+        """Examples a second that the link of one worker carries."""
+        return examples_per_second(self.batch_size, self.traffic(num_ps).total, gigabits)
+
+    def servers_limit(self, num_ps: int, gigabits: float) -> float:
+        """Examples a second that the links of ``num_ps`` parameter servers carry; the busiest one is the limit."""
+        return self._carried(self.servers(num_ps), gigabits)
+
+    def _carried(self, servers: list[ServerLoad], gigabits: float) -> float:
+        return examples_per_second(self.batch_size, max(each.step_bytes for each in servers), gigabits)
 
 
 def examples_per_second(batch_size: int, step_bytes: float, gigabits: float) -> float:
@@ -162,47 +138,21 @@ def workers_before_saturation(step_bytes: float, step_seconds: float, gigabits: 
     return gigabits * 1e9 / 8 * step_seconds / step_bytes
 
 
-def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
-    """Shapes of the kernels and biases of both towers."""
-    shapes: list[tuple[int, ...]] = []
-    query, item = tower_inputs(config, schema)
-    of_query = [(len(query), config.heads)]
-    if config.head_tables:
-        of_query = config.heads * [(len(query) - config.heads + 1, 1)]
-    for inputs, outputs in (*of_query, (len(item), 1)):
-        width = inputs * config.dimension
-        for units in [*config.hidden, outputs * config.dimension]:
-            shapes += [(width, units), (units,)]
-            width = units
-    return shapes
-
-
-def make_plan(
-    config: Config, dataset: Dataset, *, wire: str = "float32", dense_sync_steps: int = 1, sampled_steps: int = 50
-) -> Plan:
+def make_plan(config: Config, dataset: Dataset, *, sampled_steps: int = 50) -> Plan:
     """Counts what some training steps of a dataset ask of every table.
 
     Args:
         config: the run.
         dataset: what ``dpsr prepare`` wrote.
-        wire: ``float32`` or ``bfloat16``, of sums and gradients on their way.
-        dense_sync_steps: as in ``Plan``.
         sampled_steps: steps that are counted, the first of an epoch.
     """
-    counts = _count_steps(config, dataset, sampled_steps)
-    query, item = tower_inputs(config.model, dataset.schema)
-    tables = tuple(
-        Table(name, rows, config.model.dimension, name.startswith(("user.", "item.")), *map(float, counts[name]))
-        for name, rows in (query | item).items()
-    )
-    shapes = dense_shapes(config.model, dataset.schema)
+    lookups = count_lookups(config, dataset, sampled_steps)
     return Plan(
-        tables=tables,
-        dense_parameters=sum(math.prod(shape) for shape in shapes),
-        dense_tensors=len(shapes),
+        tables=tuple(table_loads(config, dataset.schema, lookups)),
+        dense=dense_load(config, dataset.schema),
         batch_size=config.training.batch_size,
-        wire=WIRE_BYTES[wire],
-        dense_sync_steps=dense_sync_steps,
+        split_above_bytes=config.cluster.split_above_bytes,
+        expected=expected_loads(config, dataset),
     )
 
 
@@ -215,8 +165,8 @@ def measured_speed(config: Config) -> float | None:
         return None
 
 
-def _count_steps(config: Config, dataset: Dataset, steps: int) -> dict[str, np.ndarray]:
-    """Means over the first steps of a training of bags, ids and distinct ids, float64 [3], of every table."""
+def count_lookups(config: Config, dataset: Dataset, steps: int) -> dict[str, Lookups]:
+    """Counts what the first steps of an epoch look up in every table; means over the steps."""
     random = np.random.default_rng(config.training.seed)
     total: dict[str, np.ndarray] = {}
     counted = 0
@@ -225,7 +175,7 @@ def _count_steps(config: Config, dataset: Dataset, steps: int) -> dict[str, np.n
             ids = each.values.numpy()
             total[name] = total.get(name, 0) + np.array([each.nrows(), len(ids), len(np.unique(ids))])
         counted += 1
-    return {name: counts / counted for name, counts in total.items()}
+    return {name: Lookups(*map(float, counts / counted)) for name, counts in total.items()}
 
 
 def _bags_of_steps(config: Config, dataset: Dataset, random: np.random.Generator) -> Iterator[TableBags]:

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from dpsr.cluster.loads import DENSE, loads_of_model
+from dpsr.cluster.loads import DENSE, expected_loads
 from dpsr.cluster.placement import place
 from dpsr.cluster.tasks import PS, WORKER, Task
 from dpsr.cluster.watchdog import Watchdog
@@ -80,7 +80,7 @@ class ClusterTraining(Training):
         ``first_step`` is the number of steps that the checkpoint has behind it.
         """
         num_ps, num_workers = len(task.addresses[PS]), len(task.addresses[WORKER])
-        placed = place(loads_of_model(config, dataset.schema), num_ps, config.cluster.split_above_bytes)
+        placed = place(expected_loads(config, dataset), num_ps, config.cluster.split_above_bytes)
         wire = tf.as_dtype(config.cluster.wire)
         placements = {
             name: Placement(tuple(Shard(ps_device(part.ps), part.first_row, part.rows) for part in parts), wire)
