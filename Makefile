@@ -39,7 +39,12 @@ fuzz: ## ten minutes of libFuzzer over the tokenizer, address and undefined-beha
 .PHONY: bench
 bench: $(VENV)/.dev ## the benchmarks, one table each; the peers come with it
 	$(PIP) install -q --no-build-isolation -e '.[dev,bench]'
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out $(BENCH_CLUSTER),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+BENCH_CLUSTER := $(addprefix benchmarks/cluster_,quality.py kills.py memory.py)
+.PHONY: bench-cluster
+bench-cluster: $(VENV)/.dev ## whole trainings on a local cluster: quality 15 min, kills 6 min, memory 13 min
+	@for script in $(BENCH_CLUSTER); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 .PHONY: bench-large
 bench-large: $(VENV)/.dev ## the index over 15 million items; wants a quiet machine with 16 GB free
