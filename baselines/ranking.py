@@ -1,7 +1,7 @@
-"""From scores to ranks, with ties that favour nobody.
+"""Ranks from scores, with ties in random but reproducible order.
 
-Items with equal scores are ordered by a noise that depends on the example and the item alone: over the examples every
-item of a tie is first equally often, whoever produced the scores, and the same run gives the same order again.
+Items with equal scores are ordered by a hash of (example, item): over the examples every item of a tie is first equally
+often, for every method alike, and a repeated run has the same order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def tie_noise(tie_keys: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """A uniform hash of (example, item), by the finaliser of SplitMix64.
+    """Computes a uniform hash of (example, item), the finaliser of SplitMix64.
 
     Args:
         tie_keys: uint64 [n].
@@ -26,7 +26,7 @@ def tie_noise(tie_keys: np.ndarray, items: np.ndarray) -> np.ndarray:
 
 
 def best_first(items: np.ndarray, scores: np.ndarray, tie_keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Orders lists of items by descending score, ties by noise.
+    """Sorts lists of items by descending score, ties by ``tie_noise``.
 
     Args:
         items: int32 [n, c].
@@ -37,7 +37,7 @@ def best_first(items: np.ndarray, scores: np.ndarray, tie_keys: np.ndarray) -> t
         Items int32 [n, c] and scores float32 [n, c].
     """
     items, scores = np.array(items), np.array(scores)
-    # The noise is dear, and lists that come without a tie and in order need none.
+    # Lists in order and without a tie skip the hash, which costs more than the comparison.
     rows = np.flatnonzero(~(scores[:, :-1] > scores[:, 1:]).all(axis=1))
     order = np.lexsort((tie_noise(tie_keys[rows], items[rows]), -scores[rows]), axis=1)
     items[rows] = np.take_along_axis(items[rows], order, axis=1)
@@ -46,11 +46,11 @@ def best_first(items: np.ndarray, scores: np.ndarray, tie_keys: np.ndarray) -> t
 
 
 def top_k(scores: np.ndarray, k: int, tie_keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The k best columns of every row, best first; which items of a tie at the cut stay is decided by noise.
+    """Selects the k best columns of every row, best first; ``tie_noise`` decides a tie at the cut.
 
     Args:
         scores: float32 [n, N].
-        k: items wanted; at most N are returned.
+        k: columns selected, N at most.
         tie_keys: uint64 [n].
 
     Returns:
@@ -66,15 +66,15 @@ def top_k(scores: np.ndarray, k: int, tie_keys: np.ndarray) -> tuple[np.ndarray,
 
 
 def ranks_of_first(scores: np.ndarray, items: np.ndarray, tie_keys: np.ndarray) -> np.ndarray:
-    """The rank of the first column among all columns, ties by noise.
+    """Computes the rank of the first column among all columns, ties by ``tie_noise``.
 
     Args:
         scores: float32 [n, c].
-        items: int32 [n, c], the items that the scores belong to.
+        items: the scored items, int32 [n, c].
         tie_keys: uint64 [n].
 
     Returns:
-        int64 [n], from 1.
+        Ranks from 1, int64 [n].
     """
     noise = tie_noise(tie_keys, items)
     tied_before = (scores == scores[:, :1]) & (noise < noise[:, :1])

@@ -1,13 +1,13 @@
-"""Makes a run of a catalogue that has judgements instead of clicks.
+"""Prepares a run on a public catalogue with judgements instead of clicks.
 
-Reads a set below $DPSR_DATA and writes Parquet files and a configuration to a directory:
+Reads a set below $DPSR_DATA, writes Parquet files and a configuration:
 
     python benchmarks/labelled_sets.py homedepot --out runs/homedepot
     for step in prepare train evaluate; do dpsr $step -c runs/homedepot/run.toml; done
 
-The recipe is examples/SET.toml. homedepot learns from the relevant pairs of its train queries; a twentieth of them, by
-query, chooses the checkpoint and the weights of the hybrids. chorus_icecat learns from no judgement and has no log.
-What is measured are the judged queries: all of chorus_icecat, the dev queries of homedepot.
+The recipe is examples/SET.toml. The model of homedepot is trained on the relevant pairs of its train queries; a
+twentieth of the queries chooses checkpoint and hybrid weights. The model of chorus_icecat is trained on the catalogue
+alone. Measured are judged queries: all of chorus_icecat, the dev queries of homedepot.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
         relevant = pairs["label"].to_numpy() >= RELEVANT_FROM[name]
         positives = pairs.filter(pa.array(relevant & (split == "train"))).drop_columns("label")
         pairs = pairs.filter(pa.array(split == "dev"))
-        # All pairs of a query are neighbours in time, so that a split never parts them.
+        # One timestamp for all pairs of a query: a split by time keeps them together.
         queries = positives["query"].to_pylist()
         order = np.random.default_rng(1).permutation(sorted(set(queries))).tolist()
         place = {query: time for time, query in enumerate(order)}

@@ -77,6 +77,15 @@ assert TokenizeLayer(path)(tf.constant(["steel sink"])).values.shape == [12]
     assert done.returncode == 0, done.stderr
 
 
+def test_every_template_of_the_page_is_package_data(tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    templates = {path.name for path in (ROOT / "evaluation" / "report" / "templates").iterdir()}
+    assert {path.name for path in (tmp_path / "dpsr/evaluation/report/templates").iterdir()} == templates
+    assert {"page.html", "style.css"} <= templates
+
+
 def test_the_library_needs_no_path_of_this_machine() -> None:
     dynamic = subprocess.run(["readelf", "-d", str(library.LIBRARY)], capture_output=True, text=True, check=True).stdout
     assert "RPATH" not in dynamic

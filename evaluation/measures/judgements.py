@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from scipy.stats import rankdata
 from tqdm import tqdm
 
@@ -20,6 +20,7 @@ from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.evaluation.measures.clicks import concatenated, retrieved
 from dpsr.evaluation.measures.metrics import RANKED_DEPTH, ranked_values
+from dpsr.evaluation.measures.parquet import column_names, read_columns
 
 JUDGED_MEASURES = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000")
 """Measures of ranked lists where several items are relevant, with gains."""
@@ -71,9 +72,9 @@ def load_judgements(config: LabelsConfig, dataset: Dataset, *, seed: int) -> Jud
             f"{config.path}: label {labels[labels != np.floor(labels)][0]:g} is not an integer, as a graded nDCG "
             "needs; set evaluation.labels.graded = false to count every label from positive_from on as 1"
         )
-    row_of = {item: row for row, item in enumerate(dataset.item_ids.tolist())}
-    kind = int if dataset.schema.item_id_type == "int64" else str
-    rows = np.array([row_of.get(kind(item), -1) for item in table["item_id"].to_pylist()], dtype=np.int32)
+    row_of = {str(item): row for row, item in enumerate(dataset.item_ids.tolist())}
+    ids = pc.utf8_trim_whitespace(table["item_id"]).to_pylist()
+    rows = np.array([row_of.get(item, -1) for item in ids], dtype=np.int32)
     known = rows >= 0
     if not (labels[known] >= config.positive_from).any():
         raise DatasetError(
@@ -178,16 +179,22 @@ def area_under_curve(scores: np.ndarray, relevant: np.ndarray) -> float:
 
 
 def _read(config: LabelsConfig) -> pa.Table:
-    path = Path(config.path)
-    if not path.is_file():
-        raise DatasetError(f"evaluation.labels.path: {path}: no such file")
-    names = {column: config.columns.get(column, column) for column in ("query", "item_id", "label")}
-    found = pq.read_schema(path).names
+    """Columns ``query`` and ``item_id`` as text, ``label`` as float64; a NaN is a missing label, as a null."""
+    path, key = Path(config.path), "evaluation.labels.path"
+    types = {"query": pa.string(), "item_id": pa.string(), "label": pa.float64()}
+    names = {column: config.columns.get(column, column) for column in types}
+    found = column_names(path, key)
     for column, name in names.items():
         if name not in found:
             raise DatasetError(
                 f"{path}: column {name!r} is missing (found: {', '.join(found)}); "
                 f'map it with evaluation.labels.columns.{column} = "name"'
             )
-    table = pq.read_table(path, columns=list(names.values()))
-    return table.select(list(names.values())).rename_columns(list(names)).drop_null()
+    if len(set(names.values())) < len(names):
+        raise DatasetError(f"{path}: evaluation.labels.columns names one column twice (found: {names}); name three")
+    table = read_columns(path, key, {name: types[column] for column, name in names.items()})
+    table = table.rename_columns(list(names))
+    table = table.filter(pc.invert(pc.is_nan(table["label"])))
+    if not pc.all(pc.is_finite(table["label"])).as_py() and len(table):
+        raise DatasetError(f"{path}: column {names['label']!r} has an infinite label; expected finite numbers")
+    return table

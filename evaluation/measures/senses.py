@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
+from dpsr.evaluation.measures.parquet import column_names, read_columns
 from dpsr.evaluation.measures.polysemy import Senses
 
 
@@ -23,11 +24,9 @@ def load_senses(path: Path, dataset: Dataset) -> tuple[list[Senses], str]:
         The queries with their senses, and the name of the column.
 
     Raises:
-        DatasetError: the file is missing, or shares no or several columns with the catalogue.
+        DatasetError: the file is missing or damaged, or shares no or several columns with the catalogue.
     """
-    if not path.is_file():
-        raise DatasetError(f"evaluation.senses: {path}: no such file")
-    found = pq.read_schema(path).names
+    found = column_names(path, "evaluation.senses")
     of_items = [column for column in dataset.schema.categorical if column not in dataset.schema.numeric]
     shared = [column for column in found if column in of_items]
     if "query" not in found or len(shared) != 1:
@@ -37,9 +36,10 @@ def load_senses(path: Path, dataset: Dataset) -> tuple[list[Senses], str]:
             "item's sense in data.items.categorical and run `dpsr prepare` again"
         )
     (column,) = shared
+    table = read_columns(path, "evaluation.senses", {"query": pa.string(), column: pa.string()})
     senses: dict[str, list[str]] = {}
-    for query, value in zip(*pq.read_table(path).select(["query", column]).to_pydict().values(), strict=True):
-        senses.setdefault(query, []).append(str(value))
+    for query, value in zip(*table.to_pydict().values(), strict=True):
+        senses.setdefault(query, []).append(value)
     truth = [
         Senses(query, tuple(values), tuple(frozenset({value}) for value in values)) for query, values in senses.items()
     ]

@@ -74,16 +74,6 @@ class Judged:
     """Lowest label of a relevant pair."""
     comparison: Comparison
 
-    @property
-    def results(self) -> list[Result]:
-        """Results of every method."""
-        return self.comparison.results
-
-    @property
-    def differences(self) -> list[Difference]:
-        """The trained model minus each other method."""
-        return self.comparison.differences
-
 
 @dataclass(frozen=True)
 class Report:
@@ -116,11 +106,6 @@ class Report:
     def results(self) -> list[Result]:
         """Results of every method on every slice."""
         return self.comparison.results
-
-    @property
-    def differences(self) -> list[Difference]:
-        """The trained model minus each other method."""
-        return self.comparison.differences
 
     def result(self, retriever: str, slice_name: str = ALL) -> Result:
         """Returns the result of one method on one slice.

@@ -76,7 +76,7 @@ def test_a_run_ends_in_an_evaluation_that_says_so(config: Config) -> None:
     assert [figures["phase"] for figures in metrics["epochs"]] == ["pretraining", "pretraining"]
     assert all(0 <= figures["valid_top1"] <= 1 for figures in metrics["epochs"])
     report = evaluate(config, dataset, load_trained(config.checkpoint_dir, dataset), progress=False)
-    assert report.notes[0].startswith("There is no log")
+    assert report.notes[0].startswith("The dataset has no log")
 
 
 def test_a_log_is_not_appended_to_words_of_items(config: Config, tmp_path: Path) -> None:

@@ -410,12 +410,12 @@ def test_judged_queries_are_measured_when_there_are_labels(shop: Path, dataset: 
     judged = evaluate(config, dataset, model, page=page, trec=trec, progress=False).judged
     assert judged is not None
     assert (judged.queries, judged.pairs, judged.unknown_items) == (2, 2 * ITEMS, 1)
-    found = {result.retriever: result.metrics for result in judged.results}
+    found = {result.retriever: result.metrics for result in judged.comparison.results}
     # A matching word is what makes an item relevant here, so that BM25 makes no mistake and popularity many.
     assert found["bm25"]["AUC"] == found["bm25"]["AUC within queries"] == 1.0
     assert 0.2 < found["popularity"]["AUC"] < 0.8
     assert found["bm25"]["nDCG@10"] > found["popularity"]["nDCG@10"]
-    assert {difference.baseline for difference in judged.differences} == found.keys() - {"dpsr"}
+    assert {difference.baseline for difference in judged.comparison.differences} == found.keys() - {"dpsr"}
     hybrid = {entry.retriever: entry for entry in judged.comparison.over_reference}["dpsr+bm25"].metrics["nDCG@10"]
     assert hybrid.mean == pytest.approx(found["dpsr+bm25"]["nDCG@10"] - found["bm25"]["nDCG@10"])
     tree = json.loads((Path(config.work_dir) / "evaluation" / "metrics.json").read_text())
@@ -439,7 +439,7 @@ def test_trec_eval_finds_the_same_numbers_in_the_files(shop: Path, dataset: Data
     config = make_config(shop, evaluation={"max_examples": 90, "labels": labels})
     report = evaluate(config, dataset, model, trec=shop / "written", progress=False)
     assert report.judged is not None
-    parts = {"test": report.comparison.of_slice("all").results, "judged": report.judged.results}
+    parts = {"test": report.comparison.of_slice("all").results, "judged": report.judged.comparison.results}
     for folder, results in parts.items():
         with (shop / "written" / folder / "qrels.txt").open() as file:
             judgements = pytrec_eval.RelevanceEvaluator(pytrec_eval.parse_qrel(file), set(TREC_EVAL.values()))
@@ -468,7 +468,7 @@ def test_configured_baselines_and_rerankers_take_part(shop: Path, dataset: Datas
     for name in ("MAP@5", "Recall@10", "Recall@100"):
         assert found["dpsr+bm25>memory"][name] == pytest.approx(found["memory"][name])
     assert report.judged is not None
-    judged = {result.retriever: result.metrics for result in report.judged.results}
+    judged = {result.retriever: result.metrics for result in report.judged.comparison.results}
     assert judged["bm25>dpsr@20"].keys() == judged["bm25"].keys() - {"AUC", "AUC within queries"}
     assert "bm25&gt;dpsr@20" in page.read_text()
     assert (shop / "rerankers" / "test" / "bm25-dpsr@20.run").is_file()

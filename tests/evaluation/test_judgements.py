@@ -104,6 +104,58 @@ def test_scores_of_another_scale_for_every_query_only_fail_across_queries(tmp_pa
     assert found["AUC"] == pytest.approx((3 * 3 + 3 * 6 + 6) / (7 * 6))
 
 
+def test_a_missing_label_is_no_judgement(tmp_path: Path) -> None:
+    found = load(tmp_path, [("a", "i0", 1.0), ("a", "i1", float("nan")), ("b", "i2", None)])
+    assert [items.tolist() for items in found.items] == [[0]]
+
+
+def test_ids_of_another_type_than_the_catalogues_are_compared_as_text(tmp_path: Path) -> None:
+    assert load(tmp_path, [("a", " 7", 1), ("a", "x7", 1)], ids=[5, 7]).unknown_items == 1
+    assert load(tmp_path, [("a", 7.0, 1)], ids=["5", "7"]).items[0].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"query": ["a"], "item_id": ["i0"], "label": ["good"]},
+            r"'label' has type string and cannot be read as double",
+        ),
+        ({"query": [["a"]], "item_id": ["i0"], "label": [1]}, r"'query' has type list<.*cannot be read as string"),
+        (
+            {"query": [b"\xff"], "item_id": ["i0"], "label": [1]},
+            r"'query' has type binary and cannot be read as string",
+        ),
+        (
+            {"query": ["a"], "item_id": [{"id": 1}], "label": [1]},
+            r"'item_id' has type struct<.*cannot be read as string",
+        ),
+        ({"query": ["a"], "item_id": ["i0"], "label": [float("inf")]}, "infinite label"),
+    ],
+)
+def test_a_column_that_cannot_be_read_is_named_with_its_type(
+    columns: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
+    with pytest.raises(DatasetError, match=message):
+        load_judgements(LabelsConfig(path=str(tmp_path / "labels.parquet")), catalogue(), seed=1)
+
+
+def test_a_file_that_is_not_parquet_or_has_a_column_twice_is_named(tmp_path: Path) -> None:
+    config = LabelsConfig(path=str(tmp_path / "labels.parquet"))
+    (tmp_path / "labels.parquet").write_text("query,item_id,label\na,i0,1\n")
+    with pytest.raises(DatasetError, match=r"labels\.parquet: cannot be read as Parquet"):
+        load_judgements(config, catalogue(), seed=1)
+    names = ["query", "item_id", "label", "label"]
+    pq.write_table(
+        pa.Table.from_arrays([pa.array(["a"])] * 2 + [pa.array([1])] * 2, names), tmp_path / "labels.parquet"
+    )
+    with pytest.raises(DatasetError, match="column 'label' occurs 2 times"):
+        load_judgements(config, catalogue(), seed=1)
+    with pytest.raises(DatasetError, match="names one column twice"):
+        load_judgements(config.model_copy(update={"columns": {"label": "query"}}), catalogue(), seed=1)
+
+
 def test_labels_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"2\.5 is not an integer.*graded = false"):
         load(tmp_path, [("a", "i0", 2.5)])

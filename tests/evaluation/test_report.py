@@ -59,7 +59,9 @@ def test_a_measure_that_a_method_does_not_allow_is_a_dash_and_absent_from_the_js
         intervals={name: Interval(0.9, 0.8, 1.0, 0.05) for name in ranked},
     )
     head = replace(pairs, slice="head")
-    difference = replace(report.differences[0], metrics={name: Interval(0.1, 0.0, 0.2, 0.05) for name in ranked})
+    difference = replace(
+        report.comparison.differences[0], metrics={name: Interval(0.1, 0.0, 0.2, 0.05) for name in ranked}
+    )
     results = [first, pairs, replace(first, slice="head"), head, *others]
     report = replace(report, comparison=Comparison(results, [difference], [difference]))
     table = slice_table(report, "all")
