@@ -18,6 +18,7 @@ from dpsr.baselines.popularity import click_counts
 from dpsr.baselines.tuning import choose_weight
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
+from dpsr.data.dataset.texts import joined_texts
 from dpsr.tokenizer_cc import Tokenizer
 
 _TUNING_EXAMPLES = 1000  # clicks of the valid split that choose one weight
@@ -148,5 +149,5 @@ class BuildContext:
 
 def item_texts(dataset: Dataset) -> list[str]:
     """Joins all text columns of every item by a space; missing texts are empty."""
-    columns = dataset.item_table().select(list(dataset.schema.text)).to_pydict().values()
-    return [" ".join(text or "" for text in row) for row in zip(*columns, strict=True)]
+    batches = joined_texts(dataset.item_table(), dataset.schema.text)
+    return [text for batch in batches for text in batch.to_pylist()]

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from dpsr.config import Config
 from dpsr.data.dataset.schema import DatasetError
-from dpsr.data.dataset.tables import Bags, Dataset
+from dpsr.data.dataset.tables import Bags, Dataset, id_array
+from dpsr.data.dataset.texts import joined_texts
 from dpsr.data.prepare.vocabulary import column_ids, token_bags
 from dpsr.data.raw.readers import Source, trimmed_strings
 from dpsr.data.raw.rejected import RejectedRows
@@ -55,24 +56,17 @@ class Catalogue:
                 many rows cannot be used.
         """
         table = _read_table(path, config, dataset)
-        texts = pc.binary_join_element_wise(
-            *(table.column(column).cast(pa.string()) for column in dataset.schema.text),
-            " ",
-            null_handling="replace",
-            null_replacement="",
-        )
         tokenizer = Tokenizer.load(dataset.tokenizer_path)
         categorical = {
             column: column_ids(
-                table.column(column).combine_chunks(),
+                table.column(column),
                 dataset.vocabularies[f"items.{column}"],
                 numeric=column in dataset.schema.numeric,
             )
             for column in dataset.schema.categorical
         }
-        ids = table.column("item_id")
-        item_ids = ids.to_numpy() if dataset.schema.item_id_type == "int64" else np.array(ids.to_pylist(), object)
-        return cls(item_ids, token_bags(tokenizer, texts.combine_chunks()), categorical, table)
+        item_ids = id_array(table.column("item_id"), dataset.schema.item_id_type)
+        return cls(item_ids, token_bags(tokenizer, joined_texts(table, dataset.schema.text)), categorical, table)
 
 
 def _read_table(path: str, config: Config, dataset: Dataset) -> pa.Table:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from dpsr.data.batches.features import ToTensor
 from dpsr.data.batches.texts import Texts
 from dpsr.data.dataset.tables import Dataset
-from dpsr.data.prepare.catalogue_queries import spaced_texts
+from dpsr.data.dataset.texts import spaced_texts
 from dpsr.tokenizer_cc import tokenize
 
 _LETTER = r"[\p{L}\p{N}]"

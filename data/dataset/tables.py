@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from dpsr.data.dataset.schema import (
     Schema,
     split_file,
 )
+from dpsr.data.dataset.texts import one_array
 
 __all__ = ["Bags", "Dataset", "DatasetError"]
 
@@ -96,12 +97,12 @@ class Dataset:
         directory = standing(Path(directory))
         manifest = _read_manifest(directory)
         schema = Schema.from_json(manifest["schema"])
-        item_ids = _read_arrow(directory / "items/items.arrow").column("item_id")
+        item_ids = _read_arrow(directory / "items/items.arrow", ["item_id"]).column("item_id")
         return cls(
             directory=directory,
             manifest=manifest,
             schema=schema,
-            item_ids=_id_array(item_ids, schema.item_id_type),
+            item_ids=id_array(item_ids, schema.item_id_type),
             item_tokens=load_bags(directory / "items", "tokens", schema.num_items),
             item_categorical=_columns(directory / "items", schema.categorical, schema.num_items),
             query_tokens=load_bags(directory / "queries", "tokens", schema.num_queries),
@@ -129,12 +130,12 @@ class Dataset:
         return _read_arrow(self.directory / "users/users.arrow")
 
     def query_texts(self) -> pa.Array:
-        """Distinct query texts, string [queries]."""
-        return _one_array(_read_arrow(self.directory / "queries/queries.arrow").column("query"))
+        """Distinct query texts, large_string [queries]."""
+        return one_array(_read_arrow(self.directory / "queries/queries.arrow").column("query"))
 
     def user_ids(self) -> pa.Array:
-        """User ids as given, [users]."""
-        return _one_array(_read_arrow(self.directory / "users/users.arrow").column("user_id"))
+        """User ids as given, large_string or int64 [users]."""
+        return one_array(_read_arrow(self.directory / "users/users.arrow", ["user_id"]).column("user_id"))
 
     def interactions(self, split: str) -> np.ndarray:
         """The records of a split, INTERACTION [n]: ``train`` shuffled, ``valid`` and ``test`` by time."""
@@ -204,9 +205,15 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_arrow(path: Path) -> pa.Table:
+def _read_arrow(path: Path, columns: Sequence[str] = ()) -> pa.Table:
+    """A table of the dataset; only the given columns, where there are any."""
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        file = pa.memory_map(str(path))
+        options = pa.ipc.IpcReadOptions()
+        if columns:
+            schema = pa.ipc.open_file(file).schema
+            options.included_fields = sorted(schema.get_field_index(column) for column in columns)
+        return pa.ipc.open_file(file, options=options).read_all()
     except (pa.ArrowInvalid, OSError) as error:
         raise DatasetError(f"{path}: cannot be read: {error}; run `dpsr prepare` again") from None
 
@@ -256,11 +263,8 @@ def _vocabularies(directory: Path, schema: Schema) -> dict[str, list[str]]:
     return vocabularies
 
 
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-
-
-def _id_array(column: pa.ChunkedArray, item_id_type: str) -> np.ndarray:
+def id_array(column: pa.ChunkedArray, item_id_type: str) -> np.ndarray:
+    """Item ids as ``Dataset.item_ids`` has them: int64 or object (str) [n]."""
     if item_id_type == "int64":
         return column.to_numpy()
     return np.array(column.to_pylist(), dtype=object)

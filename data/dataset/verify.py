@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
+from dpsr.data.dataset.directory import sha256
 from dpsr.data.dataset.records import record_blocks
 from dpsr.data.dataset.schema import (
     EVENTS,
@@ -22,7 +23,6 @@ from dpsr.data.dataset.schema import (
     split_file,
 )
 from dpsr.data.dataset.tables import Bags, Dataset
-from dpsr.data.prepare.job import sha256
 from dpsr.tokenizer_cc import Tokenizer
 
 _ROWS_AT_ONCE = 1 << 20

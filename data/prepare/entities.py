@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.dataset.texts import one_array, take_rows, with_small_strings
 from dpsr.data.prepare.vocabulary import bucket_edges, category_vocabulary, column_ids, numbers
 from dpsr.data.raw.readers import Source, trimmed_strings
 from dpsr.data.raw.rejected import RejectedRows
@@ -80,17 +81,15 @@ def merged(before: pa.Table, new: pa.Table) -> pa.Table:
     """
     key = before.column_names[0]
     try:
-        both = pa.concat_tables(
-            [before, new.select(before.column_names)], promote_options="permissive"
-        ).combine_chunks()
+        both = pa.concat_tables([before, new.select(before.column_names)], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DatasetError(f"the new rows do not fit the columns of the dataset: {error}") from None
-    place = pc.index_in(new.column(key).combine_chunks(), value_set=before.column(key).combine_chunks())
+    place = pc.index_in(one_array(new.column(key)), value_set=one_array(before.column(key)))
     known = place.is_valid().to_numpy(zero_copy_only=False)
     positions = len(before) + np.arange(len(new))
     order = np.arange(len(before))
     order[place.drop_null().to_numpy()] = positions[known]
-    return both.take(pa.array(np.concatenate([order, positions[~known]])))
+    return with_small_strings(take_rows(both, np.concatenate([order, positions[~known]])))
 
 
 class ColumnWriter:
@@ -112,7 +111,7 @@ class ColumnWriter:
 
     def categorical(self, column: str, min_count: int) -> int:
         """Writes a categorical column; returns the rows of its embedding table."""
-        values = trimmed_strings(self._table.column(column).combine_chunks())
+        values = trimmed_strings(self._table.column(column))
         vocabulary = list(self._before.get(f"{self._name}.{column}", ()))
         if not self._before or self._grow:
             known = set(vocabulary)
@@ -125,7 +124,7 @@ class ColumnWriter:
         Raises:
             DatasetError: the column has values, but none is a number.
         """
-        given = self._table.column(column).combine_chunks()
+        given = self._table.column(column)
         values = numbers(given)
         if values.null_count == len(values) > given.null_count:
             raise DatasetError(

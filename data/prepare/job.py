@@ -6,12 +6,12 @@ input gives the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from dpsr.config import Config
 from dpsr.data.dataset.bag_files import save_bags
-from dpsr.data.dataset.directory import atomic_directory
+from dpsr.data.dataset.directory import atomic_directory, sha256
 from dpsr.data.dataset.schema import (
     EVENTS,
     FORMAT_VERSION,
@@ -34,6 +34,7 @@ from dpsr.data.dataset.schema import (
     Schema,
 )
 from dpsr.data.dataset.tables import Dataset
+from dpsr.data.dataset.texts import joined_texts, text_batches
 from dpsr.data.prepare.append import check_new_times, check_same_inputs, later_time
 from dpsr.data.prepare.catalogue_queries import CatalogueQueries
 from dpsr.data.prepare.entities import ColumnWriter, merged, read_features, without_duplicates
@@ -114,7 +115,7 @@ class _Preparation:
         data, before = self._config.data, self._before
         sources = self._open_sources()
         items, categorical = self._items(sources["items"])
-        item_ids = items.column("item_id").combine_chunks()
+        item_ids = items.column("item_id")
         item_type = "int64" if pa.types.is_integer(item_ids.type) else "string"
         item_index = RowIndex(item_ids.to_pylist())
         item_ids_as = _cast_to_int64 if item_type == "int64" else trimmed_strings
@@ -261,21 +262,22 @@ class _Preparation:
             in_train[queries] = True
         return in_train
 
-    def _tokens(self, items: pa.Table, query_texts: pa.Array, in_train: np.ndarray) -> Tokenizer:
+    def _tokens(self, items: pa.Table, query_texts: pa.Array | pa.ChunkedArray, in_train: np.ndarray) -> Tokenizer:
         """Builds the tokenizer from items and queries, or keeps the one before; writes it and all token bags."""
-        columns = [items.column(column).cast(pa.string()) for column in self._config.data.items.text]
-        texts = pc.binary_join_element_wise(
-            *columns, " ", null_handling="replace", null_replacement=""
-        ).combine_chunks()
-        with self._bar("tokens", len(texts) + len(query_texts)) as bar:
+        columns = self._config.data.items.text
+        with self._bar("tokens", len(items) + len(query_texts)) as bar:
             if self._before and not self._grow:
                 tokenizer = Tokenizer.load(self._before.tokenizer_path)
             else:
-                tokenizer = build_tokenizer(self._config.tokenizer, [texts, query_texts.filter(pa.array(in_train))])
+                texts = chain(joined_texts(items, columns), text_batches(query_texts.filter(pa.array(in_train))))
+                tokenizer = build_tokenizer(self._config.tokenizer, texts)
             tokenizer.save(self._directory / TOKENIZER_FILE)
-            for folder, column in (("items", texts), ("queries", query_texts)):
-                save_bags(self._directory / folder, "tokens", token_bags(tokenizer, column))
-                bar.update(len(column))
+            for folder, texts, size in (
+                ("items", joined_texts(items, columns), len(items)),
+                ("queries", text_batches(query_texts), len(query_texts)),
+            ):
+                save_bags(self._directory / folder, "tokens", token_bags(tokenizer, texts))
+                bar.update(size)
         return tokenizer
 
     def _write_manifest(self, schema: Schema, log: Log, written: Written) -> None:
@@ -325,9 +327,3 @@ def _cast_to_int64(ids: pa.Array) -> pa.Array:
     texts = trimmed_strings(ids)
     digits = pc.match_substring_regex(texts, r"^-?[0-9]{1,18}$")
     return pc.if_else(digits, texts, pa.scalar(None, pa.string())).cast(pa.int64())
-
-
-def sha256(path: Path) -> str:
-    """The digest of a file's bytes, as the manifest has it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,6 @@ from dpsr.config import TokenizerConfig
 from dpsr.data.dataset.tables import Bags
 from dpsr.tokenizer_cc import Tokenizer, VocabularyBuilder
 
-_TEXTS_AT_ONCE = 1 << 14
 # The same on every machine: where counts are no longer exact, they depend on how the texts are shared out.
 _COUNTING_THREADS = 4
 
@@ -74,7 +73,7 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[pa.Array]) -> Token
 
     Args:
         config: size and kinds of the vocabulary.
-        texts: string arrays; every text is one document.
+        texts: batches of strings; every text is one document.
     """
     builder = VocabularyBuilder(
         max_vocabulary=config.max_vocabulary,
@@ -87,25 +86,19 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[pa.Array]) -> Token
         max_bigrams=config.max_bigrams,
         max_trigrams=config.max_trigrams,
     )
-    for array in texts:
-        for piece in _pieces(array):
-            builder.add(piece)
+    for batch in texts:
+        builder.add(batch.to_pylist())
     return builder.build()
 
 
-def token_bags(tokenizer: Tokenizer, texts: pa.Array) -> Bags:
-    """The token ids of every text, n bags."""
+def token_bags(tokenizer: Tokenizer, texts: Iterable[pa.Array]) -> Bags:
+    """The token ids of every text of some batches, a bag for each."""
     values, lengths = [np.empty(0, dtype=np.int32)], [np.zeros(1, dtype=np.int64)]
-    for piece in _pieces(texts):
-        ids, row_splits = tokenizer.encode_batch(piece)
+    for batch in texts:
+        ids, row_splits = tokenizer.encode_batch(batch.to_pylist())
         values.append(np.asarray(ids, dtype=np.int32))
         lengths.append(np.diff(row_splits))
     return Bags(np.concatenate(values), np.cumsum(np.concatenate(lengths), dtype=np.int64))
-
-
-def _pieces(texts: pa.Array) -> Iterator[list[str]]:
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        yield texts.slice(start, _TEXTS_AT_ONCE).to_pylist()
 
 
 def column_ids(column: pa.Array, vocabulary: Sequence[str], *, numeric: bool) -> np.ndarray:

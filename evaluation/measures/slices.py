@@ -11,6 +11,7 @@ import numpy as np
 from dpsr.baselines.examples import QueryExamples, normalise_query
 from dpsr.data.dataset.schema import SKIP, DatasetError
 from dpsr.data.dataset.tables import Dataset
+from dpsr.data.dataset.texts import take_rows
 
 ALL = "all"
 """The slice of all examples."""
@@ -87,7 +88,9 @@ def _by_value(column: str, examples: QueryExamples, dataset: Dataset) -> dict[st
             f"evaluation.slice_by: {column!r} is neither a profile column nor a categorical item column of the dataset "
             f"(there are: {', '.join(sorted(known)) or 'none'})"
         )
-    given = table[column].take(np.maximum(rows, 0)).to_pylist() if len(table) else [None] * len(rows)
+    given = (
+        take_rows(table.select([column]), np.maximum(rows, 0))[column].to_pylist() if len(table) else [None] * len(rows)
+    )
     pairs = zip(given, rows.tolist(), strict=True)
     values = np.array([NO_VALUE if row < 0 or value is None else str(value) for value, row in pairs], dtype=object)
     names, counts = np.unique(values, return_counts=True)

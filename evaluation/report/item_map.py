@@ -10,6 +10,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from dpsr.data.dataset.tables import Dataset
+from dpsr.data.dataset.texts import take_rows
 from dpsr.evaluation.measures.heads import HeadAnswers
 from dpsr.evaluation.measures.polysemy import Senses
 from dpsr.evaluation.report.figures import scatter
@@ -91,7 +92,8 @@ def item_categories(dataset: Dataset, rows: np.ndarray, column: str | None) -> l
     """Returns the values of a column for some items; empty texts without a column."""
     if column is None:
         return [""] * len(rows)
-    return [str(value or "none") for value in dataset.item_table()[column].take(rows).to_pylist()]
+    values = take_rows(dataset.item_table().select([column]), rows).column(0)
+    return [str(value or "none") for value in values.to_pylist()]
 
 
 def _sense(senses: Senses, category: str) -> str:
