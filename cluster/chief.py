@@ -11,19 +11,21 @@ import sys
 import time
 from functools import partial
 
-from dpsr.cluster.coordinator import DONE, FAILED, RETRY
+from dpsr.cluster.coordinator import DONE, FAILED, RETRY, UNCLEAR
 from dpsr.cluster.sockets import check_free
 from dpsr.cluster.tasks import ClusterError, Task
 from dpsr.config import Config
 
 _PAUSE_SECONDS = 1.0
+_UNCLEAR_TRIES = 3
+"""Errors from the same checkpoint, none of a lost task, after which the error counts as permanent."""
 
 
 def supervise(task: Task, config: Config, *, resume: bool, progress: bool) -> None:
     """Trains to the end, through failures of workers and parameter servers.
 
-    A coordinator that has lost a parameter server cannot go on: its tables are gone. So each is a process, and the next
-    one, in a fresh TensorFlow, waits for all tasks and restores the last checkpoint.
+    A coordinator that has lost a parameter server cannot go on: its tables are gone. So each coordinator is a process,
+    and the next one, in a fresh TensorFlow, waits for all tasks and restores the last checkpoint.
 
     Args:
         task: the chief.
@@ -32,21 +34,38 @@ def supervise(task: Task, config: Config, *, resume: bool, progress: bool) -> No
         progress: show a progress bar.
 
     Raises:
-        ClusterError: the training failed, or more restarts were needed than ``cluster.max_restarts``.
+        ClusterError: the training failed, fails again and again from the same checkpoint, or needs more restarts than
+            ``cluster.max_restarts``.
     """
     check_free(task)
+    unclear = 0
     for restart in range(config.cluster.max_restarts + 1):
+        before = _newest_checkpoint(config)
         code = _run_coordinator(config, resume=resume or restart > 0, progress=progress)
         if code == DONE:
             return
-        if code not in (RETRY, -signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT):
+        if code not in (RETRY, UNCLEAR, -signal.SIGKILL, -signal.SIGSEGV, -signal.SIGABRT):
             raise ClusterError("the training failed; the reason is above" if code == FAILED else f"exit code {code}")
+        unclear = unclear + 1 if code == UNCLEAR and _newest_checkpoint(config) == before else 0
+        if unclear == _UNCLEAR_TRIES:
+            raise ClusterError(
+                f"chief: gave up after {unclear} errors in a row from the same checkpoint, none of them of a lost task "
+                "(the last one is above); mend the cause and run the same command to go on from the last checkpoint"
+            )
         print(f"chief: goes on from the last checkpoint (restart {restart + 1})", file=sys.stderr, flush=True)
         time.sleep(_PAUSE_SECONDS)
     raise ClusterError(
         f"chief: gave up after {config.cluster.max_restarts} restarts (cluster.max_restarts); the logs of the "
         "parameter servers say why they died"
     )
+
+
+def _newest_checkpoint(config: Config) -> str:
+    """What TensorFlow's index of the checkpoint directory says; empty before the first checkpoint."""
+    try:
+        return (config.checkpoint_dir / "checkpoint").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def _run_coordinator(config: Config, *, resume: bool, progress: bool) -> int:

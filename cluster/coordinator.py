@@ -1,7 +1,8 @@
 """What the chief runs in a process of its own: connects to the cluster, trains, and ends it.
 
 ``python -m dpsr.cluster.coordinator`` reads ``TF_CONFIG`` and, from its standard input, the configuration as JSON. Its
-exit code says how it ended; ``RETRY`` asks the chief to start another one, which goes on from the last checkpoint.
+exit code says how it ended. After ``RETRY`` (a parameter server was lost) and ``UNCLEAR`` (another error of TensorFlow)
+the chief starts another one, which goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
 from dpsr.training.checkpoints import MODEL_FILE, writing
 
-DONE, FAILED, RETRY = 0, 1, 75
+DONE, FAILED, RETRY, UNCLEAR = 0, 1, 75, 76
 _END_SECONDS = 10.0
 
 
@@ -154,8 +155,17 @@ def main() -> int:
         return FAILED
     except tf.errors.OpError as error:
         print(f"chief: {type(error).__name__}: {error.message}", file=sys.stderr, flush=True)
-        return RETRY
+        return RETRY if _may_be_a_lost_task(error) else UNCLEAR
     return DONE
+
+
+def _may_be_a_lost_task(error: Any) -> bool:
+    """Whether an error of TensorFlow is of a kind that the loss of a parameter server brings about."""
+    from tensorflow import errors
+
+    kinds = (errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError, errors.FailedPreconditionError)
+    more_kinds = (errors.InternalError, errors.NotFoundError, errors.UnavailableError, errors.UnknownError)
+    return isinstance(error, (*kinds, *more_kinds))
 
 
 if __name__ == "__main__":
