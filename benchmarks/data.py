@@ -44,6 +44,8 @@ ASKED = 4
 BATCH = 1024
 HISTORY = 20
 WINDOW = 65_536
+STEPS = 64
+"""Planned steps of one call."""
 PEER = "flat TFRecord"
 
 
@@ -159,8 +161,9 @@ def flat_batches(path: Path, dataset: Any, shuffled: int) -> Any:
 
 
 def compare_batches(folder: Path, dataset_dir: str, sample: int, rounds: int) -> dict[str, Any]:
+    from dpsr.data.batches.batch import BatchMaker
     from dpsr.data.batches.features import FeatureTables
-    from dpsr.data.batches.pipeline import BatchMaker, training_batches
+    from dpsr.data.batches.steps import LogBatches
     from dpsr.data.dataset.schema import split_file
     from dpsr.data.dataset.tables import Dataset
 
@@ -168,20 +171,20 @@ def compare_batches(folder: Path, dataset_dir: str, sample: int, rounds: int) ->
     flat = write_flat(folder / "flat.tfrecord", dataset, sample)
     tables = FeatureTables(dataset, HISTORY)
 
-    def joined(negatives: int) -> Any:
+    def joined(negatives: int) -> Callable[[], int]:
         maker = BatchMaker(tables, batch_size=BATCH, random_negatives=negatives, num_items=dataset.schema.num_items)
-        return training_batches(maker, [dataset.directory / split_file("train")], seed=1, epoch=0)
+        return counting_planned(LogBatches(maker, dataset.directory / split_file("train")))
 
-    runs: dict[str, Callable[[], Any]] = {
-        PEER: lambda: flat_batches(folder / "flat.tfrecord", dataset, WINDOW),
-        f"{PEER}, not shuffled": lambda: flat_batches(folder / "flat.tfrecord", dataset, 0),
+    runs: dict[str, Callable[[], Callable[[], Any]]] = {
+        PEER: lambda: counting(flat_batches(folder / "flat.tfrecord", dataset, WINDOW)),
+        f"{PEER}, not shuffled": lambda: counting(flat_batches(folder / "flat.tfrecord", dataset, 0)),
         "join of query, user and item": lambda: joined(0),
         f"join, and {BATCH} random negatives a batch": lambda: joined(BATCH),
     }
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
     for _ in range(rounds + 1):  # the first warms up
         for name, make in runs.items():
-            consume = counting(make())
+            consume = make()
             watch = Stopwatch()
             count = BATCH * int(consume())
             figures[name].append({kind: count / seconds for kind, seconds in watch.read().items()})
@@ -197,6 +200,29 @@ def counting(batches: Any) -> Callable[[], Any]:
     import tensorflow as tf
 
     return tf.function(lambda: batches.reduce(np.int64(0), lambda count, _: count + 1)).get_concrete_function()
+
+
+def counting_planned(source: Any) -> Callable[[], int]:
+    """Makes all batches of an epoch in calls of ``STEPS`` planned steps each; returns their number."""
+    import tensorflow as tf
+
+    from dpsr.data.batches.steps import plan_tensors
+
+    def count(plan: Any, steps: tf.Tensor) -> tf.Tensor:
+        batches = tf.data.Dataset.range(steps).map(source.batches(plan), num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.reduce(np.int64(0), lambda count, _: count + 1)
+
+    call = tf.function(count).get_concrete_function(source.spec, tf.TensorSpec([], tf.int64))
+    epoch = source.epoch(1, 0)
+
+    def consume() -> int:
+        found = 0
+        for first in range(0, source.steps, STEPS):
+            steps = min(STEPS, source.steps - first)
+            found += int(call(plan_tensors(epoch.steps(first, steps)), tf.constant(steps, tf.int64)))
+        return found
+
+    return consume
 
 
 def step(*arguments: object) -> dict[str, Any]:

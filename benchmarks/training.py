@@ -27,22 +27,20 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 from tabulate import tabulate
 
 from dpsr.config import Config, LossConfig, parse_config
-from dpsr.data.batches.features import FeatureTables
-from dpsr.data.batches.pipeline import Batch, BatchMaker, training_batches
-from dpsr.data.dataset.schema import split_file
+from dpsr.data.batches.batch import Batch
+from dpsr.data.batches.steps import BatchSource, plan_tensors
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.demo_shop.shop import generate
 from dpsr.data.prepare.job import prepare
 from dpsr.model.towers import ItemTower, QueryTower
 from dpsr.model.two_tower import TwoTower
-from dpsr.training.negatives import count_random_negatives
-from dpsr.training.step import TrainingStep, take_steps
+from dpsr.training.loop import take_steps
+from dpsr.training.recipes import TRAINING, batch_maker, batch_sources, make_recipe
 
 Run = Callable[[], tuple[float, float]]
 """Takes some steps, and waits for them; returns seconds by the clock and of the processors."""
@@ -80,30 +78,24 @@ def configuration(folder: Path, batch_size: int) -> Config:
 
 
 def batches_of(config: Config, dataset: Dataset) -> tf.data.Dataset:
-    """Endless training batches."""
-
-    def epoch(number: int) -> tf.data.Dataset:
-        maker = BatchMaker(
-            FeatureTables(dataset, config.model.history_length),
-            batch_size=config.training.batch_size,
-            random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
-            num_items=dataset.schema.num_items,
-        )
-        return training_batches(maker, [dataset.directory / split_file("train")], seed=1, epoch=number)
-
-    return epoch(0).repeat()
-
-
-def make_step(config: Config, dataset: Dataset) -> TrainingStep:
-    model = TwoTower(config.model, dataset.schema)
-    return TrainingStep(model, config.loss, config.training, np.ones(dataset.schema.num_items))
+    """Endless training batches, made ahead by a tf.data pipeline, as ``fit`` takes them."""
+    source: BatchSource = batch_sources(config, dataset, batch_maker(config, dataset))[TRAINING]
+    batch_of = source.batches(plan_tensors(source.epoch(1, 0).steps(0, source.steps)))
+    batches = tf.data.Dataset.range(source.steps).map(batch_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.repeat().prefetch(tf.data.AUTOTUNE)
 
 
 def dpsr_run(config: Config, dataset: Dataset, steps: int) -> Run:
-    step, batches = make_step(config, dataset), iter(batches_of(config, dataset))
+    stage = make_recipe(config, dataset).stages[-1]
+    signature = [stage.batches.spec, tf.TensorSpec([], tf.int64)]
+    take = tf.function(functools.partial(take_steps, stage), input_signature=signature)
+    epoch, taken = stage.batches.epoch(1, 0), itertools.count(0, steps)
 
-    take = tf.function(functools.partial(take_steps, step))
-    return measured(lambda: take(batches, tf.constant(steps)).numpy())
+    def next_steps() -> None:
+        plan = epoch.steps(next(taken) % stage.batches.steps, steps)
+        take(plan_tensors(plan), tf.constant(steps, tf.int64)).numpy()
+
+    return measured(next_steps)
 
 
 def stock_loss(
@@ -168,8 +160,8 @@ class KerasTowers(tf_keras.Model):
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         towers = self._towers
         with tf.GradientTape() as tape:
-            heads = stock_tower(towers.query_tower, self._combine(towers.query_bags(batch.queries)))
-            vectors = stock_tower(towers.item_tower, self._combine(towers.item_bags(batch.items)))
+            heads = stock_tower(towers.query_tower, self._combine(towers.query_inputs.bags(batch.queries)))
+            vectors = stock_tower(towers.item_tower, self._combine(towers.item_inputs.bags(batch.items)))
             loss = stock_loss(heads, vectors, batch.query_rows, batch.item_rows, self._loss)
         gradients = tape.gradient(loss, self._weights_of)
         self.optimizer.apply_gradients(zip(gradients, self._weights_of, strict=True))
@@ -238,7 +230,10 @@ def torch_run(config: Config, dataset: Dataset, steps: int, *, threads: int) -> 
 
     ready = []
     for batch in batches_of(config, dataset).take(min(steps, 64)):
-        queries, items = as_torch(towers.query_bags(batch.queries)), as_torch(towers.item_bags(batch.items))
+        queries, items = (
+            as_torch(towers.query_inputs.bags(batch.queries)),
+            as_torch(towers.item_inputs.bags(batch.items)),
+        )
         names = torch.from_numpy(batch.query_rows.numpy()), torch.from_numpy(batch.item_rows.numpy())
         ready.append((queries, items, *names))
     first = ready[0]

@@ -16,7 +16,8 @@ from dpsr.cluster.tasks import ClusterError, Task
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
 from dpsr.training import checkpoints
-from dpsr.training.trainer import Training
+from dpsr.training.loop import Training
+from dpsr.training.recipes import make_recipe
 
 _LOOK_SECONDS = 2.0
 
@@ -71,7 +72,7 @@ class _Scores:
         self._folder.mkdir(exist_ok=True)
         dataset = Dataset.load(config.dataset_dir)
         checkpoints.check_resumable(config.checkpoint_dir, checkpoints.describe(config, dataset.schema))
-        self._training = Training(config, dataset, progress=False)
+        self._training = Training(config, dataset, make_recipe(config, dataset), progress=False)
         self._writer = tf.summary.create_file_writer(str(self._folder / checkpoints.EVENTS_FOLDER))
         self._done: list[dict[str, Any]] = []
         self._seen: set[str] = set()

@@ -16,7 +16,7 @@ from dpsr.data.batches.features import TITLE_TOKENS
 from dpsr.data.dataset.schema import Schema
 from dpsr.data.dataset.tables import Bags, Dataset
 from dpsr.model.shards import NUM_KINDS
-from dpsr.model.tower_inputs import head_tables, tower_inputs
+from dpsr.model.tower_inputs import tower_inputs
 from dpsr.training.negatives import count_random_negatives
 
 FLOAT, INT32, INT64 = 4, 4, 8
@@ -178,7 +178,7 @@ class DenseLoad:
 def table_loads(config: Config, schema: Schema, lookups: Mapping[str, Lookups]) -> list[TableLoad]:
     """The tables of a model in the order of its inputs, given what a step looks up in each."""
     query_inputs, item_inputs = tower_inputs(config.model, schema)
-    text = {"tokens", "query_tokens", "item_tokens", *head_tables(config.model)}
+    of_tokens = query_inputs.token_tables | item_inputs.token_tables
     return [
         TableLoad(
             name,
@@ -187,10 +187,10 @@ def table_loads(config: Config, schema: Schema, lookups: Mapping[str, Lookups]) 
             lookups[name],
             wire=WIRE_BYTES[config.cluster.wire],
             one_id=name.startswith(("user.", "item.")),
-            by_kind=name in text and config.model.combiner == "sqrtn_by_kind",
+            by_kind=name in of_tokens and config.model.combiner == "sqrtn_by_kind",
             decays=name in ("history", "history_titles") and config.model.history_decay != 1.0,
         )
-        for name, rows in (query_inputs | item_inputs).items()
+        for name, rows in (query_inputs.tables | item_inputs.tables).items()
     ]
 
 
@@ -209,10 +209,10 @@ def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
     """Shapes of the kernels and biases of both towers."""
     shapes: list[tuple[int, ...]] = []
     query, item = tower_inputs(config, schema)
-    of_query = [(len(query), config.heads)]
+    of_query = [(query.shared_vectors, config.heads)]
     if config.head_tables:
-        of_query = config.heads * [(len(query) - config.heads + 1, 1)]
-    for inputs, outputs in (*of_query, (len(item), 1)):
+        of_query = config.heads * [(query.shared_vectors + 1, 1)]
+    for inputs, outputs in (*of_query, (len(item.tables), 1)):
         width = inputs * config.dimension
         for units in [*config.hidden, outputs * config.dimension]:
             shapes += [(width, units), (units,)]
@@ -237,9 +237,9 @@ def expected_loads(config: Config, dataset: Dataset) -> list[Load]:
     }
     query_tokens = _mean_length(dataset.query_tokens) * (1.0 - config.training.token_dropout)
     lookups = {}
-    for name, rows in (query_inputs | item_inputs).items():
+    for name, rows in (query_inputs.tables | item_inputs.tables).items():
         one_id = name.startswith(("user.", "item."))
-        of_query, of_item = queries * (name in query_inputs), items * (name in item_inputs)
+        of_query, of_item = queries * (name in query_inputs.tables), items * (name in item_inputs.tables)
         bags = of_query + of_item
         ids = of_query * (1.0 if one_id else ids_of_query.get(name, query_tokens))
         ids += of_item * (1.0 if one_id else _mean_length(dataset.item_tokens))

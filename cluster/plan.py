@@ -20,13 +20,12 @@ import tensorflow as tf
 from dpsr.cluster.loads import DenseLoad, Load, Lookups, TableLoad, Traffic, dense_load, expected_loads, table_loads
 from dpsr.cluster.placement import ROWS_TOGETHER, num_shards, place
 from dpsr.config import Config
-from dpsr.data.batches.mapped import ArrayFiles
-from dpsr.data.batches.pipeline import pretraining_batches, training_batches
-from dpsr.data.dataset.schema import split_file
+from dpsr.data.batches.steps import epoch_batches
 from dpsr.data.dataset.tables import Dataset
-from dpsr.model.tower_inputs import TableBags, item_bags, join_bags, query_bags
-from dpsr.training.inputs import batch_maker
+from dpsr.model.embeddings import TableBags
+from dpsr.model.tower_inputs import join_bags, tower_inputs
 from dpsr.training.negatives import HardNegatives
+from dpsr.training.recipes import TRAINING, batch_maker, batch_sources
 
 USABLE_MEMORY = 0.8
 """Share of a parameter server's memory that is for tables, layers and accumulators."""
@@ -181,24 +180,18 @@ def count_lookups(config: Config, dataset: Dataset, steps: int) -> dict[str, Loo
 def _bags_of_steps(config: Config, dataset: Dataset, random: np.random.Generator) -> Iterator[TableBags]:
     """The bags that every step of the first epoch over the log looks up, or over the catalogue where no log is read."""
     loss, training = config.loss, config.training
-    with TemporaryDirectory() as folder:  # a large dataset stays on the disk
-        tensor = ArrayFiles(Path(folder))
-        batches = batch_maker(config, dataset, tensor=tensor)
-        hard = None
-        if training.epochs:
-            epoch = training_batches(batches, [dataset.directory / split_file("train")], seed=training.seed, epoch=0)
-            if loss.hard_negatives:
-                hard = HardNegatives.of_dataset(
-                    dataset, loss.hard_negatives, batches.tables, Path(folder), tensor=tensor
-                )
-        else:
-            epoch = pretraining_batches(batches, seed=training.seed, epoch=0)
-        for batch in epoch:
-            tokens = batch.queries.tokens
-            kept = random.random(len(tokens.values)) >= training.token_dropout
-            queries = batch.queries._replace(tokens=tf.ragged.boolean_mask(tokens, tokens.with_values(kept)))
-            bags = query_bags(config.model, dataset.schema, queries)
-            bags = join_bags(bags, item_bags(config.model, dataset.schema, batch.items))
-            if hard is not None:
-                bags = join_bags(bags, item_bags(config.model, dataset.schema, hard.of_queries(batch.query_rows)[1]))
-            yield bags
+    query_inputs, item_inputs = tower_inputs(config.model, dataset.schema)
+    maker, hard = batch_maker(config, dataset), None
+    sources = batch_sources(config, dataset, maker)
+    if TRAINING in sources and loss.hard_negatives:
+        with TemporaryDirectory() as scratch:
+            hard = HardNegatives.of_dataset(dataset, loss.hard_negatives, maker.tables, Path(scratch))
+    _, last_stage = sources.popitem()
+    for batch in epoch_batches(last_stage, seed=training.seed, epoch=0):
+        tokens = batch.queries.tokens
+        kept = random.random(len(tokens.values)) >= training.token_dropout
+        queries = batch.queries._replace(tokens=tf.ragged.boolean_mask(tokens, tokens.with_values(kept)))
+        bags = join_bags(query_inputs.bags(queries), item_inputs.bags(batch.items))
+        if hard is not None:
+            bags = join_bags(bags, item_inputs.bags(hard.of_queries(batch.query_rows)[1]))
+        yield bags

@@ -1,6 +1,6 @@
 """Training over workers and parameter servers: the steps of an epoch, in work units that any worker can take.
 
-The model, its checkpoints and the order of the examples are those of one machine (``training.trainer``). A work unit
+The model, its checkpoints and the order of the examples are those of one machine (``training.loop``). A work unit
 is a run of consecutive steps of the epoch's order. What a worker needs for it is in the call (a plan of
 ``data.batches.steps``, a few hundred bytes), in files that the worker maps into memory (the dataset), and on the
 parameter servers. A worker keeps no state between work units: the work unit of a worker that died is repeated by
@@ -23,14 +23,14 @@ from dpsr.cluster.placement import place
 from dpsr.cluster.tasks import PS, WORKER, Task
 from dpsr.cluster.watchdog import Watchdog
 from dpsr.config import Config
-from dpsr.data.batches.mapped import ArrayFiles
-from dpsr.data.batches.steps import CatalogueSteps, EpochPlan, LogSteps, Steps
-from dpsr.data.dataset.schema import split_file
+from dpsr.data.batches.arrays import arrays_in_files
+from dpsr.data.batches.steps import EpochPlan
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.shards import Placement, Shard
 from dpsr.ops_cc import library
-from dpsr.training.progress import Phase
-from dpsr.training.trainer import Training
+from dpsr.training.loop import Training
+from dpsr.training.recipes import make_recipe
+from dpsr.training.stages import ScheduledStage, Stage
 
 _UNITS_AHEAD = 2
 """Work units given out for every worker, so that none waits for the chief."""
@@ -87,59 +87,59 @@ class ClusterTraining(Training):
             for name, parts in placed.items()
             if name != DENSE
         }
-        files = ArrayFiles(config.checkpoint_dir.parent / "cluster" / "arrays")
         dense_device = ps_device(placed[DENSE][0].ps)
-        super().__init__(config, dataset, progress, tensor=files, placements=placements, dense_device=dense_device)
-        self._step.dense.wire = wire
+        with arrays_in_files(config.checkpoint_dir.parent / "cluster" / "arrays"):
+            recipe = make_recipe(config, dataset, placements=placements, dense_device=dense_device)
+        for stage in recipe.stages:
+            stage.step.optimizer.wire = wire
+        super().__init__(config, dataset, recipe, progress=progress)
         self._coordinator = coordinator
         self._num_workers = num_workers
-        self._steps_of: dict[Phase, Steps] = {self._pretraining: CatalogueSteps(self._batches)}
-        if config.training.epochs:  # else there may be no record
-            records = dataset.directory / split_file("train")
-            self._steps_of[self._training] = LogSteps(self._batches, records, tensor=files)
         with tf.device(dense_device):
             self._progress_of_workers = Progress(num_workers)
         self._dense_device = dense_device
-        self._work_units: dict[Phase, Any] = {}
+        self._work_units: dict[str, Any] = {}
         self._read_progress = tf.function(self._progress_now)
         self._watchdog = watchdog
         self._saved_at = self._reported_at = time.monotonic()
         self._reported = self._read_progress()
         self.first_step = self._steps_behind()
-        self._first_iteration = int(self._step.optimizer.iterations)
+        self._optimizers = {id(each): each for each in (stage.step.optimizer for stage in recipe.stages)}.values()
+        self._first_iteration = self._iterations()
 
-    def take_steps(self, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
+    def take_steps(self, scheduled: ScheduledStage, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
         """As on one machine, in work units that workers take."""
-        phase, cluster = self._phase_of(epoch), self._config.cluster
-        plan = self._steps_of[phase].epoch(self._config.training.seed, epoch - phase.first_epoch)
-        while step < phase.steps:
+        batches = scheduled.stage.batches
+        plan = batches.epoch(self._config.training.seed, epoch - scheduled.first_epoch)
+        while step < batches.steps:
             first, before = step, self._read_progress()
-            step = self._give_out(phase, plan, step, partial(self._show, epoch, first, before, loss_sum, bar))
+            show = partial(self._show, scheduled, epoch, first, before, loss_sum, bar)
+            step = self._give_out(scheduled.stage, plan, step, show)
             now = self._read_progress()
-            self._show(epoch, first, before, loss_sum, bar, now)
+            show(now)
             counted = float(tf.reduce_sum(now.steps - before.steps))
             # A work unit that was done twice has counted twice.
             loss_sum += float(now.loss_sum - before.loss_sum) * (step - first) / max(counted, 1.0)
-            self._check_losses(np.array([loss_sum / max(step, 1)]), epoch, first)
-            if step < phase.steps:
+            self._check_losses(np.array([loss_sum / max(step, 1)]), scheduled, epoch, first)
+            if step < batches.steps:
                 self._save(epoch, step, loss_sum)
-        self._watchdog.expect("validating after an epoch", cluster.stall_timeout)
+        self._watchdog.expect("validating after an epoch", self._config.cluster.stall_timeout)
         return loss_sum
 
-    def _give_out(self, phase: Phase, plan: EpochPlan, step: int, show: Callable[[_ProgressNow], None]) -> int:
+    def _give_out(self, stage: Stage, plan: EpochPlan, step: int, show: Callable[[_ProgressNow], None]) -> int:
         """Has workers take steps from number ``step`` on, up to the next checkpoint or the end of the epoch.
 
         Returns:
             The number of the first step that was not taken; all before it are done when it returns.
         """
-        cluster, before, take = self._config.cluster, self._read_progress(), self.work_unit(phase)
-        steps_of_unit = max(1, cluster.examples_per_call // self._config.training.batch_size)
+        cluster, before, take = self._config.cluster, self._read_progress(), self.work_unit(stage)
+        end, steps_of_unit = stage.batches.steps, max(1, cluster.examples_per_call // stage.batches.batch_size)
         given = done = 0
         self._expect_work(before)
         while True:
-            is_last = step == phase.steps or time.monotonic() - self._saved_at > cluster.checkpoint_seconds
-            while not is_last and step < phase.steps and given - done < _UNITS_AHEAD * self._num_workers:
-                size = min(steps_of_unit, phase.steps - step)
+            is_last = step == end or time.monotonic() - self._saved_at > cluster.checkpoint_seconds
+            while not is_last and step < end and given - done < _UNITS_AHEAD * self._num_workers:
+                size = min(steps_of_unit, end - step)
                 self._coordinator.schedule(take, (plan.steps(step, size), np.int64(size)))
                 step, given = step + size, given + 1
             if self._coordinator.done():
@@ -173,27 +173,27 @@ class ClusterTraining(Training):
             seconds,
         )
 
-    def work_unit(self, phase: Phase) -> Any:
+    def work_unit(self, stage: Stage) -> Any:
         """What a worker does in one call: a function of a plan and its number of steps, int64 []."""
-        if phase not in self._work_units:
-            steps = self._steps_of[phase]
-            take = tf.function(partial(self._take_work_unit, steps, phase is self._pretraining))
-            self._work_units[phase] = take.get_concrete_function(steps.spec, tf.TensorSpec([], tf.int64))
-        return self._work_units[phase]
+        if stage.name not in self._work_units:
+            take = tf.function(partial(self._take_work_unit, stage))
+            signature = stage.batches.spec, tf.TensorSpec([], tf.int64)
+            self._work_units[stage.name] = take.get_concrete_function(*signature)
+        return self._work_units[stage.name]
 
-    def _take_work_unit(self, of_phase: Steps, pretraining: bool, plan: Any, steps: tf.Tensor) -> None:
-        batch_of = of_phase.batches(plan)
-        started = self._step.optimizer.iterations.read_value()
-        total = self._step.dense.take_steps(
+    def _take_work_unit(self, stage: Stage, plan: Any, steps: tf.Tensor) -> None:
+        batch_of, optimizer = stage.batches.batches(plan), stage.step.optimizer
+        started = optimizer.iterations().read_value()
+        total = optimizer.take_steps(
             steps,
-            self._config.cluster.dense_sync_steps_at(self._config.training.batch_size),
-            lambda position: self._step(batch_of(position), pretraining=pretraining),
+            self._config.cluster.dense_sync_steps_at(stage.batches.batch_size),
+            lambda position, copies: stage.step.take(batch_of(position), copies),
         )
         device = library.load().dpsr_task().device
         worker = tf.strings.to_number(tf.strings.regex_replace(device, r".*/task:(\d+)/.*", r"\1"), tf.int64)
         progress = self._progress_of_workers
         with tf.control_dependencies([total]):
-            others = self._step.optimizer.iterations.read_value() - started - steps
+            others = optimizer.iterations().read_value() - started - steps
             reports = [
                 progress.loss_sum.assign_add(total),
                 progress.staleness.assign_add(others),
@@ -209,23 +209,30 @@ class ClusterTraining(Training):
         )
 
     def _show(
-        self, epoch: int, first: int, before: _ProgressNow, loss_sum: float, bar: tqdm, now: _ProgressNow
+        self,
+        scheduled: ScheduledStage,
+        epoch: int,
+        first: int,
+        before: _ProgressNow,
+        loss_sum: float,
+        bar: tqdm,
+        now: _ProgressNow,
     ) -> None:
-        counted, phase = int(tf.reduce_sum(now.steps - before.steps)), self._phase_of(epoch)
-        done = min(phase.steps, first + counted)
-        bar.update(done * self._config.training.batch_size - bar.n)
+        counted, batches = int(tf.reduce_sum(now.steps - before.steps)), scheduled.stage.batches
+        done = min(batches.steps, first + counted)
+        bar.update(done * batches.batch_size - bar.n)
         of_these = float(now.loss_sum - before.loss_sum) / max(counted, 1)
         bar.set_postfix(loss=f"{(loss_sum + of_these * (done - first)) / max(done, 1):.4f}")
         if time.monotonic() - self._reported_at > _REPORT_SECONDS:
-            self._report(now, phase, phase.steps_before(epoch) + done)
+            self._report(now, scheduled.stage, scheduled.steps_before(epoch) + done)
 
-    def _report(self, now: _ProgressNow, phase: Phase, step: int) -> None:
+    def _report(self, now: _ProgressNow, stage: Stage, step: int) -> None:
         """Writes to TensorBoard what happened since the last report."""
         seconds = time.monotonic() - self._reported_at
         before, self._reported, self._reported_at = self._reported, now, time.monotonic()
         steps = (now.steps - before.steps).numpy()
-        done, examples_per_step = max(int(steps.sum()), 1), self._config.training.batch_size / seconds
-        tf.summary.scalar(f"{phase.name}/step/loss", float(now.loss_sum - before.loss_sum) / done, step=step)
+        done, examples_per_step = max(int(steps.sum()), 1), stage.batches.batch_size / seconds
+        tf.summary.scalar(f"{stage.name}/step/loss", float(now.loss_sum - before.loss_sum) / done, step=step)
         tf.summary.scalar("cluster/examples_per_second", steps.sum() * examples_per_step, step=step)
         for worker, count in enumerate(steps):
             tf.summary.scalar(f"cluster/examples_per_second/{WORKER}_{worker}", count * examples_per_step, step=step)
@@ -235,7 +242,11 @@ class ClusterTraining(Training):
     def _steps_behind(self) -> int:
         """The steps of the run that are done, as its position says."""
         epoch = int(self._position.epoch)
-        return self._phase_of(epoch).steps_before(epoch) + int(self._position.step)
+        return self._stage_of(epoch).steps_before(epoch) + int(self._position.step)
+
+    def _iterations(self) -> int:
+        """The steps of all optimisers."""
+        return sum(int(optimizer.iterations()) for optimizer in self._optimizers)
 
     def counts(self) -> dict[str, Any]:
         """Steps that were given out and steps that were applied, since this coordinator began, and by whom.
@@ -246,7 +257,7 @@ class ClusterTraining(Training):
         now = self._read_progress()
         return {
             "steps_scheduled": self._steps_behind() - self.first_step,
-            "steps_applied": int(self._step.optimizer.iterations) - self._first_iteration,
+            "steps_applied": self._iterations() - self._first_iteration,
             "steps_by_worker": now.steps.numpy().tolist(),
             "staleness": float(now.staleness) / max(int(tf.reduce_sum(now.steps)), 1),
         }

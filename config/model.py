@@ -13,6 +13,9 @@ from dpsr.config.section import Section
 class ModelConfig(Section):
     """The two towers (paper, section 4.2)."""
 
+    text_encoder: Literal["bag"] = "bag"
+    """Turns the tokens of a text into one vector: ``bag`` combines the embeddings of its words, bigrams and letter
+    trigrams."""
     dimension: Annotated[int, Field(ge=2, le=1024)] = 64
     heads: Annotated[int, Field(ge=1, le=16)] = 2
     hidden: list[Annotated[int, Field(ge=1)]] = [128]

@@ -1,7 +1,7 @@
 """Embedding tables of bags of ids, with their own sparse AdaGrad.
 
 A table is looked up once a step for all its bags, and the gradient stops at the combined bags: the rows that a step
-touched are updated explicitly, in one pass. ``docs/performance.md`` measures it.
+touched are updated explicitly, in one pass; ``docs/performance.md`` has the measurements.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.batches.mapped import MappedArray
+from dpsr.data.batches.arrays import MappedArray
 from dpsr.model.shards import Placement, Shard, ShardedTable, sharded_variable
 from dpsr.ops_cc.embedding_bag import (
     Combiner,
@@ -22,9 +22,14 @@ from dpsr.ops_cc.embedding_bag import (
     kind_weights,
 )
 
+TableBags = dict[str, tf.RaggedTensor]
+"""Lookups by table name: bags of row numbers, int32 [B, None]."""
+TableValues = dict[str, tf.Tensor]
+"""Combined rows by table name, float32 [B, d]."""
+
 
 class EmbeddingTable(tf.Module):
-    """Rows of embeddings for ids ``0..rows - 1``; a bag of ids is looked up as one combination of its rows."""
+    """Rows of embeddings for ids ``0..rows - 1``; the lookup of a bag of ids combines its rows into one vector."""
 
     def __init__(
         self,
@@ -47,12 +52,12 @@ class EmbeddingTable(tf.Module):
             scale: standard deviation of the entries.
             seed: the same seed draws the same table.
             combiner: ``sqrtn`` keeps the norm of a bag about the same whatever its length; see ``embedding_bag``.
-            decay: the last id of a bag weighs 1, every earlier one this share of the next.
+            decay: weight of an id over the weight of the next id of its bag; the last id weighs 1.
             placement: the table's shards on parameter servers; on this machine if None.
-            kinds: uint8 [rows], below 4; the ids of every kind are combined by themselves, by one over the square root
-                of their number, and the kinds of a bag are added. ``combiner`` is ``sum`` then, and there is no
-                ``decay``. A table in shards needs them where the worker is and beside every shard: a mapped array is.
-            row_scales: float32 [rows], what every drawn row is multiplied by; nothing if None.
+            kinds: uint8 [rows], below 4. The ids of each kind are combined apart, by the sum over the square root of
+                their number, and the kinds of a bag are added; requires ``combiner = "sum"`` and ``decay = 1``. A
+                table in shards reads them on the worker and beside every shard, so they are a mapped array there.
+            row_scales: float32 [rows], factor of every drawn row; 1 if None.
         """
         super().__init__()
         self.rows = rows
@@ -90,7 +95,7 @@ class EmbeddingTable(tf.Module):
         return embedding_bag(self.embeddings, bags, combiner=self.combiner, weights=self.weights(bags))
 
     def start_training(self, initial_accumulator: float) -> None:
-        """Creates the AdaGrad accumulators; a table that only answers lookups goes without them."""
+        """Creates the AdaGrad accumulators; a table for lookups alone has none."""
         if self.placement is not None:
             columns = self.embeddings.shape[1]
 
@@ -103,7 +108,7 @@ class EmbeddingTable(tf.Module):
             self.accumulator = tf.Variable(tf.fill(self.embeddings.shape, initial_accumulator), name="accumulator")
 
     def apply_gradient(self, bags: tf.RaggedTensor, gradient: tf.Tensor, learning_rate: float) -> None:
-        """Moves the rows that occur in the bags by one AdaGrad step.
+        """Updates the rows that occur in the bags by one AdaGrad step.
 
         Args:
             bags: int32 [B, None], as they were looked up.
@@ -140,11 +145,11 @@ class EmbeddingTable(tf.Module):
 
 
 def drawn_rows(first_row: int, rows: int, columns: int, seed: tuple[int, int]) -> tf.Tensor:
-    """Some rows of a matrix of ``tf.random.stateless_normal``, without drawing those before and behind them.
+    """A range of rows of a matrix of ``tf.random.stateless_normal``, without drawing the others.
 
     Args:
-        first_row: the first of them.
-        rows: so many.
+        first_row: first row of the range.
+        rows: rows in the range.
         columns: of the matrix.
         seed: of the matrix.
 
@@ -164,8 +169,8 @@ def drawn_rows(first_row: int, rows: int, columns: int, seed: tuple[int, int]) -
 
 
 def lookup_together(tables: Sequence[EmbeddingTable], bags: Sequence[tf.RaggedTensor]) -> list[tf.Tensor]:
-    """``EmbeddingTable.lookup`` of each of some bags in its table, in one operation where all are on this machine."""
-    if not _are_here(tables):
+    """``EmbeddingTable.lookup`` of each list of bags in its table, in one operation where all are on this machine."""
+    if not _are_local(tables):
         return _looked_up_in_shards(tables, bags)
     return embedding_bags(
         [table.embeddings for table in tables],
@@ -181,16 +186,16 @@ def apply_gradients_together(
     gradients: Sequence[tf.Tensor],
     learning_rate: float,
 ) -> None:
-    """``EmbeddingTable.apply_gradient`` of each of some bags in its table; all bags of a table count as one list.
+    """``EmbeddingTable.apply_gradient`` of each list of bags in its table; all bags of a table count as one list.
 
     Args:
-        tables: of every list of bags; one may come more than once.
+        tables: of every list of bags; a table may occur more than once.
         bags: int32 [B, None] each, as they were looked up.
         gradients: float32 [B, d] by every list.
         learning_rate: step size.
     """
     distinct = list(dict.fromkeys(tables))
-    if not _are_here(tables):
+    if not _are_local(tables):
         for table in distinct:
             own = _places(table, tables)
             table.apply_gradient(
@@ -213,7 +218,7 @@ def apply_gradients_together(
 
 
 def _looked_up_in_shards(tables: Sequence[EmbeddingTable], bags: Sequence[tf.RaggedTensor]) -> list[tf.Tensor]:
-    """All bags of a table in one lookup, as in its update: the ids go to its shards once."""
+    """All bags of a table in one lookup, as in its update, so that the ids travel to its shards once."""
     found: dict[int, tf.Tensor] = {}
     for table in dict.fromkeys(tables):
         own = _places(table, tables)
@@ -231,5 +236,5 @@ def _one_list(lists: Sequence[tf.Tensor | tf.RaggedTensor]) -> tf.Tensor | tf.Ra
     return lists[0] if len(lists) == 1 else tf.concat(lists, axis=0)
 
 
-def _are_here(tables: Sequence[EmbeddingTable]) -> bool:
+def _are_local(tables: Sequence[EmbeddingTable]) -> bool:
     return all(table.placement is None for table in tables)

@@ -1,67 +1,143 @@
-"""Which tables the towers read, and the bags of ids that a batch looks up in each."""
+"""The inputs of the towers: which tables they read, the bags that a batch looks up there, and the vectors they become.
+
+Both classes describe a model without holding a variable, so that a cluster can be planned without building one.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import tensorflow as tf
 
 from dpsr.config import ModelConfig
 from dpsr.data.batches.features import ItemFeatures, QueryFeatures
 from dpsr.data.dataset.schema import Schema
-
-TableBags = dict[str, tf.RaggedTensor]
-"""The bags of every table, int32 [B, None]."""
-
-
-def tower_inputs(config: ModelConfig, schema: Schema) -> tuple[dict[str, int], dict[str, int]]:
-    """The tables that the query tower reads and those of the item tower, in the towers' order, with their rows."""
-    query = {"tokens" if config.shared_tokens else "query_tokens": schema.token_rows}
-    query |= dict.fromkeys(head_tables(config), schema.token_rows)
-    if config.profile:
-        query |= {f"user.{column}": rows for column, rows in schema.profile.items()}
-    if config.history_length > 0 and schema.num_users > 0:
-        query["history"] = schema.num_items
-        if config.history_titles:
-            query["history_titles"] = schema.token_rows
-    item = {"tokens" if config.shared_tokens else "item_tokens": schema.token_rows}
-    return query, item | {f"item.{column}": rows for column, rows in schema.categorical.items()}
+from dpsr.model.embeddings import TableBags, TableValues
+from dpsr.model.text_encoders.bag import BagEncoder
+from dpsr.model.text_encoders.registry import text_encoder
 
 
-def head_tables(config: ModelConfig) -> list[str]:
-    """The tables of query tokens that one head alone reads, head by head."""
-    return [f"query_tokens.{head}" for head in range(config.heads)] if config.head_tables else []
+class QueryInputs:
+    """Text, profile and history: what the query tower reads."""
 
+    def __init__(self, config: ModelConfig, schema: Schema) -> None:
+        """Takes the inputs that the configuration asks for and the dataset has."""
+        rows = schema.token_rows
+        self.text = text_encoder(config, "tokens" if config.shared_tokens else "query_tokens", rows)
+        self.head_texts = [
+            BagEncoder(f"query_tokens.{head}", rows) for head in range(config.heads if config.head_tables else 0)
+        ]
+        """Of every head its own text, with ``model.head_tables``."""
+        self._profile = {f"user.{column}": rows for column, rows in schema.profile.items()} if config.profile else {}
+        self._history = {}
+        if config.history_length > 0 and schema.num_users > 0:
+            self._history = {"history": schema.num_items}
+            if config.history_titles:
+                self._history["history_titles"] = rows
 
-def query_bags(config: ModelConfig, schema: Schema, queries: QueryFeatures) -> TableBags:
-    """Names the table of every input of the query tower, in the tower's order."""
-    bags: TableBags = {}
-    for name in tower_inputs(config, schema)[0]:
-        kind, _, column = name.partition(".")
-        if kind == "user":
-            bags[name] = _bags_of_one(queries.profile[column])
-        elif kind == "history":
-            bags[name] = queries.history
-        elif kind == "history_titles":
+    @property
+    def tables(self) -> dict[str, int]:
+        """Name and rows of every table."""
+        tables = dict(self.text.tables)
+        for text in self.head_texts:
+            tables |= text.tables
+        return tables | self._profile | self._history
+
+    @property
+    def token_tables(self) -> set[str]:
+        """Names of the tables whose rows are token ids of the query."""
+        return set(self.text.tables).union(*(text.tables for text in self.head_texts))
+
+    @property
+    def shared_vectors(self) -> int:
+        """Number of vectors that all heads read."""
+        return 1 + len(self._profile) + len(self._history)
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the tower reads the history."""
+        return bool(self._history)
+
+    def bags(self, queries: QueryFeatures) -> TableBags:
+        """The lookups of some queries.
+
+        Raises:
+            ValueError: the batch was joined without the titles of the history.
+        """
+        bags = self.text.bags(queries.tokens)
+        for text in self.head_texts:
+            bags |= text.bags(queries.tokens)
+        bags |= {name: _bags_of_one(queries.profile[name.removeprefix("user.")]) for name in self._profile}
+        if "history" in self._history:
+            bags["history"] = queries.history
+        if "history_titles" in self._history:
             if queries.history_titles is None:
                 raise ValueError("the model reads the titles of the history, and the batch was joined without them")
-            bags[name] = queries.history_titles
-        else:
-            bags[name] = queries.tokens
-    return bags
+            bags["history_titles"] = queries.history_titles
+        return bags
+
+    def vectors(
+        self, queries: QueryFeatures, values: TableValues, weights: Any
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """The inputs of the tower's dense layers.
+
+        Args:
+            queries: B rows.
+            values: what was looked up for ``bags(queries)``.
+            weights: of the text encoder.
+
+        Returns:
+            float32 [B, d] each: the inputs of all heads, and one more for every head that has its own.
+        """
+        shared = [self.text(queries.tokens, values, weights)]
+        shared += [values[name] for name in (*self._profile, *self._history)]
+        return shared, [text(queries.tokens, values, text.weights) for text in self.head_texts]
 
 
-def item_bags(config: ModelConfig, schema: Schema, items: ItemFeatures) -> TableBags:
-    """Names the table of every input of the item tower, in the tower's order."""
-    tokens, *columns = tower_inputs(config, schema)[1]
-    return {tokens: items.tokens} | {
-        name: _bags_of_one(items.categorical[name.removeprefix("item.")]) for name in columns
-    }
+class ItemInputs:
+    """Text and categories: what the item tower reads."""
+
+    def __init__(self, config: ModelConfig, schema: Schema) -> None:
+        """Takes the inputs that the dataset has."""
+        self.text = text_encoder(config, "tokens" if config.shared_tokens else "item_tokens", schema.token_rows)
+        self._categories = {f"item.{column}": rows for column, rows in schema.categorical.items()}
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Name and rows of every table."""
+        return {**self.text.tables, **self._categories}
+
+    @property
+    def token_tables(self) -> set[str]:
+        """Names of the tables whose rows are token ids."""
+        return set(self.text.tables)
+
+    def bags(self, items: ItemFeatures) -> TableBags:
+        """The lookups of some items."""
+        columns = {name: _bags_of_one(items.categorical[name.removeprefix("item.")]) for name in self._categories}
+        return self.text.bags(items.tokens) | columns
+
+    def vectors(self, items: ItemFeatures, values: TableValues, weights: Any) -> list[tf.Tensor]:
+        """The inputs of the tower's dense layers, float32 [N, d] each; arguments as ``QueryInputs.vectors``."""
+        return [self.text(items.tokens, values, weights), *(values[name] for name in self._categories)]
+
+
+def tower_inputs(config: ModelConfig, schema: Schema) -> tuple[QueryInputs, ItemInputs]:
+    """The inputs of the query tower and of the item tower."""
+    return QueryInputs(config, schema), ItemInputs(config, schema)
 
 
 def join_bags(first: TableBags, second: TableBags) -> TableBags:
-    """Both one after the other, table by table."""
+    """The bags of both, those of a common table concatenated."""
     both = first.keys() & second.keys()
     joined = {name: tf.concat([first[name], second[name]], axis=0) for name in sorted(both)}
     return {**first, **second, **joined}
+
+
+def join_items(first: ItemFeatures, second: ItemFeatures) -> ItemFeatures:
+    """The items of both, one after the other."""
+    columns = {name: tf.concat([ids, second.categorical[name]], axis=0) for name, ids in first.categorical.items()}
+    return ItemFeatures(tf.concat([first.tokens, second.tokens], axis=0), columns)
 
 
 def _bags_of_one(ids: tf.Tensor) -> tf.RaggedTensor:

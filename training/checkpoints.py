@@ -1,4 +1,4 @@
-"""What lies in a checkpoint directory besides the checkpoints, and whether a run may continue from it."""
+"""The files of a checkpoint directory beside the checkpoints, and whether a run may continue from them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from dpsr.config import Config, ModelConfig
+from dpsr.config import Config, LossConfig, ModelConfig, PretrainingConfig, TrainingConfig
 from dpsr.data.dataset.schema import Schema
 from dpsr.errors import DpsrError
+from dpsr.model.architectures import TWO_TOWER
 
 MODEL_FILE = "model.json"
 METRICS_FILE = "metrics.json"
@@ -25,18 +26,29 @@ BEST_PREFIX = "best"
 _REMOTE_TASK = re.compile(r"remote target /job:(\w+)/replica:\d+/task:(\d+)")
 """The task of a cluster in which an error arose."""
 
-# These may change between two runs of one training without changing what a step does.
+# Keys that may change between two runs of one training, as no step depends on them.
 _FREE_KEYS = {"epochs", "patience", "checkpoint_every", "keep_checkpoints"}
-_SECTIONS = ("model", "loss", "pretraining", "training")
+_SECTIONS = {"model": ModelConfig, "loss": LossConfig, "pretraining": PretrainingConfig, "training": TrainingConfig}
 
 
 class CheckpointError(DpsrError, ValueError):
     """A checkpoint that is missing, damaged, or of another dataset or configuration."""
 
 
+class Description(NamedTuple):
+    """What an untrained model is built from."""
+
+    architecture: str
+    """As ``model.factory.build_model`` knows it."""
+    model: ModelConfig
+    schema: Schema
+    seed: int
+
+
 def describe(config: Config, schema: Schema) -> dict[str, Any]:
-    """All that decides what a training step does, as the JSON tree of ``model.json``."""
+    """All that a training step depends on, as the JSON tree of ``model.json``."""
     return {
+        "architecture": TWO_TOWER,
         "schema": schema.to_json(),
         "model": config.model.model_dump(mode="json"),
         "loss": config.loss.model_dump(mode="json"),
@@ -45,32 +57,34 @@ def describe(config: Config, schema: Schema) -> dict[str, Any]:
     }
 
 
-def read_description(directory: Path) -> tuple[ModelConfig, Schema, int]:
-    """Reads the model's configuration, its schema and its seed from ``model.json``.
+def read_description(directory: Path) -> Description:
+    """Reads ``model.json``.
 
     Raises:
-        CheckpointError: the file is missing or is not ours.
+        CheckpointError: the file is missing, or does not describe a model.
     """
     tree = _read_tree(directory)
-    try:
-        return ModelConfig(**tree["model"]), Schema.from_json(tree["schema"]), tree["training"]["seed"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{directory / MODEL_FILE}: does not describe a model: {error}; train again") from None
+    return Description(
+        tree.get("architecture", TWO_TOWER),
+        ModelConfig(**tree["model"]),
+        Schema.from_json(tree["schema"]),
+        tree["training"]["seed"],
+    )
 
 
 def check_resumable(directory: Path, description: dict[str, Any]) -> None:
     """Checks that a training may continue from the checkpoints of a directory.
 
     Raises:
-        CheckpointError: they come from another dataset or another configuration; names what differs.
+        CheckpointError: the checkpoints come from another dataset or configuration; names every difference.
     """
     stored = _read_tree(directory)
     check_same_dataset(directory, Schema.from_json(stored["schema"]), Schema.from_json(description["schema"]))
     differences = [
-        f"{section}.{key} = {stored[section].get(key)!r} there, {value!r} here"
+        f"{section}.{key} = {stored[section][key]!r} there, {value!r} here"
         for section in _SECTIONS
         for key, value in description[section].items()
-        if stored[section].get(key) != value
+        if stored[section][key] != value
     ]
     if differences:
         raise CheckpointError(
@@ -102,10 +116,12 @@ def check_same_dataset(directory: Path, stored: Schema, found: Schema) -> None:
 def read_epochs(directory: Path) -> list[dict[str, Any]]:
     """The figures of the epochs done so far, from ``metrics.json``; none where there is no such file."""
     try:
-        return list(json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["epochs"])
+        epochs = json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["epochs"]
+        # Runs before stages existed have the name under `phase`.
+        return [{"stage" if key == "phase" else key: value for key, value in epoch.items()} for epoch in epochs]
     except FileNotFoundError:
         return []
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{directory / METRICS_FILE}: cannot be read: {error}; train with --no-resume") from None
 
 
@@ -117,7 +133,7 @@ def best_epoch(epochs: list[dict[str, Any]]) -> int | None:
 
 
 def best_path(directory: Path, epoch: int) -> Path:
-    """Where the model of an epoch lies, if it was the best when it ended."""
+    """Path of the model of an epoch, which exists if the epoch was the best so far."""
     return directory / f"{BEST_PREFIX}-{epoch}"
 
 
@@ -130,10 +146,10 @@ def remove_all_but_best(directory: Path, epoch: int | None) -> None:
 
 @contextmanager
 def writing(directory: Path) -> Iterator[None]:
-    """Turns the error of a full disk into one that says so, and removes what was written by half.
+    """Turns the error of a full disk into a ``CheckpointError``, and removes unfinished checkpoints.
 
     Raises:
-        CheckpointError: there is no space left.
+        CheckpointError: no space is left on the disk.
     """
     try:
         yield
@@ -151,18 +167,18 @@ def writing(directory: Path) -> Iterator[None]:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Removes what a process left that died while it wrote a checkpoint."""
+    """Removes the files of a process that died while it wrote a checkpoint."""
     for path in directory.glob("*_temp"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def end_of_run(directory: Path) -> Path:
-    """A file that is there from the end of a training until another one starts."""
+    """Path of a file that exists from the end of a training until another one starts."""
     return directory / "finished"
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file atomically."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with writing(path.parent):
@@ -173,7 +189,7 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 def clear(directory: Path) -> None:
-    """Removes what an earlier training wrote to a checkpoint directory, and nothing else."""
+    """Removes the files of an earlier training from a checkpoint directory, and no others."""
     remove_unfinished(directory)
     for pattern in (f"{CHECKPOINT_PREFIX}-*", f"{BEST_PREFIX}-*", "checkpoint"):
         for path in directory.glob(pattern):
@@ -194,4 +210,10 @@ def _read_tree(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not JSON: {error}; train again with --no-resume") from None
     if not isinstance(tree, dict) or not {"schema", *_SECTIONS} <= tree.keys():
         raise CheckpointError(f"{path}: does not describe a model; train again with --no-resume")
-    return tree
+    try:
+        Schema.from_json(tree["schema"])
+        # A key that is younger than the file has its default, which changes nothing.
+        sections = {name: section(**tree[name]).model_dump(mode="json") for name, section in _SECTIONS.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not describe a model: {error}; train again with --no-resume") from None
+    return tree | sections

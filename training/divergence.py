@@ -1,4 +1,4 @@
-"""A training that has gone wrong: where it did, and on which examples."""
+"""Diverged training: at which step, and on which examples."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.config import Config
-from dpsr.data.batches.pipeline import Batch
+from dpsr.data.batches.batch import Batch
 from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
 from dpsr.training import checkpoints
 
-# A loss so many times that of the untrained model: worse than chance, and no noise.
 _EXPLODED = 2.0
+"""Ratio of a diverged loss to that of a stage's first steps: far beyond the noise of steps."""
 _NAMED_ROWS = 8
 
 
 class TrainingDivergedError(DpsrError, ArithmeticError):
-    """The loss is no longer a number, or far above that of the untrained model."""
+    """The loss is NaN or infinite, or more than twice that of the first steps of its stage."""
 
 
 class BadStep(NamedTuple):
-    """The first of some steps whose loss cannot be."""
+    """The first step of a call that shows the divergence."""
 
     place: int
-    """Among these steps, from 0."""
+    """Number of the step in the call, from 0."""
     problem: str
 
 
-class Step(NamedTuple):
-    """A step as its owner counts it."""
+class StepPlace(NamedTuple):
+    """A step as a user counts it."""
 
-    phase: str
+    stage: str
     epoch: int
-    """Of the phase, from 1."""
+    """Of the stage, from 1."""
     number: int
     """In the epoch, from 1."""
 
 
 def first_bad_step(losses: np.ndarray, at_first: float) -> BadStep | None:
-    """The first step whose loss is no number, or far above that of the untrained model where the mean is too.
+    """The first step whose loss is NaN or infinite or, where the mean of all is too, beyond twice the first loss.
 
     Args:
         losses: float32 [steps].
-        at_first: mean loss of the first steps of the run.
+        at_first: mean loss of the first steps of the stage.
     """
     limit = _EXPLODED * at_first
     bad = np.flatnonzero(~np.isfinite(losses))
@@ -57,25 +57,25 @@ def first_bad_step(losses: np.ndarray, at_first: float) -> BadStep | None:
     return None
 
 
-def diverged(bad: BadStep, step: Step, batch: Batch, dataset: Dataset, config: Config) -> TrainingDivergedError:
-    """The error of a bad step; also writes all of its examples to ``diverged.json``, as their owner knows them."""
+def diverged(bad: BadStep, step: StepPlace, batch: Batch, dataset: Dataset, config: Config) -> TrainingDivergedError:
+    """The error of a bad step; also writes its examples to ``diverged.json``, with their texts and item ids."""
     training, file = config.training, config.checkpoint_dir / checkpoints.DIVERGED_FILE
     query_rows = batch.query_rows.numpy().tolist()
     item_rows = batch.item_rows.numpy()[: len(query_rows)]
     texts = dataset.query_texts()
     examples = {
-        "phase": step.phase,
+        "stage": step.stage,
         "epoch": step.epoch,
         "step": step.number,
         "query_rows": query_rows,
-        # Null is a query of the item's own words.
+        # Null is a synthetic query.
         "queries": [texts[row].as_py() if row >= 0 else None for row in query_rows],
         "item_rows": item_rows.tolist(),
         "item_ids": dataset.item_ids[item_rows].tolist(),
     }
     checkpoints.write_json(file, examples)
     return TrainingDivergedError(
-        f"{bad.problem} at step {step.number} of epoch {step.epoch} of the {step.phase}, most likely because the "
+        f"{bad.problem} at step {step.number} of epoch {step.epoch} of the {step.stage}, most likely because the "
         f"learning rates are too high (training.table_learning_rate = {training.table_learning_rate:g}, "
         f"training.learning_rate = {training.learning_rate:g}); lower them and start anew with --no-resume. The "
         f"examples of that step: query rows {_some(batch.query_rows)}, item rows "

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.batches.features import ToTensor
+from dpsr.data.batches.arrays import graph_array
 from dpsr.data.dataset.pairs import count_keys
 from dpsr.data.dataset.tables import Dataset, DatasetError
 
@@ -23,14 +23,13 @@ class HeadAssignment(tf.Module):
     from those on all further ones, and the items of another head's meaning are negatives like any other.
     """
 
-    def __init__(self, blocks: Iterable[np.ndarray], values: np.ndarray, heads: int, *, tensor: ToTensor = tf.constant):
+    def __init__(self, blocks: Iterable[np.ndarray], values: np.ndarray, heads: int):
         """Ranks the values of every query by its clicks; memory grows with distinct pairs of query and value.
 
         Args:
             blocks: the training clicks, INTERACTION [n] each.
             values: int32 [items], the ids of the column's values.
             heads: number of heads m.
-            tensor: how an array gets into the graph.
         """
         super().__init__()
         self._width = int(values.max(initial=0)) + 1
@@ -43,12 +42,12 @@ class HeadAssignment(tf.Module):
         rank[order] = np.arange(len(pairs)) - np.searchsorted(query, query[order])
         kept = counts >= _LEAST_SHARE * np.bincount(query, weights=counts)[query]
         # The last entry is above every pair, so that a search always ends at one.
-        self._pairs = tensor(np.append(pairs[kept], np.iinfo(np.int64).max))
-        self._heads = tensor(np.append(np.minimum(rank, heads - 1)[kept], 0).astype(np.int32))
-        self._values = tensor(values.astype(np.int32))
+        self._pairs = graph_array(np.append(pairs[kept], np.iinfo(np.int64).max))
+        self._heads = graph_array(np.append(np.minimum(rank, heads - 1)[kept], 0).astype(np.int32))
+        self._values = graph_array(values.astype(np.int32))
 
     @classmethod
-    def of_dataset(cls, dataset: Dataset, column: str, heads: int, *, tensor: ToTensor = tf.constant) -> HeadAssignment:
+    def of_dataset(cls, dataset: Dataset, column: str, heads: int) -> HeadAssignment:
         """Takes the clicks of the training split, and the values of a column of the items.
 
         Raises:
@@ -60,7 +59,7 @@ class HeadAssignment(tf.Module):
                 f"{dataset.directory}: loss.head_column = {column!r} is none of its categorical item columns "
                 f"({', '.join(columns) or 'none'}); name it in data.items.categorical and run `dpsr prepare` again"
             )
-        return cls(dataset.interaction_blocks("train"), columns[column], heads, tensor=tensor)
+        return cls(dataset.interaction_blocks("train"), columns[column], heads)
 
     def __call__(self, heads: tf.Tensor, vectors: tf.Tensor, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
         """Chooses the head of every row: that of its item's value, or the nearest where the value is none of its query.

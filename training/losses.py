@@ -32,7 +32,7 @@ def batch_loss(
             then takes ``log`` of it off every logit, as sampled softmax must to estimate the one over all items. Hard
             negatives are not sampled, and keep their logits.
         clicked: bool [B, B + R], True where an item is no negative of a row: ``negatives.KnownPositives``.
-        hard: [B, None] with H values, whatever they are: the hard negatives of every row, against itself alone.
+        hard: [B, None] with H values, of which only the number counts: the hard negatives of every row, for it alone.
 
     Returns:
         The mean loss over the B rows, and its gradients.

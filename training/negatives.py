@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.batches.features import FeatureTables, ItemFeatures, ToTensor
+from dpsr.data.batches.arrays import graph_array
+from dpsr.data.batches.features import FeatureTables, ItemFeatures
 from dpsr.data.dataset.directory import scratch_directory
 from dpsr.data.dataset.pairs import KeyCounts, clicked_items, pair_keys, pairs_by_query
 from dpsr.data.dataset.tables import Bags, Dataset
@@ -48,17 +49,17 @@ def expected_occurrences(clicks: np.ndarray, mixing_ratio: float, group_size: in
 class KnownPositives(tf.Module):
     """The items that each query led to anywhere in the training log: false negatives when they are drawn as one."""
 
-    def __init__(self, items: Bags, *, tensor: ToTensor = tf.constant):
-        """Takes the distinct items of every query, [queries] bags; ``tensor`` is how arrays get into the graph."""
+    def __init__(self, items: Bags):
+        """Takes the distinct items of every query, [queries] bags."""
         super().__init__()
         # The row after those of the queries is empty and stands for synthetic queries.
         self._num_queries = len(items)
-        self._items = tensor(items.values), tensor(np.append(items.row_splits, items.row_splits[-1]))
+        self._items = graph_array(items.values), graph_array(np.append(items.row_splits, items.row_splits[-1]))
 
     @classmethod
-    def of_dataset(cls, dataset: Dataset, folder: Path, *, tensor: ToTensor = tf.constant) -> KnownPositives:
+    def of_dataset(cls, dataset: Dataset, folder: Path) -> KnownPositives:
         """Takes the pairs of the train split, whose arrays are files in ``folder``."""
-        return cls(clicked_items(dataset, folder), tensor=tensor)
+        return cls(clicked_items(dataset, folder))
 
     def mask(self, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
         """Marks the items that the query of a row led to.
@@ -122,27 +123,17 @@ def hardest_items(
 class HardNegatives(tf.Module):
     """Negatives of single queries, which count against these alone (paper, section 4.4, human supervision)."""
 
-    def __init__(
-        self,
-        queries: np.ndarray,
-        items: np.ndarray,
-        num_queries: int,
-        tables: FeatureTables,
-        *,
-        tensor: ToTensor = tf.constant,
-    ):
+    def __init__(self, queries: np.ndarray, items: np.ndarray, num_queries: int, tables: FeatureTables):
         """Takes pairs in the order of their queries, as ``hardest_items`` gives them; see ``FeatureTables``."""
         super().__init__()
         # One row more than there are queries, an empty one, stands for those that nobody typed.
         splits = np.searchsorted(queries, np.arange(num_queries + 2))
         self._num_queries = num_queries
         self._tables = tables
-        self._items = tensor(items.astype(np.int32)), tensor(splits.astype(np.int64))
+        self._items = graph_array(items.astype(np.int32)), graph_array(splits.astype(np.int64))
 
     @classmethod
-    def of_dataset(
-        cls, dataset: Dataset, most: int, tables: FeatureTables, folder: Path, *, tensor: ToTensor = tf.constant
-    ) -> HardNegatives:
+    def of_dataset(cls, dataset: Dataset, most: int, tables: FeatureTables, folder: Path) -> HardNegatives:
         """Takes the hardest items of every query, at most ``most``, from labels and skips.
 
         Args:
@@ -150,7 +141,6 @@ class HardNegatives(tf.Module):
             most: negatives of one query.
             tables: features of the items.
             folder: directory for temporary files, 8 bytes for each click and skip.
-            tensor: how an array gets into the graph.
         """
         num_queries, num_items = dataset.schema.num_queries, dataset.schema.num_items
         labels = dataset.labels()
@@ -163,7 +153,7 @@ class HardNegatives(tf.Module):
                 found.append(hardest_items(clicked.keys, skipped, labels[start:end], num_items=num_items, most=most))
                 first = behind
         queries, items = map(np.concatenate, zip(*found, strict=True))
-        return cls(queries, items, num_queries, tables, tensor=tensor)
+        return cls(queries, items, num_queries, tables)
 
     def of_queries(self, query_rows: tf.Tensor) -> tuple[tf.RaggedTensor, ItemFeatures]:
         """The hard negatives of some queries.

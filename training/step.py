@@ -1,137 +1,122 @@
-"""One step of training: the loss of a batch, and the updates of the tables and the dense layers."""
+"""One step of training: the loss of a batch, and the updates of the tables and the dense weights."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from dpsr.config import LossConfig, TrainingConfig
-from dpsr.data.batches.features import QueryFeatures, ToTensor
-from dpsr.data.batches.pipeline import Batch
-from dpsr.model.embeddings import apply_gradients_together, lookup_together
-from dpsr.model.tower_inputs import join_bags
-from dpsr.model.two_tower import TableValues, TwoTower
+from dpsr.config import LossConfig
+from dpsr.data.batches.arrays import graph_array
+from dpsr.data.batches.batch import Batch
+from dpsr.data.batches.features import QueryFeatures
+from dpsr.model.embeddings import lookup_together
+from dpsr.model.tower_inputs import join_items
+from dpsr.model.two_tower import TwoTower
 from dpsr.ops_cc.group_loss import LossAndGradients
-from dpsr.training.dense_layers import DenseLayers
 from dpsr.training.head_assignment import HeadAssignment
 from dpsr.training.losses import batch_loss
 from dpsr.training.negatives import HardNegatives, KnownPositives, expected_occurrences
+from dpsr.training.optimizers import Adagrad, Copies
 
-_FETCHED_TOGETHER = 4
 
+class MatchingStep:
+    """The matching objective: queries find their items among negatives (paper, sections 4.3 and 4.4).
 
-class TrainingStep(tf.Module):
-    """The loss and the AdaGrad updates of a model, whose optimiser state it holds.
-
-    The tape watches the combined bags, never the tables: a gradient of [B, d] for each input goes to its table's
-    explicit sparse update.
+    The tape watches the combined bags, never the tables: the gradient of each, [B, d], goes to the explicit sparse
+    update of its table.
     """
 
     def __init__(
         self,
         model: TwoTower,
         loss: LossConfig,
-        training: TrainingConfig,
-        clicks: np.ndarray,
+        optimizer: Adagrad,
         *,
-        clicked: KnownPositives | None = None,
-        hard: HardNegatives | None = None,
-        choice: HeadAssignment | None = None,
-        tensor: ToTensor = tf.constant,
-    ):
-        """Creates the accumulators of the tables and of the dense layers.
+        token_dropout: float = 0.0,
+        seed: int = 1,
+        clicks: np.ndarray | None = None,
+        known_positives: KnownPositives | None = None,
+        hard_negatives: HardNegatives | None = None,
+        head_assignment: HeadAssignment | None = None,
+    ) -> None:
+        """Chooses what a step minimises.
 
         Args:
             model: what is trained.
-            loss: what is minimised.
-            training: the learning rates.
-            clicks: [items], how often an item is the positive of a training example.
-            clicked: what is no negative of a query because it was clicked there at another time.
-            hard: negatives of single queries.
-            choice: the head that a row trains; without it, the soft dot product of all.
-            tensor: how an array gets into the graph.
+            loss: kind and sizes of the loss.
+            optimizer: takes the steps.
+            token_dropout: share of the query tokens that a step leaves out.
+            seed: of the dropout.
+            clicks: [items], how often an item is the positive of an example; takes the expected occurrences of batch
+                and random negatives off their logits (``loss.popularity_correction``).
+            known_positives: items that are no negatives of a query.
+            hard_negatives: negatives of single queries.
+            head_assignment: the head that a row trains; without it, the soft dot product of all.
         """
-        super().__init__()
+        self.optimizer = optimizer
         self._model = model
         self._loss = loss
-        self._clicked = clicked
-        self._hard = hard
-        self._choice = choice
-        self._occurrences = (
-            tensor(expected_occurrences(clicks, loss.mixing_ratio, loss.group_size))
-            if loss.popularity_correction
-            else None
-        )
-        self._table_learning_rate = training.table_learning_rate
-        self._token_dropout = training.token_dropout
-        self._seed = training.seed
-        for table in model.tables.values():
-            table.start_training(training.initial_accumulator)
-        self.dense = DenseLayers(
-            [model.query_tower, model.item_tower],
-            training.learning_rate,
-            training.initial_accumulator,
-            are_local=model.is_local,
-        )
-        self.optimizer = self.dense.optimizer
+        self._token_dropout = token_dropout
+        self._seed = seed
+        self._known_positives = known_positives
+        self._hard_negatives = hard_negatives
+        self._head_assignment = head_assignment
+        self._occurrences = None
+        if clicks is not None:
+            self._occurrences = graph_array(expected_occurrences(clicks, loss.mixing_ratio, loss.group_size))
 
-    def loss(self, batch: Batch) -> tf.Tensor:
-        """The loss of a batch, without hard negatives; changes nothing."""
-        model = self._model
-        heads, vectors = model.query_heads(batch.queries), model.item_vectors(batch.items)
-        return self._batch_loss(heads, vectors, batch.query_rows, batch.item_rows, self._occurrences, None, None).loss
+    def __call__(self, batch: Batch) -> tf.Tensor:
+        """Takes one step on the variables; returns the loss before it."""
+        return self.take(batch, None)[0]
 
-    def __call__(self, batch: Batch, *, pretraining: bool = False) -> tf.Tensor:
-        """Takes one step; returns the loss before it.
+    def take(self, batch: Batch, copies: Copies | None) -> tuple[tf.Tensor, Copies | None]:
+        """Takes one step.
 
         Args:
             batch: the examples.
-            pretraining: nobody typed the queries, and no item is more popular than another: what the log says of
-                negatives is left out.
+            copies: the dense weights that are read and updated; None for the variables.
+
+        Returns:
+            The loss before the step, float32 [], and the copies after it.
         """
-        model = self._model
-        of_log = not pretraining
-        clicked = self._clicked.mask(batch.query_rows, batch.item_rows) if of_log and self._clicked else None
-        query_bags, item_bags = model.query_bags(self._thin(batch.queries)), model.item_bags(batch.items)
-        hard = None
-        if of_log and self._hard is not None:
-            hard, features = self._hard.of_queries(batch.query_rows)
-            item_bags = join_bags(item_bags, model.item_bags(features))
+        model, optimizer = self._model, self.optimizer
+        known = None
+        if self._known_positives is not None:
+            known = self._known_positives.mask(batch.query_rows, batch.item_rows)
+        queries, items, hard = self._thin(batch.queries, copies), batch.items, None
+        if self._hard_negatives is not None:
+            hard, features = self._hard_negatives.of_queries(batch.query_rows)
+            items = join_items(items, features)
+        query_bags, item_bags = model.query_inputs.bags(queries), model.item_inputs.bags(items)
         tables = [model.tables[name] for name in (*query_bags, *item_bags)]
         bags = [*query_bags.values(), *item_bags.values()]
         values = lookup_together(tables, bags)
         query_values = dict(zip(query_bags, values, strict=False))
         item_values = dict(zip(item_bags, values[len(query_bags) :], strict=True))
-        loss, (query_gradients, item_gradients, dense_gradients) = self._loss_and_gradients(
-            query_values,
-            item_values,
-            batch.query_rows,
-            batch.item_rows,
-            self._occurrences if of_log else None,
-            clicked,
-            hard,
-        )
-        gradients = [*query_gradients.values(), *item_gradients.values()]
-        apply_gradients_together(tables, bags, gradients, self._table_learning_rate)
-        self.dense.update(dense_gradients)
-        return loss
-
-    def _loss_and_gradients(
-        self, query_values: TableValues, item_values: TableValues, *names: tf.Tensor | tf.RaggedTensor | None
-    ) -> tuple[tf.Tensor, tuple[TableValues, TableValues, list[tf.Tensor]]]:
-        """The dense part of a step, between the lookups and the updates."""
+        weights = optimizer.weights(copies)
+        sources: tuple[Any, ...] = query_values, item_values, weights
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([*query_values.values(), *item_values.values(), *self.dense.values])
-            heads, vectors = self._model.project_query(query_values), self._model.project_item(item_values)
-        found = self._batch_loss(heads, vectors, *names)
-        sources = query_values, item_values, self.dense.values
-        return found.loss, tape.gradient([heads, vectors], sources, output_gradients=[found.heads, found.vectors])
+            tape.watch(tf.nest.flatten(sources))
+            heads = model.project_query(queries, query_values, weights.query)
+            vectors = model.project_item(items, item_values, weights.item)
+        found = self._batch_loss(heads, vectors, batch, known, hard)
+        gradients = tape.gradient([heads, vectors], sources, output_gradients=[found.heads, found.vectors])
+        of_queries, of_items, of_weights = gradients
+        optimizer.update_tables(tables, bags, [*of_queries.values(), *of_items.values()])
+        return found.loss, optimizer.update_weights(of_weights, copies)
 
-    def _thin(self, queries: QueryFeatures) -> QueryFeatures:
+    def loss(self, batch: Batch) -> tf.Tensor:
+        """The loss of a batch without known positives, hard negatives and dropout, float32 []; changes nothing."""
+        heads, vectors = self._model.query_heads(batch.queries), self._model.item_vectors(batch.items)
+        return self._batch_loss(heads, vectors, batch, None, None).loss
+
+    def _thin(self, queries: QueryFeatures, copies: Copies | None) -> QueryFeatures:
         """Leaves out ``token_dropout`` of the query tokens, others in every step of a run."""
         if not self._token_dropout:
             return queries
-        seed = tf.stack([tf.constant(self._seed, tf.int64), self.dense.iterations])
+        seed = tf.stack([tf.constant(self._seed, tf.int64), self.optimizer.iterations(copies)])
         draws = tf.random.stateless_uniform(tf.shape(queries.tokens.values), seed)
         kept = queries.tokens.with_values(draws >= self._token_dropout)
         return queries._replace(tokens=tf.ragged.boolean_mask(queries.tokens, kept))
@@ -140,42 +125,15 @@ class TrainingStep(tf.Module):
         self,
         heads: tf.Tensor,
         vectors: tf.Tensor,
-        query_rows: tf.Tensor,
-        item_rows: tf.Tensor,
-        occurrences: tf.Tensor | None,
-        clicked: tf.Tensor | None,
+        batch: Batch,
+        known: tf.Tensor | None,
         hard: tf.RaggedTensor | None,
     ) -> LossAndGradients:
+        rows = batch.query_rows, batch.item_rows
         beta = self._model.config.attention_temperature
-        names = query_rows, item_rows
-        if self._choice is None:
-            return batch_loss(heads, vectors, *names, self._loss, beta, occurrences, clicked=clicked, hard=hard)
-        choice = self._choice(heads, vectors, *names)
-        chosen = tf.gather(heads, choice, batch_dims=1)[:, tf.newaxis]
-        found = batch_loss(chosen, vectors, *names, self._loss, beta, occurrences, clicked=clicked, hard=hard)
-        return found._replace(heads=tf.one_hot(choice, tf.shape(heads)[1])[:, :, tf.newaxis] * found.heads)
-
-
-def take_steps(
-    step: TrainingStep, batches: tf.data.Iterator, steps: tf.Tensor, *, pretraining: bool = False
-) -> tf.Tensor:
-    """Takes steps inside a graph, one after the other; fetches no batch that it does not use.
-
-    Args:
-        step: takes one.
-        batches: of Batch.
-        steps: int32 [], how many.
-        pretraining: as in ``TrainingStep``.
-
-    Returns:
-        float32 [steps], their losses.
-    """
-    losses = tf.TensorArray(tf.float32, size=steps)
-    # The passes of a loop wait for each other. Within one, a batch is fetched while the step before it runs.
-    alone = steps - steps % _FETCHED_TOGETHER
-    for first in tf.range(0, alone, _FETCHED_TOGETHER):
-        for offset, batch in enumerate([next(batches) for _ in range(_FETCHED_TOGETHER)]):
-            losses = losses.write(first + offset, step(batch, pretraining=pretraining))
-    for position in tf.range(alone, steps):
-        losses = losses.write(position, step(next(batches), pretraining=pretraining))
-    return losses.stack()
+        if self._head_assignment is None:
+            return batch_loss(heads, vectors, *rows, self._loss, beta, self._occurrences, known, hard)
+        assigned = self._head_assignment(heads, vectors, *rows)
+        own = tf.gather(heads, assigned, batch_dims=1)[:, tf.newaxis]
+        found = batch_loss(own, vectors, *rows, self._loss, beta, self._occurrences, known, hard)
+        return found._replace(heads=tf.one_hot(assigned, tf.shape(heads)[1])[:, :, tf.newaxis] * found.heads)

@@ -7,6 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model.factory import build_model
 from dpsr.model.two_tower import TwoTower
 from dpsr.training import checkpoints
 from dpsr.training.checkpoints import CheckpointError
@@ -23,16 +24,21 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
         CheckpointError: there is no checkpoint, or it belongs to another dataset.
     """
     directory = Path(checkpoint_dir)
-    config, schema, seed = checkpoints.read_description(directory)
+    description = checkpoints.read_description(directory)
     if dataset is not None:
-        checkpoints.check_same_dataset(directory, schema, dataset.schema)
+        checkpoints.check_same_dataset(directory, description.schema, dataset.schema)
     best = checkpoints.best_epoch(checkpoints.read_epochs(directory))
     path = checkpoints.best_path(directory, best) if best else tf.train.latest_checkpoint(directory)
     if path is None:
         raise CheckpointError(f"{directory}: no checkpoint was written yet; run `dpsr train` first")
-    model = TwoTower(config, schema, seed=seed)
     try:
-        # The optimiser's state stays in the file: a model that only answers has no use for it.
+        model = build_model(
+            description.model, description.schema, architecture=description.architecture, seed=description.seed
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{directory / checkpoints.MODEL_FILE}: {error}; upgrade dpsr, or train anew") from None
+    try:
+        # The state of optimisers stays in the file: only training needs it.
         tf.train.Checkpoint(model=model).read(str(path)).assert_existing_objects_matched().expect_partial()
     except (tf.errors.OpError, AssertionError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); train anew with --no-resume") from None

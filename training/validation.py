@@ -1,18 +1,21 @@
-"""A cheap look at the validation split at the end of every epoch."""
+"""Loss and Top-1 on a sample of the validation split, at the end of every epoch."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from dpsr.config import Config
+from dpsr.data.batches.batch import BatchMaker
 from dpsr.data.batches.features import FeatureTables
-from dpsr.data.batches.pipeline import BatchMaker, training_batches
+from dpsr.data.batches.steps import LogBatches, plan_tensors
 from dpsr.data.dataset.schema import INTERACTION, split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.two_tower import TwoTower
 from dpsr.training.negatives import count_random_negatives
-from dpsr.training.step import TrainingStep
+from dpsr.training.step import MatchingStep
 
 _ROWS_AT_ONCE = 512
 
@@ -20,7 +23,7 @@ _ROWS_AT_ONCE = 512
 class Validation:
     """Loss and Top-1 of a model on a fixed sample of the validation split, against fixed random candidates."""
 
-    def __init__(self, config: Config, dataset: Dataset, tables: FeatureTables, model: TwoTower, step: TrainingStep):
+    def __init__(self, config: Config, dataset: Dataset, tables: FeatureTables, model: TwoTower, step: MatchingStep):
         """Draws the examples and the candidates; the same seed draws the same ones."""
         random = np.random.default_rng(config.training.seed)
         places = np.arange(dataset.num_interactions("valid"))
@@ -33,17 +36,18 @@ class Validation:
         self._tables = tables
         self._model = model
         self._step = step
-        self._steps = -(-len(records) // config.training.batch_size)
         self._batches = None
         if len(records):
-            batches = BatchMaker(
+            maker = BatchMaker(
                 tables,
                 batch_size=config.training.batch_size,
                 random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
                 num_items=dataset.schema.num_items,
             )
-            files = [dataset.directory / split_file("valid")]
-            self._batches = training_batches(batches, files, seed=config.training.seed, epoch=0)
+            self._batches = LogBatches(maker, dataset.directory / split_file("valid"))
+            steps = -(-len(records) // maker.batch_size)
+            self._plan = plan_tensors(self._batches.epoch(config.training.seed, 0).steps(0, steps))
+            self._steps = tf.constant(steps, tf.int64)
         self._candidate_vectors = tf.function(self._embed_candidates)
         self._count_wins = tf.function(
             self._wins,
@@ -58,7 +62,7 @@ class Validation:
         """The validation figures; None where the split is empty."""
         if self._batches is None:
             return {"valid_loss": None, "valid_top1": None}
-        loss = self._mean_loss(iter(self._batches), tf.constant(self._steps))
+        loss = self._mean_loss(self._batches, self._plan, self._steps)
         candidates = self._candidate_vectors()
         wins = sum(
             int(self._count_wins(self._records[start : start + _ROWS_AT_ONCE], candidates))
@@ -79,8 +83,9 @@ class Validation:
         best_other = tf.reduce_max(tf.where(is_other, scores, scores.dtype.min), axis=1)
         return tf.reduce_sum(tf.cast(positive > best_other, tf.int32))
 
-    def _loss(self, batches: tf.data.Iterator, steps: tf.Tensor) -> tf.Tensor:
+    def _loss(self, batches: LogBatches, plan: Any, steps: tf.Tensor) -> tf.Tensor:
+        batch_of = batches.batches(plan)
         total = tf.constant(0.0, tf.float64)
-        for _ in tf.range(steps):
-            total += tf.cast(self._step.loss(next(batches)), tf.float64)
+        for position in tf.range(steps):
+            total += tf.cast(self._step.loss(batch_of(position)), tf.float64)
         return total / tf.cast(steps, tf.float64)

@@ -45,8 +45,9 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         coordinator = tf.distribute.coordinator.ClusterCoordinator(tf.distribute.ParameterServerStrategy(resolver))
         start_run(config, dataset, resume=False)
         training = ClusterTraining(config, dataset, task, coordinator, Watchdog(1), progress=False)
-        take = Peer(training, config).work_unit() if request["peer"] else training.work_unit(training._training)
-        plan = training._steps_of[training._training].epoch(config.training.seed, 0)
+        stage = training._schedule[-1].stage
+        take = Peer(training, config).work_unit() if request["peer"] else training.work_unit(stage)
+        plan = stage.batches.epoch(config.training.seed, 0)
         steps, units = request["steps_of_unit"], request["units"]
         progress = training._progress_of_workers
         position = 0
@@ -90,14 +91,14 @@ class Peer:
     def work_unit(self) -> Any:
         import tensorflow as tf
 
-        spec = self._training._steps_of[self._training._training].spec
+        spec = self._training._schedule[-1].stage.batches.spec
         return tf.function(self._take).get_concrete_function(spec, tf.TensorSpec([], tf.int64))
 
     def _take(self, plan: Any, steps: Any) -> None:
         import tensorflow as tf
 
         training = self._training
-        batch_of = training._steps_of[training._training].batches(plan)
+        batch_of = training._schedule[-1].stage.batches.batches(plan)
         total = tf.constant(0.0, tf.float64)
         for position in tf.range(steps):
             total += tf.cast(self._step(batch_of(position)), tf.float64)
@@ -107,36 +108,39 @@ class Peer:
     def _step(self, batch: Any) -> Any:
         import tensorflow as tf
 
-        from dpsr.model.shards import parts_of
+        from dpsr.model.shards import shard_variables
         from dpsr.model.tower_inputs import join_bags
 
-        model, step, settings = self._training._model, self._training._step, self._config.training
-        queries, items = model.query_bags(batch.queries), model.item_bags(batch.items)
-        tables = {name: _only(parts_of(table.embeddings)) for name, table in model.tables.items()}
+        model, step = self._training._model, self._training._schedule[-1].stage.step
+        queries, items = model.query_inputs.bags(batch.queries), model.item_inputs.bags(batch.items)
+        weights = model.weights
+        tables = {name: _only(shard_variables(table.embeddings)) for name, table in model.tables.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([*tables.values(), *step.dense.variables])
+            tape.watch(tf.nest.flatten([tables, weights]))
             values = {
                 name: tf.nn.safe_embedding_lookup_sparse(
                     tables[name], tf.cast(bags, tf.int64).to_sparse(), combiner=self._config.model.combiner
                 )
                 for name, bags in join_bags(queries, items).items()
             }
-            heads = model.project_query({name: values[name][: bags.nrows()] for name, bags in queries.items()})
-            vectors = model.project_item({name: values[name][-bags.nrows() :] for name, bags in items.items()})
+            of_queries = {name: values[name][: bags.nrows()] for name, bags in queries.items()}
+            of_items = {name: values[name][-bags.nrows() :] for name, bags in items.items()}
+            heads = model.project_query(batch.queries, of_queries, weights.query)
+            vectors = model.project_item(batch.items, of_items, weights.item)
             with tape.stop_recording():
-                found = step._batch_loss(heads, vectors, batch.query_rows, batch.item_rows, None, None, None)
-        sources = [*tables.values(), *step.dense.variables]
-        gradients = tape.gradient([heads, vectors], sources, output_gradients=[found.heads, found.vectors])
-        for (name, table), gradient in zip(tables.items(), gradients, strict=False):
+                found = step._batch_loss(heads, vectors, batch, None, None)
+        outputs = [found.heads, found.vectors]
+        of_tables, of_weights = tape.gradient([heads, vectors], (tables, weights), output_gradients=outputs)
+        for name, table in tables.items():
             tf.raw_ops.ResourceSparseApplyAdagradV2(
                 var=table.handle,
-                accum=_only(parts_of(model.tables[name].accumulator)).handle,
-                lr=settings.table_learning_rate,
+                accum=_only(shard_variables(model.tables[name].accumulator)).handle,
+                lr=self._config.training.table_learning_rate,
                 epsilon=0.0,
-                grad=gradient.values,
-                indices=gradient.indices,
+                grad=of_tables[name].values,
+                indices=of_tables[name].indices,
             )
-        step.dense.update(gradients[len(tables) :])
+        step.optimizer.update_weights(of_weights, None)
         return found.loss
 
 

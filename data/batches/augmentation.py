@@ -1,13 +1,12 @@
-"""Queries that nobody typed: random words of an item's own text, and texts with a slip of the finger.
+"""Synthetic queries sampled from the items' texts, and typos.
 
-All of it inside the graph, from texts by string operations to the tokenizer's ids, and a function of the seed alone.
+String operations inside the graph lead from texts to token ids; the result is a function of the seed alone.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-from dpsr.data.batches.features import ToTensor
 from dpsr.data.batches.texts import Texts
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.texts import spaced_texts
@@ -18,13 +17,13 @@ _EDITS = 4
 
 
 def random_words(texts: tf.Tensor, seed: tf.Tensor, least: int, most: int) -> tf.Tensor:
-    """Some of the words of every text, in their order.
+    """A random subset of the words of every text, in their order.
 
     Args:
         texts: string [B], words with spaces between them.
         seed: int64 [2].
-        least: the fewest words of a result, where the text has so many.
-        most: the most words; their number is uniform between the two.
+        least: fewest words of a result; a text with fewer words keeps all of them.
+        most: most words; their number is uniform between the two.
 
     Returns:
         string [B].
@@ -41,7 +40,7 @@ def random_words(texts: tf.Tensor, seed: tf.Tensor, least: int, most: int) -> tf
 
 
 def one_edit(texts: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Every text after a slip of the finger: one letter or digit is left out, doubled by another, replaced or swapped.
+    """Every text after one random edit: a letter or digit is deleted, inserted, replaced or swapped with the next one.
 
     New letters are drawn from those of all the texts. A text of fewer than two letters stays as it is; every other one
     changes.
@@ -63,7 +62,7 @@ def one_edit(texts: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     chosen = tf.cast(_uniform_below(counts, _stream(seed, 0)), tf.int64)
     number = tf.cumsum(tf.cast(is_letter, tf.int64), exclusive=True)  # of a letter among those of all texts
     first = tf.cast(tf.cumsum(counts, exclusive=True), tf.int64)
-    is_here = is_letter & (number == tf.gather(first + chosen, row)) & tf.gather(counts >= 2, row)
+    is_edited = is_letter & (number == tf.gather(first + chosen, row)) & tf.gather(counts >= 2, row)
 
     size = tf.size(flat)
     nexts = tf.gather(flat, tf.minimum(tf.range(size) + 1, size - 1))
@@ -72,32 +71,31 @@ def one_edit(texts: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     drawn = tf.gather(
         letters, tf.gather(_uniform_below(tf.fill(tf.shape(texts), tf.size(letters)), _stream(seed, 2)), row)
     )
-    # What would change nothing becomes another edit.
+    # An edit without effect becomes another one.
     edit = tf.where((edit == 3) & ~has_next, 0, edit)
     edit = tf.where((edit == 2) & (drawn == flat), 1, edit)
     edited = tf.where(edit == 1, drawn + flat, tf.where(edit == 2, drawn, tf.where(edit == 3, nexts + flat, "")))
-    moved_away = tf.concat([[False], is_here & (edit == 3)], 0)[:size]
-    flat = tf.where(is_here, edited, tf.where(moved_away, "", flat))
+    moved_away = tf.concat([[False], is_edited & (edit == 3)], 0)[:size]
+    flat = tf.where(is_edited, edited, tf.where(moved_away, "", flat))
     return tf.strings.reduce_join(characters.with_values(flat), axis=-1)
 
 
 class QueryTexts:
-    """The texts of the logged queries, some of which are typed with a slip of the finger."""
+    """The texts of the logged queries; a share of them gets a typo."""
 
-    def __init__(self, dataset: Dataset, typo_share: float, *, tensor: ToTensor = tf.constant) -> None:
-        """Copies the texts to TensorFlow.
+    def __init__(self, dataset: Dataset, typo_share: float) -> None:
+        """Makes the texts readable by graphs.
 
         Args:
             dataset: an opened dataset.
-            typo_share: the share of the rows of a step that get one random edit.
-            tensor: how an array gets there.
+            typo_share: share of the rows of a step that get one random edit.
         """
-        self._texts = Texts(dataset.query_texts(), tensor=tensor)
+        self._texts = Texts(dataset.query_texts())
         self._typo_share = typo_share
         self._tokenizer_path = dataset.tokenizer_path
 
     def with_typos(self, tokens: tf.RaggedTensor, query_rows: tf.Tensor, seed: tf.Tensor) -> tf.RaggedTensor:
-        """The tokens of queries, of which some get others.
+        """Tokens of queries, those of a random share after one edit of the text.
 
         Args:
             tokens: int32 [B, None].
@@ -115,9 +113,9 @@ class QueryTexts:
 
 
 class ItemTexts:
-    """The texts of the items, whose words make queries: pre-training as in Learned Semantic Embeddings.
+    """The texts of the items, from which synthetic queries are sampled.
 
-    (Van Gysel et al., Learning Latent Vector Spaces for Product Search, CIKM 2016.)
+    Van Gysel et al., Learning Latent Vector Spaces for Product Search, CIKM 2016, learn from the catalogue in this way.
     """
 
     def __init__(
@@ -127,25 +125,23 @@ class ItemTexts:
         columns: list[str] | None,
         words: tuple[int, int],
         typo_share: float,
-        tensor: ToTensor = tf.constant,
     ) -> None:
-        """Copies the texts to TensorFlow.
+        """Makes the texts readable by graphs.
 
         Args:
             dataset: an opened dataset.
-            columns: the text columns that words come from; all of them by default.
-            words: the fewest and the most words of a query.
-            typo_share: the share of the queries that get one random edit.
-            tensor: how an array gets there.
+            columns: text columns that words come from; all of them if None.
+            words: fewest and most words of a query.
+            typo_share: share of the queries that get one random edit.
         """
         texts = spaced_texts(dataset.item_table(), columns or dataset.schema.text)
-        self._texts = Texts(texts, tensor=tensor)
+        self._texts = Texts(texts)
         self._words = words
         self._typo_share = typo_share
         self._tokenizer_path = dataset.tokenizer_path
 
     def queries(self, item_rows: tf.Tensor, seed: tf.Tensor) -> tf.RaggedTensor:
-        """The tokens of a query for every item, another one for every seed.
+        """The tokens of one synthetic query for every item, another one for every seed.
 
         Args:
             item_rows: int32 [N].
@@ -168,12 +164,12 @@ class ItemTexts:
 
 
 def _stream(seed: tf.Tensor, number: int) -> tf.Tensor:
-    """A seed of its own for every use of one."""
+    """An independent seed for every use of a step's seed."""
     return tf.random.experimental.stateless_fold_in(seed, number)
 
 
 def _uniform_below(limits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A whole number in 0 <= x < limit for every limit, int32 [n]; 0 where the limit is 0."""
+    """A uniform integer in 0 <= x < limit for every limit, int32 [n]; 0 where the limit is 0."""
     draws = tf.random.stateless_uniform(tf.shape(limits), seed, dtype=tf.float64)
     drawn = tf.cast(draws * tf.cast(limits, tf.float64), tf.int32)
     return tf.maximum(tf.minimum(drawn, limits - 1), 0)

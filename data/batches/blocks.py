@@ -7,13 +7,12 @@ the cost. The order is a function of a seed alone, and can be entered anywhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from dpsr.data.dataset.records import HEADER_BYTES, Field, Layout, common_layout, num_records
+from dpsr.data.dataset.records import HEADER_BYTES, Field, Layout, num_records
 from dpsr.data.dataset.schema import INTERACTION
 from dpsr.data.dataset.tables import DatasetError
 
@@ -23,75 +22,29 @@ _WINDOW_BLOCKS = 8
 
 
 class Blocks:
-    """One worker's share of the records of some files, as blocks of at most ``_BLOCK_RECORDS``."""
+    """The records of a file, as blocks of at most ``_BLOCK_RECORDS``."""
 
-    def __init__(self, files: Sequence[str | os.PathLike[str]], worker: int = 0, num_workers: int = 1) -> None:
-        """Counts the records; the arguments are those of ``data.pipeline.training_batches``."""
-        if not 0 <= worker < num_workers:
-            raise ValueError(f"worker = {worker}, but there are {num_workers} workers, counted from 0")
-        self._files = [os.fspath(file) for file in files]
-        self.layout = common_layout(self._files)
-        self._sizes = [num_records(file) for file in self._files]
-        total = sum(self._sizes)
-        if total < num_workers:
-            missing = "no record to train on" if not total else f"{total} records, too few for {num_workers} workers"
-            raise DatasetError(f"{', '.join(self._files)}: holds {missing}")
-        self._share = total * worker // num_workers, total * (worker + 1) // num_workers
-        self.num_records = self._share[1] - self._share[0]
-        self.most_records = -(-total // num_workers)
-        """Records of the largest share of all workers."""
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        """Counts the records.
 
-    def shuffled(self, seed: int, start: int) -> tf.data.Dataset:
-        """The shuffled order from record ``start`` on, then the same order for ever, in pieces int32 [n, 5]."""
-        blocks = self.in_order(seed)
-        window_starts = _window_starts(blocks[:, 2])
-        first = int(np.searchsorted(window_starts, start, side="right")) - 1
-        rest = self._windows(blocks, seed, first, start - int(window_starts[first]))
-        return rest.concatenate(self._windows(blocks, seed, 0, 0).repeat())
+        Raises:
+            DatasetError: there is none, or the file is no file of records.
+        """
+        self.layout = Layout.read(file)
+        self.num_records = num_records(file)
+        if not self.num_records:
+            raise DatasetError(f"{os.fspath(file)}: holds no record to train on")
 
     def order(self, seed: int) -> BlockOrder:
-        """The same order, to be told where its records are instead of getting them."""
-        return BlockOrder(self.in_order(seed), self.num_records, seed)
-
-    def in_order(self, seed: int) -> np.ndarray:
-        """Every block as (file, first record, records) in the order of a seed, int64 [blocks, 3]."""
-        blocks = self._table()
-        return blocks[np.random.default_rng(seed).permutation(len(blocks))]
-
-    def _windows(self, blocks: np.ndarray, seed: int, first: int, skip: int) -> tf.data.Dataset:
-        """Shuffled windows from number ``first`` on, without the first ``skip`` rows of that one."""
-        sizes, record_bytes = tf.constant(self._sizes, tf.int64), self.layout.record_bytes
-
-        def read(block: tf.Tensor) -> tf.data.Dataset:
-            file, first_record, length = block[0], block[1], block[2]
-            return tf.data.FixedLengthRecordDataset(
-                tf.gather(self._files, file),
-                record_bytes=length * record_bytes,
-                header_bytes=HEADER_BYTES + first_record * record_bytes,
-                footer_bytes=(tf.gather(sizes, file) - first_record - length) * record_bytes,
-                buffer_size=_BLOCK_RECORDS * record_bytes,
-            )
-
-        def shuffle(window: tf.Tensor, texts: tf.Tensor) -> tf.Tensor:
-            rows = tf.reshape(tf.io.decode_raw(tf.strings.reduce_join(texts), tf.uint8), [-1, record_bytes])
-            rows = tf.random.experimental.stateless_shuffle(rows, tf.stack([tf.constant(seed, tf.int64), window]))
-            return unpack(rows[tf.where(window == first, skip, 0) :], self.layout)
-
-        texts = tf.data.Dataset.from_tensor_slices(blocks[first * _WINDOW_BLOCKS :]).flat_map(read)
-        return texts.batch(_WINDOW_BLOCKS).enumerate(start=first).map(shuffle)
-
-    def _table(self) -> np.ndarray:
-        """Every block as (file, first record, records), int64 [blocks, 3]."""
-        (low, high), start, rows = self._share, 0, []
-        for file, size in enumerate(self._sizes):
-            first, last = max(low - start, 0), min(high - start, size)
-            rows += [(file, at, min(_BLOCK_RECORDS, last - at)) for at in range(first, last, _BLOCK_RECORDS)]
-            start += size
-        return np.array(rows, dtype=np.int64)
+        """The shuffled order of a seed."""
+        starts = np.arange(0, self.num_records, _BLOCK_RECORDS)
+        blocks = np.stack([starts, np.minimum(_BLOCK_RECORDS, self.num_records - starts)], axis=1)
+        blocks = blocks[np.random.default_rng(seed).permutation(len(blocks))]
+        return BlockOrder(blocks, self.num_records, seed)
 
 
 class Windows(NamedTuple):
-    """Where some consecutive records of an order are; small enough to go with every call of a worker."""
+    """Where some consecutive records of an order are; a few hundred bytes, which go with every call of a graph."""
 
     seed: np.ndarray
     """int64 [], of the order."""
@@ -102,17 +55,23 @@ class Windows(NamedTuple):
 
 
 class BlockOrder:
-    """An order as ``Blocks.shuffled`` has it, for records of one file."""
+    """Where the records of any part of a shuffled order are."""
 
     def __init__(self, blocks: np.ndarray, num_records: int, seed: int) -> None:
-        """Takes the blocks in their order, as ``Blocks.in_order`` gives them."""
-        self._blocks = blocks[:, 1:]
+        """Takes the blocks in their order.
+
+        Args:
+            blocks: int64 [blocks, 2], first record and number of records.
+            num_records: of all blocks.
+            seed: of the order of the rows within a window.
+        """
+        self._blocks = blocks
         self._num_records = num_records
         self._seed = seed
-        self._window_starts = _window_starts(self._blocks[:, 1])
+        self._window_starts = _window_starts(blocks[:, 1])
 
     def windows(self, position: int, records: int) -> Windows:
-        """Where ``records`` records are, at least one, from ``position`` of the order on, which goes round."""
+        """Where ``records`` records are, at least one, from ``position`` on; the order repeats after its end."""
         position, missing, rows = position % self._num_records, records, []
         while missing:
             number = int(np.searchsorted(self._window_starts, position, side="right")) - 1

@@ -1,23 +1,20 @@
-"""The item, query and user tables of a dataset as tensors, and what the towers read of them.
+"""The item, query and user tables of a dataset as tensors, and the features that the towers read from them.
 
-Joins are gathers inside the graph: a training step is given rows, and gets features.
+Joins are gathers inside the graph: a training step has row numbers, and reads features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from dpsr.data.batches.arrays import graph_array
 from dpsr.data.dataset.tables import Bags, Dataset
 
 TITLE_TOKENS = 12
-"""Of an item of the history so many tokens are read at most, its first ones: words come before bigrams and trigrams."""
-
-ToTensor = Callable[[np.ndarray], Any]
-"""Makes of an array what TensorFlow takes for a tensor: ``tf.constant``, or ``data.mapped.ArrayFiles``."""
+"""Most tokens that are read of an item of the history, its first ones: words come before bigrams and trigrams."""
 
 
 class QueryFeatures(NamedTuple):
@@ -45,32 +42,29 @@ class ItemFeatures(NamedTuple):
 class FeatureTables:
     """The item, query and user tables as tensors; joins are gathers inside the graph."""
 
-    def __init__(
-        self, dataset: Dataset, history_length: int, history_titles: int = 0, *, tensor: ToTensor = tf.constant
-    ) -> None:
-        """Copies the tables to TensorFlow.
+    def __init__(self, dataset: Dataset, history_length: int, history_titles: int = 0) -> None:
+        """Makes the tables readable by graphs.
 
         Args:
             dataset: an opened dataset.
             history_length: the most item rows of a history; 0 leaves histories empty.
             history_titles: the most items of a history whose titles are read too; 0 leaves them out.
-            tensor: how an array gets there.
         """
         self._history_length = history_length
         self._history_titles = history_titles
         self._titles = None
         if history_titles:
             titles = first_tokens(dataset.item_tokens)
-            self._titles = tensor(titles.values), tensor(titles.row_splits)
-        self._item_tokens = tensor(dataset.item_tokens.values), tensor(dataset.item_tokens.row_splits)
-        self._item_categorical = _Columns(dataset.item_categorical, tensor)
-        self._query_tokens = tensor(dataset.query_tokens.values), tensor(dataset.query_tokens.row_splits)
+            self._titles = graph_array(titles.values), graph_array(titles.row_splits)
+        self._item_tokens = graph_array(dataset.item_tokens.values), graph_array(dataset.item_tokens.row_splits)
+        self._item_categorical = _Columns(dataset.item_categorical)
+        self._query_tokens = graph_array(dataset.query_tokens.values), graph_array(dataset.query_tokens.row_splits)
         # One row more than there are users stands for the unknown user: no profile, no history.
         self._unknown_user = len(dataset.history)
         profile = {name: np.append(ids, 0) for name, ids in dataset.user_profile.items()}
-        self._user_profile = _Columns(profile, tensor)
-        self._history_values = tensor(dataset.history.values)
-        self._history_starts = tensor(dataset.history.row_splits)  # [users + 1], so the unknown user has a start
+        self._user_profile = _Columns(profile)
+        self._history_values = graph_array(dataset.history.values)
+        self._history_starts = graph_array(dataset.history.row_splits)  # [users + 1], so the unknown user has a start
 
     def queries(self, interactions: tf.Tensor) -> QueryFeatures:
         """Joins records with queries and users.
@@ -83,11 +77,11 @@ class FeatureTables:
         )
 
     def with_user_context(self, tokens: tf.RaggedTensor, user: tf.Tensor, history_end: tf.Tensor) -> QueryFeatures:
-        """Joins queries that are given by their tokens with users.
+        """Joins tokenized queries with users.
 
         Args:
             tokens: int32 [B, None].
-            user: int32 [B], -1 for nobody.
+            user: int32 [B], -1 for an unknown user.
             history_end: int32 [B].
         """
         user = tf.where(user < 0, self._unknown_user, user)
@@ -137,7 +131,7 @@ def titles_of(history: tf.RaggedTensor, titles: tf.RaggedTensor, most: int) -> t
     Args:
         history: int32 [B, None] item rows, oldest first.
         titles: int32 [items, None].
-        most: so many items of a history are read.
+        most: items of a history that are read, the latest ones.
 
     Returns:
         int32 [B, None].
@@ -146,11 +140,11 @@ def titles_of(history: tf.RaggedTensor, titles: tf.RaggedTensor, most: int) -> t
 
 
 class _Columns:
-    """Columns of ids side by side, so that a row is in one place of the memory."""
+    """Columns of ids side by side, so that the ids of a row are adjacent in memory."""
 
-    def __init__(self, columns: dict[str, np.ndarray], tensor: ToTensor) -> None:
+    def __init__(self, columns: dict[str, np.ndarray]) -> None:
         self._names = list(columns)
-        self._ids = tensor(np.stack(list(columns.values()), axis=1).astype(np.int32)) if columns else None
+        self._ids = graph_array(np.stack(list(columns.values()), axis=1).astype(np.int32)) if columns else None
 
     def gather(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """The ids of some rows [N], int32 [N] for each column."""

@@ -1,34 +1,39 @@
-"""Any steps of an epoch by themselves: what a worker of a cluster makes its batches of.
+"""The batches of any consecutive steps of an epoch, on one machine and on a cluster.
 
-The batches are those of ``data.pipeline``, without its state: the chief plans an epoch, a plan of some steps goes with
-the call, and the worker needs nothing else but files that it maps into memory.
+An epoch is planned on the host. The plan of some steps, a few hundred bytes, goes with the call of a graph, which makes
+the batches of these steps from files that it maps into memory. Nothing has a state: the same (seed, epoch, step) gives
+the same batch, on whichever machine the graph runs and wherever an interrupted epoch is entered again.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from dpsr.data.batches.arrays import graph_array
+from dpsr.data.batches.batch import Batch, BatchMaker
 from dpsr.data.batches.blocks import FIELDS, BlockOrder, Blocks, Windows, read_windows
-from dpsr.data.batches.features import ToTensor
-from dpsr.data.batches.pipeline import Batch, BatchMaker, epoch_seeds, order_of_items
+from dpsr.data.dataset.tables import DatasetError
+
+_CATALOGUE_KEY = (0, 1)
+"""Parts the seeds of the catalogue's epochs from those of the log's."""
 
 
 class LogPlan(NamedTuple):
-    """Some consecutive steps of the log; some hundred bytes."""
+    """Some consecutive steps of the log; a few hundred bytes."""
 
     seed: np.ndarray
-    """int64 [2], of the first step; those of the next have one more in the second place."""
+    """int64 [2], of the first step; the second number grows by one with every step."""
     windows: Windows
     """Their records."""
 
 
 class CataloguePlan(NamedTuple):
-    """Some consecutive steps of pre-training; four bytes an example."""
+    """Some consecutive steps of the catalogue; four bytes an example."""
 
     seed: np.ndarray
     """int64 [2], as in ``LogPlan``."""
@@ -37,27 +42,31 @@ class CataloguePlan(NamedTuple):
 
 
 class EpochPlan(Protocol):
-    """The order of an epoch, from which any steps can be told."""
+    """The order of the examples of one epoch."""
 
-    def steps(self, first_step: int, steps: int) -> LogPlan | CataloguePlan:
+    def steps(self, first_step: int, steps: int) -> Any:
         """The plan of steps ``first_step`` to ``first_step + steps - 1``, at least one."""
 
 
-class Steps(Protocol):
-    """Plans epochs of one kind, and makes the batches of a plan's steps."""
+class BatchSource(Protocol):
+    """Plans epochs over one kind of examples, and makes the batches of planned steps."""
 
     spec: Any
     """A plan of ``tf.TensorSpec``."""
+    steps: int
+    """Steps of an epoch; every example comes once, and the last batch is filled up from the start of the order."""
+    batch_size: int
+    """Examples of a step."""
 
     def epoch(self, seed: int, epoch: int) -> EpochPlan:
-        """The plan of an epoch; the arguments are those of ``training_batches``."""
+        """The plan of an epoch, from 0; the same arguments give the same batches."""
 
     def batches(self, plan: Any) -> Callable[[tf.Tensor], Batch]:
         """What makes the batch of the plan's step of a number, int64 [] from 0, inside a graph."""
 
 
-class LogSteps:
-    """Steps of ``training_batches``."""
+class LogBatches:
+    """Batches of a file of records: every record once an epoch, in shuffled order."""
 
     spec = LogPlan(
         tf.TensorSpec([2], tf.int64),
@@ -66,49 +75,63 @@ class LogSteps:
         ),
     )
 
-    def __init__(
-        self, batches: BatchMaker, records_file: str | os.PathLike[str], *, tensor: ToTensor = tf.constant
-    ) -> None:
-        """Prepares to read a file of records.
+    def __init__(self, maker: BatchMaker, records_file: str | os.PathLike[str]) -> None:
+        """Prepares to read a file.
 
         Args:
-            batches: what a batch is made of.
-            records_file: of ``data.records``.
-            tensor: how its bytes get into the graph.
+            maker: joins records with the tables.
+            records_file: of ``data.dataset.records``, shuffled when it was written.
+
+        Raises:
+            DatasetError: the file has no record, or is no file of records.
         """
-        self._batches = batches
-        self._blocks = Blocks([records_file])
-        self._file = tensor(np.memmap(records_file, np.uint8, mode="r"))
+        self._maker = maker
+        self._blocks = Blocks(records_file)
+        self._file = graph_array(np.memmap(records_file, np.uint8, mode="r"))
+        self.batch_size = maker.batch_size
+        self.steps = -(-self._blocks.num_records // maker.batch_records)
 
     def epoch(self, seed: int, epoch: int) -> _LogEpoch:
-        """As ``Steps.epoch``."""
-        order_seed, draws_seed = epoch_seeds(seed, epoch, 0)
-        return _LogEpoch(self._blocks.order(order_seed), draws_seed, self._batches.batch_records)
+        """As ``BatchSource.epoch``."""
+        order_seed, draws_seed = epoch_seeds(seed, epoch)
+        return _LogEpoch(self._blocks.order(order_seed), draws_seed, self._maker.batch_records)
 
     def batches(self, plan: LogPlan) -> Callable[[tf.Tensor], Batch]:
-        """As ``Steps.batches``."""
+        """As ``BatchSource.batches``."""
         records = read_windows(tf.convert_to_tensor(self._file), self._blocks.layout, plan.windows)
-        records = tf.reshape(records, [-1, self._batches.batch_records, FIELDS])
-        return lambda position: self._batches.of_records(records[position], _seed_of_step(plan.seed, position))
+        records = tf.reshape(records, [-1, self._maker.batch_records, FIELDS])
+        return lambda position: self._maker.of_records(records[position], _seed_of_step(plan.seed, position))
 
 
-class CatalogueSteps:
-    """Steps of ``pretraining_batches``."""
+class CatalogueBatches:
+    """Batches of the catalogue: every item once an epoch, in random order, each with another synthetic query."""
 
-    def __init__(self, batches: BatchMaker) -> None:
-        """Prepares to make ``batches`` of items."""
-        self._batches = batches
-        self.spec = CataloguePlan(tf.TensorSpec([2], tf.int64), tf.TensorSpec([None, batches.batch_size], tf.int32))
+    def __init__(self, maker: BatchMaker) -> None:
+        """Prepares to make batches of items.
+
+        Args:
+            maker: has ``item_texts``.
+
+        Raises:
+            DatasetError: the catalogue is empty.
+        """
+        if not maker.num_items:
+            raise DatasetError("the catalogue holds no item to train on")
+        self._maker = maker
+        self.batch_size = maker.batch_size
+        self.steps = -(-maker.num_items // maker.batch_size)
+        self.spec = CataloguePlan(tf.TensorSpec([2], tf.int64), tf.TensorSpec([None, maker.batch_size], tf.int32))
 
     def epoch(self, seed: int, epoch: int) -> _CatalogueEpoch:
-        """As ``Steps.epoch``."""
-        order, draws_seed = order_of_items(seed, epoch, 0, self._batches.num_items)
-        return _CatalogueEpoch(order, draws_seed, self._batches.batch_size)
+        """As ``BatchSource.epoch``."""
+        order_seed, draws_seed = epoch_seeds(seed, epoch, *_CATALOGUE_KEY)
+        order = np.random.default_rng(order_seed).permutation(self._maker.num_items).astype(np.int32)
+        return _CatalogueEpoch(order, draws_seed, self.batch_size)
 
     def batches(self, plan: CataloguePlan) -> Callable[[tf.Tensor], Batch]:
-        """As ``Steps.batches``."""
+        """As ``BatchSource.batches``."""
         items = tf.convert_to_tensor(plan.items)
-        return lambda position: self._batches.of_items(items[position], _seed_of_step(plan.seed, position))
+        return lambda position: self._maker.of_items(items[position], _seed_of_step(plan.seed, position))
 
 
 class _LogEpoch(NamedTuple):
@@ -130,6 +153,26 @@ class _CatalogueEpoch(NamedTuple):
         places = np.arange(first_step * self.batch_size, (first_step + steps) * self.batch_size)
         items = np.take(self.order, places, mode="wrap").reshape(steps, self.batch_size)
         return CataloguePlan(np.array([self.draws_seed, first_step]), items)
+
+
+def epoch_batches(source: BatchSource, *, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    """The batches of an epoch one by one, outside a graph, from step ``first_step`` on; one call of a graph each."""
+    plan = source.epoch(seed, epoch)
+    make = tf.function(lambda of_step: source.batches(of_step)(tf.zeros([], tf.int64)), input_signature=[source.spec])
+    for step in range(first_step, source.steps):
+        yield make(plan_tensors(plan.steps(step, 1)))
+
+
+def plan_tensors(plan: Any) -> Any:
+    """A plan with a tensor in place of every array, as a graph takes it."""
+    return tf.nest.map_structure(tf.constant, plan)
+
+
+def epoch_seeds(seed: int, epoch: int, *key: int) -> tuple[int, int]:
+    """Independent non-negative seeds for the order and for the draws of an epoch, others for every key."""
+    sequence = np.random.SeedSequence([seed % (1 << 64), epoch], spawn_key=key)
+    state = sequence.generate_state(2, np.uint64)
+    return int(state[0] >> 1), int(state[1] >> 1)
 
 
 def _seed_of_step(first: np.ndarray | tf.Tensor, position: tf.Tensor) -> tf.Tensor:

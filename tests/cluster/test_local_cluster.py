@@ -20,7 +20,6 @@ import tensorflow as tf
 
 from dpsr.cluster.up import LocalCluster
 from dpsr.config import Config, load_config
-from dpsr.data.batches.pipeline import steps_of_pretraining
 from dpsr.data.dataset.tables import Dataset
 from dpsr.training.trained import load_trained
 from dpsr.training.trainer import train
@@ -74,7 +73,7 @@ def test_a_cluster_trains_what_one_machine_trains(shop: Callable[[str], list[str
     assert len(dataset.skips()), "there are hard negatives"
     expected = train(here, dataset, progress=False)
     config = load_config(EXAMPLE, clustered)
-    first_step = steps_of_pretraining(dataset.schema.num_items, config.training.batch_size)
+    first_step = -(-dataset.schema.num_items // config.training.batch_size)
     shutil.copytree(here.checkpoint_dir, config.checkpoint_dir)
     within = str(config.checkpoint_dir / f"ckpt-{first_step}")
     tf.compat.v1.train.update_checkpoint_state(str(config.checkpoint_dir), within)
@@ -86,7 +85,7 @@ def test_a_cluster_trains_what_one_machine_trains(shop: Callable[[str], list[str
     for ours, theirs in zip(found["epochs"], expected["epochs"], strict=True):
         for figure in ("train_loss", "valid_loss"):
             np.testing.assert_allclose(ours[figure], theirs[figure], rtol=2e-3)
-    assert [figures["phase"] for figures in found["epochs"]] == 2 * ["pretraining"] + 2 * ["training"]
+    assert [figures["stage"] for figures in found["epochs"]] == 2 * ["pretraining"] + 2 * ["training"]
     steps = found["steps"] - first_step
     assert counts(config)["steps_by_worker"] == [steps]
     assert (counts(config)["steps_scheduled"], counts(config)["steps_applied"]) == (steps, steps)

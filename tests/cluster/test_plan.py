@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from dpsr.cluster.loads import (
 )
 from dpsr.cluster.plan import Plan, make_plan
 from dpsr.config import Config, load_config
+from dpsr.data.batches.steps import epoch_batches
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.demo_shop.shop import generate
 from dpsr.data.prepare.job import prepare
@@ -200,14 +202,15 @@ def test_tables_and_layers_are_those_of_the_model(shop: list[str], overrides: li
 )
 def test_counts_are_those_of_training_steps(shop: list[str], overrides: list[str]) -> None:
     """Bags exactly, but for hard negatives; ids and distinct ids of other steps of a real training within 5 %."""
-    from dpsr.training.trainer import Training
+    from dpsr.training.recipes import make_recipe
 
     config, dataset = opened(shop, "training.batch_size=128", "loss.group_size=64", *overrides)
-    training = Training(config, dataset, progress=False)
+    recipe = make_recipe(config, dataset)
+    stage = recipe.stages[-1]
     seen: dict[str, list[tuple[int, int, int]]] = {}
 
     def counting(tables: list[EmbeddingTable], bags: list[tf.RaggedTensor]) -> list[tf.Tensor]:
-        for name, table in training._model.tables.items():
+        for name, table in recipe.model.tables.items():
             ids = np.concatenate([each.values for at, each in zip(tables, bags, strict=True) if at is table])
             rows = sum(int(each.nrows()) for at, each in zip(tables, bags, strict=True) if at is table)
             seen.setdefault(name, []).append((rows, len(ids), len(np.unique(ids))))
@@ -215,8 +218,8 @@ def test_counts_are_those_of_training_steps(shop: list[str], overrides: list[str
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "lookup_together", counting)
-        for batch in training._epoch_batches(training._training.first_epoch + 1, 0).take(30):
-            training._step(batch)
+        for batch in itertools.islice(epoch_batches(stage.batches, seed=config.training.seed, epoch=1), 30):
+            stage.step(batch)
     for table in make_plan(config, dataset).tables:
         bags, ids, distinct = np.mean(seen[table.name], axis=0)
         assert table.lookups.bags == pytest.approx(bags, rel=0.05 if config.loss.hard_negatives else 0)

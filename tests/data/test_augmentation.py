@@ -1,4 +1,4 @@
-"""Queries that nobody typed: parts of texts in their order, and texts one edit away from others."""
+"""Synthetic queries: parts of texts in their order, and texts one edit away from others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 
 from dpsr.data.batches.augmentation import ItemTexts, QueryTexts, one_edit, random_words
+from dpsr.data.batches.batch import Batch, BatchMaker
 from dpsr.data.batches.features import FeatureTables
-from dpsr.data.batches.pipeline import Batch, BatchMaker, pretraining_batches, steps_of_pretraining, training_batches
-from dpsr.data.dataset.schema import DatasetError, split_file
+from dpsr.data.batches.steps import CatalogueBatches, LogBatches, epoch_batches
+from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Bags, Dataset
 from dpsr.data.prepare.job import prepare
 from dpsr.tokenizer_cc import Tokenizer
@@ -133,8 +134,8 @@ def of_step(dataset: Dataset, *, share: float, step: int = 2) -> Batch:
         item_texts=ItemTexts(dataset, columns=None, words=(1, 2), typo_share=0.0),
         mixed_rows=16,
     )
-    files = [dataset.directory / split_file("train")]
-    return next(iter(training_batches(maker, files, seed=1, epoch=0, skip_steps=step)))
+    source = LogBatches(maker, dataset.directory / split_file("train"))
+    return next(epoch_batches(source, seed=1, epoch=0, first_step=step))
 
 
 def test_some_queries_of_a_batch_have_a_typo(dataset: Dataset) -> None:
@@ -175,7 +176,7 @@ def pretraining_epoch(dataset: Dataset, **order: int) -> list[Batch]:
         num_items=dataset.schema.num_items,
         item_texts=ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3),
     )
-    return list(pretraining_batches(maker, **{"seed": 1, "epoch": 0} | order))
+    return list(epoch_batches(CatalogueBatches(maker), **{"seed": 1, "epoch": 0} | order))
 
 
 def seen(batches: list[Batch]) -> list[tuple[list[int], list[list[int]]]]:
@@ -185,7 +186,7 @@ def seen(batches: list[Batch]) -> list[tuple[list[int], list[list[int]]]]:
 def test_pretraining_asks_for_every_item_once(dataset: Dataset) -> None:
     items = dataset.schema.num_items
     batches = pretraining_epoch(dataset)
-    assert len(batches) == steps_of_pretraining(items, 16)
+    assert len(batches) == -(-items // 16)
     rows = np.concatenate([batch.item_rows[:16] for batch in batches])
     assert sorted(rows[:items]) == list(range(items))
     assert np.array_equal(rows[items:], rows[: len(rows) - items])  # filled up from the start of the order
@@ -194,11 +195,9 @@ def test_pretraining_asks_for_every_item_once(dataset: Dataset) -> None:
 def test_pretraining_continues_with_the_same_words(dataset: Dataset) -> None:
     whole = seen(pretraining_epoch(dataset))
     assert seen(pretraining_epoch(dataset)) == whole
-    assert seen(pretraining_epoch(dataset, skip_steps=2)) == whole[2:]
-    assert seen(pretraining_epoch(dataset, skip_steps=len(whole))) == []
+    assert seen(pretraining_epoch(dataset, first_step=2)) == whole[2:]
+    assert seen(pretraining_epoch(dataset, first_step=len(whole))) == []
     assert seen(pretraining_epoch(dataset, seed=2)) != whole
-    with pytest.raises(ValueError, match="an epoch has"):
-        pretraining_epoch(dataset, skip_steps=len(whole) + 1)
 
 
 def test_every_epoch_draws_other_words(dataset: Dataset) -> None:
@@ -213,20 +212,6 @@ def test_every_epoch_draws_other_words(dataset: Dataset) -> None:
     first, second = queries(0), queries(1)
     assert first.keys() == second.keys()
     assert sum(first[row] != second[row] for row in first) > len(first) // 2
-
-
-def test_workers_share_the_items(dataset: Dataset) -> None:
-    items, workers = dataset.schema.num_items, 3
-    shares = []
-    for worker in range(workers):
-        batches = pretraining_epoch(dataset, worker=worker, num_workers=workers)
-        assert len(batches) == steps_of_pretraining(items, 16, workers)
-        rows = np.concatenate([batch.item_rows[:16] for batch in batches])
-        shares.append(set(rows[: -(-items // workers)].tolist()))
-    assert set.union(*shares) == set(range(items))
-    assert sum(map(len, shares)) <= items + workers
-    with pytest.raises(DatasetError, match="too few"):
-        pretraining_epoch(dataset, worker=0, num_workers=items + 1)
 
 
 def test_item_tokens_are_those_of_the_texts(dataset: Dataset) -> None:

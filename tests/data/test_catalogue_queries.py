@@ -73,7 +73,7 @@ def test_queries_are_words_of_the_clicked_item(config: Config) -> None:
 def test_a_run_ends_in_an_evaluation_that_says_so(config: Config) -> None:
     dataset = Dataset.load(prepare(config, progress=False))
     metrics = train(config, dataset, progress=False)
-    assert [figures["phase"] for figures in metrics["epochs"]] == ["pretraining", "pretraining"]
+    assert [figures["stage"] for figures in metrics["epochs"]] == ["pretraining", "pretraining"]
     assert all(0 <= figures["valid_top1"] <= 1 for figures in metrics["epochs"])
     report = evaluate(config, dataset, load_trained(config.checkpoint_dir, dataset), progress=False)
     assert report.notes[0].startswith("The dataset has no log")

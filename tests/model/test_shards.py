@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.data.batches.mapped import ArrayFiles, MappedArray
+from dpsr.data.batches.arrays import MappedArray, arrays_in_files, graph_array
 from dpsr.model.embeddings import EmbeddingTable, apply_gradients_together, drawn_rows, lookup_together
-from dpsr.model.shards import Placement, Shard, parts_of
+from dpsr.model.shards import Placement, Shard, shard_variables
 
 ROWS, DIMENSION = 50, 8
 CUTS = {"whole": [0, 50], "two": [0, 20, 50], "four": [0, 4, 8, 44, 50]}
@@ -32,7 +32,8 @@ def table(
 
 def whole(made: EmbeddingTable) -> tuple[np.ndarray, np.ndarray]:
     embeddings, accumulator = (
-        np.concatenate([part.numpy() for part in parts_of(matrix)]) for matrix in (made.embeddings, made.accumulator)
+        np.concatenate([part.numpy() for part in shard_variables(matrix)])
+        for matrix in (made.embeddings, made.accumulator)
     )
     return embeddings, accumulator
 
@@ -61,7 +62,8 @@ def test_any_shards_give_the_same_sums_and_the_same_rows(
 def test_ids_of_a_kind_are_weighed_by_the_whole_bag(cuts: list[int], kind: str, tmp_path: Path) -> None:
     """The kinds are in a file that both ends map; a bag's ids of one kind are on several shards."""
     kinds = np.random.default_rng(7).integers(0, 4, ROWS).astype(np.uint8)
-    sharded = table(placement(cuts), "sum", kinds=ArrayFiles(tmp_path)(kinds))
+    with arrays_in_files(tmp_path):
+        sharded = table(placement(cuts), "sum", kinds=graph_array(kinds))
     assert_alike(table(None, "sum", kinds=tf.Variable(kinds)), sharded, kind)
     graph = tf.function(sharded.lookup).get_concrete_function(tf.RaggedTensorSpec([None, None], tf.int32))
     assert all(each.dtype == tf.resource for each in graph.captured_inputs), "no array goes with the graph"
@@ -80,7 +82,7 @@ def test_rows_are_scaled_when_they_are_drawn(cuts: list[int]) -> None:
 
     def drawn(place: Placement | None, row_scales: np.ndarray | None) -> np.ndarray:
         made = EmbeddingTable(ROWS, DIMENSION, scale=0.3, seed=(3, 1), placement=place, row_scales=row_scales)
-        return np.concatenate([part.numpy() for part in parts_of(made.embeddings)])
+        return np.concatenate([part.numpy() for part in shard_variables(made.embeddings)])
 
     np.testing.assert_array_equal(drawn(None, scales), drawn(None, None) * scales[:, np.newaxis])
     np.testing.assert_array_equal(drawn(placement(cuts), scales), drawn(None, scales))

@@ -1,6 +1,5 @@
 """Shapes and laws of the towers, and one whole training step against automatic differentiation."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +7,14 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from dpsr.config import Config, LossConfig, ModelConfig, TrainingConfig
+from dpsr.config import LossConfig, ModelConfig, TrainingConfig
+from dpsr.data.batches.batch import Batch
 from dpsr.data.batches.features import ItemFeatures, QueryFeatures
-from dpsr.data.batches.pipeline import Batch
 from dpsr.data.dataset.schema import Schema
-from dpsr.model.tower_inputs import TableBags
-from dpsr.model.two_tower import TableValues, TwoTower
-from dpsr.training.step import TrainingStep
+from dpsr.model.embeddings import TableBags, TableValues
+from dpsr.model.two_tower import TwoTower
+from dpsr.training.recipes import adagrad
+from dpsr.training.step import MatchingStep
 
 from ..ops.stock_embedding_bag import stock_embedding_bag
 from ..ops.stock_group_loss import batch_loss
@@ -142,7 +142,7 @@ def test_profile_and_history_change_the_heads_only_where_configured() -> None:
         with_titles.query_heads(queries._replace(history_titles=None))
 
 
-def test_users_start_quieter_than_words() -> None:
+def test_embeddings_of_users_are_initialised_at_a_smaller_scale_than_those_of_words() -> None:
     tables = make_model(history_length=3, history_titles=2).tables
     spread = {name: float(np.std(table.embeddings)) for name, table in tables.items()}
     for name in ("user.age", "history", "history_titles"):
@@ -171,7 +171,7 @@ def test_a_step_equals_automatic_differentiation_through_every_lookup(settings: 
     loss = LossConfig(kind=kind, group_size=4, margin=0.5)
     training = TrainingConfig(learning_rate=0.05, table_learning_rate=0.2)
     explicit, stock = make_model(**settings), differentiable(make_model(**settings))
-    step = TrainingStep(explicit, loss, training, np.zeros(SCHEMA.num_items))
+    step = MatchingStep(explicit, loss, adagrad(explicit, training))
     tables = [table.embeddings for table in stock.tables.values()]
     dense = [*stock.query_tower.trainable_variables, *stock.item_tower.trainable_variables]
     table_optimizer = tf_keras.optimizers.Adagrad(0.2, epsilon=1e-30, jit_compile=False)
@@ -196,18 +196,18 @@ def test_a_step_equals_automatic_differentiation_through_every_lookup(settings: 
 
 def test_token_dropout_leaves_out_other_tokens_in_every_step() -> None:
     queries = random_queries(np.random.default_rng(0), 2000)
-    training = TrainingConfig(token_dropout=0.3)
-    step = TrainingStep(make_model(), LossConfig(), training, np.zeros(SCHEMA.num_items))
-    first = step._thin(queries)
-    assert np.array_equal(first.tokens.values, step._thin(queries).tokens.values)
+    model = make_model()
+    step = MatchingStep(model, LossConfig(), adagrad(model, TrainingConfig()), token_dropout=0.3)
+    first = step._thin(queries, None)
+    assert np.array_equal(first.tokens.values, step._thin(queries, None).tokens.values)
     assert first.tokens.nrows() == 2000
     for thinned, row in zip(first.tokens, queries.tokens, strict=True):
         remaining = iter(row.numpy().tolist())
         assert all(token in remaining for token in thinned.numpy().tolist())  # a subsequence
     kept = first.tokens.values.shape[0] / queries.tokens.values.shape[0]
     assert kept == pytest.approx(0.7, abs=0.03)
-    step.optimizer.iterations.assign_add(1)
-    assert not np.array_equal(first.tokens.row_lengths(), step._thin(queries).tokens.row_lengths())
+    step.optimizer.iterations().assign_add(1)
+    assert not np.array_equal(first.tokens.row_lengths(), step._thin(queries, None).tokens.row_lengths())
 
 
 def test_model_survives_a_saved_model(tmp_path: Path) -> None:
@@ -239,8 +239,8 @@ def test_model_survives_a_saved_model(tmp_path: Path) -> None:
     assert model.item_vectors(items).shape == (5, 8)
 
 
-def test_every_input_has_a_table(make_config: Callable[..., Config]) -> None:
-    model = TwoTower(make_config().model, SCHEMA)
+def test_every_input_has_a_table() -> None:
+    model = make_model(history_length=4)
     assert sorted(model.tables) == sorted(
         ["query_tokens", "item_tokens", "user.age", "history", "item.brand", "item.category"]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from dpsr.data.batches.mapped import ArrayFiles
+from dpsr.data.batches.arrays import arrays_in_files
 from dpsr.data.batches.texts import Texts
 from dpsr.ops_cc.text_rows import text_rows
 
@@ -19,7 +20,8 @@ TEXTS = ["", "steel sink", "東京タワー", "x" * 1000, "\x00 in it", "ß", ""
 @pytest.mark.parametrize("is_mapped", [False, True])
 @pytest.mark.parametrize("array", [pa.array(TEXTS), pa.array(["before", *TEXTS, "after"]).slice(1, len(TEXTS))])
 def test_rows_are_the_texts(tmp_path: Path, array: pa.Array, is_mapped: bool) -> None:
-    texts = Texts(array, tensor=ArrayFiles(tmp_path)) if is_mapped else Texts(array)
+    with arrays_in_files(tmp_path) if is_mapped else nullcontext():
+        texts = Texts(array)
     rows = np.random.default_rng(1).integers(len(TEXTS), size=50).astype(np.int32)
     for take in (texts.take, tf.function(texts.take)):
         assert [text.decode() for text in take(tf.constant(rows)).numpy()] == [TEXTS[row] for row in rows]

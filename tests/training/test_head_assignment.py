@@ -6,10 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.config import LossConfig, TrainingConfig
-from dpsr.data.batches.pipeline import Batch
+from dpsr.data.batches.batch import Batch
 from dpsr.data.dataset.schema import INTERACTION
 from dpsr.training.head_assignment import HeadAssignment
-from dpsr.training.step import TrainingStep
+from dpsr.training.recipes import adagrad
+from dpsr.training.step import MatchingStep
 
 from ..model.test_two_tower import SCHEMA, make_model, random_items, random_queries
 
@@ -52,16 +53,15 @@ def test_a_click_trains_the_table_and_the_layers_of_its_own_head_alone() -> None
     records = clicks(np.repeat(np.arange(SCHEMA.num_queries), 3), np.tile([0, 2, 1], SCHEMA.num_queries))
     for head, item in enumerate([2, 1]):
         model = make_model(heads=2, head_tables=True, residual=True)
-        step = TrainingStep(
+        step = MatchingStep(
             model,
             LossConfig(kind="softmax", group_size=4),
-            TrainingConfig(),
-            np.ones(SCHEMA.num_items),
-            choice=HeadAssignment([records], values, 2),
+            adagrad(model, TrainingConfig()),
+            head_assignment=HeadAssignment([records], values, 2),
         )
         own = [
             [model.tables[f"query_tokens.{each}"].embeddings, *perceptron.trainable_variables]
-            for each, perceptron in enumerate(model.query_tower.perceptrons)
+            for each, perceptron in enumerate([model.query_tower.perceptron, *model.query_tower._others])
         ]
         before = [[variable.numpy() for variable in variables] for variables in own]
         rows = tf.concat([tf.fill([8], item), tf.constant([5, 6, 7])], axis=0)

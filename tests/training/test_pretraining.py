@@ -1,4 +1,4 @@
-"""The phase before the log: random words of an item find the item, and a run that is broken there goes on exactly."""
+"""Catalogue pre-training: synthetic queries find their items, and an interrupted run goes on exactly."""
 
 import json
 from collections.abc import Callable
@@ -12,9 +12,10 @@ from dpsr.config import Config, parse_config
 from dpsr.data.batches.features import ItemFeatures, QueryFeatures
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
-from dpsr.model.two_tower import TwoTower, relative_idf, token_kinds
+from dpsr.model.token_statistics import relative_idf, token_kinds
+from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
-from dpsr.training import trainer
+from dpsr.training import loop
 from dpsr.training.checkpoints import CheckpointError
 from dpsr.training.divergence import TrainingDivergedError
 from dpsr.training.trained import load_trained
@@ -90,9 +91,9 @@ def finished(
     return config, train(config, dataset, progress=False)
 
 
-def test_the_run_knows_its_phases(finished: tuple[Config, dict]) -> None:
+def test_epochs_name_their_stage(finished: tuple[Config, dict]) -> None:
     config, metrics = finished
-    assert [epoch["phase"] for epoch in metrics["epochs"]] == ["pretraining"] * 2 + ["training"] * 2
+    assert [epoch["stage"] for epoch in metrics["epochs"]] == ["pretraining"] * 2 + ["training"] * 2
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2, 3, 4]
     clicks = 288
     assert metrics["steps"] == 2 * (64 // 16) + 2 * (clicks // 12)
@@ -109,7 +110,7 @@ def test_the_run_knows_its_phases(finished: tuple[Config, dict]) -> None:
 def test_words_alone_find_the_items(make_run: Callable[..., Config], dataset: Dataset, tmp_path: Path) -> None:
     config = make_run(tmp_path, pretraining={"epochs": 8, "mixed_share": 0.0}, training={"epochs": 0})
     metrics = train(config, dataset, progress=False)
-    assert {epoch["phase"] for epoch in metrics["epochs"]} == {"pretraining"}
+    assert {epoch["stage"] for epoch in metrics["epochs"]} == {"pretraining"}
     assert metrics["epochs"][-1]["train_loss"] < metrics["epochs"][0]["train_loss"]
     assert metrics["epochs"][-1]["valid_top1"] > 0.8
 
@@ -119,7 +120,7 @@ class _InterruptError(Exception):
 
 
 @pytest.mark.parametrize("saves", [1, 3, pytest.param(7, marks=pytest.mark.slow)])
-def test_interrupted_in_either_phase_equals_uninterrupted(
+def test_interrupted_in_either_stage_equals_uninterrupted(
     make_run: Callable[..., Config],
     dataset: Dataset,
     finished: tuple[Config, dict],
@@ -127,15 +128,15 @@ def test_interrupted_in_either_phase_equals_uninterrupted(
     monkeypatch: pytest.MonkeyPatch,
     saves: int,
 ) -> None:
-    broken, save, done = make_run(tmp_path), trainer.Training._save, []
+    broken, save, done = make_run(tmp_path), loop.Training._save, []
 
-    def save_then_stop(training: trainer.Training, *position: int) -> None:
+    def save_then_stop(training: loop.Training, *position: int) -> None:
         if len(done) == saves:
             raise _InterruptError
         save(training, *position)
         done.append(position)
 
-    monkeypatch.setattr(trainer.Training, "_save", save_then_stop)
+    monkeypatch.setattr(loop.Training, "_save", save_then_stop)
     with pytest.raises(_InterruptError):
         train(broken, dataset, progress=False)
     monkeypatch.undo()
@@ -205,7 +206,7 @@ def test_a_loss_that_explodes_names_its_batch(
     with pytest.raises(TrainingDivergedError, match=r"grew to .* of the training, most likely .* query rows \d+, "):
         train(config, dataset, progress=False)
     told = json.loads((config.checkpoint_dir / "diverged.json").read_text())
-    assert told["phase"] == "training"
+    assert told["stage"] == "training"
     texts = dataset.query_texts().to_pylist()
     assert told["queries"] == [texts[row] for row in told["query_rows"]]
     assert told["item_ids"] == [f"i{row}" for row in told["item_rows"]]

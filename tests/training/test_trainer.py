@@ -17,7 +17,7 @@ from dpsr.config import Config
 from dpsr.data.batches.features import FeatureTables
 from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
-from dpsr.training import trainer
+from dpsr.training import loop
 from dpsr.training.checkpoints import CheckpointError, best_epoch
 from dpsr.training.divergence import TrainingDivergedError
 from dpsr.training.trained import load_trained
@@ -140,16 +140,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     saves: int,
 ) -> None:
     (whole, expected), broken = finished, make_config()
-    save = trainer.Training._save
+    save = loop.Training._save
     done = []
 
-    def save_then_stop(training: trainer.Training, *position: int) -> None:
+    def save_then_stop(training: loop.Training, *position: int) -> None:
         if len(done) == saves:  # the steps since the last checkpoint are lost
             raise _InterruptError
         save(training, *position)
         done.append(position)
 
-    monkeypatch.setattr(trainer.Training, "_save", save_then_stop)
+    monkeypatch.setattr(loop.Training, "_save", save_then_stop)
     with pytest.raises(_InterruptError):
         train(broken, dataset, progress=False)
     monkeypatch.undo()
@@ -173,9 +173,9 @@ def test_save_then_load_gives_the_same_vectors(
     make_config: Callable[..., Config], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(training={"epochs": 1}, model={"residual": True, "shared_tokens": True})
-    run = trainer.Training.run
+    run = loop.Training.run
     trained = []
-    monkeypatch.setattr(trainer.Training, "run", lambda training: trained.append(training) or run(training))
+    monkeypatch.setattr(loop.Training, "run", lambda training: trained.append(training) or run(training))
     train(config, dataset, progress=False)
     loaded, tables = load_trained(config.checkpoint_dir), FeatureTables(dataset, 0)
     items = tables.items(tf.range(dataset.schema.num_items))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from dpsr.training.traced_checkpoint import TracedCheckpoint
+from dpsr.training.checkpoint_writer import TracedCheckpoint
 
 
 class State(tf.Module):

@@ -1,0 +1,108 @@
+"""The batch of one training step: examples of the log or of the catalogue, joined with the tables inside the graph.
+
+Everything random is a function of (seed, epoch, step), never of state: an interrupted run continues with exactly the
+batches that it has not seen, and any worker of a cluster makes the batch of any step (``data.batches.steps``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from dpsr.data.batches.augmentation import ItemTexts, QueryTexts
+from dpsr.data.batches.blocks import FIELDS
+from dpsr.data.batches.features import FeatureTables, ItemFeatures, QueryFeatures
+
+
+class Batch(NamedTuple):
+    """One training step: B examples and R random negatives that all of them share."""
+
+    queries: QueryFeatures
+    """B rows."""
+    items: ItemFeatures
+    """B positives, then R random negatives."""
+    query_rows: tf.Tensor
+    """int32 [B]; -1 - item row for a synthetic query, sampled from the item's text."""
+    item_rows: tf.Tensor
+    """int32 [B + R]."""
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes the batch of a step of its records or items; the same arguments always give the same batch."""
+
+    tables: FeatureTables
+    batch_size: int
+    """B, examples of a step."""
+    random_negatives: int
+    """R, items drawn uniformly (with replacement) from the catalogue at each step."""
+    num_items: int
+    """Size of the catalogue."""
+    query_texts: QueryTexts | None = None
+    """Puts a typo into a share of the logged queries."""
+    item_texts: ItemTexts | None = None
+    """Samples synthetic queries from the items' texts."""
+    mixed_rows: int = 0
+    """The last ``mixed_rows`` of the B examples of a step of the log are random items with a synthetic query each."""
+
+    @property
+    def batch_records(self) -> int:
+        """Records of a step of the log."""
+        return self.batch_size - self.mixed_rows
+
+    def of_records(self, records: tf.Tensor, seed: tf.Tensor) -> Batch:
+        """The batch of a step of the log.
+
+        Args:
+            records: int32 [B - mixed_rows, 5], the fields of INTERACTION.
+            seed: int64 [2], another one for every step.
+        """
+        records = tf.ensure_shape(records, [self.batch_records, FIELDS])
+        queries, query_rows, positives = self.tables.queries(records), records[:, 0], records[:, 2]
+        if self.query_texts:
+            queries = queries._replace(tokens=self.query_texts.with_typos(queries.tokens, query_rows, seed))
+        if self.mixed_rows:
+            drawn = tf.random.stateless_uniform(
+                [self.mixed_rows], _mixed_seed(seed), maxval=self.num_items, dtype=tf.int32
+            )
+            queries = tf.nest.map_structure(_concatenated, queries, self._synthetic_queries(drawn, seed))
+            query_rows = tf.concat([query_rows, -1 - drawn], axis=0)
+            positives = tf.concat([positives, drawn], axis=0)
+        return self._with_negatives(queries, query_rows, positives, seed)
+
+    def of_items(self, item_rows: tf.Tensor, seed: tf.Tensor) -> Batch:
+        """The batch of a step of catalogue pre-training: every item is the positive of a synthetic query.
+
+        Args:
+            item_rows: int32 [B].
+            seed: int64 [2], another one for every step.
+        """
+        item_rows = tf.ensure_shape(item_rows, [self.batch_size])
+        return self._with_negatives(self._synthetic_queries(item_rows, seed), -1 - item_rows, item_rows, seed)
+
+    def _with_negatives(
+        self, queries: QueryFeatures, query_rows: tf.Tensor, positives: tf.Tensor, seed: tf.Tensor
+    ) -> Batch:
+        shape = [self.random_negatives]
+        negatives = tf.random.stateless_uniform(shape, seed, maxval=self.num_items, dtype=tf.int32)
+        item_rows = tf.concat([positives, negatives], axis=0)
+        return Batch(queries, self.tables.items(item_rows), query_rows, item_rows)
+
+    def _synthetic_queries(self, item_rows: tf.Tensor, seed: tf.Tensor) -> QueryFeatures:
+        if self.item_texts is None:
+            raise ValueError("synthetic queries are sampled from item_texts, which is None")
+        unknown_user = tf.fill(tf.shape(item_rows), -1)
+        tokens = self.item_texts.queries(item_rows, seed)
+        return self.tables.with_user_context(tokens, unknown_user, tf.zeros_like(item_rows))
+
+
+def _concatenated(
+    first: tf.Tensor | tf.RaggedTensor | None, second: tf.Tensor | tf.RaggedTensor | None
+) -> tf.Tensor | tf.RaggedTensor | None:
+    return None if first is None else tf.concat([first, second], axis=0)
+
+
+def _mixed_seed(step_seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(step_seed, 1)

@@ -1,0 +1,3 @@
+"""Names of the model classes in ``model.json``."""
+
+TWO_TOWER = "two_tower"

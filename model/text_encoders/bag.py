@@ -1,0 +1,33 @@
+"""Text as a bag of words, bigrams and letter trigrams (paper, section 4.2.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from dpsr.model.embeddings import TableBags, TableValues
+
+
+class BagEncoder:
+    """Combines the rows of a text's tokens in one embedding table, as the table's combiner says; no dense weights."""
+
+    weights: tuple[()] = ()
+
+    def __init__(self, table: str, rows: int) -> None:
+        """Names the table.
+
+        Args:
+            table: name of the embedding table.
+            rows: of the table, one for every token id.
+        """
+        self.table = table
+        self.tables = {table: rows}
+
+    def bags(self, tokens: tf.RaggedTensor) -> TableBags:
+        """As ``TextEncoder.bags``."""
+        return {self.table: tokens}
+
+    def __call__(self, tokens: tf.RaggedTensor, values: TableValues, weights: Any) -> tf.Tensor:
+        """As ``TextEncoder.__call__``: the combined rows as they were looked up."""
+        return values[self.table]
