@@ -1,4 +1,4 @@
-# Two commands set everything up: `make demo` and `make test`. `make help` lists the rest.
+# Two commands set everything up: `make demo` and `make test`. `make help` lists the others.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export DPSR_DATA ?= $(abspath ../shared/data)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
+CORE_TESTS := $(MAKE) --no-print-directory -j$(shell nproc)
 CC_SOURCES := $(shell find tokenizer_cc ops_cc serving -name '*.cc' -o -name '*.h' -o -name '*.inc' 2>/dev/null)
 PY_FOLDERS := baselines cli cluster config data evaluation indexing model ops_cc serving tokenizer_cc training
 
@@ -21,15 +22,23 @@ demo: $(VENV)/.built ## the whole path on a generated shop: log, dataset, model,
 
 .PHONY: test
 test: $(VENV)/.dev ## the whole test suite, C++ and Python
-	$(MAKE) --no-print-directory -C tokenizer_cc/core test
-	$(MAKE) --no-print-directory -C ops_cc/core test
-	$(BIN)/python -m pytest -m "not slow"
+	$(CORE_TESTS) -C tokenizer_cc/core test
+	$(CORE_TESTS) -C ops_cc/core test
+	$(BIN)/python -m pytest -m "not slow" -rs
+	@$(CORE_TESTS) -s -C tokenizer_cc/core skipped
+	@$(CORE_TESTS) -s -C ops_cc/core skipped
+
+.PHONY: check
+check: lint ## in a minute: lint, the C++ core, and the tests that need neither TensorFlow nor a server
+	$(CORE_TESTS) -C tokenizer_cc/core test
+	$(CORE_TESTS) -C ops_cc/core test
+	$(BIN)/python -m pytest --light -m "not slow"
 
 .PHONY: test-slow
 test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs; those of Spark want Java
 	$(PIP) install -q --no-build-isolation -e '.[dev,spark]'
-	$(MAKE) --no-print-directory -C tokenizer_cc/core sanitize
-	$(MAKE) --no-print-directory -C ops_cc/core sanitize
+	$(CORE_TESTS) -C tokenizer_cc/core sanitize
+	$(CORE_TESTS) -C ops_cc/core sanitize
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: fuzz

@@ -134,6 +134,12 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
         load_config(tmp_path / "empty.toml")
 
 
+def test_a_byte_order_mark_is_not_part_of_the_first_key(config_file: Path) -> None:
+    without = load_config(config_file)
+    config_file.write_bytes(b"\xef\xbb\xbf" + config_file.read_bytes())
+    assert load_config(config_file) == without
+
+
 def test_environment_variables_in_paths(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     override = ["data.items.path=${DPSR_TEST_ROOT:-fallback}/items.parquet"]
     monkeypatch.delenv("DPSR_TEST_ROOT", raising=False)

@@ -1,0 +1,43 @@
+# Unit tests of a C++ core by gtest: plain (`make test`) and under sanitizers (`make sanitize`). Included by the Makefile
+# of each core, which sets
+#   OUT      directory of the binaries, relative to the core
+#   SOURCES  .cc files of the core and of its tests
+# Needs g++ and gtest. Without gtest both targets print what they skip and succeed.
+ROOT := ../..
+FLAGS := -std=c++17 -g -O1 -Wall -Wextra -Werror -I$(ROOT)
+ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
+THREAD := -fsanitize=thread
+
+# The probe has no '#': versions of make differ in how they read one inside $(shell).
+HAS_GTEST := $(shell $(CXX) $(CPPFLAGS) -E -x c++ -include gtest/gtest.h /dev/null >/dev/null 2>&1 && echo yes)
+
+.PHONY: test sanitize skipped
+ifeq ($(HAS_GTEST),yes)
+test: $(OUT)/core_test
+	$< --gtest_brief=1
+
+sanitize: $(OUT)/core_test.address $(OUT)/core_test.thread
+	$(OUT)/core_test.address --gtest_brief=1
+	$(OUT)/core_test.thread --gtest_brief=1
+
+skipped:
+	@:
+else
+test sanitize skipped:
+	@echo "SKIPPED: the C++ unit tests of $(CURDIR) need gtest; to install it: make deps-cc (root), or your system's libgtest-dev"
+endif
+
+# $(1): suffix of the binary; $(2): flags of the sanitizer.
+define binary
+$(OUT)/core_test$(1): $(SOURCES:%.cc=$(OUT)/objects$(1)/%.o)
+	$(CXX) $(2) $$^ -o $$@ -lgtest -lgtest_main -pthread
+
+$(OUT)/objects$(1)/%.o: %.cc Makefile $(ROOT)/ops_cc/core/unit_tests.mk
+	@mkdir -p $$(@D)
+	$(CXX) $(CPPFLAGS) $(FLAGS) $(2) -MMD -MP -c $$< -o $$@
+
+-include $(SOURCES:%.cc=$(OUT)/objects$(1)/%.d)
+endef
+$(eval $(call binary,,))
+$(eval $(call binary,.address,$(ADDRESS)))
+$(eval $(call binary,.thread,$(THREAD)))
