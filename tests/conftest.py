@@ -2,11 +2,15 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+LIGHT = frozenset((TESTS / "light.txt").read_text(encoding="utf-8").split())
+"""Test files that need neither TensorFlow nor a server: what ``make check`` runs."""
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # With the variable a command whose output waits in a buffer would look as if each line reached its reader.
 os.environ.pop("PYTHONUNBUFFERED", None)
@@ -21,6 +25,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             default=os.environ.get(variable, ""),
             help=f"the server that tests/serving/test_conformance*.py speak to; by default {variable}, or one of ours",
         )
+    parser.addoption("--light", action="store_true", help="only the files of tests/light.txt, with TensorFlow blocked")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``--light``, blocks TensorFlow in this process and in those that it starts."""
+    if missing := sorted(name for name in LIGHT if not (TESTS / name).is_file()):
+        raise pytest.UsageError(f"tests/light.txt names files that do not exist: {', '.join(missing)}")
+    if config.getoption("--light"):
+        blocker = str(TESTS / "without_tensorflow")
+        sys.path.insert(0, blocker)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [blocker, os.environ.get("PYTHONPATH")]))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``--light``, leaves out every other file, and folders without a light one, whose fixtures may need more."""
+    if not config.getoption("--light") or not collection_path.is_relative_to(TESTS) or collection_path == TESTS:
+        return None
+    name = collection_path.relative_to(TESTS).as_posix()
+    wanted = name in LIGHT or any(light.startswith(f"{name}/") for light in LIGHT)
+    return None if wanted else True
 
 
 @pytest.fixture(scope="session")
