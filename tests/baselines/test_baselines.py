@@ -1,4 +1,4 @@
-"""Baselines against values worked out by hand or in plain Python."""
+"""Popularity, BM25, click memory and analyzers against plain Python."""
 
 import logging
 import math
@@ -61,7 +61,7 @@ def test_bm25_equals_its_formula(query: str) -> None:
     ("word", "stem"),
     [("shoes", "shoe"), ("games", "game"), ("boss", "boss"), ("xbox", "xbox"), ("bus", "bus"), ("gas", "gas")],
 )
-def test_light_stem_takes_the_plural_away(word: str, stem: str) -> None:
+def test_light_stem_removes_a_plural_s(word: str, stem: str) -> None:
     assert light_stem(word) == stem
 
 
@@ -83,7 +83,7 @@ def test_popularity_counts_clicks_and_purchases_but_no_skips() -> None:
     assert scores.tolist() == [[2, 1], [2, 1]]
 
 
-def test_popularity_decides_among_items_that_match_alike() -> None:
+def test_popularity_orders_items_of_equal_bm25() -> None:
     bm25 = BM25Retriever(TITLES, str.split)
     both = BM25PopularityRetriever(bm25, np.array([1, 50, 0, 9, 0, 0, 2]), 0.01)
     assert both.retrieve(queries("red shoe"), 3)[0].tolist() == [[1, 6, 0]]
@@ -151,7 +151,7 @@ def all_baselines() -> dict[str, ExhaustiveRetriever]:
 
 @pytest.mark.parametrize("name", ["popularity", "bm25", "both", "memory"])
 @pytest.mark.parametrize("scores_at_once", [1, 20, 1 << 24])
-def test_retrieve_and_score_agree_whatever_the_chunk(
+def test_retrieve_and_score_agree_for_any_batch_size(
     name: str, scores_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     retriever = all_baselines()[name]
@@ -174,7 +174,7 @@ def test_bm25_scores_nothing_in_a_catalogue_without_terms() -> None:
     assert scores.tolist() == [[0.0, 0.0]]
 
 
-def test_bm25_logs_no_notes_of_its_library(caplog: pytest.LogCaptureFixture) -> None:
+def test_bm25_silences_the_log_of_its_library(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         BM25Retriever(["red phone", "blue phone"], str.split)
     assert not caplog.records

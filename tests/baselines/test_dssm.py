@@ -1,4 +1,4 @@
-"""DSSM: its input, its negatives and its loss against plain Python, and that it learns what only clicks can teach."""
+"""DSSM: input, negatives and network against plain Python, and learning of relations that only clicks contain."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from dpsr.baselines.dssm import (
 from dpsr.baselines.examples import make_examples
 from dpsr.baselines.registry import ENTRIES
 from dpsr.baselines.tuning import mean_reciprocal_rank
-from dpsr.config import Config, parse_config
+from dpsr.config import Config, EvaluationConfig, parse_config
 from dpsr.data.dataset.schema import CLICK, INTERACTION
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
@@ -50,7 +50,7 @@ def test_bags_count_the_known_trigrams() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_negatives_are_what_was_skipped_for_the_query_and_never_clicked_there(seed: int) -> None:
+def test_negatives_are_items_skipped_and_never_clicked_for_the_query(seed: int) -> None:
     rng = np.random.default_rng(seed)
     num_items = 30
     clicks = log([(int(rng.integers(8)), int(rng.integers(num_items))) for _ in range(60)])
@@ -104,11 +104,11 @@ def test_the_network_is_the_one_of_the_paper() -> None:
 
 
 COLOURS = ["red", "blue", "green", "pink", "grey", "teal"]
-CODES = ["zk", "qx", "wv", "jf", "py", "mb"]  # what people type, and no title says
+CODES = ["zk", "qx", "wv", "jf", "py", "mb"]  # typed queries, in no title
 
 
 def make_shop(folder: Path, *, skips: bool) -> Config:
-    """Titles name a colour, queries a code that stands for one: only the log tells which."""
+    """Titles have a colour, queries a code for one; only the log relates codes to colours."""
     rng = np.random.default_rng(5)
     colour = np.arange(60) % len(COLOURS)
     titles = [f"{COLOURS[kind]} thing {row}" for row, kind in enumerate(colour)]
@@ -144,7 +144,7 @@ def dataset(config: Config) -> Dataset:
     return Dataset.load(config.dataset_dir)
 
 
-def test_it_learns_what_only_the_log_knows(dataset: Dataset) -> None:
+def test_training_learns_relations_that_only_clicks_contain(dataset: Dataset) -> None:
     context = BuildContext(dataset, ENTRIES, seed=1, progress=False)
     tuning = context.tuning_examples
     assert tuning is not None
@@ -159,7 +159,7 @@ def test_it_learns_what_only_the_log_knows(dataset: Dataset) -> None:
     assert mean_reciprocal_rank(trained, tuning) > 1.5 * mean_reciprocal_rank(bm25, tuning)
 
 
-def test_a_trained_one_is_read_back_and_no_other_dataset_or_seed_gets_it(
+def test_cached_weights_are_read_back_for_the_same_dataset_and_seed_only(
     config: Config, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dssm, "_MOST_ROUNDS", 1)
@@ -181,11 +181,20 @@ def test_a_trained_one_is_read_back_and_no_other_dataset_or_seed_gets_it(
         trained()
 
 
-def test_without_skips_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_without_skips_is_noted_and_evaluation_reads_logs_in_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dssm, "_MOST_ROUNDS", 1)
     config = make_shop(tmp_path, skips=False)
     dataset = Dataset.load(config.dataset_dir)
     model = TwoTower(config.model, dataset.schema, seed=1)
+    for whole in ("interactions", "skips"):
+        monkeypatch.setattr(Dataset, whole, lambda *_: pytest.fail("the whole log was read into memory"))
+    config = config.model_copy(
+        update={
+            "evaluation": config.evaluation.model_copy(update={"baselines": [*EvaluationConfig().baselines, "dssm"]})
+        }
+    )
     report = evaluate(config, dataset, model, progress=False)
     assert any("no skipped items" in note for note in report.notes)
     assert {"dssm", "bm25"} <= {result.retriever for result in report.results}

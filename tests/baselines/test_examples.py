@@ -1,11 +1,13 @@
-"""Queries with a slip of the finger, and examples by batches."""
+"""Samples of clicks read in blocks, misspelt queries, and batches of examples."""
 
 import unicodedata
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
-from dpsr.baselines.examples import QueryExamples, make_examples, normalise_query, with_one_typo
-from dpsr.data.dataset.schema import INTERACTION
+from dpsr.baselines.examples import QueryExamples, load_clicks, make_examples, normalise_query, with_one_typo
+from dpsr.data.dataset.schema import CLICK, INTERACTION, SKIP
 
 
 def examples_of(texts: list[str]) -> QueryExamples:
@@ -35,7 +37,7 @@ def test_a_typo_is_one_edit_that_changes_the_query() -> None:
         assert normalise_query(before) != normalise_query(after)
 
 
-def test_typos_keep_the_click_and_leave_out_what_is_too_short_to_misspell() -> None:
+def test_typos_keep_the_click_and_leave_out_texts_of_one_letter() -> None:
     texts = ["x", "halo", "", "3", "?!", "gears of war"]
     typos = with_one_typo(examples_of(texts), seed=1)
     assert typos.item_rows.tolist() == [3, 15]
@@ -64,9 +66,31 @@ def test_the_same_query_differs_in_form_case_and_white_space_only() -> None:
     assert normalise_query("halo 3") != normalise_query("halo3")
 
 
+@pytest.mark.parametrize("at_most", [1, 40, 10_000])
+def test_a_sample_does_not_depend_on_the_blocks_that_the_log_is_read_in(at_most: int) -> None:
+    records = np.zeros(700, dtype=INTERACTION)
+    records["item"] = np.arange(700)
+    records["event"] = np.where(np.arange(700) % 3, CLICK, SKIP)
+    clicks = records[records["event"] == CLICK]
+    found = [
+        load_clicks(
+            SimpleNamespace(interaction_blocks=lambda _, n=n: np.array_split(records, n)),
+            "train",
+            at_most=at_most,
+            seed=3,
+        )
+        for n in (1, 7, 700)
+    ]
+    assert len(found[0]) == min(at_most, len(clicks))
+    assert len(set(found[0]["item"].tolist())) == len(found[0])
+    assert set(found[0]["item"].tolist()) <= set(clicks["item"].tolist())
+    assert found[0]["item"].tolist() == sorted(found[0]["item"].tolist())  # the order of the file
+    assert found[0].tolist() == found[1].tolist() == found[2].tolist()
+
+
 def test_batches_are_the_whole_in_order() -> None:
     examples = examples_of([str(i) for i in range(23)])
     batches = examples.batches(5)
-    assert [len(chunk) for chunk in batches] == [5, 5, 5, 5, 3]
-    assert np.concatenate([chunk.texts for chunk in batches]).tolist() == examples.texts.tolist()
-    assert np.concatenate([chunk.tie_keys for chunk in batches]).tolist() == examples.tie_keys.tolist()
+    assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
+    assert np.concatenate([batch.texts for batch in batches]).tolist() == examples.texts.tolist()
+    assert np.concatenate([batch.tie_keys for batch in batches]).tolist() == examples.tie_keys.tolist()

@@ -1,4 +1,4 @@
-"""Hybrids against a plain Python oracle, and LSA against what it has to find."""
+"""Hybrids against a plain Python oracle, and LSA on related words."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ from dpsr.data.dataset.schema import INTERACTION
 
 
 class Fixed(ExhaustiveRetriever):
-    """The scores of a table whose row is the record's ``history_end``; counts how often it was asked."""
+    """The scores of a table whose row is the record's ``history_end``; counts the calls of ``score_all``."""
 
     def __init__(self, table: np.ndarray) -> None:
         super().__init__(table.shape[1])
@@ -88,7 +88,9 @@ def test_fusion_stops_at_its_depth(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("hybrid", [WeightedSumRetriever, fusion])
-def test_the_weight_follows_whoever_is_right(hybrid: Callable[..., ExhaustiveRetriever]) -> None:
+def test_the_chosen_weight_favours_the_side_that_ranks_the_click_first(
+    hybrid: Callable[..., ExhaustiveRetriever],
+) -> None:
     rng = np.random.default_rng(2)
     clicked = rng.integers(0, 50, 30)
     right, wrong = rng.uniform(0.1, 0.5, (2, 30, 50))
@@ -114,11 +116,11 @@ def test_the_ends_of_the_grid_are_the_two_sides_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weight", "said"), [(HYBRID_WEIGHTS[0], "dpsr hardly"), (1.0, ""), (HYBRID_WEIGHTS[-1], "BM25 hardly")]
+    ("weight", "note"), [(HYBRID_WEIGHTS[0], "dpsr hardly"), (1.0, ""), (HYBRID_WEIGHTS[-1], "BM25 hardly")]
 )
-def test_a_weight_at_the_end_of_the_grid_is_told(weight: float, said: str) -> None:
+def test_a_weight_at_the_end_of_the_grid_is_noted(weight: float, note: str) -> None:
     notes = edge_note("dpsr+bm25", weight)
-    assert (said in notes[0] and "dpsr+bm25" in notes[0]) if said else not notes
+    assert (note in notes[0] and "dpsr+bm25" in notes[0]) if note else not notes
 
 
 def test_the_grid_is_even_on_a_logarithmic_scale() -> None:
@@ -139,7 +141,7 @@ def test_the_same_examples_are_scored_once() -> None:
     assert sides[0].asked == 2
 
 
-def test_lsa_finds_words_that_go_together() -> None:
+def test_lsa_relates_words_of_common_neighbours() -> None:
     shelves = ["sofa couch seat", "couch sofa", "sofa seat", "phone mobile cell", "mobile phone", "cell phone"]
     lsa = LSARetriever([*shelves, "seat", "cell"], str.split, seed=1, dimension=2)
     scores = lsa.scores(

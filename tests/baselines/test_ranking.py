@@ -1,4 +1,4 @@
-"""Ranks against a plain sort, and ties that favour nobody."""
+"""Ranks against a plain sort, and ties in uniformly random order."""
 
 import numpy as np
 import pytest

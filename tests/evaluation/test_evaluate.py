@@ -1,4 +1,4 @@
-"""Whole evaluations on a prepared dataset, and retrievers whose results are known beforehand."""
+"""Whole evaluations on a prepared dataset, and measures of methods with known scores."""
 
 import json
 from dataclasses import dataclass
@@ -118,7 +118,7 @@ class KnownScores:
     """A retriever whose scores are a function of (example, item), without any tie-breaking of its own."""
 
     scores: np.ndarray
-    """float32 [n, items]; rows in the order of the examples' history_end, which stands in for their number."""
+    """float32 [n, items]; rows in the order of the examples' history_end, which numbers them here."""
 
     def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
         scores = self.scores[examples.records["history_end"]]
@@ -130,7 +130,7 @@ class KnownScores:
 
 
 class KnownItems(ExhaustiveRetriever):
-    """Scores an item by its row, whatever the query."""
+    """Scores an item by its row, for every query."""
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         return np.tile(np.linspace(-1, 1, self.num_items, dtype=np.float32), (len(examples), 1))
@@ -219,7 +219,7 @@ def test_each_method_has_the_measures_that_its_protocol_allows() -> None:
         assert np.array_equal(values, whole[name]), name
 
 
-def test_what_a_short_list_lacks_is_not_retrieved() -> None:
+def test_items_missing_in_a_short_list_count_as_not_retrieved() -> None:
     examples = numbered_examples(200, 500)
     scores = np.random.default_rng(4).normal(size=(200, 500)).astype(np.float32)
     drawn = sample_candidates(examples.item_rows, 500, 20, seed=2)
@@ -248,7 +248,7 @@ def test_methods_of_all_kinds_are_compared_on_the_measures_that_both_have(datase
         assert {interval.mean for interval in metrics.values()} == {0.0}
 
 
-def test_the_popularity_of_what_is_retrieved_is_the_mean_of_the_ten_best() -> None:
+def test_popularity_of_retrieved_items_is_the_mean_over_the_ten_best() -> None:
     examples = numbered_examples(20, 60)
     scores = np.random.default_rng(8).normal(size=(20, 60)).astype(np.float32)
     counts = np.random.default_rng(9).integers(0, 500, 60)
@@ -257,7 +257,7 @@ def test_the_popularity_of_what_is_retrieved_is_the_mean_of_the_ten_best() -> No
     np.testing.assert_allclose(found, [counts[np.argsort(-row)[:10]].mean() for row in scores])
 
 
-def test_scores_that_are_no_numbers_are_refused() -> None:
+def test_nan_scores_are_refused() -> None:
     examples = numbered_examples(3, 8)
     with pytest.raises(ValueError, match="NaN"):
         means(np.full((3, 8), np.nan), examples)
@@ -294,7 +294,7 @@ def test_two_towers_read_the_text_and_not_the_logged_query(dataset: Dataset, mod
     assert not np.allclose(heads[0], heads[3])
 
 
-def test_examples_are_the_clicks_of_the_split_in_the_words_that_were_typed(dataset: Dataset) -> None:
+def test_examples_are_the_clicks_of_the_split_with_their_typed_queries(dataset: Dataset) -> None:
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
     records = dataset.interactions("test")
     assert sorted(examples.records.tolist()) == sorted(records.tolist())
@@ -302,7 +302,7 @@ def test_examples_are_the_clicks_of_the_split_in_the_words_that_were_typed(datas
     assert examples.texts.tolist() == [queries[row] for row in examples.records["query"]]
 
 
-def test_a_sample_is_a_part_of_the_split_and_a_function_of_the_seed(dataset: Dataset) -> None:
+def test_a_sample_is_a_subset_of_the_split_and_a_function_of_the_seed(dataset: Dataset) -> None:
     first, again, other = (load_examples(dataset, "test", max_examples=50, seed=seed) for seed in (1, 1, 2))
     assert len(first) == 50
     assert first.records.tolist() == again.records.tolist()
@@ -311,7 +311,7 @@ def test_a_sample_is_a_part_of_the_split_and_a_function_of_the_seed(dataset: Dat
     assert all(first.records.tolist().count(record) <= whole.count(record) for record in first.records.tolist())
 
 
-def test_evaluation_repeats_itself_and_writes_its_report(shop: Path, dataset: Dataset, model: TwoTower) -> None:
+def test_evaluation_is_reproducible_and_writes_its_report(shop: Path, dataset: Dataset, model: TwoTower) -> None:
     config = make_config(shop, evaluation={"max_examples": 150, "candidates": 40})
     report = evaluate(config, dataset, model, progress=False)
     again = evaluate(config, dataset, model, progress=False)
@@ -344,7 +344,7 @@ def test_slices_add_up_to_the_whole(shop: Path, dataset: Dataset) -> None:
         parts = [found["seen queries", name], found["unseen queries", name]]
         mean = sum(part.examples * part.metrics["MAP@5"] for part in parts) / len(examples)
         assert mean == pytest.approx(found["all", name].metrics["MAP@5"])
-    # The memory knows nothing of a query that it never saw.
+    # On an unseen query, click memory is its back-off.
     assert found["unseen queries", "memory"].metrics == found["unseen queries", "bm25+popularity"].metrics
     assert found["seen queries", "memory"].metrics["MAP@5"] > found["seen queries", "bm25"].metrics["MAP@5"]
     assert found["all", "bm25"].metrics["MAP@5"] > found["one typo", "bm25"].metrics["MAP@5"]
@@ -370,24 +370,24 @@ def test_differences_are_those_of_the_means_on_every_slice(dataset: Dataset) -> 
         for name, interval in result.intervals.items():
             assert interval.mean == result.metrics[name]
             assert interval.low <= interval.mean <= interval.high
-    # On queries it never saw the memory is its back-off, click by click.
+    # On unseen queries, click memory is its back-off, click by click.
     same = next(
         entry for entry in differences if (entry.slice, entry.baseline) == ("unseen queries", "bm25+popularity")
     )
     assert set(same.metrics.values()) == {(0.0, 0.0, 0.0, 0.0)}
 
 
-def test_measuring_in_pieces_changes_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measures_are_the_same_for_any_batch_size(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = load_examples(dataset, "test", max_examples=10_000, seed=1)
     candidates = sample_candidates(examples.item_rows, ITEMS, 30, seed=1)
     baselines = standard_baselines(dataset)
     del baselines["lsa"]  # a matrix product rounds differently for other shapes, which turns ties around
     whole = {name: measure(each, examples, candidates, counts=np.arange(ITEMS)) for name, each in baselines.items()}
     monkeypatch.setattr(exhaustive, "_QUERIES_AT_ONCE", 7)
-    pieces = measure_all(baselines, examples, candidates, counts=np.arange(ITEMS))
+    batched = measure_all(baselines, examples, candidates, counts=np.arange(ITEMS))
     for name, values in whole.items():
         for key in values:
-            assert np.array_equal(values[key], pieces[name][key]), (name, key)
+            assert np.array_equal(values[key], batched[name][key]), (name, key)
 
 
 def test_typos_reach_the_retriever(dataset: Dataset) -> None:
@@ -411,7 +411,7 @@ def test_judged_queries_are_measured_when_there_are_labels(shop: Path, dataset: 
     assert judged is not None
     assert (judged.queries, judged.pairs, judged.unknown_items) == (2, 2 * ITEMS, 1)
     found = {result.retriever: result.metrics for result in judged.comparison.results}
-    # A matching word is what makes an item relevant here, so that BM25 makes no mistake and popularity many.
+    # Relevant items are those with a word of the query, so that BM25 makes no mistake and popularity many.
     assert found["bm25"]["AUC"] == found["bm25"]["AUC within queries"] == 1.0
     assert 0.2 < found["popularity"]["AUC"] < 0.8
     assert found["bm25"]["nDCG@10"] > found["popularity"]["nDCG@10"]
@@ -421,9 +421,9 @@ def test_judged_queries_are_measured_when_there_are_labels(shop: Path, dataset: 
     tree = json.loads((Path(config.work_dir) / "evaluation" / "metrics.json").read_text())
     assert tree["judged"]["over_bm25"]["dpsr+bm25"]["ndcg_10"]["standard_error"] == hybrid.standard_error
     assert tree["judged"]["retrievers"]["bm25"]["auc"] == 1.0
-    said = page.read_text()
-    assert "2 judged queries" in said
-    assert said.count("<circle") > ITEMS  # the map of the items
+    html = page.read_text()
+    assert "2 judged queries" in html
+    assert html.count("<circle") > ITEMS  # the map of the items
     assert {folder.name: len(list(folder.glob("*.run"))) for folder in trec.iterdir()} == {"test": 9, "judged": 9}
 
 
@@ -464,7 +464,7 @@ def test_configured_baselines_and_rerankers_take_part(shop: Path, dataset: Datas
     found = {name: report.result(name).metrics for name in names}
     assert found["bm25>dpsr@20"].keys() == found["bm25"].keys() - {"Top-1", "Top-10"}
     assert found["bm25>dpsr@20"]["Recall@100"] == found["bm25>dpsr@20"]["Recall@1000"] <= found["bm25"]["Recall@100"]
-    # The whole catalogue is smaller than the depth, so that the memory orders all of it.
+    # The catalogue is smaller than the depth, so that the scorer orders all of it.
     for name in ("MAP@5", "Recall@10", "Recall@100"):
         assert found["dpsr+bm25>memory"][name] == pytest.approx(found["memory"][name])
     assert report.judged is not None
@@ -474,7 +474,7 @@ def test_configured_baselines_and_rerankers_take_part(shop: Path, dataset: Datas
     assert (shop / "rerankers" / "test" / "bm25-dpsr@20.run").is_file()
 
 
-def test_known_meanings_are_measured_and_a_bad_file_stops_it_before_the_work(
+def test_known_senses_are_measured_and_an_unusable_input_ends_the_job_before_any_work(
     shop: Path, dataset: Dataset, model: TwoTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [(query, f"brand {row}", 0.2) for query in ("hat", "tea") for row in range(5)]
@@ -493,7 +493,7 @@ def test_known_meanings_are_measured_and_a_bad_file_stops_it_before_the_work(
     heads = TwoTowerRetriever(model, dataset, vectors).query_heads(asked)
     brands = dataset.item_table()["brand"].to_pylist()
     for row, each in enumerate(report.senses):
-        np.testing.assert_allclose(each.shares.sum(axis=1), 1.0)  # every brand is a meaning here
+        np.testing.assert_allclose(each.shares.sum(axis=1), 1.0)  # every brand is a sense here
         for head, shares in enumerate(each.shares):
             best = np.argsort(-(vectors @ heads[row, head]))[:50]
             expected = [np.mean([brands[item] == name for item in best]) for name in each.senses.names]
@@ -522,7 +522,7 @@ def test_an_empty_split_is_an_error_that_says_what_to_do(shop: Path, tmp_path: P
     dataset = Dataset.load(config.dataset_dir)
     with pytest.raises(DatasetError, match=r"split 'valid' .* data\.valid_share"):
         load_examples(dataset, "valid", max_examples=10, seed=1)
-    # Nothing to choose by: the weights fall back to their defaults.
+    # Without clicks to choose by, weights are defaults.
     suite = benchmark_suite(EvaluationConfig().baselines, dataset, KnownItems(ITEMS), seed=1)
     assert suite.weights == {"bm25+popularity": 0.2, "dpsr+bm25": 1.0, "dpsr+bm25 rrf": 1.0}
 

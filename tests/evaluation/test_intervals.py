@@ -14,7 +14,7 @@ def of_column(values: np.ndarray, clusters: np.ndarray, *, seed: int, resamples:
     return interval(values.mean(), means[:, 0])
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+def test_bootstrap_intervals_cover_the_truth_in_about_95_of_100_samples() -> None:
     rng = np.random.default_rng(4)
     covered = []
     for trial in range(200):
@@ -35,7 +35,7 @@ def test_intervals_are_as_wide_as_the_linearised_ones(seed: int) -> None:
     assert found.standard_error == pytest.approx(half_width(values, clusters) / 1.96, rel=0.1)
 
 
-def test_pairing_takes_out_what_the_queries_share() -> None:
+def test_pairing_removes_the_variance_that_methods_share() -> None:
     rng = np.random.default_rng(5)
     clusters = rng.integers(0, 300, 1000)
     easy = rng.random(300)[clusters]
@@ -63,7 +63,7 @@ def test_the_seed_decides_the_draws() -> None:
     assert of_column(column, clusters, seed=3) != of_column(column, clusters, seed=4)
 
 
-def test_one_query_proves_nothing() -> None:
+def test_one_query_has_no_interval() -> None:
     assert bootstrap_means(np.full((9, 2), 0.3), np.zeros(9, dtype=int), seed=1) is None
     assert interval(0.3, None) == (0.3, -1, 1, 1)
 
@@ -73,13 +73,13 @@ def test_interval_of_clusters_covers_the_truth() -> None:
     covered, covered_by_clicks = 0, 0
     for _ in range(400):
         clusters = np.repeat(np.arange(60), rng.integers(1, 12, 60))
-        quality = rng.random(60) < 0.4  # all clicks on a query stand or fall together
+        quality = rng.random(60) < 0.4  # all clicks on a query have one outcome
         values = quality[clusters].astype(float)
         error = abs(values.mean() - 0.4)
         covered += error <= half_width(values, clusters)
         covered_by_clicks += error <= half_width(values, np.arange(len(values)))
     assert 0.90 <= covered / 400 <= 0.98
-    assert covered_by_clicks / 400 < 0.80  # what ignoring the clusters would promise
+    assert covered_by_clicks / 400 < 0.80  # intervals that ignore the clusters are too narrow
 
 
 def test_interval_of_single_clicks_is_the_textbook_one() -> None:

@@ -1,4 +1,4 @@
-"""Judged pairs: what is read, and measures against plain Python."""
+"""Judged pairs: reading, errors, and measures against plain Python."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ ITEMS = 30
 
 
 def catalogue(ids: list[Any] | None = None) -> Any:
-    """As much of a dataset as judgements need."""
+    """The fields of a dataset that judgements read."""
     ids = [f"i{row}" for row in range(ITEMS)] if ids is None else ids
     kind = "int64" if isinstance(ids[0], int) else "string"
     return SimpleNamespace(item_ids=np.array(ids, dtype=object), schema=SimpleNamespace(item_id_type=kind))
@@ -94,7 +94,7 @@ def test_area_is_the_chance_of_the_right_order(tmp_path: Path) -> None:
 
 def test_scores_of_another_scale_for_every_query_only_fail_across_queries(tmp_path: Path) -> None:
     rows = [(q, f"i{item}", int(item < 3)) for q in ("a", "b") for item in range(6)]
-    rows += [("c", "i7", 1)]  # nothing to compare with inside this one
+    rows += [("c", "i7", 1)]  # no irrelevant pair to compare with
     judged = load(tmp_path, rows)
     right = np.linspace(1, 0, ITEMS)
     found = areas_under_curve({"it": Fixed({"a": right, "b": right + 9, "c": right + 99})}, judged, num_items=ITEMS)[

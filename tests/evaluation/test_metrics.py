@@ -33,7 +33,7 @@ def test_ranked_values_equal_their_definitions(seed: int) -> None:
     rng = np.random.default_rng(seed)
     num_items, depth, lists = 150, int(rng.integers(1, 140)), 300
     ranked = np.stack([rng.permutation(num_items)[:depth] for _ in range(lists)]).astype(np.int32)
-    ranked[:, depth // 2 :][rng.random(lists) < 0.2] = -1  # short answers
+    ranked[:, depth // 2 :][rng.random(lists) < 0.2] = -1  # short lists
     relevant = [
         {int(item): int(rng.integers(1, 4)) for item in rng.choice(num_items, rng.integers(1, 8), replace=False)}
         for _ in range(lists)
@@ -57,12 +57,12 @@ def test_one_relevant_item_makes_every_measure_a_function_of_its_rank(rank: int)
     assert values["Recall@100"] == float(rank <= 100)
 
 
-def test_a_list_without_any_item_is_worth_nothing() -> None:
+def test_an_empty_list_scores_zero() -> None:
     values = ranked_values(np.full((2, 3), -1, dtype=np.int32), [{0: 1}, {1: 1}])
     assert all((value == 0).all() for value in values.values())
 
 
-def test_an_item_named_twice_is_refused() -> None:
+def test_an_item_twice_in_a_list_is_refused() -> None:
     with pytest.raises(ValueError, match="list 1 has item 7 twice"):
         ranked_values(np.array([[1, 2, 3], [7, 2, 7]], dtype=np.int32), [{1: 1}, {7: 1}])
 

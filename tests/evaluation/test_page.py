@@ -1,4 +1,4 @@
-"""The web page and the TREC files: well formed, complete, and true to what was measured."""
+"""The web page and the TREC files: well formed, complete, and equal to the measured values."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -194,7 +194,7 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_page_needs_nothing_beside_it_and_escapes_what_people_typed(tmp_path: Path) -> None:
+def test_the_page_is_self_contained_and_escapes_texts(tmp_path: Path) -> None:
     report = small_report()
     case = Case("<script>alert(1)</script>", "red & blue", 1.0, ["red & blue", "x"], ["y"])
     heads = HeadAnswers("q", np.array([[0, 1], [1, 2]]))
@@ -230,16 +230,17 @@ def test_page_needs_nothing_beside_it_and_escapes_what_people_typed(tmp_path: Pa
         read_metrics(tmp_path / "gone.json")
 
 
-def test_the_best_other_of_a_tile_is_no_hybrid(tmp_path: Path) -> None:
+def test_the_best_other_method_of_a_tile_contains_no_model(tmp_path: Path) -> None:
     report = small_report()
-    better = replace(report.results[1], retriever="dpsr+bm25", metrics=dict.fromkeys(report.results[1].metrics, 0.9))
-    report = replace(report, comparison=Comparison([*report.results, better]))
+    best = dict.fromkeys(report.results[1].metrics, 0.9)
+    better = [replace(report.results[1], retriever=name, metrics=best) for name in ("dpsr+bm25", "bm25>dpsr@100")]
+    report = replace(report, comparison=Comparison([*report.results, *better]))
     page = write_page(tmp_path / "r.html", report, subject="dpsr", figures=Figures()).read_text()
     assert "best other: bm25 0.250" in page
 
 
 class TwoHeads:
-    """Stands in for a model: head 0 likes low item rows, head 1 those of the query's own kind."""
+    """A model whose head 0 prefers low item rows, head 1 low or high ones by the query."""
 
     num_items = ITEMS
 
@@ -270,7 +271,7 @@ def test_queries_whose_heads_differ_are_mapped_first(monkeypatch: pytest.MonkeyP
     assert found == low | {f"head 1: item {row} ()" for row in range(ITEMS - 10, ITEMS)}
 
 
-def test_known_meanings_colour_the_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_senses_colour_the_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dpsr.evaluation.measures.heads.HEAD_DEPTH", 10)
     categories = ["low"] * 8 + ["middle"] * (ITEMS - 16) + ["high"] * 8
     schema, table = SimpleNamespace(categorical={"category": 5}, numeric=()), pa.table({"category": categories})
@@ -283,16 +284,16 @@ def test_known_meanings_colour_the_maps(monkeypatch: pytest.MonkeyPatch) -> None
     assert legend == ["head 0: a", "head 0: no meaning", "head 1: b", "head 1: no meaning"]
 
 
-def test_common_queries_come_in_the_order_of_their_clicks() -> None:
+def test_frequent_queries_are_ordered_by_clicks() -> None:
     examples = examples_of(np.arange(6))
     examples.texts[:] = ["a", "b", "a", "c", "b", "a"]
     assert frequent_queries(examples, 2).texts.tolist() == ["a", "b"]
 
 
-def test_trec_files_say_what_was_measured(tmp_path: Path) -> None:
+def test_trec_files_reproduce_the_measures(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     examples = examples_of(rng.integers(0, ITEMS, 25))
-    table = rng.integers(0, 6, (25, ITEMS))  # many ties, which the files must not leave to their reader
+    table = rng.integers(0, 6, (25, ITEMS))  # many ties, which the files resolve
     gains = [{int(item): int(rng.integers(1, 4)) for item in rng.choice(ITEMS, 3, replace=False)} for _ in range(25)]
     ids = np.array([f"id {row}%" for row in range(ITEMS)], dtype=object)
     write_trec(tmp_path, {"bm25 bigrams": Fixed(table)}, examples, gains, ids, progress=False)

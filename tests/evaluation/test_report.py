@@ -1,4 +1,4 @@
-"""What a report says, and what it must not say."""
+"""Report tables, text, Markdown and JSON."""
 
 import json
 import socket
@@ -104,9 +104,9 @@ def test_the_best_of_a_column_is_marked_and_no_tie_of_all(report: Report) -> Non
 
 def test_notes_and_retrieval_times_are_printed(report: Report) -> None:
     time = RetrievalTime("dpsr", "none: 1 x 458 inner products of 64", 458, 50, 1.234, 5.678)
-    text = to_text(replace(report, notes=["The log is odd."], retrieval=[time]))
-    for said in ("The log is odd.", "1.23", "5.68", "458 best items", "50 queries", time.index):
-        assert said in text
+    text = to_text(replace(report, notes=["Clicks are few."], retrieval=[time]))
+    for expected in ("Clicks are few.", "1.23", "5.68", "458 best items", "50 queries", time.index):
+        assert expected in text
 
 
 def test_senses_found_by_heads_are_counted_and_shown(report: Report) -> None:
@@ -123,9 +123,9 @@ def test_senses_found_by_heads_are_counted_and_shown(report: Report) -> None:
     ]
     assert table.title in to_text(report)
     assert "2 queries" in table.title
-    told = report_json(report)["polysemy"]
-    assert (told["queries"], told["parted"], told["covered"]) == (2, 0.5, 0.5)
-    assert told["shares"]["apple"] == {"fruit": [0.9, 0.0], "brand": [0.1, 0.96]}
+    polysemy = report_json(report)["polysemy"]
+    assert (polysemy["queries"], polysemy["parted"], polysemy["covered"]) == (2, 0.5, 0.5)
+    assert polysemy["shares"]["apple"] == {"fruit": [0.9, 0.0], "brand": [0.1, 0.96]}
 
 
 def test_markdown_is_a_table(report: Report) -> None:

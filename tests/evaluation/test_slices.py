@@ -1,4 +1,4 @@
-"""Slices: which examples belong where."""
+"""Slices: assignment of examples."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -54,7 +54,7 @@ def test_seen_queries_were_clicked_in_the_train_split_up_to_case() -> None:
     assert found["all"].all()
 
 
-def test_partitions_that_part_nothing_are_left_out() -> None:
+def test_partitions_with_all_examples_in_one_slice_are_left_out() -> None:
     dataset = log(["a"], [(0, CLICK)])
     assert slices_of(examples(["a", "b"]), dataset).keys() == {"all", "seen queries", "unseen queries", "head", "tail"}
     found = slices_of(examples(["a", "手机"], [0, 3]), dataset)
