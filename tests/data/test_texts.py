@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 import numpy as np
@@ -86,4 +85,3 @@ def test_a_catalogue_with_more_text_than_two_gibibytes(tmp_path: Path) -> None:
     item_texts = ItemTexts(dataset, columns=None, words=(2, 2), typo_share=0.0)
     made = item_texts.query_texts(np.array([77, 0], np.int32), np.array([1, 2], np.int64)).numpy().tolist()
     assert made == [b"2a25 word25", b"0a0 word0"]
-    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
