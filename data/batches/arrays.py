@@ -18,7 +18,23 @@ from dpsr.ops_cc import library
 
 _ALIGNMENT = 64
 _DTYPES = {np.dtype(name) for name in ("uint8", "int32", "int64", "float32")}
-_FOLDER: ContextVar[Path | None] = ContextVar("folder of array files", default=None)
+
+
+class _Folder:
+    """Where a scope keeps its arrays, and the files that they are in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.used: set[Path] = set()
+
+    def remove_others(self) -> None:
+        """Removes what earlier scopes left."""
+        for path in self.path.iterdir() if self.path.is_dir() else ():
+            if path.is_file() and path.absolute() not in self.used:
+                path.unlink(missing_ok=True)
+
+
+_FOLDER: ContextVar[_Folder | None] = ContextVar("folder of array files", default=None)
 
 
 class MappedArray:
@@ -49,14 +65,19 @@ class MappedArray:
 def arrays_in_files(folder: Path) -> Iterator[None]:
     """Scope in which ``graph_array`` keeps every array in a file, so that graphs run on other machines too.
 
+    At the end of the scope, files of the folder that hold no array of it are removed: earlier runs left them.
+
     Args:
-        folder: receives the arrays that lie in no file yet; every machine sees it under this path.
+        folder: receives the arrays that lie in no file yet; every machine sees it under this path, and one run at a
+            time uses it.
     """
-    token = _FOLDER.set(folder)
+    files = _Folder(folder)
+    token = _FOLDER.set(files)
     try:
         yield
     finally:
         _FOLDER.reset(token)
+    files.remove_others()
 
 
 def graph_array(array: np.ndarray) -> Any:
@@ -68,11 +89,17 @@ def graph_array(array: np.ndarray) -> Any:
     Returns:
         A ``MappedArray`` where the array lies in a file or ``arrays_in_files`` is in effect, else a constant.
     """
+    folder = _FOLDER.get()
     # A slice of a memory-mapped array has another base, and the offset of the whole array.
     if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.offset % _ALIGNMENT == 0:
-        return MappedArray(array.filename, array.dtype, array.shape, array.offset)
-    folder = _FOLDER.get()
-    return tf.constant(array) if folder is None else _written(np.ascontiguousarray(array), folder)
+        found = MappedArray(array.filename, array.dtype, array.shape, array.offset)
+    elif folder is None:
+        return tf.constant(array)
+    else:
+        found = _written(np.ascontiguousarray(array), folder.path)
+    if folder is not None:
+        folder.used.add(Path(found.path))
+    return found
 
 
 def _written(array: np.ndarray, folder: Path) -> MappedArray:

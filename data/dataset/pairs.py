@@ -117,4 +117,7 @@ def clicked_items(dataset: Dataset, folder: Path) -> Bags:
             writer.close()
             for file in files:
                 (scratch / file).replace(folder / file)
+            for path in folder.glob("clicked_items.*.npy"):
+                if path.name not in files:  # of a train split that is gone
+                    path.unlink(missing_ok=True)
     return load_bags(folder, name, schema.num_queries)

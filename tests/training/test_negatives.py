@@ -103,6 +103,8 @@ def test_pairs_of_a_dataset_are_the_same_in_any_buckets(
     monkeypatch.setattr(spill, "BUCKET_RECORDS", bucket)
     records = dataset.interactions("train")
     tables = FeatureTables(dataset, 0)
+    (tmp_path / "arrays").mkdir()
+    (tmp_path / "arrays" / "clicked_items.0123456789abcdef.values.npy").touch()  # of a train split that is gone
     clicked = KnownPositives.of_dataset(dataset, tmp_path / "arrays")
     hard = HardNegatives.of_dataset(dataset, 5, tables, tmp_path / "arrays")
     queries = np.arange(-1, dataset.schema.num_queries)
