@@ -43,6 +43,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         tree = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # an editor may have begun the file with a BOM
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     for override in overrides:

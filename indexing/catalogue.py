@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dpsr.config import Config
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Bags, Dataset, id_array
 from dpsr.data.dataset.texts import joined_texts
+from dpsr.data.prepare.entities import catalogue_ids, item_kinds, read_features, without_duplicates
 from dpsr.data.prepare.vocabulary import column_ids, token_bags
-from dpsr.data.raw.readers import Source, trimmed_strings
+from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectedRows
+from dpsr.data.raw.values import whole_ids
 from dpsr.tokenizer_cc import Tokenizer
 
 
@@ -70,35 +71,42 @@ class Catalogue:
 
 
 def _read_table(path: str, config: Config, dataset: Dataset) -> pa.Table:
-    columns = dict.fromkeys(["item_id", *dataset.schema.text, *dataset.schema.categorical, *config.index.filter_range])
-    source = Source("items", config.data.items.model_copy(update={"path": path}), list(columns))
-    parts: list[pa.Table] = []
+    items = config.data.items.model_copy(
+        update={
+            "path": path,
+            "text": list(dataset.schema.text),
+            "categorical": [name for name in dataset.schema.categorical if name not in dataset.schema.numeric],
+            "numeric": [*dataset.schema.numeric, *config.index.filter_range],
+        }
+    )
+    source = Source("items", items, item_kinds(items))
     rows = 0
+
+    def advance(more: int) -> None:
+        nonlocal rows
+        rows += more
+
     with tempfile.TemporaryDirectory() as scratch, RejectedRows(Path(scratch), "items") as rejected:
-        for chunk in source.chunks(rejected):
-            ids = _ids(chunk.columns["item_id"], dataset.schema.item_id_type, chunk.file)
-            for position in np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False)):
-                rejected.add(chunk.file, int(chunk.rows[position]), "empty item_id")
-            parts.append(pa.table(chunk.columns | {"item_id": ids}).filter(ids.is_valid()))
-            rows += len(ids)
-        # The list goes with the scratch directory; the error names the reasons.
-        rejected.check(max(rows, 1), config.data.max_rejected_share, Path(path))
-    if not sum(len(part) for part in parts):
-        raise DatasetError(f"{path}: has no items; nothing can be indexed")
-    table = pa.concat_tables(parts, promote_options="permissive").combine_chunks()
-    if pc.count_distinct(table.column("item_id")).as_py() != len(table):
-        counts = pc.value_counts(table.column("item_id"))
-        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-        some = ", ".join(str(value) for value in twice[:5].to_pylist())
-        raise DatasetError(f"{path}: {len(twice):,} values of item_id occur more than once ({some}); keep one of each")
-    return table
+        found = read_features(source, lambda ids: _ids(ids, dataset.schema.item_id_type, path), rejected, advance)
+        # The list goes with the scratch directory; the error names the reasons and the first row.
+        rejected.check(max(rows + rejected.malformed, 1), config.data.max_rejected_share, Path(path))
+        if not len(found):
+            raise DatasetError(f"{path}: has no items; nothing can be indexed")
+        return without_duplicates(source, found, rejected, None)
 
 
-def _ids(ids: pa.Array, item_id_type: str, file: str) -> pa.Array:
-    found = "int64" if pa.types.is_integer(ids.type) else "string"
-    if found != item_id_type:
+def _ids(ids: pa.Array, item_id_type: str, path: str) -> pa.Array:
+    found = catalogue_ids(ids)
+    if item_id_type == "int64":
+        found = whole_ids(ids)
+    elif pa.types.is_integer(found.type):
         raise DatasetError(
-            f"{file}: column 'item_id' has type {ids.type}, but the item ids of the dataset are {item_id_type}; "
+            f"{path}: column 'item_id' has type {ids.type}, but the item ids of the dataset are {item_id_type}; "
             "give them the same type, or prepare and train again"
         )
-    return ids.cast(pa.int64()) if found == "int64" else trimmed_strings(ids)
+    if ids.null_count < len(ids) and found.null_count == len(found):
+        raise DatasetError(
+            f"{path}: column 'item_id' holds {ids.drop_null()[0].as_py()!r}, ..., but the item ids of the dataset are "
+            f"{item_id_type}; give them the same type, or prepare and train again"
+        )
+    return found

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from dpsr.data.raw.readers import trimmed_strings
+from dpsr.data.raw.values import numbers, trimmed_strings
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
 
@@ -105,9 +105,9 @@ class Filters(tf.Module):
         wanted = {name: values[:, tf.newaxis, tf.newaxis] for name, values in wanted.items()}
         for name, ids in self._ids.items():
             allowed &= (wanted[name] == _ANY) | (tf.gather(ids, at) == wanted[name])
-        for column, numbers in self._numbers.items():
+        for column, found in self._numbers.items():
             low, high = wanted[_input("min_" + column)], wanted[_input("max_" + column)]
-            values = tf.gather(numbers, at)
+            values = tf.gather(found, at)
             unlimited = tf.math.is_inf(low) & (low < 0) & tf.math.is_inf(high) & (high > 0)
             allowed &= unlimited | ((values >= low) & (values <= high))  # never of NaN
         return allowed
@@ -125,15 +125,15 @@ class Filters(tf.Module):
         known = np.zeros(items, np.int32)
         for ids in self._ids.values():
             known += ids.numpy() > 0
-        for numbers in self._numbers.values():
-            known += ~np.isnan(numbers.numpy())
+        for found in self._numbers.values():
+            known += ~np.isnan(found.numpy())
         item = int(known.argmax())
         values = self.without()
         for name, ids in self._ids.items():
             values[name] = self._texts[name][max(int(ids.numpy()[item]), 0)]
-        for column, numbers in self._numbers.items():
-            if not np.isnan(numbers.numpy()[item]):
-                values[_input("min_" + column)] = float(numbers.numpy()[item])
+        for column, found in self._numbers.items():
+            if not np.isnan(found.numpy()[item]):
+                values[_input("min_" + column)] = float(found.numpy()[item])
         return values
 
     def _add_category(self, column: str, values: pa.ChunkedArray) -> None:
@@ -171,8 +171,8 @@ def _numbers(table: pa.Table, column: str) -> np.ndarray:
             f"index.filter_range names column {column!r}, which the items do not have "
             f"(found: {', '.join(table.column_names)}); take it into the dataset, or leave it out"
         )
-    try:
-        numbers = table.column(column).cast(pa.float32(), safe=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ExportError(f"index.filter_range: column {column!r} holds no numbers: {error}") from None
-    return pc.fill_null(numbers, np.nan).to_numpy().astype(np.float32)
+    given = table.column(column).combine_chunks()
+    found = numbers(given)
+    if found.null_count == len(found) > given.null_count:
+        raise ExportError(f"index.filter_range: column {column!r} holds no numbers (found {given.drop_null()[0]}, ...)")
+    return pc.fill_null(found, np.nan).to_numpy(zero_copy_only=False).astype(np.float32)

@@ -10,16 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpsr.config import ItemsConfig
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.texts import one_array, take_rows, with_small_strings
-from dpsr.data.prepare.vocabulary import bucket_edges, category_vocabulary, column_ids, numbers
-from dpsr.data.raw.readers import Source, trimmed_strings
+from dpsr.data.prepare.vocabulary import bucket_edges, category_vocabulary, column_ids
+from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectedRows
+from dpsr.data.raw.values import REPLACEMENT, Kind, id_strings, numbers, texts, trimmed_strings, whole_ids
 
 
 def read_features(
     source: Source,
-    ids_as: Callable[[pa.Array], pa.Array] | None,
+    ids_as: Callable[[pa.Array], pa.Array],
     rejected: RejectedRows,
     advance: Callable[[int], object],
 ) -> pa.Table:
@@ -27,50 +29,95 @@ def read_features(
 
     Args:
         source: the raw input; its first column is the id.
-        ids_as: turns ids into those that are stored; None keeps strings and integers.
+        ids_as: turns ids into those that are stored; null where there is none.
         rejected: takes the rows without an id, and those whose id has been there before.
         advance: told the number of rows after each chunk.
 
-    Raises:
-        DatasetError: ids are of a strange type, or the files disagree about a column.
+    Returns:
+        The columns of the input; those whose type differs between files or lines, and all texts, as strings.
     """
     key = source.columns[0]
-    parts: list[pa.Table] = []
+    parts: list[dict[str, pa.Array]] = []
     for chunk in source.chunks(rejected):
-        ids = (ids_as or (lambda column: _checked_ids(column, chunk.file, key)))(chunk.columns[key])  # noqa: B023, called at once
-        for position in np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False)):
-            rejected.add(chunk.file, int(chunk.rows[position]), f"empty {key}")
-        part = pa.table(chunk.columns | {key: ids, _FILE: pa.repeat(chunk.file, len(ids)), _ROW: chunk.rows})
-        parts.append(part.filter(ids.is_valid()))
-        advance(len(part))
+        given = chunk.columns[key]
+        ids, readable = ids_as(given), _readable_ids(given)
+        kept = pc.and_(ids.is_valid(), readable)
+        for position in np.flatnonzero(~kept.to_numpy(zero_copy_only=False)).tolist():
+            if trimmed_strings(given.slice(position, 1)).null_count:
+                chunk.reject(rejected, position, f"empty {key}")
+            else:
+                chunk.reject(rejected, position, f"unreadable {key}", key if key == "item_id" else None)
+        columns = chunk.columns | {key: ids}
+        columns |= {name: texts(columns[name]) for name in source.columns if source.kinds[name] is Kind.TEXT}
+        columns |= {_FILE: pa.repeat(chunk.file, len(ids)), _ROW: pa.array(chunk.rows)}
+        lines = pa.nulls(len(ids), pa.int64()) if chunk.lines is None else pa.array(chunk.lines)
+        parts.append({name: column.filter(kept) for name, column in (columns | {_LINE: lines}).items()})
+        advance(len(ids))
     if not parts:
-        return pa.table({name: pa.array([], pa.string()) for name in (*source.columns, _FILE, _ROW)})
-    try:
-        return pa.concat_tables(parts, promote_options="permissive").combine_chunks()
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DatasetError(f"{', '.join(source.files)}: the files disagree about a column: {error}") from None
+        return pa.table({name: pa.array([], pa.string()) for name in (*source.columns, _FILE, _ROW, _LINE)})
+    return pa.table({name: _joined([part[name] for part in parts]) for name in parts[0]}).combine_chunks()
 
 
-def without_duplicates(source: Source, table: pa.Table, rejected: RejectedRows, kept_at: Path) -> pa.Table:
+def item_kinds(config: ItemsConfig) -> dict[str, Kind]:
+    """The columns of the catalogue and what they hold, ``item_id`` first."""
+    given = ((config.text, Kind.TEXT), (config.categorical, Kind.CATEGORY), (config.numeric, Kind.NUMBER))
+    kinds = {"item_id": Kind.ID}
+    for columns, kind in given:
+        for column in columns:
+            kinds.setdefault(column, kind)
+    return kinds
+
+
+def catalogue_ids(column: pa.Array) -> pa.Array:
+    """Item ids as int64 where they are whole numbers of 64 bits, else as strings; null where there is none."""
+    if pa.types.is_integer(column.type) or pa.types.is_null(column.type):
+        return column
+    if pa.types.is_floating(column.type):
+        return whole_ids(column)
+    if pa.types.is_decimal(column.type) and (whole := whole_ids(column)).null_count == column.null_count:
+        return whole
+    return id_strings(column)
+
+
+def _readable_ids(column: pa.Array) -> pa.Array:
+    """Whether ids are valid UTF-8, bool [n]: two ids whose other bytes became U+FFFD may differ."""
+    if not pa.types.is_string(column.type):
+        return pa.array(np.ones(len(column), dtype=bool))
+    return pc.fill_null(pc.invert(pc.match_substring(column, REPLACEMENT)), True)
+
+
+def _joined(arrays: list[pa.Array]) -> pa.ChunkedArray:
+    """The arrays one after the other, as text where their types differ."""
+    types = {array.type for array in arrays} - {pa.null()}
+    if len(types) > 1:
+        arrays = [texts(array) for array in arrays]
+    elif types:
+        arrays = [array.cast(next(iter(types))) for array in arrays]
+    return pa.chunked_array(arrays)
+
+
+def without_duplicates(source: Source, table: pa.Table, rejected: RejectedRows, kept_at: Path | None) -> pa.Table:
     """The table of ``read_features``, proven to have every id once.
 
     Raises:
-        DatasetError: ids occur more than once; every such row is in the list of rejected rows at ``kept_at``.
+        DatasetError: ids occur more than once; every such row is in the list of rejected rows, which the error says
+            is at ``kept_at``.
     """
     key = source.columns[0]
     counts = pc.value_counts(table.column(key))
     duplicates = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if len(duplicates):
         again = table.filter(pc.is_in(table.column(key), value_set=duplicates))
-        for file, row, value in zip(*(again.column(name).to_pylist() for name in (_FILE, _ROW, key)), strict=True):
-            rejected.add(file, row, f"duplicate {key}", value)
+        places = (again.column(name).to_pylist() for name in (_FILE, _ROW, _LINE, key))
+        for file, row, line, value in zip(*places, strict=True):
+            rejected.add(file, row, f"duplicate {key}", value, line=line)
         some = ", ".join(str(value) for value in duplicates[:5].to_pylist())
+        listed = f"all rows are listed in {kept_at / rejected.path.name}; " if kept_at else ""
         raise DatasetError(
             f"{', '.join(source.files)}: {len(duplicates):,} values of {key} occur more than once ({some}"
-            f"{', ...' if len(duplicates) > 5 else ''}); all rows are listed in {kept_at / rejected.path.name}; "
-            "keep one row for each"
+            f"{', ...' if len(duplicates) > 5 else ''}); {listed}keep one row for each"
         )
-    return table.drop_columns([_FILE, _ROW])
+    return table.drop_columns([_FILE, _ROW, _LINE])
 
 
 def merged(before: pa.Table, new: pa.Table) -> pa.Table:
@@ -142,13 +189,4 @@ class ColumnWriter:
         return len(vocabulary) + 2
 
 
-_FILE, _ROW = " file", " row"
-
-
-def _checked_ids(ids: pa.Array, file: str, key: str) -> pa.Array:
-    """Ids as strings or int64; null where there is none."""
-    if pa.types.is_integer(ids.type):
-        return ids
-    if pa.types.is_string(ids.type):
-        return trimmed_strings(ids)
-    raise DatasetError(f"{file}: column {key!r} has type {ids.type}; expected strings or integers")
+_FILE, _ROW, _LINE = " file", " row", " line"

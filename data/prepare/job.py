@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm import tqdm
 
 from dpsr.config import Config
@@ -37,16 +36,24 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.texts import joined_texts, text_batches
 from dpsr.data.prepare.append import check_new_times, check_same_inputs, later_time
 from dpsr.data.prepare.catalogue_queries import CatalogueQueries
-from dpsr.data.prepare.entities import ColumnWriter, merged, read_features, without_duplicates
+from dpsr.data.prepare.entities import (
+    ColumnWriter,
+    catalogue_ids,
+    item_kinds,
+    merged,
+    read_features,
+    without_duplicates,
+)
 from dpsr.data.prepare.log import Boundaries, Log, RowReader, find_boundaries
 from dpsr.data.prepare.privacy import UserIds
 from dpsr.data.prepare.splits import SplitWriter, Written
 from dpsr.data.prepare.streamed import read_log
 from dpsr.data.prepare.supervision import read_labels
 from dpsr.data.prepare.vocabulary import RowIndex, build_tokenizer, token_bags
-from dpsr.data.raw.readers import Source, trimmed_strings
+from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectedRows
 from dpsr.data.raw.timestamps import Clock
+from dpsr.data.raw.values import Kind, id_strings, whole_ids
 from dpsr.tokenizer_cc import Tokenizer
 
 if TYPE_CHECKING:
@@ -118,7 +125,7 @@ class _Preparation:
         item_ids = items.column("item_id")
         item_type = "int64" if pa.types.is_integer(item_ids.type) else "string"
         item_index = RowIndex(item_ids.to_pylist())
-        item_ids_as = _cast_to_int64 if item_type == "int64" else trimmed_strings
+        item_ids_as = whole_ids if item_type == "int64" else id_strings
         users, profile = self._users(sources.get("users"))
         queries = RowIndex(before.query_texts().to_pylist() if before else ())
 
@@ -160,16 +167,16 @@ class _Preparation:
     def _open_sources(self) -> dict[str, Source]:
         """All inputs, with their columns checked before anything long begins."""
         data = self._config.data
-        item_columns = dict.fromkeys(["item_id", *data.items.text, *data.items.categorical, *data.items.numeric])
-        sources = {"items": Source("items", data.items, list(item_columns))}
+        sources = {"items": Source("items", data.items, item_kinds(data.items))}
+        pair = {"query": Kind.TEXT, "item_id": Kind.ID}
         if data.interactions:
-            sources["interactions"] = Source(
-                "interactions", data.interactions, ["query", "item_id"], ["user_id", "timestamp", "event"]
-            )
+            optional = {"user_id": Kind.ID, "timestamp": Kind.TIME, "event": Kind.EVENT}
+            sources["interactions"] = Source("interactions", data.interactions, pair, optional)
         if data.users:
-            sources["users"] = Source("users", data.users, ["user_id", *data.users.profile])
+            profile = dict.fromkeys(data.users.profile, Kind.CATEGORY)
+            sources["users"] = Source("users", data.users, {"user_id": Kind.ID} | profile)
         if data.supervision:
-            sources["supervision"] = Source("supervision", data.supervision, ["query", "item_id", "label"])
+            sources["supervision"] = Source("supervision", data.supervision, pair | {"label": Kind.LABEL})
         return sources
 
     @contextmanager
@@ -205,7 +212,8 @@ class _Preparation:
         """Writes the catalogue and its columns; returns it, and the rows of the columns' embedding tables."""
         data = self._config.data.items
         with self._reading(source) as (rejected, advance):
-            table = without_duplicates(source, read_features(source, None, rejected, advance), rejected, self._kept_at)
+            found = read_features(source, catalogue_ids, rejected, advance)
+            table = without_duplicates(source, found, rejected, self._kept_at)
         if self._before:
             table = merged(self._before.item_table(), table)
         self._write_table("items/items.arrow", table)
@@ -318,12 +326,3 @@ class _Preparation:
 
     def _bar(self, what: str, total: int | None = None) -> tqdm:
         return tqdm(desc=what, total=total, unit=" rows", unit_scale=True, disable=not self._progress)
-
-
-def _cast_to_int64(ids: pa.Array) -> pa.Array:
-    """The log's item ids as the catalogue's integers; null where they are none."""
-    if pa.types.is_integer(ids.type):
-        return ids
-    texts = trimmed_strings(ids)
-    digits = pc.match_substring_regex(texts, r"^-?[0-9]{1,18}$")
-    return pc.if_else(digits, texts, pa.scalar(None, pa.string())).cast(pa.int64())

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 from dpsr.data.dataset.schema import EVENTS, INTERACTION, SKIP, DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.vocabulary import RowIndex
-from dpsr.data.raw.readers import Chunk, trimmed_strings
+from dpsr.data.raw.readers import Chunk
 from dpsr.data.raw.rejected import RejectsRows
 from dpsr.data.raw.timestamps import Clock
+from dpsr.data.raw.values import trimmed_strings
 
 TIMED = np.dtype([*[(name, "<i4") for name in INTERACTION.names or ()], ("time", "<i8"), ("row", "<i8")])
 """An interaction with its time and its place in the log, which orders equal times."""
@@ -76,7 +77,7 @@ class RowReader:
             reasons |= dict.fromkeys(np.flatnonzero(usable & ~good).tolist(), (reason, column))
             usable &= good
         for position, (reason, column) in sorted(reasons.items()):
-            rejected.add(chunk.file, int(chunk.rows[position]), reason, columns[column][position].as_py())
+            chunk.reject(rejected, position, reason, column)
         kept = pa.array(usable)
         user_id = pa.nulls(int(usable.sum()), pa.string())
         if "user_id" in columns:
@@ -95,8 +96,8 @@ class RowReader:
 
 
 def _events(column: pa.Array) -> np.ndarray:
-    """Event codes, int32 [n]; 0 where there is no such event."""
-    names = pc.utf8_lower(trimmed_strings(column))
+    """Event codes, int32 [n]; without a value a click, 0 where there is no such event."""
+    names = pc.fill_null(pc.utf8_lower(trimmed_strings(column)), "click")
     found = pc.index_in(names, value_set=pa.array(list(EVENTS)))
     codes = np.array([*EVENTS.values(), 0], dtype=np.int32)
     return codes[pc.fill_null(found, len(EVENTS)).to_numpy(zero_copy_only=False)]

@@ -9,7 +9,7 @@ import os
 import pyarrow as pa
 
 from dpsr.data.dataset.schema import DatasetError
-from dpsr.data.raw.readers import trimmed_strings
+from dpsr.data.raw.values import id_strings
 
 
 class UserIds:
@@ -43,7 +43,7 @@ class UserIds:
 
     def __call__(self, column: pa.Array) -> pa.Array:
         """User ids as they are stored, string [n]; null where there is none."""
-        texts = trimmed_strings(column)
+        texts = id_strings(column)
         if self._key is None:
             return texts
         encoded = texts.dictionary_encode()

@@ -23,7 +23,7 @@ from dpsr.data.dataset.spill import num_buckets
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.log import TIME_BINS, TIMED, Boundaries, Log, RowReader, history_ends, shuffle_keys
 from dpsr.data.prepare.vocabulary import RowIndex
-from dpsr.data.raw.readers import Piece, Source
+from dpsr.data.raw.readers import InputSplit, Source
 from dpsr.data.raw.rejected import CollectedRows, RejectsRows
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 # What the executors make of the raw log: an accepted row, a rejected one (``reason``) or what ends the job (``error``).
 _ROWS = pa.schema(
     [
-        ("piece", pa.int32()),
-        ("place", pa.int64()),  # among the accepted, or the rejected, rows of the piece
+        ("split", pa.int32()),
+        ("place", pa.int64()),  # among the accepted, or the rejected, rows of the split
         ("query", pa.string()),
         ("user_id", pa.string()),
         ("user", pa.int32()),
@@ -44,12 +44,16 @@ _ROWS = pa.schema(
         ("file_row", pa.int64()),
         ("reason", pa.string()),
         ("value", pa.string()),
+        ("file_line", pa.int64()),
+        ("file_lines", pa.int64()),
         ("error", pa.string()),
     ]
 )
 _RECORDS = pa.schema(
     [(name, pa.from_numpy_dtype(TIMED[name])) for name in TIMED.names or ()] + [("shuffle_key", pa.int64())]
 )
+_REJECTED = ["file", "file_row", "reason", "value", "file_line", "file_lines"]
+"""The columns of ``RejectedRow``, in its order."""
 _SQL_TYPES = {pa.int32(): "int", pa.int64(): "bigint", pa.string(): "string"}
 
 
@@ -93,7 +97,7 @@ def read_log_in_spark(
     scratch: Path,
     advance: Callable[[int], object],
 ) -> Log:
-    """As ``streamed.read_log``, a piece of the log (a row group of Parquet, or else a file) for each task.
+    """As ``streamed.read_log``, a split of the log (a row group of Parquet, or else a file) for each task.
 
     Args:
         session: whose executors do it.
@@ -109,25 +113,26 @@ def read_log_in_spark(
 
     _read_first_times(source, reader)
     stages = _Stages(session, scratch)
-    pieces = source.pieces()
-    num_pieces = len(pieces)
-    shared = session.sparkContext.broadcast((source, reader, pieces))
-    numbers = session.range(0, num_pieces, 1, num_pieces)
-    rows = stages.keep(numbers.mapInArrow(lambda batches: _read_pieces(shared.value, batches), _sql(_ROWS)), "rows")
-    for error in rows.where("error is not null").orderBy("piece").limit(1).collect():
+    splits = source.splits()
+    num_splits = len(splits)
+    shared = session.sparkContext.broadcast((source, reader, splits))
+    numbers = session.range(0, num_splits, 1, num_splits)
+    rows = stages.keep(numbers.mapInArrow(lambda batches: _read_splits(shared.value, batches), _sql(_ROWS)), "rows")
+    for error in rows.where("error is not null").orderBy("split").limit(1).collect():
         raise DatasetError(error.error)
-    for batch in stages.batches(rows.where("reason is not null").orderBy("piece", "place"), "rejected"):
-        for row in batch.select(["file", "file_row", "reason", "value"]).to_pylist():
-            rejected.add(*row.values())
+    for batch in stages.batches(rows.where("reason is not null").orderBy("split", "place"), "rejected"):
+        for row in batch.select(_REJECTED).to_pylist():
+            *place, line, lines = row.values()
+            rejected.add(*place, line=line, lines=lines)
 
     accepted = rows.where("reason is null")
     for name, index in (("query", queries), ("user_id", users)):
         if name == "query" or reader.users is None:
             for batch in stages.batches(_by_arrival(accepted, name), name):
                 index.add(batch.column(name))
-    offsets, read, kept = _offsets(rows, num_pieces, timed="timestamp" in source.columns)
+    offsets, read, kept = _offsets(rows, num_splits, timed="timestamp" in source.columns)
     numbered = accepted.join(
-        sql.broadcast(session.createDataFrame(offsets, "piece int, first_row long, first_time long")), "piece"
+        sql.broadcast(session.createDataFrame(offsets, "split int, first_row long, first_time long")), "split"
     )
     numbered = numbered.join(stages.index(queries, "query"), "query")
     user = sql.col("user")
@@ -166,17 +171,17 @@ def _read_first_times(source: Source, reader: RowReader) -> None:
                 return
 
 
-def _read_pieces(
-    shared: tuple[Source, RowReader, list[Piece]], numbers: Iterable[pa.RecordBatch]
+def _read_splits(
+    shared: tuple[Source, RowReader, list[InputSplit]], numbers: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """A task: pieces by their numbers to ``_ROWS``."""
-    source, reader, pieces = shared
+    """A task: splits by their numbers to ``_ROWS``."""
+    source, reader, splits = shared
     for batch in numbers:
         for number in batch.column(0).to_pylist():
             rejected = CollectedRows()
             read = accepted = listed = 0
             try:
-                for chunk in source.piece(pieces[number], rejected):
+                for chunk in source.read_split(splits[number], rejected):
                     rows = reader.read(chunk, read, rejected)
                     yield _rows(number, accepted, dict(zip(rows.schema.names, rows.columns, strict=True)))
                     read, accepted = read + len(chunk.rows), accepted + len(rows)
@@ -188,21 +193,20 @@ def _read_pieces(
                 yield _rows(number, 0, {"reason": pa.array(["error"]), "error": pa.array([str(error)])})
 
 
-def _rejected_rows(piece: int, first: int, rejected: list[Any]) -> pa.RecordBatch:
-    columns = zip(*rejected, strict=True) if rejected else ([],) * 4
-    names = ("file", "file_row", "reason", "value")
+def _rejected_rows(split: int, first: int, rejected: list[Any]) -> pa.RecordBatch:
+    columns = zip(*rejected, strict=True) if rejected else ([],) * len(_REJECTED)
     return _rows(
-        piece,
+        split,
         first,
-        {name: pa.array(column, _ROWS.field(name).type) for name, column in zip(names, columns, strict=True)},
+        {name: pa.array(column, _ROWS.field(name).type) for name, column in zip(_REJECTED, columns, strict=True)},
     )
 
 
-def _rows(piece: int, first: int, columns: dict[str, pa.Array]) -> pa.RecordBatch:
+def _rows(split: int, first: int, columns: dict[str, pa.Array]) -> pa.RecordBatch:
     """Some columns of ``_ROWS``; the others are null."""
     size = len(next(iter(columns.values())))
     columns = columns | {
-        "piece": pa.array(np.full(size, piece, dtype=np.int32)),
+        "split": pa.array(np.full(size, split, dtype=np.int32)),
         "place": pa.array(np.arange(first, first + size)),
     }
     return pa.RecordBatch.from_arrays(
@@ -215,22 +219,22 @@ def _by_arrival(rows: DataFrame, column: str) -> DataFrame:
     from pyspark.sql import functions as sql
 
     known = rows.where(sql.col(column).isNotNull())
-    firsts = known.groupBy(column).agg(sql.min(sql.struct("piece", "place")).alias("first"))
+    firsts = known.groupBy(column).agg(sql.min(sql.struct("split", "place")).alias("first"))
     return firsts.orderBy("first").select(column)
 
 
-def _offsets(rows: DataFrame, num_pieces: int, *, timed: bool) -> tuple[list[tuple[int, int, int]], int, int]:
-    """For each piece its number, the place of its first row, and what to add to its times; all rows, and the usable."""
+def _offsets(rows: DataFrame, num_splits: int, *, timed: bool) -> tuple[list[tuple[int, int, int]], int, int]:
+    """For each split its number, the place of its first row, and what to add to its times; all rows, and the usable."""
     from pyspark.sql import functions as sql
 
-    read, kept = np.zeros(num_pieces, dtype=np.int64), np.zeros(num_pieces, dtype=np.int64)
+    read, kept = np.zeros(num_splits, dtype=np.int64), np.zeros(num_splits, dtype=np.int64)
     readable = rows.where("reason is null or not startswith(reason, 'malformed')")
-    for piece, count, good in (
-        readable.groupBy("piece").agg(sql.count("*"), sql.count_if(sql.col("reason").isNull())).collect()
+    for split, count, good in (
+        readable.groupBy("split").agg(sql.count("*"), sql.count_if(sql.col("reason").isNull())).collect()
     ):
-        read[piece], kept[piece] = count, good
+        read[split], kept[split] = count, good
     first_row, first_time = np.cumsum(kept) - kept, np.zeros_like(read) if timed else np.cumsum(read) - read
-    offsets = list(zip(range(num_pieces), first_row.tolist(), first_time.tolist(), strict=True))
+    offsets = list(zip(range(num_splits), first_row.tolist(), first_time.tolist(), strict=True))
     return offsets, int(read.sum()), int(kept.sum())
 
 

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpsr.data.dataset.schema import LABEL
-from dpsr.data.prepare.vocabulary import RowIndex, numbers
-from dpsr.data.raw.readers import Source, trimmed_strings
+from dpsr.data.prepare.vocabulary import RowIndex
+from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectedRows
+from dpsr.data.raw.values import numbers, trimmed_strings
 
 
 def read_labels(
@@ -38,7 +39,7 @@ def read_labels(
     parts = [np.empty(0, dtype=LABEL)]
     for chunk in source.chunks(rejected):
         columns, size = chunk.columns, len(chunk.rows)
-        query, label = trimmed_strings(columns["query"]), numbers(columns["label"])
+        query, label = trimmed_strings(columns["query"]), _labels(columns["label"])
         item = items.find(item_ids_as(columns["item_id"]))
         usable = np.ones(size, dtype=bool)
         for reason, column, good in (
@@ -47,7 +48,7 @@ def read_labels(
             ("unreadable label", "label", label.is_valid().to_numpy(zero_copy_only=False)),
         ):
             for position in np.flatnonzero(usable & ~good):
-                rejected.add(chunk.file, int(chunk.rows[position]), reason, columns[column][position].as_py())
+                chunk.reject(rejected, int(position), reason, column)
             usable &= good
         part = np.empty(int(usable.sum()), dtype=LABEL)
         part["query"] = queries.add(query.filter(pa.array(usable)))
@@ -55,3 +56,10 @@ def read_labels(
         parts.append(part)
         advance(size)
     return np.concatenate(parts)
+
+
+def _labels(column: pa.Array) -> pa.Array:
+    """Labels as float64 [n]; null where there is no number that float32 holds."""
+    found = numbers(column)
+    fits = pc.less_equal(pc.abs(found), float(np.finfo(np.float32).max))
+    return pc.if_else(fits, found, pa.scalar(None, pa.float64()))

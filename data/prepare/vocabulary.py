@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from dpsr.config import TokenizerConfig
 from dpsr.data.dataset.tables import Bags
+from dpsr.data.raw.values import numbers, trimmed_strings
 from dpsr.tokenizer_cc import Tokenizer, VocabularyBuilder
 
 # The same on every machine: where counts are no longer exact, they depend on how the texts are shared out.
@@ -111,22 +112,7 @@ def column_ids(column: pa.Array, vocabulary: Sequence[str], *, numeric: bool) ->
     """
     if numeric:
         return bucket_ids(numbers(column), np.array(vocabulary, dtype=float))
-    texts = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    return category_ids(pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts), vocabulary)
-
-
-def numbers(column: pa.Array) -> pa.Array:
-    """A column as float64 [n]; null where it is no finite number."""
-    if pa.types.is_string(column.type):
-        texts = pc.utf8_trim_whitespace(column)
-        numeric = pc.match_substring_regex(texts, r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
-        column = pc.replace_substring_regex(pc.if_else(numeric, texts, pa.scalar(None, pa.string())), r"^\+", "")
-    elif not (
-        pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
-    ):
-        return pa.nulls(len(column), pa.float64())
-    values = column.cast(pa.float64(), safe=False)
-    return pc.if_else(pc.is_finite(values), values, pa.scalar(None, pa.float64()))
+    return category_ids(trimmed_strings(column), vocabulary)
 
 
 def bucket_edges(values: pa.Array, buckets: int) -> np.ndarray:

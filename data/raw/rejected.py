@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, TextIO
 
 from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.raw.values import without_surrogates
 
 _VALUE_LIMIT = 200
 
@@ -20,12 +21,16 @@ class RejectedRow(NamedTuple):
     row: int
     reason: str
     value: str | None
+    line: int | None
+    lines: int
 
 
 class RejectsRows(Protocol):
-    """Takes rejected rows; ``RejectedRows.add`` tells what they are."""
+    """Takes rejected rows; see ``RejectedRows.add``."""
 
-    def add(self, file: str, row: int, reason: str, value: Any = None) -> None:
+    def add(
+        self, file: str, row: int, reason: str, value: Any = None, *, line: int | None = None, lines: int = 1
+    ) -> None:
         """Takes one row."""
         ...
 
@@ -37,9 +42,11 @@ class CollectedRows:
         """Has none."""
         self._rows: list[RejectedRow] = []
 
-    def add(self, file: str, row: int, reason: str, value: Any = None) -> None:
+    def add(
+        self, file: str, row: int, reason: str, value: Any = None, *, line: int | None = None, lines: int = 1
+    ) -> None:
         """Takes one row."""
-        self._rows.append(RejectedRow(file, row, reason, None if value is None else str(value)[:_VALUE_LIMIT]))
+        self._rows.append(RejectedRow(file, row, reason, _shown(value), line, lines))
 
     def take(self) -> list[RejectedRow]:
         """The rows since the last call."""
@@ -63,6 +70,7 @@ class RejectedRows:
         self.reasons: Counter[str] = Counter()
         self._whole_rows = whole_rows
         self._file: TextIO | None = None
+        self._first = ""
 
     def __enter__(self) -> RejectedRows:
         """Nothing to do before the first row."""
@@ -77,15 +85,17 @@ class RejectedRows:
 
     @property
     def malformed(self) -> int:
-        """Rows that the reader could not even hand out."""
+        """Rows that the reader could not even hand out, each counted as the lines that it has."""
         return sum(count for reason, count in self.reasons.items() if reason.startswith("malformed"))
 
     @property
     def count(self) -> int:
-        """Rows rejected so far."""
+        """Rows rejected so far, malformed ones as the lines that they have."""
         return sum(self.reasons.values())
 
-    def add(self, file: str, row: int, reason: str, value: Any = None) -> None:
+    def add(
+        self, file: str, row: int, reason: str, value: Any = None, *, line: int | None = None, lines: int = 1
+    ) -> None:
         """Lists one row.
 
         Args:
@@ -93,15 +103,23 @@ class RejectedRows:
             row: its number in that file, from 1, without a header.
             reason: why it cannot be used; rows are counted by it.
             value: what was found.
+            line: the number of its first line in a text file, from 1.
+            lines: how many lines it has; the row counts as this many.
         """
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w", encoding="utf-8", newline="\n")
-        line: dict[str, Any] = {"file": file, "row": row, "reason": reason}
+        entry: dict[str, Any] = {"file": file, "row": row}
+        if line is not None:
+            entry["line"] = line
+        if lines > 1:
+            entry["lines"] = lines
+        entry["reason"] = reason
         if value is not None and (self._whole_rows or not reason.startswith("malformed")):
-            line["value"] = str(value)[:_VALUE_LIMIT]
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self.reasons[reason] += 1
+            entry["value"] = _shown(value)
+        self._first = self._first or f"{file}, " + (f"row {row}" if line is None else f"line {line}")
+        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self.reasons[reason] += lines
 
     def check(self, rows: int, max_share: float, kept_at: Path) -> None:
         """Ends the job where too many rows are unusable.
@@ -119,6 +137,11 @@ class RejectedRows:
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in self.reasons.most_common(3))
         raise DatasetError(
             f"{self.name}: {self.count:,} of {rows:,} rows ({self.count / rows:.1%}) cannot be used, more than "
-            f"data.max_rejected_share = {max_share:.1%} allows: {reasons}; they are listed in "
-            f"{kept_at / self.path.name}; mend the input or raise data.max_rejected_share"
+            f"data.max_rejected_share = {max_share:.1%} allows: {reasons}; the first is {self._first}; they are "
+            f"listed in {kept_at / self.path.name}; mend the input or raise data.max_rejected_share"
         )
+
+
+def _shown(value: Any) -> str | None:
+    """The beginning of a value, as text that can be encoded."""
+    return None if value is None else without_surrogates(str(value)[:_VALUE_LIMIT])

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.raw.values import integers_of, is_instant, number_texts, numbers, texts
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_INTEGER = r"^-?[0-9]{1,18}$"
+_FIRST = -62_135_596_800
+"""Seconds of the beginning of year 1."""
+_LAST = 253_402_300_799
+"""Seconds of the end of year 9999."""
+_SECONDS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_INTEGER = r"^\+?(-?[0-9]+)(\.0*)?$"
+_ISO = (
+    r"^(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[Tt ](?P<time>[0-9]{2}(?::[0-9]{2}(?::[0-9]{2})?)?)(?:[.,](?P<fraction>[0-9]{1,6})[0-9]*)?)?"
+    r" ?(?P<zone>[Zz]|UTC|GMT|[-+][0-9]{2}(?::?[0-9]{2})?)?$"
+)
+_SAMPLE = 1000
 _INSTANTS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
+_TOO_LARGE = 2.0**63
 
 
 class Clock:
-    """Reads one log's time column; the first rows decide how.
+    """Reads one log's time column; the first times decide how.
 
     Timestamps, dates and ISO 8601 strings become microseconds since 1970 UTC; a time without a zone is taken as UTC.
-    Integers, and strings of digits, are kept as they are: any unit will do, as only their order matters. Without a
-    time column the order of the rows is the time.
+    Numbers, and strings that are numbers, are seconds where one of the first 1,000 has a fraction; else they are kept
+    as integers: any unit will do, as only their order matters. Without a time column the order of the rows is the time.
     """
 
     def __init__(self) -> None:
-        """Knows nothing before the first rows."""
+        """Has seen no time yet."""
         self._unit: str | None = None
+        self._seconds = False
 
     @property
     def known(self) -> bool:
@@ -41,19 +53,17 @@ class Clock:
     def read(self, column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """The times of some rows.
 
-        Returns:
-            times int64 [n], and bool [n]: whether there is one.
+        Args:
+            column: [n], as ``values.plain`` has it.
 
-        Raises:
-            DatasetError: the column holds no times, or other ones than the rows before.
+        Returns:
+            times int64 [n], and bool [n]: whether there is one that fits those before.
         """
-        column, unit = self._as_int64(column)
-        if len(column) > column.null_count:
-            if self._unit not in (None, unit):
-                raise DatasetError(f"interactions: column 'timestamp' has both {self._unit} and {unit} values; use one")
-            self._unit = unit
-        known = column.is_valid().to_numpy(zero_copy_only=False)
-        return pc.fill_null(column, 0).to_numpy(zero_copy_only=False), known
+        if self._unit is None:
+            self._decide(column)
+        times = self._as_int64(column)
+        known = times.is_valid().to_numpy(zero_copy_only=False)
+        return pc.fill_null(times, 0).to_numpy(zero_copy_only=False), known
 
     def text(self, time: int) -> str | int:
         """A time as the manifest shows it."""
@@ -61,46 +71,120 @@ class Clock:
             return int(time)
         return (_EPOCH + timedelta(microseconds=int(time))).isoformat()
 
-    def _as_int64(self, column: pa.Array) -> tuple[pa.Array, str]:
-        kind = column.type
-        if pa.types.is_integer(kind):
-            return column.cast(pa.int64()), "integer"
-        if pa.types.is_floating(kind):  # seconds, with a fraction
-            seconds = pc.if_else(pc.is_finite(column), column, None)
-            return pc.multiply(seconds, 1e6).cast(pa.int64(), safe=False), "timestamp"
-        if pa.types.is_timestamp(kind):
-            return column.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64()), "timestamp"
-        if pa.types.is_date(kind):
-            return column.cast(pa.timestamp("us")).cast(pa.int64()), "timestamp"
-        if pa.types.is_string(kind):
-            return self._from_strings(pc.utf8_trim_whitespace(column))
-        if pa.types.is_null(kind):
-            return column.cast(pa.int64()), self.unit
-        raise DatasetError(
-            f"interactions: column 'timestamp' has type {kind}; expected timestamps, ISO 8601 strings or numbers"
-        )
+    def _decide(self, column: pa.Array) -> None:
+        """Takes the unit from the first times, where there is one among these."""
+        given = column.drop_null()
+        for start in range(0, len(given), _SAMPLE):
+            self._decide_by(given.slice(start, _SAMPLE))
+            if self.known:
+                return
 
-    def _from_strings(self, texts: pa.Array) -> tuple[pa.Array, str]:
-        digits = pc.match_substring_regex(texts, _INTEGER)
-        integers = self._unit == "integer" or (self._unit is None and _first_valid(digits) is True)
-        if integers:
-            return pc.if_else(digits, texts, pa.scalar(None, pa.string())).cast(pa.int64()), "integer"
-        return pa.concat_arrays(_instants(texts)), "timestamp"
+    def _decide_by(self, sample: pa.Array) -> None:
+        if is_instant(sample.type):
+            self._unit = "timestamp"
+            return
+        found = _numbers(sample)
+        valid = found.is_valid().to_numpy(zero_copy_only=False)
+        first = int(valid.argmax()) if valid.any() else len(sample)
+        if pa.types.is_string(sample.type):
+            instants = _instants(pc.utf8_trim_whitespace(sample.slice(0, first)))
+            if instants.null_count < len(instants):
+                self._unit = "timestamp"
+                return
+        values = found.drop_null().to_numpy()
+        if len(values):
+            fractions, in_years = values != np.floor(values), (values >= _FIRST) & (values <= _LAST)
+            self._seconds = bool(fractions.any() and in_years.all())
+            self._unit = "timestamp" if self._seconds else "integer"
+
+    def _as_int64(self, column: pa.Array) -> pa.Array:
+        if is_instant(column.type):
+            fits = self._unit == "timestamp" and not self._seconds
+            return _microseconds(column) if fits else pa.nulls(len(column), pa.int64())
+        if self._unit == "integer":
+            return _whole_numbers(column)
+        if self._seconds:
+            return _microseconds_of_seconds(_numbers(column))
+        if self._unit == "timestamp" and pa.types.is_string(column.type):
+            return _instants(pc.utf8_trim_whitespace(column))
+        return pa.nulls(len(column), pa.int64())
 
 
-def _instants(texts: pa.Array) -> list[pa.Array]:
-    """ISO 8601 strings as int64 pieces; null where one cannot be read, found by halving."""
+def _microseconds(column: pa.Array) -> pa.Array:
+    """Timestamps and dates as microseconds since 1970, int64 [n]; null outside the years 1 to 9999."""
+    kind = column.type
+    if pa.types.is_date32(kind):
+        days = _within(column.cast(pa.int32()).cast(pa.int64()), _FIRST // 86_400, _LAST // 86_400)
+        return pc.multiply(days, 86_400_000_000)
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":  # 64 bits reach from 1677 to 2262
+        return column.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64())
+    per_second = _SECONDS["ms" if pa.types.is_date64(kind) else kind.unit]
+    found = _within(column.cast(pa.int64()), _FIRST * per_second, (_LAST + 1) * per_second - 1)
+    return found if per_second == 1_000_000 else pc.multiply(found, 1_000_000 // per_second)
+
+
+def _within(values: pa.Array, low: int, high: int) -> pa.Array:
+    """int64 [n] with null in place of what is below ``low`` or above ``high``."""
+    extremes = pc.min_max(values).as_py()
+    if extremes["min"] is None or (extremes["min"] >= low and extremes["max"] <= high):
+        return values
+    inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
+    return pc.if_else(inside, values, pa.scalar(None, pa.int64()))
+
+
+def _numbers(column: pa.Array) -> pa.Array:
+    """Numbers, or texts that are numbers, as float64 [n]; null for all others."""
+    if pa.types.is_boolean(column.type):
+        return pa.nulls(len(column), pa.float64())
+    return numbers(number_texts(column) if pa.types.is_string(column.type) else column)
+
+
+def _whole_numbers(column: pa.Array) -> pa.Array:
+    """Numbers without their fractions, int64 [n]; null where there is none or it exceeds 64 bits."""
+    if pa.types.is_integer(column.type):
+        return column
+    floats = pc.floor(_numbers(column))
+    fits = pc.and_(pc.greater_equal(floats, -_TOO_LARGE), pc.less(floats, _TOO_LARGE))
+    whole = pc.if_else(fits, floats, pa.scalar(None, pa.float64())).cast(pa.int64(), safe=False)
+    if pa.types.is_floating(column.type):
+        return whole
+    if not (pa.types.is_string(column.type) or pa.types.is_decimal(column.type)):
+        return pa.nulls(len(column), pa.int64())
+    trimmed = pc.utf8_trim_whitespace(texts(column))
+    digits = pc.replace_substring_regex(trimmed, _INTEGER, r"\1")
+    exact = pc.if_else(pc.match_substring_regex(trimmed, _INTEGER), digits, pa.scalar(None, pa.string()))
+    return pc.if_else(exact.is_valid(), integers_of(exact), whole)
+
+
+def _microseconds_of_seconds(seconds: pa.Array) -> pa.Array:
+    inside = pc.and_(pc.greater_equal(seconds, float(_FIRST)), pc.less_equal(seconds, float(_LAST)))
+    known = pc.if_else(inside, seconds, pa.scalar(None, pa.float64()))
+    return pc.round(pc.multiply(known, 1e6)).cast(pa.int64(), safe=False)
+
+
+def _instants(column: pa.Array) -> pa.Array:
+    """ISO 8601 strings as microseconds since 1970, int64 [n]; null where one cannot be read."""
+    low, high = _FIRST * 1_000_000, (_LAST + 1) * 1_000_000 - 1
     for kind in _INSTANTS:
         try:
-            return [texts.cast(kind).cast(pa.int64())]
+            return _within(column.cast(kind).cast(pa.int64()), low, high)
         except pa.ArrowInvalid:
             continue
-    if len(texts) == 1:
-        return [pa.nulls(1, pa.int64())]
-    half = len(texts) // 2
-    return _instants(texts.slice(0, half)) + _instants(texts.slice(half))
+    found = pc.extract_regex(column, _ISO)
+    date, time, fraction, zone = (pc.struct_field(found, name) for name in ("date", "time", "fraction", "zone"))
+    time = pc.if_else(pc.equal(time, ""), "00:00", time)
+    fraction = pc.if_else(pc.equal(fraction, ""), "", pc.binary_join_element_wise(".", fraction, ""))
+    zone = pc.if_else(pc.match_substring_regex(zone, "^[-+]"), zone, "Z")
+    times = pa.concat_arrays(_cast_by_halves(pc.binary_join_element_wise(date, "T", time, fraction, zone, "")))
+    return _within(times, low, high)
 
 
-def _first_valid(column: pa.Array) -> Any:
-    valid = column.drop_null()
-    return valid[0].as_py() if len(valid) else None
+def _cast_by_halves(column: pa.Array) -> list[pa.Array]:
+    """Strings with a zone as int64 arrays; null where one is no time, which is found by halving."""
+    try:
+        return [column.cast(_INSTANTS[1]).cast(pa.int64())]
+    except pa.ArrowInvalid:
+        if len(column) == 1:
+            return [pa.nulls(1, pa.int64())]
+    half = len(column) // 2
+    return _cast_by_halves(column.slice(0, half)) + _cast_by_halves(column.slice(half))

@@ -5,7 +5,6 @@ Events are joined with their queries by ``query_id``, in buckets on disk, so tha
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shutil
@@ -14,21 +13,29 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dpsr.data.dataset.schema import EVENTS, DatasetError
-from dpsr.data.raw.formats import open_bytes
+from dpsr.data.dataset.schema import EVENTS
+from dpsr.data.raw.files import find_files
+from dpsr.data.raw.json_files import MalformedLineError, parse_line
+from dpsr.data.raw.line_blocks import line_blocks
+from dpsr.data.raw.readers import readable
 from dpsr.data.raw.rejected import RejectedRows
+from dpsr.data.raw.timestamps import Clock
+from dpsr.data.raw.values import NO_IDS, json_array, json_text, numbers, without_surrogates
 
 ACTIONS = {"click": "click", "click_through": "click", "purchase": "purchase", "impression": "shown"}
 """What becomes of the actions of UBI; all others are counted and left out."""
 
 _BUCKET_BYTES = 1 << 27
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST_MILLISECONDS = 253_402_300_799_999
+"""The end of year 9999."""
 _LOG = pa.schema(
     [
         ("query", pa.string()),
@@ -69,7 +76,10 @@ def import_ubi(
         DatasetError: a file is missing, or too many events cannot be used; ``out`` is not written.
     """
     meaning = {**ACTIONS, **(actions or {})}
-    files = {name: _files(pattern, name) for name, pattern in (("queries", queries), ("events", events))}
+    files = {
+        name: [file.path for file in find_files(pattern, f"--{name} to the JSON Lines of ubi_{name}")]
+        for name, pattern in (("queries", queries), ("events", events))
+    }
     size = sum(os.path.getsize(file) for names in files.values() for file in names)
     counts, partial, total = Counts(), out.with_name(out.name + ".partial"), 0
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -103,13 +113,6 @@ def import_ubi(
     return counts
 
 
-def _files(pattern: str, name: str) -> list[str]:
-    found = sorted(file for file in glob.glob(pattern, recursive=True) if Path(file).is_file())
-    if not found:
-        raise DatasetError(f"{pattern}: no such file; name the JSON Lines of ubi_{name}")
-    return found
-
-
 class _UnusableError(ValueError):
     """A document that says too little; the message is the reason."""
 
@@ -128,15 +131,11 @@ def _distribute(
     with ExitStack() as stack:
         outputs = [stack.enter_context((scratch / f"{name}.{n}").open("w", encoding="utf-8")) for n in range(buckets)]
         for file in files:
-            for number, line in enumerate(_lines(file), start=1):
-                if not line.strip():
-                    continue
+            for number, line in _lines(file):
                 try:
-                    document = json.loads(line)
-                    row = row_of(document.get("_source", document))
-                except (ValueError, AttributeError, TypeError) as error:
-                    reason = str(error) if isinstance(error, _UnusableError) else f"malformed {name} document"
-                    rejected.add(file, number, reason, line.decode("utf-8", "replace"))
+                    row = row_of(_document(line))
+                except (_UnusableError, MalformedLineError) as error:
+                    rejected.add(file, number, str(error), line.decode("utf-8", "replace"), line=number)
                     total += 1
                     continue
                 if "ignored" in row:
@@ -148,12 +147,39 @@ def _distribute(
     return total
 
 
-def _lines(file: str) -> Iterator[bytes]:
-    try:
-        with open_bytes(file) as stream:
-            yield from stream
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be read: {error}") from None
+def _lines(file: str) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers."""
+    with readable(file):
+        for block in line_blocks(file):
+            for number, line in enumerate(block.data.split(b"\n"), start=block.first):
+                if line.strip():
+                    yield number, line
+
+
+def _document(line: bytes) -> dict[str, Any]:
+    row = parse_line(line)
+    return _object(row, "_source") if "_source" in row else row
+
+
+def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
+    """The object at a key; an empty one where there is none."""
+    value = document.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise _UnusableError(f"unreadable {key}: expected an object")
+    return value or {}
+
+
+def _text(document: dict[str, Any], key: str) -> str | None:
+    """The text or number at a key as ids are read: whole numbers as integers, NaN and white space as nothing."""
+    value = document.get(key)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        trimmed = without_surrogates(value).strip()
+        return None if trimmed in ("", *NO_IDS) else trimmed
+    if isinstance(value, (bool, list, dict)):
+        raise _UnusableError(f"unreadable {key}: expected a text or a number")
+    return str(value) if isinstance(value, int) else json_text(value)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -162,48 +188,81 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _query_row(document: dict[str, Any]) -> dict[str, Any]:
-    if not document.get("query_id"):
+    query_id = _text(document, "query_id")
+    if query_id is None:
         raise _UnusableError("query without query_id")
+    hits = document.get("query_response_hit_ids")
+    if hits is not None and not isinstance(hits, list):
+        raise _UnusableError("unreadable query_response_hit_ids: expected a list")
+    query = document.get("user_query")
+    if query is not None and not isinstance(query, (str, int, float)):
+        raise _UnusableError("unreadable user_query: expected a text")
+    shown = [_text({"query_response_hit_ids": hit}, "query_response_hit_ids") for hit in hits or ()]
     return {
-        "query_id": str(document["query_id"]),
-        "query": str(document.get("user_query") or "").strip(),
-        "shown": [str(item) for item in document.get("query_response_hit_ids") or ()],
+        "query_id": query_id,
+        "query": (json_text(query) or "").strip() if query is not None else "",
+        "shown": [item for item in shown if item is not None],
     }
 
 
 def _event_row(document: dict[str, Any], meaning: Mapping[str, str]) -> dict[str, Any]:
-    action = document.get("action_name")
-    if not action:
+    action = _text(document, "action_name")
+    if action is None:
         raise _UnusableError("event without action_name")
     if action not in meaning:
-        return {"ignored": str(action)}
-    if not document.get("query_id"):
+        return {"ignored": action}
+    query_id = _text(document, "query_id")
+    if query_id is None:
         raise _UnusableError("event without query_id")
-    attributes = document.get("event_attributes") or {}
-    item = (attributes.get("object") or {}).get("object_id")
-    if item in (None, ""):
+    attributes = _object(document, "event_attributes")
+    item = _text(_object(attributes, "object"), "object_id")
+    if item is None:
         raise _UnusableError("event without object_id")
+    place = _ordinal(attributes.get("position"))
+    if place is None and meaning[action] == "shown" and attributes.get("position") is not None:
+        raise _UnusableError("unreadable position.ordinal: expected a number")
     return {
-        "query_id": str(document["query_id"]),
+        "query_id": query_id,
         "event": meaning[action],
-        "item_id": str(item),
-        "user_id": str(document.get("user_id") or document.get("client_id") or "") or None,
+        "item_id": item,
+        "user_id": _text(document, "user_id") or _text(document, "client_id"),
         "time": _microseconds(document.get("timestamp")),
-        "place": (attributes.get("position") or {}).get("ordinal"),
+        "place": place,
     }
+
+
+def _ordinal(position: Any) -> float | None:
+    """The place of a result: ``position.ordinal`` as number or text, also within an object, or ``position`` itself."""
+    while isinstance(position, dict):
+        inner = position.get("ordinal")
+        if inner is None and len(position) == 1:  # as {"$numberInt": "3"}, {"value": 3}
+            (inner,) = position.values()
+        position = inner
+    if position is None or isinstance(position, bool):
+        return None
+    if isinstance(position, int):
+        return position
+    return numbers(json_array([position]))[0].as_py() if isinstance(position, (float, str)) else None
 
 
 def _microseconds(timestamp: Any) -> int:
     """ISO 8601, or milliseconds since 1970; without a zone: UTC."""
-    try:
-        if isinstance(timestamp, int):
-            return timestamp * 1000
-        time = datetime.fromisoformat(timestamp)
-    except (ValueError, TypeError):
-        raise _UnusableError("unreadable timestamp") from None
-    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time
-    seconds = int(time.replace(microsecond=0).timestamp())
-    return seconds * 1_000_000 + time.microsecond
+    if isinstance(timestamp, str) and timestamp[4:5] == "-":
+        try:
+            time = datetime.fromisoformat(timestamp)
+            time = time.replace(tzinfo=UTC) if time.tzinfo is None else time
+            return (time - _EPOCH) // timedelta(microseconds=1)
+        except (ValueError, OverflowError):
+            pass  # ISO 8601 has more forms than Python reads
+    clock = Clock()
+    if not isinstance(timestamp, (bool, list, dict)) and timestamp is not None:
+        milliseconds = numbers(json_array([timestamp]))[0].as_py()
+        if milliseconds is not None and abs(milliseconds) <= _LATEST_MILLISECONDS:
+            return round(milliseconds * 1000)
+        times, known = clock.read(json_array([timestamp]))
+        if known[0] and clock.unit == "timestamp":
+            return int(times[0])
+    raise _UnusableError("unreadable timestamp")
 
 
 def _interactions(
@@ -216,7 +275,7 @@ def _interactions(
         query = by_id.get(event["query_id"])
         if query is None or not query["query"]:
             reason = "unknown query_id" if query is None else "empty user_query"
-            rejected.add(event["file"], event["row"], reason, event["query_id"])
+            rejected.add(event["file"], event["row"], reason, event["query_id"], line=event["row"])
             continue
         of_query.setdefault(event["query_id"], []).append(event)
     for query_id, found in of_query.items():
@@ -239,7 +298,7 @@ def _skips(hits: list[str], events: list[dict[str, Any]]) -> list[dict[str, Any]
     if not clicks:
         return []
     if not hits:
-        placed = [event for event in events if isinstance(event["place"], int)]
+        placed = [event for event in events if event["place"] is not None]
         hits = list(dict.fromkeys(event["item_id"] for event in sorted(placed, key=lambda event: event["place"])))
     last = max(
         (place for place, item in enumerate(hits) if any(item == click["item_id"] for click in clicks)), default=0

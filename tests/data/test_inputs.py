@@ -18,11 +18,14 @@ from dpsr.config import SourceConfig, parse_config
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
-from dpsr.data.raw import formats
+from dpsr.data.raw import line_blocks, parquet_files
 from dpsr.data.raw.readers import Chunk, Source
 from dpsr.data.raw.rejected import CollectedRows, RejectedRows
+from dpsr.data.raw.values import Kind
 
 from .conftest import Raw
+
+ITEM = {"item_id": Kind.ID, "title": Kind.TEXT}
 
 ROWS: list[dict[str, Any]] = [
     {"item_id": f"id{number}", "title": f'naïve "手机", {number}\nline' if number % 7 == 0 else f"title {number}"}
@@ -50,7 +53,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def read(path: Path, tmp_path: Path, columns: dict[str, str] | None = None) -> tuple[list[Any], list[dict[str, Any]]]:
     """All rows as (file name, row number, item_id, title), and the rejected ones."""
-    source = Source("items", SourceConfig(path=str(path), columns=columns or {}), ["item_id", "title"])
+    source = Source("items", SourceConfig(path=str(path), columns=columns or {}), ITEM)
     with RejectedRows(tmp_path / "rejected", "items") as rejected:
         found = [
             (Path(chunk.file).name, int(row), item, title)
@@ -66,19 +69,19 @@ def read(path: Path, tmp_path: Path, columns: dict[str, str] | None = None) -> t
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "_BLOCK_BYTES", 1000)
-    monkeypatch.setattr(formats, "BATCH_ROWS", 50)
+    monkeypatch.setattr(line_blocks, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(parquet_files, "BATCH_ROWS", 50)
 
 
-def test_the_pieces_of_a_log_are_its_rows(tmp_path: Path) -> None:
+def test_the_splits_of_a_log_are_its_rows(tmp_path: Path) -> None:
     table = pa.Table.from_pylist(ROWS)
     pq.write_table(table.slice(0, 300), tmp_path / "a.parquet", row_group_size=70)
     pq.write_table(table.slice(300, 0), tmp_path / "b.parquet")
     pq.write_table(table.slice(300), tmp_path / "c.parquet")
-    source = Source("items", SourceConfig(path=str(tmp_path / "*.parquet")), ["item_id", "title"])
+    source = Source("items", SourceConfig(path=str(tmp_path / "*.parquet")), ITEM)
     rejected = CollectedRows()
-    pieces = [list(source.piece(piece, rejected)) for piece in source.pieces()]
-    assert [sum(len(chunk.rows) for chunk in piece) for piece in pieces] == [70, 70, 70, 70, 20, 0, len(ROWS) - 300]
+    splits = [list(source.read_split(split, rejected)) for split in source.splits()]
+    assert [sum(len(chunk.rows) for chunk in split) for split in splits] == [70, 70, 70, 70, 20, 0, len(ROWS) - 300]
 
     def rows(chunks: list[Chunk]) -> list[Any]:
         return [
@@ -87,7 +90,7 @@ def test_the_pieces_of_a_log_are_its_rows(tmp_path: Path) -> None:
             for row in zip(chunk.rows.tolist(), *(column.to_pylist() for column in chunk.columns.values()), strict=True)
         ]
 
-    assert rows([chunk for piece in pieces for chunk in piece]) == rows(list(source.chunks(rejected)))
+    assert rows([chunk for split in splits for chunk in split]) == rows(list(source.chunks(rejected)))
     assert rejected.take() == []
 
 
@@ -135,9 +138,7 @@ def test_json_integers_stay_integers_and_other_values_are_rejected(tmp_path: Pat
     assert rejected == []
     write(tmp_path / "b.jsonl", [{"item_id": 7, "title": "x"}] * 1000 + [{"item_id": "8", "title": "y"}])
     found, rejected = read(tmp_path / "b.jsonl", tmp_path)
-    assert len(found) == 1000
-    assert found[0][2] == 7
-    assert [(row["row"], row["reason"]) for row in rejected] == [(1001, "malformed JSON line: item_id is no int64")]
+    assert [(found[0][2], found[1000][2]), len(found), rejected] == [("7", "8"), 1001, []]
 
 
 def test_columns_are_mapped(tmp_path: Path) -> None:
@@ -234,7 +235,13 @@ def test_item_ids_of_a_strange_type_are_an_error(raw: Raw) -> None:
     for number, item in enumerate(raw.items):
         item["item_id"] = number / 2
     raw.write()
-    assert "column 'item_id' has type double; expected strings or integers" in failure(raw)
+    message = failure(raw)
+    assert "25 of 50 rows (50.0%) cannot be used" in message
+    assert "unreadable item_id (25); the first is" in message
+    for item in raw.items:
+        item["item_id"] = bool(item["item_id"])
+    raw.write()
+    assert "column 'item_id' has type bool; expected strings or integers; convert the ids to strings" in failure(raw)
 
 
 def test_nothing_to_train_on_is_an_error(raw: Raw) -> None:
@@ -291,7 +298,8 @@ def test_too_many_unusable_rows_end_the_job_and_stay_readable(raw: Raw) -> None:
     kept = raw.directory / "work/dataset.rejected/interactions.jsonl"
     assert message == (
         "interactions: 80 of 3,000 rows (2.7%) cannot be used, more than data.max_rejected_share = 1.0% allows: "
-        f"unknown item_id (60), empty query (20); they are listed in {kept}; "
+        f"unknown item_id (60), empty query (20); the first is {raw.directory}/interactions.parquet, row 1; "
+        f"they are listed in {kept}; "
         "mend the input or raise data.max_rejected_share"
     )
     assert len(kept.read_text().splitlines()) == 80

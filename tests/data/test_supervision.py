@@ -17,7 +17,8 @@ import pytest
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
-from dpsr.data.prepare.vocabulary import bucket_edges, bucket_ids, column_ids, numbers
+from dpsr.data.prepare.vocabulary import bucket_edges, bucket_ids, column_ids
+from dpsr.data.raw.values import numbers
 
 from .conftest import Raw, random_raw
 
@@ -112,6 +113,6 @@ def test_no_user_id_is_left_in_a_dataset_with_hashed_ones(tmp_path: Path, monkey
     root = prepare(config, progress=False)
     assert Dataset.load(root).schema.num_users == 3
     rejected = json.loads((root / "rejected/interactions.jsonl").read_text())
-    assert rejected == {"file": str(tmp_path / "log.csv"), "row": 901, "reason": rejected["reason"]}
+    assert rejected == {"file": str(tmp_path / "log.csv"), "row": 901, "line": 902, "reason": rejected["reason"]}
     for path in root.rglob("*.*"):
         assert b"customer-" not in path.read_bytes(), path

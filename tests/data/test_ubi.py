@@ -116,7 +116,7 @@ def test_unusable_events_are_listed_with_their_row(tmp_path: Path) -> None:
     assert not (tmp_path / "log.parquet").exists()
     import_ubi(*arguments, max_rejected_share=1.0)
     listed = [json.loads(line) for line in (tmp_path / "log.parquet.rejected/events.jsonl").read_text().splitlines()]
-    expected = {(reason, row) for row, (reason, _) in enumerate(bad, start=2)} | {("malformed events document", 8)}
+    expected = {(reason, row) for row, (reason, _) in enumerate(bad, start=2)} | {("malformed JSON line", 8)}
     assert {(row["reason"], row["row"]) for row in listed} == expected
     assert len(log(tmp_path / "log.parquet")) == 1
 
