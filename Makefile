@@ -91,7 +91,7 @@ deps-bazel: ## Debian's Bazel (needs root)
 
 .PHONY: clean
 clean: ## remove everything that make made
-	rm -rf $(VENV) build dist *.egg-info ops_cc/*.so serving/*.so tokenizer_cc/*.so ops_cc/_build_info.py
+	rm -rf $(VENV) build dist *.egg-info ops_cc/*.so serving/engine/*.so tokenizer_cc/*.so ops_cc/_build_info.py
 
 # The C++ parts compile against the installed TensorFlow, so it comes first and the build runs without isolation.
 $(VENV)/.requirements: pyproject.toml

@@ -1,9 +1,9 @@
 """Build of the package: the repository root is the Python package ``dpsr``.
 
 One build makes the tokenizer's two faces out of the same C++ core, the Python module ``dpsr.tokenizer_cc._tokenizer``
-and the TensorFlow op library ``dpsr/ops_cc/_dpsr_ops.so``, and the server's module ``dpsr.serving._session``. Objects
-are kept below ``build/native`` and compiled again only when a file they include, or a flag, has changed. ``BUILD.md``
-describes the build.
+and the TensorFlow op library ``dpsr/ops_cc/_dpsr_ops.so``, and the server's module ``dpsr.serving.engine._session``.
+Objects are kept below ``build/native`` and compiled again only when a file they include, or a flag, has changed.
+``BUILD.md`` describes the build.
 """
 
 import importlib.metadata
@@ -47,7 +47,7 @@ LINK = ["-shared", "-Wl,--as-needed", "-Wl,--exclude-libs,ALL"]
 CORE = "tokenizer_cc/core/**/*.cc"
 MODULE = ["tokenizer_cc/pybind/*.cc"]
 BUILD_INFO = "dpsr/ops_cc/_build_info.py"
-SESSION = ["serving/session_cc/*.cc"]
+SESSION = ["serving/engine/session_cc/*.cc"]
 OPS = [
     "ops_cc/core/*.cc",
     "tokenizer_cc/ops/*.cc",
@@ -224,13 +224,13 @@ setup(
     package_data={
         "dpsr": ["py.typed"],
         "dpsr.tokenizer_cc": ["*.pyi"],
-        "dpsr.serving": ["*.pyi"],
+        "dpsr.serving.engine": ["*.pyi"],
         "dpsr.evaluation.report": ["templates/*"],
     },
     include_package_data=False,
     ext_modules=[
         Extension(name, [])
-        for name in ("dpsr.tokenizer_cc._tokenizer", "dpsr.ops_cc._dpsr_ops", "dpsr.serving._session")
+        for name in ("dpsr.tokenizer_cc._tokenizer", "dpsr.ops_cc._dpsr_ops", "dpsr.serving.engine._session")
     ],
     cmdclass={"build_ext": BuildNative, "build_py": BuildPackage},
 )

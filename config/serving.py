@@ -11,37 +11,41 @@ from dpsr.config.section import PathName, Port, Section
 
 
 class ServingConfig(Section):
-    """Where the server listens, what it serves and what it refuses."""
+    """Addresses, limits, TLS and model configuration of the server."""
 
     host: str = "127.0.0.1"
     port: Port = 8500
-    """gRPC port; 0 takes a free one."""
+    """gRPC port; 0 takes a free port."""
     rest_port: Annotated[int, Field(ge=-1, le=65535)] = 8501
-    """Port of the REST interface and of the metrics; 0 takes a free one, -1 turns both off."""
+    """Port of the REST interface and of the metrics; 0 takes a free port, -1 turns both off."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
-    """Processes that share the ports, each with models of its own in memory."""
+    """Processes that share the ports; each holds the models in its own memory."""
     max_in_flight: Annotated[int, Field(ge=1)] = 256
-    """Requests of one process beyond this many at once are refused with RESOURCE_EXHAUSTED."""
+    """Predictions in flight per process; further ones are refused with RESOURCE_EXHAUSTED."""
+    drain_seconds: Annotated[float, Field(gt=0.0, le=86400.0)] = 30.0
+    """Seconds that calls have to end when their version is retired or the server stops; the rest is cancelled."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 << 20
-    """Larger requests are refused before they are read."""
+    """Bytes of one request; of a compressed HTTP body also after decompression."""
     max_batch_rows: Annotated[int, Field(ge=1)] = 1024
     """Rows of one request."""
     max_query_bytes: Annotated[int, Field(ge=1)] = 4096
     """Bytes of one text in a request, after decoding."""
     log_requests: Literal["none", "failed", "all"] = "failed"
-    """Which requests get a line in the log."""
+    """Requests that get a line in the log."""
     reflection: bool = False
-    """Lets gRPC clients list the services."""
+    """Whether gRPC clients may list the services."""
     tls_certificate: PathName | None = None
-    """PEM file; both interfaces are encrypted then."""
+    """PEM file of the server's certificate; turns TLS on for both interfaces."""
     tls_key: PathName | None = None
     """PEM file of the certificate's private key."""
     tls_client_ca: PathName | None = None
-    """PEM file; only clients with a certificate of this authority are heard then."""
+    """PEM file of an authority; turns mutual TLS on: only clients with a certificate of it are accepted."""
     model_config_file: PathName | None = None
-    """A text ``ModelServerConfig`` of TensorFlow Serving: several models, version policies, labels."""
+    """Text ``ModelServerConfig`` of TensorFlow Serving: several models, version policies, labels."""
     model_config_poll_seconds: Annotated[float, Field(ge=0.0)] = 0.0
-    """How often that file is read again; 0 never."""
+    """Interval in seconds at which the model config file is read again; 0 never."""
+    allow_reload: bool = False
+    """Whether any client may replace the models by ``HandleReloadConfigRequest``."""
 
     @pydantic.model_validator(mode="after")
     def _tls_is_whole(self) -> ServingConfig:

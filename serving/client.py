@@ -1,6 +1,6 @@
-"""A client of TensorFlow Serving's gRPC services: NumPy arrays in and out.
+"""Client of TensorFlow Serving's gRPC services: NumPy arrays in and out.
 
-Importing this module is cheap; the stock stubs, which import TensorFlow, are loaded when a client is made.
+The module imports quickly; the stock stubs, which import TensorFlow, are loaded with the first client.
 
 Example:
     >>> with PredictClient("localhost:8500") as client:
@@ -25,14 +25,14 @@ _RETRY_SECONDS = 0.1
 
 
 class TensorSpec(NamedTuple):
-    """Type and shape of an input or output; None is a free size, and a shape of None a free rank."""
+    """Type and shape of an input or output; None as a size or as the shape leaves that size or the rank free."""
 
     dtype: str
     shape: tuple[int | None, ...] | None
 
 
 class SignatureSpec(NamedTuple):
-    """The inputs and outputs of a signature, by alias."""
+    """Inputs and outputs of a signature, by alias."""
 
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]
@@ -46,7 +46,7 @@ class Metadata(NamedTuple):
 
 
 class VersionStatus(NamedTuple):
-    """State of a version (``AVAILABLE``, ``LOADING``, ...), with the error of one that could not be loaded."""
+    """State of a version (``AVAILABLE``, ``LOADING``, ...); with the error if it could not be loaded."""
 
     state: str
     error_code: int
@@ -59,11 +59,11 @@ class PredictClient:
     def __init__(
         self, target: str, *, timeout: float = 10.0, credentials: grpc.ChannelCredentials | None = None
     ) -> None:
-        """Makes the channel, which connects at the first call.
+        """Creates the channel, which connects at the first call.
 
         Args:
             target: ``host:port``.
-            timeout: the deadline of a call in seconds, unless the call has its own.
+            timeout: default deadline of a call in seconds.
             credentials: of ``grpc.ssl_channel_credentials``, for a server with TLS.
         """
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
@@ -105,8 +105,8 @@ class PredictClient:
             alias -> array; strings are object arrays of ``bytes``.
 
         Raises:
-            ServingError: the server refused or failed, or the deadline passed; it has the code and the text.
-            ValueError: an input is no tensor.
+            ServingError: the server refused the request or failed, or the deadline passed.
+            ValueError: an input cannot be sent as a tensor.
         """
         from tensorflow_serving.apis import predict_pb2
 
@@ -146,7 +146,7 @@ class PredictClient:
     def status(
         self, model: str, *, version: int | None = None, timeout: float | None = None
     ) -> dict[int, VersionStatus]:
-        """The state of every version that the server has seen, newest first.
+        """State of every version that the server has seen since its start, newest first.
 
         Raises:
             ServingError: as ``predict``.
@@ -169,7 +169,7 @@ class PredictClient:
             The version.
 
         Raises:
-            ServingError: DEADLINE_EXCEEDED, with what the server said last.
+            ServingError: DEADLINE_EXCEEDED, with the server's last answer.
         """
         deadline = time.monotonic() + timeout
         while True:

@@ -1,4 +1,4 @@
-"""What goes wrong in serving: one gRPC status code and one text."""
+"""Errors of serving: a gRPC status code and a text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dpsr.errors import DpsrError
 
 
 class ServingError(DpsrError):
-    """A call that failed: raised by the server for a request, and by the client for the answer."""
+    """A failed call: raised in the server for a request, and in the client for its answer."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         """Keeps the status.
@@ -23,10 +23,10 @@ class ServingError(DpsrError):
 
 
 class ServableError(ServingError):
-    """A version of a model that cannot be loaded, or a server that cannot start; the message says what to do."""
+    """A version that cannot be loaded, or a server that cannot start; the message has the remedy."""
 
     def __str__(self) -> str:
-        """The message alone: no call of a client failed with the code."""
+        """The message without the code, which concerns no call of a client."""
         return self.message
 
 
@@ -34,5 +34,5 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 
 def status_code(number: int) -> grpc.StatusCode:
-    """The status code with TensorFlow's error number; both count alike."""
+    """Status code of TensorFlow's error number; gRPC numbers the codes alike."""
     return _CODES.get(number, grpc.StatusCode.UNKNOWN)

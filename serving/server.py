@@ -1,4 +1,4 @@
-"""The model server: the versions of models behind TensorFlow Serving's gRPC services and ``grpc.health.v1``.
+"""The model server: models behind TensorFlow Serving's gRPC services and REST, and ``grpc.health.v1``.
 
 Example:
     >>> models = [ServedModel("shop", Path("runs/shop/servables/shop"))]
@@ -14,22 +14,23 @@ import gc
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from dpsr.config import ServingConfig
 from dpsr.serving import tls
+from dpsr.serving.api.decoding import Decoder
 from dpsr.serving.api.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
 from dpsr.serving.api.health import Health
 from dpsr.serving.api.predictor import Predictor
+from dpsr.serving.api.rest_api import RestApi
 from dpsr.serving.engine.batching import MicroBatcher, respond
 from dpsr.serving.errors import ServableError
 from dpsr.serving.logs import log_to_stderr
@@ -37,14 +38,13 @@ from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.manager.models import Models
 from dpsr.serving.metrics import Metrics
 
-if TYPE_CHECKING:
-    from dpsr.serving.api.rest_api import RestApi
-
-DRAIN_SECONDS = 30.0
 READY_PREFIX = "ready: "
-"""Starts the line that ``serve`` prints when it is ready; the line ends with ``host:port``."""
+"""Start of the line that ``serve`` prints when the models are loaded; the line ends with ``host:port``."""
+
+_log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 0.2
+"""Time for requests that were sent before the stop to arrive."""
 
 
 class ModelServer:
@@ -54,13 +54,13 @@ class ModelServer:
         """Prepares a server; ``start`` starts it.
 
         Args:
-            models: what to serve.
-            config: where to listen and what to refuse.
+            models: the models to serve.
+            config: addresses and limits.
         """
         self._config = config
-        self.models = Models(models)
+        self.models = Models(models, drain_seconds=config.drain_seconds)
         self.rest_port: int | None = None
-        """The port of the REST interface, once the server has started; None without one."""
+        """Port of the REST interface; None before ``start`` and without the interface."""
         self._rest: RestApi | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="server", daemon=True)
@@ -68,25 +68,25 @@ class ModelServer:
         self._stop_once = threading.Lock()
 
     def start(self) -> int:
-        """Listens, loads and warms up the models, and then serves; until then the health is NOT_SERVING.
+        """Listens, loads and warms up the models, and then serves; health is NOT_SERVING until then.
 
         Returns:
             The gRPC port.
 
         Raises:
-            ServableError: the port is taken, or a model cannot be served. The server is stopped then.
+            ServableError: a port is taken, or a model cannot be served; the server is stopped.
         """
         self._thread.start()
         try:
             self._run(self._build())
-            if self._config.workers > 1:  # the kernel sends a worker connections as soon as it listens
+            if self._config.workers > 1:  # a listening worker gets connections at once, so the models come first
                 self.models.load_first()
                 port = self._run(self._listen())
             else:
                 port = self._run(self._listen())
                 self.models.load_first()
             gc.collect()
-            gc.freeze()  # the modules' objects live as long as the process; collections need not walk them again
+            gc.freeze()  # imported modules and loaded models live as long as the process: no collection walks them
             self._run(self._health.report(serving=True))
         except BaseException:
             self.stop(grace=0)
@@ -95,18 +95,19 @@ class ModelServer:
         self.models.start_polling(Path(file) if file else None, self._config.model_config_poll_seconds)
         return port
 
-    def stop(self, grace: float = DRAIN_SECONDS) -> None:
+    def stop(self, grace: float | None = None) -> None:
         """Refuses new requests, waits for those in flight, and frees the models.
 
         Args:
-            grace: seconds after which requests in flight are cancelled.
+            grace: seconds after which requests in flight are cancelled; by default ``serving.drain_seconds``.
         """
         with self._stop_once:
             if self._stopped.is_set():
                 return
             if self._thread.is_alive():
-                self._run(self._drain(grace))
-                self.models.close()
+                self._run(self._drain(self._config.drain_seconds if grace is None else grace))
+                self.models.close()  # cancels runs that outlived the drain
+                self._close_threads()
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
             self._loop.close()
@@ -122,6 +123,7 @@ class ModelServer:
     async def _build(self) -> None:
         config = self._config
         self._metrics = Metrics()
+        self._decoder = Decoder()
         cores = len(os.sched_getaffinity(0))
         runs = max(2, cores // config.workers)
         self._batcher = MicroBatcher(partial(respond, metrics=self._metrics), parallel_runs=runs)
@@ -130,13 +132,16 @@ class ModelServer:
         await self._health.report(serving=False)
         self._server = grpc.aio.server(
             options=(
-                ("grpc.so_reuseport", int(config.workers > 1)),  # else a second server on the port is an error
+                (
+                    "grpc.so_reuseport",
+                    int(config.workers > 1),
+                ),  # without workers, a second server on the port is an error
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
             )
         )
-        self._predictor = Predictor(self.models, self._batcher, self._metrics, config)
-        GrpcApi(self.models, self._predictor, reloads=config.workers == 1).add_to(self._server)
+        self._predictor = Predictor(self.models, self._batcher, self._decoder, self._metrics, config)
+        GrpcApi(self.models, self._predictor, config).add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if config.reflection:
             _enable_reflection(self._server, services)
@@ -157,31 +162,30 @@ class ModelServer:
             raise ServableError(
                 grpc.StatusCode.UNAVAILABLE,
                 f"cannot listen on {address}: the port is taken or the address is not this machine's; choose another "
-                f"serving.port (0 takes a free one) or serving.host",
+                f"serving.port (0 takes a free port) or serving.host",
             )
         await self._server.start()
         if self._config.rest_port >= 0:
-            await self._listen_for_rest()
+            self._rest = RestApi(self.models, self._predictor, self._decoder, self._metrics, self._config)
+            self.rest_port = await self._rest.listen(tls.http_context(self._config))
         return int(port)
 
-    async def _listen_for_rest(self) -> None:
-        from dpsr.serving.api.rest_api import RestApi
-
-        self._rest = RestApi(self.models, self._predictor, self._metrics)
-        self.rest_port = await self._rest.listen(self._config, tls.http_context(self._config))
-
     async def _drain(self, grace: float) -> None:
-        # The transport cancels what it has received but not yet handed over, so it is closed last: requests that were
-        # on their way when the stop came are still answered, later ones hear UNAVAILABLE, which callers may retry.
+        # The transport drops requests that it has received but not handed over, so it closes last: requests sent before
+        # the stop are still answered, later ones get UNAVAILABLE, which clients may retry.
         pause = min(_PAUSE_SECONDS, grace)
+        end = self._loop.time() + grace
         await self._health.close()
         await asyncio.sleep(pause)
         await self._predictor.finish(grace)
         await asyncio.sleep(pause)
         if self._rest is not None:
             await self._rest.close()
-        await self._server.stop(grace)
-        await asyncio.get_running_loop().run_in_executor(None, self._batcher.close)
+        await self._server.stop(max(0.0, end - self._loop.time()))
+
+    def _close_threads(self) -> None:
+        self._batcher.close()
+        self._decoder.close()
 
 
 def _enable_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
@@ -193,9 +197,15 @@ def _enable_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None
 def serve(
     models: Sequence[ServedModel],
     config: ServingConfig,
-    announce: Callable[[str], object] = print,
+    announce: Callable[[str], object] | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; announces in one or two lines when it is ready.
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Args:
+        models: the models to serve.
+        config: addresses and limits.
+        announce: called once when the models are loaded, with one or two lines that name the addresses; by default
+            they are printed.
 
     Raises:
         ServableError: as ``ModelServer.start``.
@@ -206,7 +216,7 @@ def serve(
     ready = False
 
     def stop(number: int, _: FrameType | None) -> None:
-        if not ready:  # nothing is in flight yet, and loading may take minutes
+        if not ready:  # loading may take minutes, and no request is in flight
             raise SystemExit(128 + number)
         asked_to_stop.set()
 
@@ -214,13 +224,17 @@ def serve(
     try:
         port = server.start()
         ready = True
-        loaded = server.models.loaded().items()
-        served = ", ".join(f"{name} version {' '.join(map(str, versions))}" for name, versions in loaded)
+        served = ", ".join(
+            f"{model.name} version {' '.join(map(str, model.versions))}" for model in server.models.figures()
+        )
         rest = f"REST on {config.host}:{server.rest_port}\n" if server.rest_port is not None else ""
-        announce(f"{rest}{READY_PREFIX}{served} on {config.host}:{port}")
-        sys.stdout.flush()
+        lines = f"{rest}{READY_PREFIX}{served} on {config.host}:{port}"
+        if announce:
+            announce(lines)
+        else:
+            print(lines, flush=True)  # a pipe gets the address now, not at the end
         asked_to_stop.wait()
-        logging.getLogger(__name__).info("stopping: waiting for the requests in flight")
+        _log.info("stopping: requests in flight have %g s to end", config.drain_seconds)
         server.stop()
     finally:
         for number, handler in before.items():

@@ -1,6 +1,6 @@
-"""``TensorProto`` to NumPy and back, fast for what requests hold and by TensorFlow's own rules for the rest.
+"""``TensorProto`` to NumPy and back: fast for the usual encodings, by TensorFlow's own code for all others.
 
-TensorFlow is imported only for the rare encodings, so that a client's arrays do not depend on it.
+TensorFlow is imported for the rare encodings only, so that clients with plain arrays do not need it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TYPES: dict[int, tuple[str, str, type[np.generic] | None]] = {
 _NUMBERS = {np.dtype(kind): number for number, (_, _, kind) in _TYPES.items() if kind is not None}
 
 _MAX_EXPANSION = 4 << 20
-"""Bytes that a tensor may grow to when its message holds fewer values than elements."""
+"""Bytes up to which a tensor is expanded whose message holds fewer values than elements."""
 
 
 def type_name(number: int) -> str:
@@ -46,7 +46,7 @@ def type_name(number: int) -> str:
 
 
 def numpy_type(number: int) -> type[np.generic] | None:
-    """The NumPy type of a ``DataType`` number; None for strings and whatever NumPy lacks."""
+    """NumPy type of a ``DataType`` number; None for strings and for types that NumPy lacks."""
     return _TYPES[number][2] if number in _TYPES else None
 
 
@@ -57,7 +57,7 @@ def decode(proto: Any) -> np.ndarray:
     and fewer values than elements, where the last value fills the rest.
 
     Raises:
-        ValueError: the message holds no valid tensor.
+        ValueError: the message is not a valid tensor.
     """
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     known = proto.dtype in _TYPES and not proto.tensor_shape.unknown_rank and all(size >= 0 for size in shape)
@@ -83,7 +83,7 @@ def _decode_plain(proto: Any, shape: tuple[int, ...]) -> np.ndarray | None:
         return array.reshape(shape)
     try:
         return np.array(values, kind).reshape(shape)
-    except OverflowError:  # TensorFlow wraps around, which only its own code does exactly alike
+    except OverflowError:  # TensorFlow wraps around; its own code decides how
         return None
 
 
@@ -111,13 +111,13 @@ def encode(array: np.ndarray, proto: Any) -> None:
         proto.dtype = DT_STRING
         values = array.ravel().tolist()
         try:
-            proto.string_val.extend(values)  # almost always bytes, and then there is nothing to look at one by one
+            proto.string_val.extend(values)  # nearly always bytes, which need no conversion
         except TypeError:
             del proto.string_val[:]
             try:
                 proto.string_val.extend([_as_bytes(value) for value in values])
             except TypeError as error:
-                raise ValueError(f"an object array is sent as strings, but {error}") from None
+                raise ValueError(f"an object array is sent as strings, but {error}; expected str or bytes") from None
     elif array.dtype in _NUMBERS:
         proto.dtype = _NUMBERS[array.dtype]
         proto.tensor_content = array.tobytes()

@@ -1,4 +1,4 @@
-"""TLS for both interfaces: the server's certificate, and the clients' where an authority for them is named."""
+"""TLS of both interfaces, mutual with ``tls_client_ca``: then clients need a certificate of that authority."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dpsr.serving.errors import ServableError
 
 
 def grpc_credentials(config: ServingConfig) -> grpc.ServerCredentials | None:
-    """The credentials of the gRPC port; None without TLS.
+    """Credentials of the gRPC port; None without TLS.
 
     Raises:
-        ServableError: a file cannot be read, or does not hold what it should.
+        ServableError: a file cannot be read, or is not the certificate or key that it should be.
     """
-    context = http_context(config)  # says what is wrong with the files, which gRPC does not
+    context = http_context(config)  # names the fault of a file, which gRPC does not
     if context is None:
         return None
     pair = (_read(config.tls_key), _read(config.tls_certificate))
@@ -27,7 +27,7 @@ def grpc_credentials(config: ServingConfig) -> grpc.ServerCredentials | None:
 
 
 def http_context(config: ServingConfig) -> ssl.SSLContext | None:
-    """The context of the REST port; None without TLS.
+    """TLS context of the REST port; None without TLS.
 
     Raises:
         ServableError: as ``grpc_credentials``.
@@ -44,7 +44,8 @@ def http_context(config: ServingConfig) -> ssl.SSLContext | None:
     except OSError as error:
         files = [file for file in (config.tls_certificate, config.tls_key, config.tls_client_ca) if file]
         raise ServableError(
-            grpc.StatusCode.INVALID_ARGUMENT, f"TLS cannot be set up from {', '.join(files)}: {error}"
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"TLS cannot be set up from {', '.join(files)}: {error}; expected PEM files that belong together",
         ) from None
     return context
 

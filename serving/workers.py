@@ -1,7 +1,7 @@
-"""Several server processes on the same ports: the kernel deals new connections out among them.
+"""Several server processes on the same ports; the kernel distributes new connections among them.
 
-Each worker is a whole server with models of its own. The parent reserves the ports, starts a worker again that has
-died, and passes signals on. It imports neither TensorFlow nor a model.
+Each worker is a complete server with its own models. The parent reserves the ports, replaces a worker that dies, and
+passes signals on. The parent imports neither TensorFlow nor a model.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ _log = logging.getLogger(__name__)
 class _Worker(NamedTuple):
     process: SpawnProcess
     ready: Connection
-    """Gets the line of a worker that serves."""
+    """Receives the worker's announcement once it serves."""
 
 
 def serve_with_workers(models: Sequence[ServedModel], config: ServingConfig) -> None:
-    """Runs ``config.workers`` servers until SIGTERM or SIGINT, then drains them; prints one line when all are ready.
+    """Runs ``config.workers`` servers until SIGTERM or SIGINT, then drains them.
+
+    Prints the announcement of one worker when all are ready.
 
     Raises:
-        ServableError: a port is taken, or a worker could not start; its own error is in its log.
+        ServableError: a port is taken, or a worker could not start, whose error is in the log.
     """
     log_to_stderr()
     with contextlib.ExitStack() as stack:
@@ -59,30 +61,30 @@ def serve_with_workers(models: Sequence[ServedModel], config: ServingConfig) -> 
         stack.enter_context(_on_signal(stopping))
         workers = [_start(models, config) for _ in range(config.workers)]
         stack.callback(_stop, workers)
-        line = ""
+        lines = ""
         for worker in workers:
-            line = _first_line(worker, stopping)
+            lines = _announcement(worker, stopping)
         if not stopping.is_set():
-            print(line, flush=True)
+            print(lines, flush=True)
         _supervise(workers, models, config, stopping)
 
 
 def _start(models: Sequence[ServedModel], config: ServingConfig) -> _Worker:
     context = multiprocessing.get_context("spawn")
-    ready, tell = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(models, config, tell), name="dpsr worker")
+    ready, announcements = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(models, config, announcements), name="dpsr worker")
     process.start()
-    tell.close()
+    announcements.close()
     return _Worker(process, ready)
 
 
-def _work(models: Sequence[ServedModel], config: ServingConfig, tell: Connection) -> None:
-    """A worker's life; it ends with the parent's."""
+def _work(models: Sequence[ServedModel], config: ServingConfig, announcements: Connection) -> None:
+    """Main function of a worker process; the worker ends with the parent."""
     from dpsr.serving.server import serve
 
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
-        serve(models, config, announce=tell.send)
+        serve(models, config, announce=announcements.send)
     except ServableError as error:
         _log.error("a worker could not start: %s", error)
         raise SystemExit(1) from None
@@ -95,7 +97,7 @@ def _follow_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _first_line(worker: _Worker, stopping: threading.Event) -> str:
+def _announcement(worker: _Worker, stopping: threading.Event) -> str:
     while not stopping.is_set():
         if worker.ready.poll(0.1):
             with contextlib.suppress(EOFError):
@@ -112,18 +114,18 @@ def _first_line(worker: _Worker, stopping: threading.Event) -> str:
 def _supervise(
     workers: list[_Worker], models: Sequence[ServedModel], config: ServingConfig, stopping: threading.Event
 ) -> None:
-    """Starts dead workers again, each at once and then after ever longer pauses, until it is told to stop."""
+    """Replaces dead workers until ``stopping``; repeated deaths lengthen the pause from 1 s to 60 s."""
     pause, next_start = RESTART_SECONDS, 0.0
     while not stopping.is_set():
         wait([worker.process.sentinel for worker in workers], timeout=0.2)
-        for place, worker in enumerate(workers):
+        for number, worker in enumerate(workers):
             now = time.monotonic()
             if worker.process.is_alive() or stopping.is_set() or now < next_start:
                 continue
             forget_process(worker.process.pid)
-            _log.error("a worker died with exit code %s; starting another", worker.process.exitcode)
+            _log.error("a worker died with exit code %s; starting a new one", worker.process.exitcode)
             worker.ready.close()
-            workers[place] = _start(models, config)
+            workers[number] = _start(models, config)
             pause = min(2 * pause, MAX_RESTART_SECONDS) if now < next_start + MAX_RESTART_SECONDS else RESTART_SECONDS
             next_start = now + pause
         if any(not worker.process.is_alive() for worker in workers):
@@ -139,23 +141,23 @@ def _stop(workers: Sequence[_Worker]) -> None:
 
 @contextlib.contextmanager
 def _reserved(host: str, port: int, option: str) -> Iterator[int]:
-    """A port that nobody else listens on, kept for sockets of this user that share it."""
+    """A port without other listeners, reserved for the sockets of this user's processes."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.socket(family) as alone:  # fails where another server shares the port already
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            alone.bind((host, port))
-            port = alone.getsockname()[1]
-        place = socket.socket(family)
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        place.bind((host, port))  # never listens, so that no connection is dealt to it
+        with socket.socket(family) as exclusive:  # fails if another server shares the port already
+            exclusive.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            exclusive.bind((host, port))
+            port = exclusive.getsockname()[1]
+        reservation = socket.socket(family)
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reservation.bind((host, port))  # never listens, so the kernel gives it no connection
     except OSError as error:
         raise ServableError(
             grpc.StatusCode.UNAVAILABLE,
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another serving.{option} (0 takes a free one) "
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another serving.{option} (0 takes a free port) "
             "or serving.host",
         ) from None
-    with place:
+    with reservation:
         yield port
 
 

@@ -38,12 +38,12 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(wheel: Path) -> None:
         "dpsr/ops_cc/_build_info.py",
         "dpsr/ops_cc/_dpsr_ops.so",
         "dpsr/ops_cc/library.py",
-        "dpsr/serving/_session.pyi",
+        "dpsr/serving/engine/_session.pyi",
         "dpsr/tokenizer_cc/_tokenizer.pyi",
         "dpsr/tokenizer_cc/tokenize_op.py",
     }
     assert needed <= names, needed - names
-    for module in ("serving/_session", "tokenizer_cc/_tokenizer"):
+    for module in ("serving/engine/_session", "tokenizer_cc/_tokenizer"):
         assert any(name.startswith(f"dpsr/{module}.cpython") for name in names), module
     suffixes = {Path(name).suffix for name in names if name.startswith("dpsr/")}
     assert suffixes == {".css", ".html", ".py", ".pyi", ".so", ".typed"}

@@ -58,12 +58,12 @@ def run_plain(base_paths: Sequence[Path], ports: Any) -> None:
 
 
 def run_dpsr(base_paths: Sequence[Path], ports: Any) -> None:
-    """Ours; the models after the first are allowed, and loaded when a reload names them."""
+    """The server of dpsr with the first model; a reload adds the second one."""
     from dpsr.config import ServingConfig
     from dpsr.serving.manager.model_config import ServedModel
     from dpsr.serving.server import ModelServer
 
-    config = ServingConfig(port=0, rest_port=-1, log_requests="none")
+    config = ServingConfig(port=0, rest_port=-1, log_requests="none", allow_reload=True)
     server = ModelServer([ServedModel(NAME, base_paths[0])], config)
     ports.put(server.start())
     server.wait()
@@ -74,10 +74,10 @@ def run_graph(base_paths: Sequence[Path], results: Any, calls: int) -> None:
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
-    from dpsr.serving.engine.runtime import Servable
+    from dpsr.serving.engine.loaded_model import LoadedModel
 
     texts = [f"query number {index}".encode() for index in range(100)]
-    servable = Servable.load(NAME, 1, base_paths[0] / "1")
+    model = LoadedModel.load(NAME, 1, base_paths[0] / "1")
     prepared = []
     for text in texts:
         request = predict_pb2.PredictRequest()
@@ -85,9 +85,9 @@ def run_graph(base_paths: Sequence[Path], results: Any, calls: int) -> None:
         proto.dtype = 7
         proto.tensor_shape.dim.add().size = 1
         proto.string_val.append(text)
-        prepared.append(servable.prepare(request))
-    ours = _seconds_per_call(lambda index: dict(servable.run(prepared[index])), calls)
-    servable.close()
+        prepared.append(model.prepare(request))
+    ours = _seconds_per_call(lambda index: dict(model.run(prepared[index])), calls)
+    model.close()
     loaded = tf.saved_model.load(str(base_paths[0] / "1"))
     function = loaded.signatures["serving_default"]
     queries = [tf.constant([text]) for text in texts]

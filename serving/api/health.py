@@ -1,4 +1,4 @@
-"""``grpc.health.v1.Health``, whose watchers do not hold up a shutdown."""
+"""``grpc.health.v1.Health`` whose ``Watch`` calls end at a shutdown."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
-_LAST_WORD_SECONDS = 0.1
+_LAST_STATUS_SECONDS = 0.1
+"""Time for the final NOT_SERVING to reach the watchers."""
 
 
 class Health(health_aio.HealthServicer):
-    """The stock servicer; a ``Watch``, which else lasts as long as its client wants, ends when the server stops."""
+    """Stock servicer, except that a ``Watch`` ends when the server stops and not when its client likes."""
 
     def __init__(self, services: tuple[str, ...]) -> None:
         """Names the services.
@@ -43,7 +44,7 @@ class Health(health_aio.HealthServicer):
         closing = asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait({watch, closing}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({watch}, timeout=_LAST_WORD_SECONDS)  # NOT_SERVING is on its way to the client
+            await asyncio.wait({watch}, timeout=_LAST_STATUS_SECONDS)
         finally:
             watch.cancel()
             closing.cancel()

@@ -1,4 +1,7 @@
-"""Predict requests and answers in TensorFlow Serving's JSON: by rows (``instances``) or by columns (``inputs``)."""
+"""Predict requests and answers in TensorFlow Serving's JSON: by rows (``instances``) or by columns (``inputs``).
+
+Rows and elements are counted before the values are walked, so that a body beyond the limits costs its parsing alone.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +14,37 @@ import grpc
 import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
-from dpsr.serving.engine.runtime import DEFAULT_SIGNATURE, Call, Outputs, Servable
-from dpsr.serving.engine.validation import UNLIMITED, Limits, Signature
+from dpsr.serving.engine.loaded_model import DEFAULT_SIGNATURE, Call, LoadedModel, Outputs
+from dpsr.serving.engine.validation import UNLIMITED, Argument, Limits, Signature, check_elements, check_rows
 from dpsr.serving.errors import ServingError
 from dpsr.serving.tensors import DT_STRING, encode, numpy_type, type_name
 
 _SHOWN = 200
-"""Characters of a request's value that an error repeats."""
+"""Characters of a request's value that an error quotes."""
 _MAX_RANK = 32
 _MAX_WHOLE = {np.float32: 2**24 - 1, np.float64: 2**53 - 1}
-"""The largest integer of which a float type holds every smaller one as well."""
+"""Largest integer up to which a float type represents every integer."""
 _MAX_FLOAT = {np.float32: float(np.finfo(np.float32).max), np.float64: float(np.finfo(np.float64).max)}
 _NAMES = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
 
 
 class _Leaves(NamedTuple):
-    """A nested list as its values in order, and its shape."""
+    """Values of a nested list in order, and its shape."""
 
     values: list[Any]
     shape: tuple[int, ...]
 
 
-def prepare(servable: Servable, body: bytes, limits: Limits = UNLIMITED) -> Call:
-    """The call that a JSON request asks for; its response is JSON of the same format.
+def prepare(model: LoadedModel, body: bytes, limits: Limits = UNLIMITED) -> Call:
+    """Decodes and validates a JSON request; the answer will be JSON of the same format.
+
+    Args:
+        model: the model that the request names.
+        body: the JSON text.
+        limits: sizes that are refused.
 
     Raises:
-        ServingError: the request is no JSON, or does not fit the signature.
+        ServingError: the body is not JSON, does not fit the signature, or exceeds a limit.
     """
     tree = _parse(body)
     key = tree.get("signature_name", "")
@@ -44,7 +52,7 @@ def prepare(servable: Servable, body: bytes, limits: Limits = UNLIMITED) -> Call
         raise _invalid(
             f"JSON Value: {_show(tree)} not formatted correctly. 'signature_name' key must be a string value."
         )
-    signature = servable.signatures.get(key or DEFAULT_SIGNATURE)
+    signature = model.signatures.get(key or DEFAULT_SIGNATURE)
     if signature is None:
         raise _invalid(f'Serving signature name: "{key or DEFAULT_SIGNATURE}" not found in signature def')
     by_rows = "instances" in tree
@@ -55,20 +63,21 @@ def prepare(servable: Servable, body: bytes, limits: Limits = UNLIMITED) -> Call
         )
     if not by_rows and "inputs" not in tree:
         raise _invalid("Missing 'inputs' or 'instances' key")
-    leaves = _from_instances(signature, tree["instances"]) if by_rows else _from_inputs(signature, tree["inputs"])
+    read, value = (_from_instances, tree["instances"]) if by_rows else (_from_inputs, tree["inputs"])
+    leaves = read(signature, value, limits)
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signature.name
     types = {argument.alias: argument.dtype for argument in signature.inputs}
     for alias, (values, shape) in leaves.items():
         encode(_as_array(values, types[alias]).reshape(shape), request.inputs[alias])
-    return servable.prepare(request, rows_as_json if by_rows else columns_as_json, limits)
+    return model.prepare(request, rows_as_json if by_rows else columns_as_json, limits)
 
 
 def rows_as_json(_: Call, outputs: Outputs) -> bytes:
-    """``{"predictions": [...]}``, one entry for each row; a single output drops its name.
+    """``{"predictions": [...]}``, one entry per row; a single output drops its name.
 
     Raises:
-        ServingError: an output has no rows, or another number of them.
+        ServingError: an output has no rows, or the outputs differ in their number of rows.
     """
     sizes = {alias: len(array) if array.ndim else None for alias, array in outputs.items()}
     expected = next(iter(sizes.values()))
@@ -102,14 +111,15 @@ def _parse(body: bytes) -> dict[str, Any]:
     return tree
 
 
-def _from_instances(signature: Signature, instances: Any) -> dict[str, _Leaves]:
+def _from_instances(signature: Signature, instances: Any, limits: Limits) -> dict[str, _Leaves]:
     if not isinstance(instances, list):
         raise _invalid(f"JSON Value: {_show(instances)} Excepting 'instances' to be an list/array")
     if not instances:
         raise _invalid("JSON Value: [] No values in 'instances' array")
-    types = {argument.alias: argument.dtype for argument in signature.inputs}
+    check_rows("'instances'", len(instances), limits)
+    arguments = {argument.alias: argument for argument in signature.inputs}
     named = _is_object(instances[0])
-    if not named and len(types) != 1:
+    if not named and len(arguments) != 1:
         raise _invalid(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
@@ -119,14 +129,14 @@ def _from_instances(signature: Signature, instances: Any) -> dict[str, _Leaves]:
         if _is_object(instance) != named:
             expected, found = ("object", "list") if named else ("value/list", "object")
             raise _invalid(f"Expecting {expected} but got {found} at item {number} of input list")
-        for alias, value in instance.items() if named else ((next(iter(types)), instance),):
+        for alias, value in instance.items() if named else ((next(iter(arguments)), instance),):
             where = f"Failed to process element: {number}{f' key: {alias}' if named else ''} of 'instances' list."
-            if alias not in types:
+            if alias not in arguments:
                 raise _invalid(
                     f"{where} Error: INVALID_ARGUMENT: JSON object: does not have named input: {alias[:_SHOWN]}"
                 )
             try:
-                leaves = _leaves(value, types[alias])
+                leaves = _leaves(value, arguments[alias], limits, rows=len(instances))
             except ServingError as error:
                 raise _invalid(f"{where} Error: INVALID_ARGUMENT: {error.message}") from None
             so_far = joined.setdefault(alias, _Leaves([], leaves.shape))
@@ -134,47 +144,62 @@ def _from_instances(signature: Signature, instances: Any) -> dict[str, _Leaves]:
                 shapes = [str(list(shape)).replace(" ", "") for shape in (so_far.shape, leaves.shape)]
                 raise _invalid(f"{where} Error: INVALID_ARGUMENT: Expecting shape {shapes[0]} but got: {shapes[1]}")
             so_far.values.extend(leaves.values)
-        if named and set(instance) != set(types):
+        if named and set(instance) != set(arguments):
             raise _invalid(
                 f"Failed to process element: {number} of 'instances' list. JSON object: {_show(instance)} keys must be "
-                f"equal to: {','.join(sorted(types))}"
+                f"equal to: {','.join(sorted(arguments))}"
             )
     return {alias: _Leaves(values, (len(instances), *shape)) for alias, (values, shape) in joined.items()}
 
 
-def _from_inputs(signature: Signature, inputs: Any) -> dict[str, _Leaves]:
-    types = {argument.alias: argument.dtype for argument in signature.inputs}
+def _from_inputs(signature: Signature, inputs: Any, limits: Limits) -> dict[str, _Leaves]:
     if not _is_object(inputs):
-        if len(types) != 1:
+        if len(signature.inputs) != 1:
             raise _invalid(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
                 "tensorinfo_map"
             )
-        ((alias, dtype),) = types.items()
-        return {alias: _leaves(inputs, dtype)}
-    found = {}
-    for alias, dtype in sorted(types.items()):
+        (argument,) = signature.inputs
+        return {argument.alias: _leaves(inputs, argument, limits)}
+    leaves = {}
+    for argument in sorted(signature.inputs, key=lambda argument: argument.alias):
+        alias = argument.alias
         if alias in inputs:
-            found[alias] = _leaves(inputs[alias], dtype)
+            leaves[alias] = _leaves(inputs[alias], argument, limits)
         elif alias not in signature.defaults:
             raise _invalid(f"Missing named input: {alias} in 'inputs' object.")
-    return found
+    return leaves
 
 
-def _leaves(value: Any, dtype: int) -> _Leaves:
-    """Checks that lists of one level are equally long, and every value against the type."""
-    shape: list[int] = []
-    first = value
-    while isinstance(first, list):
-        shape.append(len(first))
-        if not first:
-            break
-        first = first[0]
-    if len(shape) > _MAX_RANK:
-        raise _invalid(f"the lists are nested {len(shape)} deep; at most {_MAX_RANK} are possible")
+def _leaves(value: Any, argument: Argument, limits: Limits, rows: int | None = None) -> _Leaves:
+    """Checks the number of elements, that lists of one level are equally long, and every value against the type.
+
+    Args:
+        value: a value or nested lists of values.
+        argument: the input that they belong to.
+        limits: numbers of rows and elements that are refused.
+        rows: number of rows of which ``value`` is one; None where the outermost lists of ``value`` are the rows.
+    """
+    shape = _claimed_shape(value)
+    if rows is None and shape:
+        check_rows(f"input {argument.alias}", shape[0], limits)
+    check_elements(argument, shape if rows is None else (rows, *shape), limits)
     values: list[Any] = []
-    _collect(value, 0, tuple(shape), dtype, values)
-    return _Leaves(values, tuple(shape))
+    _collect(value, 0, shape, argument.dtype, values)
+    return _Leaves(values, shape)
+
+
+def _claimed_shape(value: Any) -> tuple[int, ...]:
+    """Shape of nested lists by the first list of each level."""
+    shape: list[int] = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    if len(shape) > _MAX_RANK:
+        raise _invalid(f"the lists are nested {len(shape)} deep; at most {_MAX_RANK} levels are possible")
+    return tuple(shape)
 
 
 def _collect(value: Any, level: int, shape: tuple[int, ...], dtype: int, values: list[Any]) -> None:
@@ -192,8 +217,27 @@ def _collect(value: Any, level: int, shape: tuple[int, ...], dtype: int, values:
         raise _invalid(
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
         )
+    row = _plain_row(value, dtype) if level == len(shape) - 1 else None
+    if row is not None:
+        values.extend(row)
+        return
     for element in value:
         _collect(element, level + 1, shape, dtype, values)
+
+
+def _plain_row(elements: list[Any], dtype: int) -> list[Any] | None:
+    """Values of a list of texts alone or of integers alone, converted as a whole; None for all other lists."""
+    types = set(map(type, elements))
+    if dtype == DT_STRING and types == {str}:
+        try:
+            return [text.encode("utf-8") for text in elements]
+        except UnicodeEncodeError:
+            return None
+    kind = numpy_type(dtype)
+    if kind is not None and issubclass(kind, np.integer) and types == {int}:
+        plain = _fits(min(elements), np.dtype(kind)) and _fits(max(elements), np.dtype(kind))
+        return elements if plain else None
+    return None
 
 
 def _leaf(value: Any, dtype: int) -> Any:
@@ -225,7 +269,7 @@ def _string(value: Any) -> bytes:
         try:
             return value.encode("utf-8")
         except UnicodeEncodeError:
-            raise _invalid(f"JSON Value: {_show(value)} is no Unicode text") from None
+            raise _invalid(f"JSON Value: {_show(value)} is not Unicode text") from None
     if not isinstance(value, dict):
         raise _wrong_type(value, DT_STRING)
     if _is_object(value):
@@ -237,7 +281,7 @@ def _string(value: Any) -> bytes:
 
 
 def _is_object(value: Any) -> bool:
-    """Whether a value is an object that names its members, and no bytes in base64."""
+    """Whether a value is an object of named members, and not bytes in base64."""
     return isinstance(value, dict) and not (value.keys() == {"b64"} and isinstance(value["b64"], str))
 
 
@@ -250,7 +294,7 @@ def _as_array(values: list[Any], dtype: int) -> np.ndarray:
 
 
 def _plain(alias: str, array: np.ndarray) -> Any:
-    """What ``json`` writes: float32 with its own digits, and bytes that are no text, or are named so, in base64."""
+    """Nested lists for ``json``: float32 with its own digits; in base64, bytes that are not UTF-8 or are named so."""
     if array.dtype.kind in "OS":
         text = [_text(value, alias.endswith("_bytes")) for value in array.ravel().tolist()]
         nested = np.empty(len(text), object)
@@ -275,10 +319,15 @@ def _dump(tree: Any) -> bytes:
 
 
 def _show(value: Any) -> str:
+    """The start of a value's JSON; only this much of it is written."""
+    text = ""
     try:
-        text = json.dumps(value)
+        for chunk in json.JSONEncoder().iterencode(value):
+            text += chunk
+            if len(text) > _SHOWN:
+                break
     except (ValueError, RecursionError):
-        text = "..."
+        return "..."
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

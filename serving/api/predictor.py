@@ -1,4 +1,4 @@
-"""One prediction from its message to its answer: what every protocol shares."""
+"""A prediction from the decoded message to the rendered answer, for every protocol."""
 
 from __future__ import annotations
 
@@ -12,37 +12,47 @@ from typing import NamedTuple
 import grpc
 
 from dpsr.config import ServingConfig
+from dpsr.serving.api.decoding import Decoder
 from dpsr.serving.engine.batching import MicroBatcher
-from dpsr.serving.engine.runtime import Call, Servable
+from dpsr.serving.engine.loaded_model import Call, LoadedModel
 from dpsr.serving.engine.validation import Limits
 from dpsr.serving.errors import ServingError
-from dpsr.serving.logs import RequestContext, log_request
+from dpsr.serving.logs import log_request
 from dpsr.serving.manager.models import Models
-from dpsr.serving.metrics import Metrics, RequestLabels, labels_of
+from dpsr.serving.metrics import Metrics, RequestLabels
+from dpsr.serving.request_context import RequestContext
 
 
 class ModelSpec(NamedTuple):
-    """Which servable a request asks for; None for what it leaves open."""
+    """Model that a request names, by version, by label, or by neither for the highest version."""
 
     name: str
     version: int | None = None
     label: str | None = None
 
 
-class Predictor:
-    """Finds the servable, validates, runs, and keeps account; used from one event loop."""
+Prepare = Callable[[LoadedModel, Limits], Call]
+"""Decodes and validates a request against a model; raises ``ServingError``."""
 
-    def __init__(self, models: Models, batcher: MicroBatcher, metrics: Metrics, config: ServingConfig) -> None:
-        """Keeps the parts.
+
+class Predictor:
+    """Finds the model, validates, runs, counts and logs; belongs to one event loop."""
+
+    def __init__(
+        self, models: Models, batcher: MicroBatcher, decoder: Decoder, metrics: Metrics, config: ServingConfig
+    ) -> None:
+        """Takes its collaborators.
 
         Args:
-            models: what is served.
+            models: the models that are served.
             batcher: runs the predictions.
-            metrics: counts them.
-            config: what to refuse and what to log.
+            decoder: decodes large requests.
+            metrics: counts the predictions.
+            config: limits, and which requests are logged.
         """
         self._models = models
         self._batcher = batcher
+        self._decoder = decoder
         self._metrics = metrics
         self._max_in_flight = config.max_in_flight
         self._limits = Limits(config.max_batch_rows, config.max_query_bytes)
@@ -52,18 +62,20 @@ class Predictor:
         self._stopping = False
         self._idle = asyncio.Event()
 
-    async def predict(
-        self, wanted: ModelSpec, prepare: Callable[[Servable, Limits], Call], origin: RequestContext
-    ) -> bytes:
-        """The rendered answer.
+    async def predict(self, spec: ModelSpec, prepare: Prepare, context: RequestContext, *, size: int) -> bytes:
+        """Answers one request.
 
         Args:
-            wanted: the servable.
-            prepare: validates the request against it.
-            origin: who asks, and until when.
+            spec: the model.
+            prepare: decodes and validates the request.
+            context: caller and deadline.
+            size: bytes of the request; a large one is decoded in a thread.
+
+        Returns:
+            The rendered answer.
 
         Raises:
-            ServingError: the request does not fit, or fails, or there are too many.
+            ServingError: the request does not fit the model, fails, or exceeds ``max_in_flight``.
         """
         start = time.perf_counter()
         labels, call, code, failure = RequestLabels(), None, grpc.StatusCode.INTERNAL, ""
@@ -71,18 +83,18 @@ class Predictor:
         self._metrics.start()
         try:
             self._admit()
-            with self._models.use(*wanted) as servable:
-                labels = RequestLabels(servable.name, str(servable.version))
-                call = prepare(servable, self._limits)
-                labels = labels_of(call)
-                answer = await self._batcher.submit(call, origin)
+            with self._models.use(*spec) as model:
+                labels = RequestLabels(model.name, str(model.version))
+                call = await self._decoder.run(size, lambda: prepare(model, self._limits))
+                labels = call.labels
+                answer = await self._batcher.submit(call, context)
             code = grpc.StatusCode.OK
             return answer
         except ServingError as error:
             code, failure = error.code, error.message
             raise
         except asyncio.CancelledError:
-            code, failure = grpc.StatusCode.CANCELLED, "the caller has gone, or its deadline has passed"
+            code, failure = grpc.StatusCode.CANCELLED, "the client has disconnected, or its deadline has passed"
             raise
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
@@ -93,7 +105,7 @@ class Predictor:
             self._metrics.finish(labels, code.name, seconds)
             if self._log_all or (failure and self._log_failures):
                 log_request(
-                    origin,
+                    context,
                     level=logging.WARNING if failure else logging.INFO,
                     seconds=seconds,
                     code=code.name,
@@ -103,7 +115,7 @@ class Predictor:
                 )
 
     async def finish(self, grace: float) -> None:
-        """Refuses new predictions, and waits ``grace`` seconds at most for those in flight."""
+        """Refuses new predictions, and waits at most ``grace`` seconds for those in flight."""
         self._stopping = True
         if self._in_flight:
             with contextlib.suppress(TimeoutError):
@@ -111,7 +123,7 @@ class Predictor:
 
     def _admit(self) -> None:
         if self._stopping:
-            raise ServingError(grpc.StatusCode.UNAVAILABLE, "the server is stopping; ask another one")
+            raise ServingError(grpc.StatusCode.UNAVAILABLE, "the server is stopping; send the request to another one")
         if self._in_flight > self._max_in_flight:
             raise ServingError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,

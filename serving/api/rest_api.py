@@ -15,23 +15,22 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 
 from dpsr.config import ServingConfig
 from dpsr.serving.api import json_tensors
-from dpsr.serving.api.grpc_api import model_status, signature_metadata
+from dpsr.serving.api.decoding import Decoder
+from dpsr.serving.api.descriptions import SIGNATURE_FIELD, model_status, signature_metadata
+from dpsr.serving.api.http_body import read_body
+from dpsr.serving.api.http_server import CLIENT_CLOSED_REQUEST, HttpError, HttpServer, error_response
 from dpsr.serving.api.predictor import ModelSpec, Predictor
-from dpsr.serving.errors import ServableError, ServingError
-from dpsr.serving.logs import REQUEST_ID_HEADER, RequestContext
+from dpsr.serving.errors import ServingError
 from dpsr.serving.manager.models import Models
 from dpsr.serving.metrics import CONTENT_TYPE, Metrics
+from dpsr.serving.request_context import REQUEST_ID_HEADER, RequestContext
 
 _MODEL = r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _PREDICT = re.compile(_MODEL + r":(?P<method>predict|classify|regress)")
 _DESCRIBE = re.compile(_MODEL + r"(?P<metadata>/metadata)?")
 METRICS_PATH = "/monitoring/prometheus/metrics"
 _MAX_VERSION = 2**63 - 1
-_BODY_SECONDS = 30.0
-"""A body has to arrive within this time."""
-
-_CLOSE_SECONDS = 2.0
-"""For what is still on its way to a client when the predictions have ended."""
+_READING = ("GET", "HEAD")
 
 HTTP_STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -48,7 +47,7 @@ HTTP_STATUS = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
-"""Every other code is 500."""
+"""HTTP status of a gRPC code; 500 for all others."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,139 +55,124 @@ _log = logging.getLogger(__name__)
 class RestApi:
     """Answers HTTP requests for all models."""
 
-    def __init__(self, models: Models, predictor: Predictor, metrics: Metrics) -> None:
-        """Keeps the parts.
+    def __init__(
+        self, models: Models, predictor: Predictor, decoder: Decoder, metrics: Metrics, config: ServingConfig
+    ) -> None:
+        """Takes its collaborators.
 
         Args:
-            models: what is served.
+            models: the models that are served.
             predictor: runs the predictions.
-            metrics: what to show of them.
+            decoder: decompresses bodies.
+            metrics: counts the errors of HTTP, and makes the page of metrics.
+            config: address and limits.
         """
-        self._metrics = metrics
         self._models = models
         self._predictor = predictor
-        self._runner: web.AppRunner | None = None
+        self._decoder = decoder
+        self._metrics = metrics
+        self._config = config
+        self._http = HttpServer(self._answer, metrics.http_error, max_body_bytes=config.max_message_bytes)
 
-    async def listen(self, config: ServingConfig, tls: ssl.SSLContext | None) -> int:
-        """Starts to answer.
-
-        Returns:
-            The port.
+    async def listen(self, tls: ssl.SSLContext | None) -> int:
+        """Starts to answer; returns the port.
 
         Raises:
             ServableError: the port is taken.
         """
-        application = web.Application(client_max_size=config.max_message_bytes)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        # A handler whose client has gone is cancelled, and with it the prediction that nobody waits for.
-        self._runner = web.AppRunner(
-            application,
-            access_log=None,
-            handle_signals=False,
-            handler_cancellation=True,
-            shutdown_timeout=_CLOSE_SECONDS,
-        )
-        await self._runner.setup()
-        try:
-            site = web.TCPSite(
-                self._runner, config.host, config.rest_port, ssl_context=tls, reuse_port=config.workers > 1
-            )
-            await site.start()
-        except OSError as error:
-            raise ServableError(
-                grpc.StatusCode.UNAVAILABLE,
-                f"cannot listen on {config.host}:{config.rest_port}: {error.strerror}; choose another "
-                "serving.rest_port (0 takes a free one, -1 none) or serving.host",
-            ) from None
-        return int(self._runner.addresses[0][1])
+        return await self._http.listen(self._config, tls)
 
     async def close(self) -> None:
         """Closes the connections."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._http.close()
 
-    async def _answer(self, request: web.Request) -> web.Response:
-        origin = RequestContext("rest", request.headers.get(REQUEST_ID_HEADER, ""), lambda: request.remote)
-        response = await self._answer_or_error(request, origin)
-        response.headers[REQUEST_ID_HEADER] = origin.request_id
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        context = RequestContext("rest", request.headers.get(REQUEST_ID_HEADER, ""), lambda: request.remote)
+        try:
+            response = await self._answer_or_error(request, context)
+        except (asyncio.CancelledError, ConnectionError):
+            self._metrics.http_error(CLIENT_CLOSED_REQUEST)
+            raise
+        if response.status >= 400:
+            self._metrics.http_error(response.status)
+        response.headers[REQUEST_ID_HEADER] = context.request_id
         return response
 
-    async def _answer_or_error(self, request: web.Request, origin: RequestContext) -> web.Response:
+    async def _answer_or_error(self, request: web.BaseRequest, context: RequestContext) -> web.Response:
         try:
-            return await self._dispatch(request, origin)
+            return await self._dispatch(request, context)
         except ServingError as error:
-            return _error(HTTP_STATUS.get(error.code, 500), error.message)
-        except web.HTTPRequestEntityTooLarge as error:
-            return _error(413, f"{error.text}; serving.max_message_bytes limits the body")
+            return error_response(HTTP_STATUS.get(error.code, 500), error.message)
+        except HttpError as error:
+            response = error_response(error.status, error.message, error.headers)
+            if error.close:
+                response.force_close()
+            return response
+        except ConnectionError:
+            raise
         except Exception as error:
             _log.exception("a REST request failed")
-            return _error(500, f"{type(error).__name__}: {error}")
+            return error_response(500, f"{type(error).__name__}: {error}")
 
-    async def _dispatch(self, request: web.Request, origin: RequestContext) -> web.Response:
-        path = request.path
-        predict = _PREDICT.fullmatch(path) if request.method == "POST" else None
+    async def _dispatch(self, request: web.BaseRequest, context: RequestContext) -> web.Response:
+        method, path = request.method, request.path
+        predict = _PREDICT.fullmatch(path) if method == "POST" else None
         if predict:
-            return await self._predict(predict, request, origin)
-        if path == METRICS_PATH and request.method == "GET":
-            page = self._metrics.page(self._models)
+            return await self._predict(predict, request, context)
+        if path == METRICS_PATH:
+            if method not in _READING:
+                raise HttpError(405, f"{method} {path}: expected GET", headers={"Allow": ", ".join(_READING)})
+            page = self._metrics.page(self._models.figures())
             return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})
-        describe = _DESCRIBE.fullmatch(path) if request.method in ("GET", "HEAD") else None
+        describe = _DESCRIBE.fullmatch(path) if method in _READING else None
         if describe is None:
             if not path.lower().startswith("/v1/"):
-                return _error(404, f"Malformed request: {request.method} {path}")
-            raise _invalid(f"Malformed request: {request.method} {path}")
-        wanted = _wanted(describe)
-        return _json(self._metadata(wanted) if describe["metadata"] else self._status(wanted))
+                raise HttpError(404, f"Malformed request: {method} {path}")
+            raise _invalid(f"Malformed request: {method} {path}")
+        spec = _model_spec(describe)
+        return web.json_response(self._metadata(spec) if describe["metadata"] else self._status(spec))
 
-    async def _predict(self, match: re.Match[str], request: web.Request, origin: RequestContext) -> web.Response:
+    async def _predict(self, match: re.Match[str], request: web.BaseRequest, context: RequestContext) -> web.Response:
         if match["method"].lower() != "predict":
             raise ServingError(
                 grpc.StatusCode.UNIMPLEMENTED,
                 f"{match['method']}: only predict is implemented; send the signature's inputs as tensors",
             )
-        try:
-            body = await asyncio.wait_for(request.read(), _BODY_SECONDS)
-        except TimeoutError:
-            return _error(408, f"the body did not arrive within {_BODY_SECONDS:g} s")
+        body = await read_body(request, self._config.max_message_bytes, self._decoder)
         answer = await self._predictor.predict(
-            _wanted(match), lambda servable, limits: json_tensors.prepare(servable, body, limits), origin
+            _model_spec(match),
+            lambda model, limits: json_tensors.prepare(model, body, limits),
+            context,
+            size=len(body),
         )
         return web.Response(body=answer, content_type="application/json")
 
-    def _status(self, wanted: ModelSpec) -> Any:
+    def _status(self, spec: ModelSpec) -> Any:
         return json_format.MessageToDict(
-            model_status(self._models, wanted),
+            model_status(self._models, spec),
             preserving_proto_field_name=True,
             always_print_fields_with_no_presence=True,
         )
 
-    def _metadata(self, wanted: ModelSpec) -> Any:
-        with self._models.use(*wanted) as servable:
-            response = signature_metadata(servable)
+    def _metadata(self, spec: ModelSpec) -> Any:
+        with self._models.use(*spec) as model:
+            response = signature_metadata(model)
         signatures = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
-        spec, definitions = (
+        response.metadata[SIGNATURE_FIELD].Unpack(signatures)
+        spec_tree, definitions = (
             json_format.MessageToDict(
                 message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
             )
             for message in (response.model_spec, signatures)
         )
-        return {"model_spec": spec, "metadata": {"signature_def": definitions}}
+        return {"model_spec": spec_tree, "metadata": {SIGNATURE_FIELD: definitions}}
 
 
-def _wanted(match: re.Match[str]) -> ModelSpec:
+def _model_spec(match: re.Match[str]) -> ModelSpec:
     version = int(match["version"][:20]) if match["version"] else None
     if version is not None and version > _MAX_VERSION:
         raise _invalid(f"Failed to convert version: {match['version'][:40]} to numeric.")
     return ModelSpec(match["name"], version, match["label"])
-
-
-def _json(tree: Any) -> web.Response:
-    return web.json_response(tree)
-
-
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
 
 
 def _invalid(message: str) -> ServingError:

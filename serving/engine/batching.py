@@ -1,7 +1,7 @@
-"""Micro-batches without a timer: what waits while the runtime is busy goes into the next run together.
+"""Micro-batches without a timer: requests queued while all runners are busy run as one batch.
 
-A request never waits for company. While fewer than ``parallel_runs`` runs are under way it starts at once, alone; the
-others queue, and the next free run takes the oldest of them with all that fit to it.
+A request that finds a free runner starts at once and alone; the others queue. A runner that becomes free takes the
+oldest queued request and all others of its group, up to ``MAX_BATCH_ROWS`` rows.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import NamedTuple
 import grpc
 import numpy as np
 
-from dpsr.serving.engine.runtime import Call, Outputs
+from dpsr.serving.engine.loaded_model import Call, Outputs
 from dpsr.serving.errors import ServingError
-from dpsr.serving.logs import RequestContext
 from dpsr.serving.metrics import Metrics
+from dpsr.serving.request_context import RequestContext
 
 MAX_BATCH_ROWS = 32
 
 
 def respond(calls: Sequence[Call], metrics: Metrics | None = None) -> list[bytes | ServingError]:
     """Runs calls of one group; the rendered answer or the error of each."""
-    results = calls[0].servable.run_together(calls)
+    results = calls[0].model.run_together(calls)
     if metrics:
-        metrics.run(calls, _heads(results))
+        metrics.note_run(calls[0].labels, sum(call.rows for call in calls), len(calls), _heads(results))
     return [_render(call, result) for call, result in zip(calls, results, strict=True)]
 
 
 def _heads(results: Sequence[Outputs | ServingError]) -> list[np.ndarray]:
-    """The ``head`` output of every run that gave some of the results."""
+    """``head`` output of each run behind the results: one of a batch, or one per call after a failed batch."""
     runs = {id(outputs.of_run): outputs for outputs in results if isinstance(outputs, Outputs) and "head" in outputs}
     return [outputs.of_run["head"] for outputs in runs.values()]
 
@@ -51,11 +51,11 @@ def _render(call: Call, result: Outputs | ServingError) -> bytes | ServingError:
 class _Waiting(NamedTuple):
     call: Call
     answer: asyncio.Future[bytes]
-    origin: RequestContext | None
+    context: RequestContext | None
 
 
 class MicroBatcher:
-    """Runs calls in an executor; used from one event loop."""
+    """Runs calls in threads; belongs to one event loop."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class MicroBatcher:
         """Starts the threads.
 
         Args:
-            run: answers calls of one group, one result for each; called in a thread.
-            parallel_runs: runs under way at once; None is one per core, two at least.
+            run: answers calls of one group, one result per call; called in a thread.
+            parallel_runs: number of threads; by default one per core, at least two.
         """
         self._run = run
         self._parallel_runs = parallel_runs or max(2, len(os.sched_getaffinity(0)))
@@ -75,23 +75,26 @@ class MicroBatcher:
         self._waiting: deque[_Waiting] = deque()
         self._running = 0
 
-    async def submit(self, call: Call, origin: RequestContext | None = None) -> bytes:
-        """The rendered answer of a call.
+    async def submit(self, call: Call, context: RequestContext | None = None) -> bytes:
+        """Queues a call.
 
         Args:
             call: what to run.
-            origin: who waits; a call whose deadline passes while it waits is not run.
+            context: the caller; a queued call whose deadline passes is not run.
+
+        Returns:
+            The rendered answer.
 
         Raises:
             ServingError: the call failed.
         """
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(call, answer, origin))
+        self._waiting.append(_Waiting(call, answer, context))
         self._start_runs()
         return await answer
 
     def close(self) -> None:
-        """Ends the threads once their runs are done."""
+        """Waits for the runs in progress and ends the threads."""
         self._executor.shutdown(wait=True)
 
     def _start_runs(self) -> None:
@@ -103,7 +106,7 @@ class MicroBatcher:
             run.add_done_callback(partial(self._finish, [waiting.answer for waiting in batch]))
 
     def _take(self) -> list[_Waiting]:
-        """The oldest waiting call and those that fit to it; calls that nobody waits for any more are dropped."""
+        """Oldest queued call and the others of its group; cancelled and expired calls leave the queue."""
         batch: list[_Waiting] = []
         left: deque[_Waiting] = deque()
         rows = 0
@@ -111,7 +114,7 @@ class MicroBatcher:
             call = waiting.call
             if waiting.answer.done():
                 continue
-            if waiting.origin and waiting.origin.expired:
+            if waiting.context and waiting.context.expired:
                 late = ServingError(
                     grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request could run"
                 )

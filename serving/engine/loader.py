@@ -1,12 +1,14 @@
-"""A SavedModel into a session of its own: graph, variables, assets, initialisation, by TensorFlow's own C++ loader."""
+"""Loading of a SavedModel into a session of its own, by TensorFlow's C++: graph, variables, assets, initialisation."""
 
 from __future__ import annotations
 
+import functools
+import importlib
 import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -15,15 +17,11 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from dpsr.ops_cc import library
 from dpsr.serving.errors import ServableError, ServingError, status_code
 
-try:  # it uses TensorFlow's libraries, which the import of its messages has loaded
-    from dpsr.serving import _session as native
-except ImportError as error:
-    raise library.LibraryError(
-        f"the server's native module cannot be loaded: {error}; build it: pip install --no-build-isolation -e ."
-    ) from error
+if TYPE_CHECKING:
+    from dpsr.serving.engine import _session
 
 INIT_SIGNATURE = "__saved_model_init_op"
-"""The signature that names the initialisation; it is not to be called."""
+"""Signature of the initialisation op; clients cannot call it."""
 
 _SERVE = "serve"
 _MISSING_OP = re.compile(r"Op type not registered '([^']+)'")
@@ -31,11 +29,27 @@ _VARINT, _LENGTH_DELIMITED = 0, 2
 _META_GRAPHS = 2
 """Field of a ``SavedModel``."""
 _LARGE_FIELDS = frozenset({2, 7})
-"""Fields of a ``MetaGraphDef``: the graph, and the objects of the program that made it."""
+"""Fields of a ``MetaGraphDef``: the graph, and the object graph of the exporting program."""
+
+
+@functools.cache
+def native() -> Any:
+    """The module ``_session``, imported with the first model: it uses the libraries that TensorFlow's import loads.
+
+    Raises:
+        LibraryError: it is not built, or not for this Python.
+    """
+    try:
+        return importlib.import_module("dpsr.serving.engine._session")
+    except ImportError as error:
+        raise library.LibraryError(
+            f"the server's native module cannot be loaded: {error}; build it: "
+            "pip install --no-build-isolation -e . (or python setup.py build_ext --inplace)"
+        ) from error
 
 
 def refuse_links_outside(path: Path, base: Path) -> None:
-    """Fails when a file of a version is a link that leads out of the model's directory.
+    """Refuses a version with a link that leads out of the model's directory.
 
     Raises:
         ServableError: PERMISSION_DENIED, with the file.
@@ -49,37 +63,37 @@ def refuse_links_outside(path: Path, base: Path) -> None:
             )
 
 
-def load_session(path: Path) -> tuple[native.Session, meta_graph_pb2.MetaGraphDef]:
-    """Loads a SavedModel, in a thread that gives way to whatever else runs, and without the GIL.
+def load_session(path: Path) -> tuple[_session.Session, meta_graph_pb2.MetaGraphDef]:
+    """Loads a SavedModel without the GIL, in a thread of low priority.
 
     Args:
-        path: its directory.
+        path: directory of the SavedModel.
 
     Returns:
-        The initialised session, and what ``saved_model.pb`` says beside the graph.
+        The initialised session, and the description of its signatures and assets without the graph.
 
     Raises:
-        ServableError: it is no SavedModel, or needs an op that no loaded library has.
+        ServableError: the directory holds no SavedModel, or the graph needs an op that no loaded library has.
     """
     library.load_all()
     meta_graph = _read(path / "saved_model.pb")
     for asset in meta_graph.asset_file_def:
         _refuse_asset_outside(path, asset.filename)
     try:
-        return native.Session(str(path), _session_config()), meta_graph
-    except native.SessionError as error:
+        return native().Session(str(path), _session_config()), meta_graph
+    except native().SessionError as error:
         raise _unusable(path, reported(error)) from None
 
 
 def _session_config() -> bytes:
-    """A run stays in the thread that asks for it: throughput comes from concurrent requests, not from splitting one."""
+    """Serialised ``ConfigProto``: a run stays in the calling thread, since requests run beside each other already."""
     config = config_pb2.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=-1)
     return bytes(config.SerializeToString())
 
 
 def _read(file: Path) -> meta_graph_pb2.MetaGraphDef:
-    """The graph's description without the graph, which may be large and which nobody looks at in Python."""
-    found = []
+    """Description of the graph tagged ``serve``; the graph itself, up to gigabytes, is not parsed in Python."""
+    tags = []
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             for meta_graph in (field for field in _fields(data, 0, len(data)) if field.number == _META_GRAPHS):
@@ -91,16 +105,16 @@ def _read(file: Path) -> meta_graph_pb2.MetaGraphDef:
                 described = meta_graph_pb2.MetaGraphDef.FromString(b"".join(small))
                 if _SERVE in described.meta_info_def.tags:
                     return described
-                found.append(sorted(described.meta_info_def.tags))
+                tags.append(sorted(described.meta_info_def.tags))
     except OSError as error:
         raise ServableError(grpc.StatusCode.NOT_FOUND, f"{file}: {error.strerror}; a version is a SavedModel") from None
     except (DecodeError, ValueError):
         raise ServableError(grpc.StatusCode.DATA_LOSS, f"{file}: damaged; publish the version again") from None
-    raise ServableError(grpc.StatusCode.NOT_FOUND, f"{file}: no graph is tagged '{_SERVE}' (found: {found})")
+    raise ServableError(grpc.StatusCode.NOT_FOUND, f"{file}: no graph is tagged '{_SERVE}' (tags found: {tags})")
 
 
 class _Field(NamedTuple):
-    """A field of a serialised message: its number, where it begins, where its content does, and where both end."""
+    """Field of a serialised message: its number, and the offsets of its tag, its content and its end."""
 
     number: int
     begin: int
@@ -109,7 +123,7 @@ class _Field(NamedTuple):
 
 
 def _fields(data: mmap.mmap, begin: int, end: int) -> Iterator[_Field]:
-    """The fields of a message in ``data[begin:end]``; ``ValueError`` where it is none of numbers and parts."""
+    """Fields of the message in ``data[begin:end]``; ``ValueError`` for one that is damaged."""
     while begin < end:
         tag, content = _varint(data, begin)
         if tag & 7 == _VARINT:
@@ -125,17 +139,18 @@ def _fields(data: mmap.mmap, begin: int, end: int) -> Iterator[_Field]:
         begin = after
 
 
-def _varint(data: mmap.mmap, place: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap, offset: int) -> tuple[int, int]:
+    """Value of the number at an offset, and the offset after it."""
     value = 0
     for shift in range(0, 64, 7):
-        if place >= len(data):
+        if offset >= len(data):
             raise ValueError("truncated")
-        byte = data[place]
-        place += 1
+        byte = data[offset]
+        offset += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, place
-    raise ValueError("no number")
+            return value, offset
+    raise ValueError("a number of more than ten bytes")
 
 
 def _refuse_asset_outside(path: Path, filename: str) -> None:
@@ -157,7 +172,7 @@ def _unusable(path: Path, failure: ServingError) -> ServableError:
     )
 
 
-def reported(error: native.SessionError) -> ServingError:
-    """What TensorFlow says, with its code; bytes of a request that are no text are written as escapes."""
+def reported(error: _session.SessionError) -> ServingError:
+    """TensorFlow's error with its code; bytes of a request that are not UTF-8 are written as escapes."""
     code, message = error.args
     return ServingError(status_code(code), message.decode("utf-8", errors="backslashreplace"))

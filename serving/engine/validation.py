@@ -1,4 +1,4 @@
-"""A request against its signature: TensorFlow Serving's checks, in its order, with its codes and texts."""
+"""Validation of a request against its signature: TensorFlow Serving's checks in its order, with its codes and texts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Argument:
     dtype: int
     """``DataType`` number."""
     shape: tuple[int | None, ...] | None
-    """None where a size, or the whole rank, is free."""
+    """None for a free size; None in place of the tuple for a free rank."""
 
     @classmethod
     def from_info(cls, alias: str, info: Any) -> Argument:
@@ -35,7 +35,7 @@ class Argument:
         return cls(alias, info.name, info.dtype, shape)
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
-        """Whether an array of this shape fits."""
+        """Whether an array of this shape fits the signature."""
         return self.shape is None or (
             len(shape) == len(self.shape)
             and all(want is None or want == size for want, size in zip(self.shape, shape, strict=True))
@@ -44,11 +44,11 @@ class Argument:
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """What a ``SignatureDef`` says, ready for checks."""
+    """A ``SignatureDef`` in the form that the checks use."""
 
     name: str
     inputs: tuple[Argument, ...]
-    """In the order of the tensors' names, in which TensorFlow numbers the arguments of a run."""
+    """In the order of the tensors' names, by which TensorFlow numbers the arguments in its errors."""
     outputs: dict[str, Argument]
     """By alias, in alphabetical order."""
     defaults: dict[str, np.ndarray]
@@ -67,24 +67,61 @@ class Signature:
 
 
 class Limits(NamedTuple):
-    """What a request may ask for at most."""
+    """Largest request that is accepted."""
 
     batch_rows: float
-    """Rows of an input."""
+    """Rows of an input (``serving.max_batch_rows``)."""
     query_bytes: float
-    """Bytes of one string."""
+    """Bytes of one string (``serving.max_query_bytes``)."""
 
 
 UNLIMITED = Limits(math.inf, math.inf)
 
 
-def check_inputs(signature: Signature, protos: Mapping[str, Any], limits: Limits = UNLIMITED) -> tuple[np.ndarray, ...]:
-    """The arrays of a request, in the order of ``signature.inputs``.
+def check_rows(subject: str, rows: int, limits: Limits) -> None:
+    """Refuses more rows than ``serving.max_batch_rows``.
 
     Args:
-        signature: what is expected.
+        subject: start of the error's text, such as ``input query``.
+        rows: number of rows.
+        limits: the limits.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT.
+    """
+    if rows > limits.batch_rows:
+        raise _invalid(
+            f"{subject} has {rows} rows, serving.max_batch_rows allows {limits.batch_rows}; send several requests"
+        )
+
+
+def check_elements(argument: Argument, shape: tuple[int, ...], limits: Limits) -> None:
+    """Refuses an input with more elements than any batch of its signature has, before these are looked at.
+
+    Args:
+        argument: the input.
+        shape: shape that the request claims.
+        limits: the limits.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT.
+    """
+    sizes = (argument.shape or (None, None))[1:]
+    per_row = math.inf if None in sizes else math.prod(size for size in sizes if size is not None)
+    if math.prod(shape) > limits.batch_rows * per_row:
+        raise _wrong_shape(argument, shape)
+
+
+def check_inputs(signature: Signature, protos: Mapping[str, Any], limits: Limits = UNLIMITED) -> tuple[np.ndarray, ...]:
+    """Decodes and checks the inputs of a request.
+
+    Args:
+        signature: the expected inputs.
         protos: alias -> ``TensorProto``.
-        limits: checked before anything is decoded.
+        limits: checked before an input is decoded.
+
+    Returns:
+        The arrays in the order of ``signature.inputs``.
 
     Raises:
         ServingError: an input is missing, unknown, undecodable, too large, or of another type or shape.
@@ -117,7 +154,7 @@ def check_inputs(signature: Signature, protos: Mapping[str, Any], limits: Limits
 
 
 def select_outputs(signature: Signature, output_filter: Iterable[str]) -> tuple[str, ...]:
-    """The aliases that a request asks for: all without a filter.
+    """Aliases of the outputs to compute: those of the filter, all without one.
 
     Raises:
         ServingError: an alias is unknown or named twice.
@@ -147,11 +184,8 @@ def _check_count(signature: Signature, protos: Mapping[str, Any]) -> None:
 
 def _check_size(alias: str, proto: Any, limits: Limits) -> None:
     shape = proto.tensor_shape.dim
-    if shape and shape[0].size > limits.batch_rows:
-        raise _invalid(
-            f"input {alias} has {shape[0].size} rows, serving.max_batch_rows allows {limits.batch_rows}; send several "
-            "requests"
-        )
+    if shape:
+        check_rows(f"input {alias}", shape[0].size, limits)
     if proto.dtype == DT_STRING:
         longest = max(map(len, (proto.tensor_content, *proto.string_val)))
         if longest > limits.query_bytes:
@@ -167,8 +201,12 @@ def _check_type(index: int, argument: Argument, protos: Mapping[str, Any], array
     if found != argument.dtype:
         raise _invalid(f"Expects arg[{index}] to be {type_name(argument.dtype)} but {type_name(found)} is provided")
     if not argument.accepts(array.shape):
-        wanted = ", ".join("?" if size is None else str(size) for size in argument.shape or ())
-        raise _invalid(f"input {argument.alias} has shape {list(array.shape)}, expected [{wanted}]")
+        raise _wrong_shape(argument, array.shape)
+
+
+def _wrong_shape(argument: Argument, shape: tuple[int, ...]) -> ServingError:
+    expected = ", ".join("?" if size is None else str(size) for size in argument.shape or ())
+    return _invalid(f"input {argument.alias} has shape {list(shape)}, expected [{expected}]")
 
 
 def _join(names: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
-"""Warm-up: the requests that a version brings along are run before it is offered.
+"""Warm-up: the requests in a version's ``assets.extra`` run before the version serves.
 
-They also show which signatures may share a run between requests (see ``Servable.rows_are_independent``).
+They also decide which signatures' requests may share runs (``LoadedModel.rows_are_independent``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
-from dpsr.serving.engine.runtime import Call, Servable
+from dpsr.serving.engine.loaded_model import Call, LoadedModel
 from dpsr.serving.errors import ServableError, ServingError
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -23,25 +23,25 @@ MAX_WARMUP_RECORDS = 1000
 _log = logging.getLogger(__name__)
 
 
-def warm_up(servable: Servable) -> int:
+def warm_up(model: LoadedModel) -> int:
     """Runs the warm-up requests of a version.
 
     Returns:
-        How many there were; 0 without a file.
+        The number of requests; 0 without a file.
 
     Raises:
-        ServableError: a record cannot be read, is no predict request, or fails; or there are more than 1000.
+        ServableError: a record cannot be read, holds no predict request, or fails; or the file has more than 1000.
     """
-    path = servable.path / WARMUP_FILE
+    path = model.path / WARMUP_FILE
     if not path.exists():
-        _log.info("%s has no %s: its first requests will be slow, and each runs alone", servable.path, WARMUP_FILE)
+        _log.info("%s has no %s: its first requests will be slow, and each runs alone", model.path, WARMUP_FILE)
         return 0
     number = 0
     calls: dict[str, list[Call]] = {}
     for number, record in enumerate(_records(path), start=1):
         try:
-            call = servable.prepare(record.predict_log.request)
-            servable.run(call, in_background=True)
+            call = model.prepare(record.predict_log.request)
+            model.run(call, in_background=True)
         except ServingError as error:
             raise ServableError(error.code, f"{path}: warm-up request {number} failed: {error.message}") from error
         examples = calls.setdefault(call.signature.name, [])
@@ -49,16 +49,16 @@ def warm_up(servable: Servable) -> int:
             examples.append(call)
     for name, examples in calls.items():
         if examples:
-            _allow_sharing(servable, name, examples)
+            _allow_sharing(model, name, examples)
     return number
 
 
-def _allow_sharing(servable: Servable, name: str, examples: list[Call]) -> None:
-    reason = servable.rows_are_independent(examples[0], examples[-1])
+def _allow_sharing(model: LoadedModel, name: str, examples: list[Call]) -> None:
+    reason = model.rows_are_independent(examples[0], examples[-1])
     if reason is None:
-        servable.independent_rows.add(name)
+        model.independent_rows.add(name)
     else:
-        _log.info("%s: requests of signature %s run one by one: %s", servable.path, name, reason)
+        _log.info("%s: requests of signature %s do not share runs: %s", model.path, name, reason)
 
 
 def _records(path: Path) -> Iterator[prediction_log_pb2.PredictionLog]:
@@ -95,6 +95,7 @@ def _parse(path: Path, number: int, data: bytes) -> prediction_log_pb2.Predictio
     if kind != "predict_log":
         raise ServableError(
             grpc.StatusCode.UNIMPLEMENTED,
-            f"{path}: record {number} is {kind or 'empty'}; only predict requests (predict_log) can be warmed up",
+            f"{path}: record {number} is {kind or 'empty'}; only predict requests (predict_log) are "
+            "supported; export the version again",
         )
     return record

@@ -1,4 +1,4 @@
-"""Loads and warms what a server would serve, and says what it found."""
+"""Trial of a configuration: loads and warms up its versions and reports which of them work."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from dpsr.serving.engine.runtime import Servable
+from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.engine.warmup import warm_up
 from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.manager.versions import versions_below
 
 
 class Finding(NamedTuple):
-    """What came of one version, or of a model that has none."""
+    """Result of one version, of a label, or of a model without versions."""
 
     works: bool
     text: str
 
 
 def check(models: Sequence[ServedModel]) -> Iterator[Finding]:
-    """Tries the versions that a server of this configuration wants, one after the other.
+    """Loads and warms up the versions of a configuration, one after the other.
 
-    A server goes on with an older version when the newest one is broken; here that is a finding.
+    A server falls back to an older version if the newest one is broken; here a broken version is a failed finding.
     """
     for served in models:
         found = versions_below(served.base_path)
@@ -45,16 +45,16 @@ def _try(served: ServedModel, version: int) -> Finding:
     name, start = f"{served.name} version {version}", time.monotonic()
     try:
         path = served.base_path / str(version)
-        servable = Servable.load(served.name, version, path, inside=served.base_path)
+        model = LoadedModel.load(served.name, version, path, inside=served.base_path)
         try:
-            records = warm_up(servable)
+            records = warm_up(model)
         finally:
-            servable.close()
-    except Exception as error:  # whatever is wrong with a version is the finding
+            model.close()
+    except Exception as error:  # any failure of a version is a finding
         return Finding(False, f"{name}: {error}")
-    items = f"{servable.items:,} items, " if servable.items is not None else ""
+    items = f"{model.items:,} items, " if model.items is not None else ""
     return Finding(
         True,
-        f"{name}: works; {', '.join(sorted(servable.signatures))}; {items}{records} warm-up requests, "
+        f"{name}: works; {', '.join(sorted(model.signatures))}; {items}{records} warm-up requests, "
         f"{time.monotonic() - start:.1f} s",
     )

@@ -1,4 +1,4 @@
-"""Which models and versions a server offers: TensorFlow Serving's ``ModelServerConfig``, read and checked."""
+"""Models and versions to serve: TensorFlow Serving's ``ModelServerConfig``, read and checked."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ _LABEL = re.compile(r"[A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True)
 class VersionPolicy:
-    """The versions to serve: the highest ``count`` that work, or the named ones, or all."""
+    """Versions to serve: the ``count`` highest that work, the named ones, or all."""
 
     count: int | None = 1
     """None for all."""
     versions: frozenset[int] | None = None
-    """Exactly these, whatever the count."""
+    """Exactly these versions; the count is ignored."""
 
     def candidates(self, found: Iterable[int]) -> list[int]:
-        """The versions on disk that may be served, best first."""
+        """Versions on disk that the policy admits, highest first."""
         chosen = (version for version in found if self.versions is None or version in self.versions)
         return sorted(chosen, reverse=True)
 
     @property
     def limit(self) -> float:
-        """How many candidates are served."""
+        """Number of candidates that are served."""
         return float("inf") if self.versions is not None or self.count is None else self.count
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One entry of the configuration."""
+    """One model of the configuration."""
 
     name: str
     base_path: Path
     """The directory whose integer-named entries are versions."""
     policy: VersionPolicy = VersionPolicy()
     labels: Mapping[str, int] = field(default_factory=dict)
-    """Names of versions that clients may ask for instead of numbers."""
+    """Label -> version; clients may name a version by its label."""
 
 
 def read_model_config(file: Path) -> list[ServedModel]:
     """Reads a text ``ModelServerConfig``; relative base paths start from the file's directory.
 
     Raises:
-        ServableError: the file cannot be read, or says something that cannot be served.
+        ServableError: the file cannot be read, or describes a model that cannot be served.
     """
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
@@ -63,7 +63,7 @@ def read_model_config(file: Path) -> list[ServedModel]:
     except OSError as error:
         raise _invalid(f"{file}: {error.strerror}; name a text ModelServerConfig") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise _invalid(f"{file}: no text ModelServerConfig: {error}") from None
+        raise _invalid(f"{file}: not a text ModelServerConfig: {error}") from None
     try:
         return parse_model_config(config, relative_to=file.resolve().parent)
     except ServableError as error:
@@ -71,10 +71,10 @@ def read_model_config(file: Path) -> list[ServedModel]:
 
 
 def served_models(config: ServingConfig, default: ServedModel | None = None) -> list[ServedModel]:
-    """What a server of this configuration serves: the models of its model config file, else the default.
+    """Models of the model config file, or the default model without such a file.
 
     Raises:
-        ServableError: the file cannot be used, or there is nothing to serve.
+        ServableError: the file cannot be used, or neither a file nor a default is given.
     """
     if config.model_config_file:
         return read_model_config(Path(config.model_config_file))
@@ -88,10 +88,10 @@ def parse_model_config(config: Any, *, relative_to: Path | None = None) -> list[
 
     Args:
         config: the message.
-        relative_to: where relative base paths start; None refuses them.
+        relative_to: directory from which relative base paths start; None refuses them.
 
     Raises:
-        ServableError: INVALID_ARGUMENT; something in it cannot be served.
+        ServableError: INVALID_ARGUMENT; a part of it cannot be served.
     """
     if config.WhichOneof("config") != "model_config_list":
         raise _invalid("ModelServerConfig has no model_config_list; other kinds of configuration are not supported")
@@ -114,7 +114,10 @@ def _parse_model(entry: Any, relative_to: Path | None) -> ServedModel:
     labels = dict(entry.version_labels)
     for label, version in labels.items():
         if not _LABEL.fullmatch(label) or version < 0:
-            raise _invalid(f"model {entry.name}: label {label!r} of version {version} is not usable")
+            raise _invalid(
+                f"model {entry.name}: label {label!r} of version {version}: expected a label of letters, digits, '_', "
+                "'-' and '.', and a version of at least 0"
+            )
     base_path = path if relative_to is None else relative_to / path
     return ServedModel(entry.name, base_path, _parse_policy(entry), labels)
 

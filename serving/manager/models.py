@@ -1,8 +1,7 @@
-"""All models of a server, and the change from one configuration to another: whole, or not at all."""
+"""All models of a server, and the change from one configuration to another, which happens as a whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,38 +10,46 @@ from pathlib import Path
 
 import grpc
 
-from dpsr.serving.engine.runtime import Servable
+from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.errors import ServableError, ServingError
 from dpsr.serving.manager.model_config import ServedModel, read_model_config
 from dpsr.serving.manager.versions import ModelVersions, VersionState
+from dpsr.serving.metrics import ModelFigures
 
 _log = logging.getLogger(__name__)
 
 
 class Models:
-    """Finds servables by name, version and label. Thread-safe."""
+    """Finds loaded models by name, version and label. Thread-safe."""
 
-    def __init__(self, models: Sequence[ServedModel]) -> None:
+    def __init__(self, models: Sequence[ServedModel], *, drain_seconds: float = 30.0) -> None:
         """Names the models; ``load_first`` loads them.
 
         Args:
-            models: the configuration to start with. Later ones may only read below the directories that hold its
-                base paths.
+            models: the configuration to start with. Base paths of later configurations have to lie below the parent
+                directories of its base paths.
+            drain_seconds: time that the calls of a retired version have to end before they are cancelled.
         """
         self._configured = list(models)
-        self._roots = sorted({model.base_path.resolve().parent for model in models})
-        self._models = {model.name: ModelVersions(model.name, model.base_path) for model in models}
+        self._drain_seconds = drain_seconds
+        self._roots = sorted({served.base_path.resolve().parent for served in models})
+        self._models = {served.name: self._new(served) for served in models}
         self._reloading = threading.Lock()
         self._polling = False
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
 
     @contextmanager
-    def use(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Servable]:
-        """The servable that a request names, which is not freed before the end of the block.
+    def use(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[LoadedModel]:
+        """The version that a request names, which is not freed before the end of the block (``ModelVersions.use``).
+
+        Args:
+            name: name of the model.
+            version: number of the version; by default the highest that serves.
+            label: label of a version, in place of its number.
 
         Raises:
-            ServingError: there is none, with TensorFlow Serving's code and text.
+            ServingError: no such version serves; code and text are TensorFlow Serving's.
         """
         if not name:
             raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "ModelSpec has no name specified.")
@@ -52,14 +59,14 @@ class Models:
         if model is None:
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
-        with model.use(version) as servable:
-            yield servable
+        with model.use(version) as loaded:
+            yield loaded
 
     def version_of(self, name: str, label: str) -> int:
-        """The version of a model that a label names.
+        """Version of a label.
 
         Raises:
-            ServingError: INVALID_ARGUMENT, there is no such label.
+            ServingError: INVALID_ARGUMENT; the model has no such label.
         """
         version = self._models[name].version_of(label) if name in self._models else None
         if version is None:
@@ -67,10 +74,10 @@ class Models:
         return version
 
     def states(self, name: str, version: int | None = None) -> dict[int, VersionState]:
-        """The state of every version of a model, or of one version, newest first.
+        """State of every version of a model, newest first, or of one version.
 
         Raises:
-            ServingError: NOT_FOUND, the model or the version was never seen.
+            ServingError: NOT_FOUND; the model or the version was never seen.
         """
         model = self._models.get(name)
         states = model.states() if model else {}
@@ -82,36 +89,31 @@ class Models:
             raise ServingError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
         return states
 
-    def loaded(self) -> dict[str, list[int]]:
-        """The versions that serve of every model, newest first."""
-        return {name: model.loaded() for name, model in sorted(self._models.items())}
-
-    def items(self, name: str) -> int | None:
-        """How many items the index of a model's highest version holds, where its manifest says."""
-        with contextlib.suppress(ServingError), self.use(name) as servable:
-            return servable.items
-        return None
+    def figures(self) -> list[ModelFigures]:
+        """Versions that serve and size of the index of every model, by name."""
+        return [model.figures() for _, model in sorted(self._models.items())]
 
     def load_first(self) -> None:
         """Loads every model.
 
         Raises:
-            ServableError: one cannot be served.
+            ServableError: a model cannot be served.
         """
         for served in self._configured:
             self._models[served.name].load_first(served)
 
     def reload(self, models: Sequence[ServedModel]) -> None:
-        """Replaces the configuration: all of the new one is loaded before anything of the old one goes.
+        """Replaces the configuration: all of the new one is loaded before anything of the old one is freed.
 
         Raises:
-            ServableError: something in it cannot be served; the old configuration stays.
+            ServableError: a model of it cannot be served, or lies outside of the first configuration's directories;
+                the old configuration stays in force.
         """
         for served in models:
             if not any(served.base_path.resolve().is_relative_to(root) for root in self._roots):
                 raise ServableError(
                     grpc.StatusCode.PERMISSION_DENIED,
-                    f"model {served.name}: {served.base_path} is outside of what the server started with "
+                    f"model {served.name}: {served.base_path} is outside of the directories of the first configuration "
                     f"({', '.join(map(str, self._roots))})",
                 )
         with self._reloading, ExitStack() as held:
@@ -136,7 +138,12 @@ class Models:
             model.close()
 
     def start_polling(self, config_file: Path | None = None, seconds: float = 0) -> None:
-        """Follows the directories of versions, and a model config file that is looked at every so many seconds."""
+        """Starts to follow the directories of versions, and the model config file if ``seconds`` is above 0.
+
+        Args:
+            config_file: a text ``ModelServerConfig``.
+            seconds: interval at which the file is read.
+        """
         self._polling = True
         for model in self._models.values():
             model.start_polling()
@@ -158,7 +165,10 @@ class Models:
         model = self._models.get(served.name)
         if model is not None and model.base_path == served.base_path:
             return model
-        return ModelVersions(served.name, served.base_path)
+        return self._new(served)
+
+    def _new(self, served: ServedModel) -> ModelVersions:
+        return ModelVersions(served.name, served.base_path, drain_seconds=self._drain_seconds)
 
     def _undo(self, target: dict[str, ModelVersions]) -> None:
         for model in target.values():
@@ -175,9 +185,9 @@ class Models:
                 if models != current:
                     self.reload(models)
                     current = models
-                    _log.info("%s: now serves %s", file, ", ".join(model.name for model in models) or "nothing")
+                    _log.info("%s: read again; models: %s", file, ", ".join(served.name for served in models) or "none")
                 complaint = ""
             except (ServableError, OSError) as error:
                 if str(error) != complaint:
-                    _log.error("%s is not followed, what is served stays: %s", file, error)
+                    _log.error("%s: not applied, the configuration before stays in force: %s", file, error)
                 complaint = str(error)

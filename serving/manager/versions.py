@@ -1,8 +1,8 @@
-"""The versions of one model: those that its policy names are served, without a gap when they change.
+"""Versions of one model: those of its policy are served, without a gap when they change.
 
-A new version is loaded and warmed up beside those that serve. Only then do new requests go to it; an old one is freed
-when its last request is answered. A version that cannot be loaded is reported in its status, and tried again when its
-files change, or after a while. When the version that serves is deleted, the next lower one takes over.
+A new version is loaded and warmed up beside those that serve. New requests go to it then; an old version is freed after
+its last answer, or after ``drain_seconds`` if a call hangs. A version that cannot be loaded is reported in its status
+and tried again when its files change, or after a pause. If the serving version is deleted, the next lower one serves.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
-from dpsr.serving.engine.runtime import Servable
+from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.engine.warmup import warm_up
 from dpsr.serving.errors import ServableError, ServingError
 from dpsr.serving.manager.model_config import ServedModel, VersionPolicy
+from dpsr.serving.metrics import ModelFigures
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 10.0
@@ -42,7 +43,7 @@ class VersionState:
 
 @dataclass(frozen=True)
 class _Failure:
-    """A version that could not be loaded, and when to try again unless its files change before."""
+    """A version that could not be loaded; its next attempt is at ``retry_at``, or when its files change."""
 
     fingerprint: int
     attempts: int
@@ -52,69 +53,81 @@ class _Failure:
 class ModelVersions:
     """Loads, swaps and frees the versions below a directory. Thread-safe."""
 
-    def __init__(self, name: str, base_path: Path) -> None:
+    def __init__(self, name: str, base_path: Path, *, drain_seconds: float = 30.0) -> None:
         """Names a model; ``prepare`` and ``adopt`` load it.
 
         Args:
             name: the model's name.
             base_path: the directory whose integer-named entries are versions.
+            drain_seconds: time that the calls of a retired version have to end before they are cancelled.
         """
         self.name = name
         self.base_path = base_path
+        self._drain_seconds = drain_seconds
         self.updating = threading.RLock()
-        """Held while versions are loaded and freed; whoever holds it keeps them as they are."""
+        """Held while versions are loaded and freed; its holder can rely on the set of loaded versions."""
         self._changed = threading.Condition()
         self._policy = VersionPolicy()
         self._labels: dict[str, int] = {}
-        self._loaded: dict[int, Servable] = {}
-        self._in_use: dict[int, int] = {}
+        self._loaded: dict[int, LoadedModel] = {}
+        self._calls: dict[LoadedModel, int] = {}
+        """Calls in progress, of retired versions too."""
         self._states: dict[int, VersionState] = {}
         self._broken: dict[int, _Failure] = {}
         self._stopping = threading.Event()
         self._poller: threading.Thread | None = None
 
     @contextmanager
-    def use(self, version: int | None = None) -> Iterator[Servable]:
-        """A serving version, by default the highest, which is not freed before the end of the block.
+    def use(self, version: int | None = None) -> Iterator[LoadedModel]:
+        """A serving version, which is not freed before the end of the block, or ``drain_seconds`` after it is retired.
+
+        Args:
+            version: its number; by default the highest that serves.
 
         Raises:
-            ServingError: NOT_FOUND, when none or only others serve.
+            ServingError: NOT_FOUND; no version serves, or not this one.
         """
         with self._changed:
             newest = max(self._loaded, default=None)
-            servable = self._loaded.get(newest if version is None else version) if newest is not None else None
-            if servable is None:
+            loaded = self._loaded.get(newest if version is None else version) if newest is not None else None
+            if loaded is None:
                 wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
                 raise ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
-            self._in_use[id(servable)] = self._in_use.get(id(servable), 0) + 1
+            self._calls[loaded] = self._calls.get(loaded, 0) + 1
         try:
-            yield servable
+            yield loaded
         finally:
             with self._changed:
-                self._in_use[id(servable)] -= 1
-                if not self._in_use[id(servable)]:
-                    del self._in_use[id(servable)]
+                self._calls[loaded] -= 1
+                if not self._calls[loaded]:
+                    del self._calls[loaded]
                     self._changed.notify_all()
 
     def version_of(self, label: str) -> int | None:
-        """The version that a label names."""
+        """Version of a label; None for an unknown label."""
         return self._labels.get(label)
 
     def states(self) -> dict[int, VersionState]:
-        """The state of every version seen so far, newest first."""
+        """State of every version seen since the start, newest first."""
         with self._changed:
             return dict(sorted(self._states.items(), reverse=True))
 
     def loaded(self) -> list[int]:
-        """The versions that serve, newest first."""
+        """Versions that serve, newest first."""
         with self._changed:
             return sorted(self._loaded, reverse=True)
 
+    def figures(self) -> ModelFigures:
+        """Versions that serve, and the size of the newest one's index."""
+        with self._changed:
+            versions = sorted(self._loaded, reverse=True)
+            return ModelFigures(self.name, versions, self._loaded[versions[0]].items if versions else None)
+
     def prepare(self, served: ServedModel) -> None:
-        """Loads what a configuration needs beside what serves; ``adopt`` makes it current, ``update`` undoes it.
+        """Loads the versions of a new configuration beside those that serve; ``adopt`` switches, ``update`` undoes.
 
         Raises:
-            ServableError: it cannot be served; the message has the reason for each version.
+            ServableError: the configuration cannot be served; the message has the reason for each version.
         """
         with self.updating:
             try:
@@ -132,15 +145,15 @@ class ModelVersions:
                     )
 
     def adopt(self, served: ServedModel) -> None:
-        """Serves by a configuration that ``prepare`` accepted."""
+        """Switches to a configuration that ``prepare`` accepted."""
         with self.updating:
             with self._changed:
                 self._policy = served.policy
                 self._labels = dict(served.labels)
             self.update()
 
-    def load_first(self, served: ServedModel | None = None) -> Servable:
-        """Loads a model for the first time; the newest of its versions.
+    def load_first(self, served: ServedModel | None = None) -> LoadedModel:
+        """Loads a model for the first time; returns its newest version.
 
         Raises:
             ServableError: as ``prepare``.
@@ -151,8 +164,8 @@ class ModelVersions:
             self.adopt(served)
             return self._loaded[max(self._loaded)]
 
-    def update(self) -> Servable | None:
-        """Brings what is served in line with the directory; the newest version that serves afterwards."""
+    def update(self) -> LoadedModel | None:
+        """Loads and retires versions after a change of the directory; returns the newest version that serves."""
         with self.updating:
             wanted = self._load_wanted(self._policy)
             for version in self.loaded() if wanted else ():
@@ -166,7 +179,7 @@ class ModelVersions:
         self._poller.start()
 
     def close(self) -> None:
-        """Stops polling and frees the model."""
+        """Stops polling and frees all versions."""
         self._stopping.set()
         if self._poller is not None:
             self._poller.join()
@@ -179,10 +192,10 @@ class ModelVersions:
             try:
                 self.update()
             except OSError as error:
-                _log.warning("%s cannot be read: %s; what is served stays", self.base_path, error)
+                _log.warning("%s cannot be read: %s; the loaded versions go on serving", self.base_path, error)
 
     def _load_wanted(self, policy: VersionPolicy) -> set[int]:
-        """Loads the missing ones of the versions that a policy wants; those of them that are loaded then."""
+        """Loads the versions of a policy that are not loaded yet; returns those that are loaded afterwards."""
         found = versions_below(self.base_path)
         wanted: set[int] = set()
         for version in policy.candidates(found):
@@ -198,18 +211,18 @@ class ModelVersions:
         if before and before.fingerprint == fingerprint and start < before.retry_at:
             return False
         self._set_state(version, VersionState(ModelVersionStatus.LOADING))
-        servable = None
+        model = None
         try:
-            servable = Servable.load(self.name, version, path, inside=self.base_path)
-            records = warm_up(servable)
-        except Exception as error:  # whatever a broken version does, the one that serves goes on
-            if servable is not None:
-                servable.close()
+            model = LoadedModel.load(self.name, version, path, inside=self.base_path)
+            records = warm_up(model)
+        except Exception as error:  # a broken version, however broken, must not stop the one that serves
+            if model is not None:
+                model.close()
             self._report(version, path, error, fingerprint, before)
             return False
         self._broken.pop(version, None)
         with self._changed:
-            self._loaded[version] = servable
+            self._loaded[version] = model
             self._states[version] = VersionState(ModelVersionStatus.AVAILABLE)
         seconds = time.monotonic() - start
         _log.info(
@@ -236,11 +249,22 @@ class ModelVersions:
         )
 
     def _retire(self, version: int) -> None:
+        """Takes a version out of service, and frees it after its last call or after ``drain_seconds``."""
         with self._changed:
-            servable = self._loaded.pop(version)
+            retired = self._loaded.pop(version)
             self._states[version] = VersionState(ModelVersionStatus.UNLOADING)
-            self._changed.wait_for(lambda: id(servable) not in self._in_use)
-        servable.close()
+            self._changed.wait_for(lambda: retired not in self._calls, self._drain_seconds)
+            hanging = self._calls.get(retired, 0)
+        if hanging:
+            _log.warning(
+                "version %d of %s: %d calls are still running %g s after its retirement (serving.drain_seconds); they "
+                "are cancelled, and the memory is freed when the last of them ends",
+                version,
+                self.name,
+                hanging,
+                self._drain_seconds,
+            )
+        retired.close()
         self._set_state(version, VersionState(ModelVersionStatus.END))
         _log.info("version %d of %s: unloaded", version, self.name)
 
@@ -272,7 +296,7 @@ def _failed(message: str) -> ServableError:
 
 
 def versions_below(base_path: Path) -> dict[int, Path]:
-    """The integer-named directories of a model."""
+    """Directories of a model's versions, by number."""
     if not base_path.is_dir():
         return {}
     numbered = {int(entry.name): entry for entry in base_path.iterdir() if entry.name.isdecimal() and entry.is_dir()}
@@ -280,6 +304,6 @@ def versions_below(base_path: Path) -> dict[int, Path]:
 
 
 def _fingerprint(path: Path) -> int:
-    """Changes when a version is published again under the same number."""
+    """Hash of names, times and sizes of a version's files: differs for a version published again under its number."""
     files = [path, *path.glob("saved_model.pb"), *path.glob("variables/*"), *path.glob("assets*/*")]
     return hash(tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in sorted(files)))

@@ -68,7 +68,7 @@ def targets(
         return
     base_path = tmp_path_factory.mktemp("served") / tiny_shop.NAME
     shutil.copytree(exported[1], base_path / "1")
-    server = tiny_shop.server(base_path)
+    server = tiny_shop.server(base_path, allow_reload=True)  # as TensorFlow Serving does
     yield f"127.0.0.1:{server.start()}", f"127.0.0.1:{server.rest_port}"
     server.stop()
 

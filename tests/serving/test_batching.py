@@ -12,26 +12,26 @@ import tiny_shop
 from tensorflow_serving.apis import predict_pb2
 
 from dpsr.serving.engine.batching import MAX_BATCH_ROWS, MicroBatcher, respond
-from dpsr.serving.engine.runtime import Call, Servable
+from dpsr.serving.engine.loaded_model import Call, LoadedModel
 from dpsr.serving.engine.warmup import warm_up
 from dpsr.serving.errors import ServingError
 from dpsr.serving.tensors import decode, encode
 
 
 @pytest.fixture(scope="module")
-def servable(exported: dict[int, Path]) -> Any:
-    servable = Servable.load(tiny_shop.NAME, 1, exported[1])
-    warm_up(servable)
-    yield servable
-    servable.close()
+def model(exported: dict[int, Path]) -> Any:
+    model = LoadedModel.load(tiny_shop.NAME, 1, exported[1])
+    warm_up(model)
+    yield model
+    model.close()
 
 
-def make_call(servable: Servable, signature: str = "serving_default", /, **inputs: Any) -> Call:
+def make_call(model: LoadedModel, signature: str = "serving_default", /, **inputs: Any) -> Call:
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signature
     for alias, value in inputs.items():
         encode(np.asarray(value, object if isinstance(value[0], str) else None), request.inputs[alias])
-    return servable.prepare(request)
+    return model.prepare(request)
 
 
 class Recorder:
@@ -67,40 +67,40 @@ def run_held_up(calls: Sequence[Call], parallel_runs: int = 2) -> tuple[list[Any
     return answers, recorder.batches
 
 
-def test_the_first_run_alone_and_the_rest_together(servable: Servable) -> None:
+def test_the_first_run_alone_and_the_rest_together(model: LoadedModel) -> None:
     queries = ["x" * length for length in range(12)]
-    calls = [make_call(servable, query=[query]) for query in queries]
+    calls = [make_call(model, query=[query]) for query in queries]
     answers, batches = run_held_up(calls)
     assert [len(batch) for batch in batches] == [1, 1, 10]
     for query, answer in zip(queries, answers, strict=True):
         np.testing.assert_array_equal(scores(answer), tiny_shop.expected([query.encode()], 1)["score"])
 
 
-def test_a_shared_run_gives_the_bytes_of_single_runs(servable: Servable) -> None:
-    calls = [make_call(servable, query=["y" * (7 * row % 11) for row in range(rows)]) for rows in (1, 3, 2, 5, 1)]
+def test_a_shared_run_gives_the_bytes_of_single_runs(model: LoadedModel) -> None:
+    calls = [make_call(model, query=["y" * (7 * row % 11) for row in range(rows)]) for rows in (1, 3, 2, 5, 1)]
     assert respond(calls) == [respond([call])[0] for call in calls]
 
 
-def test_a_batch_has_at_most_its_rows(servable: Servable) -> None:
-    calls = [make_call(servable, query=["a"] * rows) for rows in (1, 10, 10, 10, 10, 40, 2)]
+def test_a_batch_has_at_most_its_rows(model: LoadedModel) -> None:
+    calls = [make_call(model, query=["a"] * rows) for rows in (1, 10, 10, 10, 10, 40, 2)]
     _, batches = run_held_up(calls, parallel_runs=1)
     assert [[call.rows for call in batch] for batch in batches] == [[1], [10, 10, 10, 2], [10], [40]]
     assert all(sum(call.rows for call in batch) <= MAX_BATCH_ROWS or len(batch) == 1 for batch in batches)
 
 
-def test_only_equal_signatures_filters_and_trailing_shapes_share_a_run(servable: Servable) -> None:
+def test_only_equal_signatures_filters_and_trailing_shapes_share_a_run(model: LoadedModel) -> None:
     def personal(width: int) -> Call:
-        return make_call(servable, "personalized", query=["a"], gender=["f"], history=np.zeros((1, width), np.int64))
+        return make_call(model, "personalized", query=["a"], gender=["f"], history=np.zeros((1, width), np.int64))
 
     filtered = predict_pb2.PredictRequest(output_filter=["score"])
     encode(np.array(["a"], object), filtered.inputs["query"])
     calls = [
-        make_call(servable, query=["hold"]),
-        make_call(servable, query=["a"]),
+        make_call(model, query=["hold"]),
+        make_call(model, query=["a"]),
         personal(2),
         personal(3),
-        servable.prepare(filtered),
-        make_call(servable, query=["b"]),
+        model.prepare(filtered),
+        make_call(model, query=["b"]),
         personal(2),
     ]
     _, batches = run_held_up(calls, parallel_runs=1)
@@ -108,9 +108,9 @@ def test_only_equal_signatures_filters_and_trailing_shapes_share_a_run(servable:
     assert [[order[id(call)] for call in batch] for batch in batches] == [[0], [1, 5], [2, 6], [3], [4]]
 
 
-def test_signatures_whose_rows_hang_together_run_alone(servable: Servable) -> None:
-    assert servable.independent_rows == {"serving_default", "personalized", "parse_number"}
-    calls = [make_call(servable, "tokenize", query=["a bc"]) for _ in range(4)]
+def test_signatures_whose_rows_hang_together_run_alone(model: LoadedModel) -> None:
+    assert model.independent_rows == {"serving_default", "personalized", "parse_number"}
+    calls = [make_call(model, "tokenize", query=["a bc"]) for _ in range(4)]
     answers, batches = run_held_up(calls, parallel_runs=1)
     assert [len(batch) for batch in batches] == [1, 1, 1, 1]
     for answer in answers:
@@ -118,9 +118,9 @@ def test_signatures_whose_rows_hang_together_run_alone(servable: Servable) -> No
         assert decode(response.outputs["row_splits"]).tolist() == [0, 2]
 
 
-def test_one_bad_request_does_not_spoil_its_batch(servable: Servable) -> None:
+def test_one_bad_request_does_not_spoil_its_batch(model: LoadedModel) -> None:
     texts = ["0", "1", "2", "three", "4"]
-    answers, batches = run_held_up([make_call(servable, "parse_number", text=[text]) for text in texts], 1)
+    answers, batches = run_held_up([make_call(model, "parse_number", text=[text]) for text in texts], 1)
     assert [len(batch) for batch in batches] == [1, 4]
     for text, answer in zip(texts, answers, strict=True):
         if text == "three":
@@ -131,8 +131,8 @@ def test_one_bad_request_does_not_spoil_its_batch(servable: Servable) -> None:
             assert number.tolist() == [float(text)]
 
 
-def test_requests_that_were_cancelled_while_they_waited_are_not_run(servable: Servable) -> None:
-    calls = [make_call(servable, query=[letter]) for letter in "abc"]
+def test_requests_that_were_cancelled_while_they_waited_are_not_run(model: LoadedModel) -> None:
+    calls = [make_call(model, query=[letter]) for letter in "abc"]
     recorder = Recorder()
     batcher = MicroBatcher(recorder, parallel_runs=1)
 
@@ -150,7 +150,7 @@ def test_requests_that_were_cancelled_while_they_waited_are_not_run(servable: Se
     assert isinstance(answers[2], bytes)
 
 
-def test_a_crash_of_a_run_reaches_all_its_callers_and_the_next_run_goes_on(servable: Servable) -> None:
+def test_a_crash_of_a_run_reaches_all_its_callers_and_the_next_run_goes_on(model: LoadedModel) -> None:
     crashes = [True, False]
 
     def run(calls: Sequence[Call]) -> Sequence[bytes | ServingError]:
@@ -162,8 +162,8 @@ def test_a_crash_of_a_run_reaches_all_its_callers_and_the_next_run_goes_on(serva
 
     async def both() -> list[Any]:
         return [
-            *await asyncio.gather(batcher.submit(make_call(servable, query=["a"])), return_exceptions=True),
-            await batcher.submit(make_call(servable, query=["b"])),
+            *await asyncio.gather(batcher.submit(make_call(model, query=["a"])), return_exceptions=True),
+            await batcher.submit(make_call(model, query=["b"])),
         ]
 
     first, second = asyncio.run(both())

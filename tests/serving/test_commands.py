@@ -31,6 +31,11 @@ DPSR = [sys.executable, "-m", "dpsr.cli", "serve"]
 Publish = Callable[..., Path]
 
 
+def buffered_environment() -> dict[str, str]:
+    """An environment in which Python holds back what it writes into a pipe, unless the program flushes it."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 def write_config(base_path: Path, more: str = "") -> Path:
     file = base_path.parent / "models.config"
     file.write_text(f'model_config_list {{ config {{ name: "{NAME}" base_path: "{base_path}" {more} }} }}')
@@ -73,9 +78,12 @@ class Workers:
 
     def __init__(self, base_path: Path, log: Path) -> None:
         command = [*DPSR, "--workers", "2", "--model-config-file", str(write_config(base_path))]
-        command += ["--set", "serving.port=0", "--set", "serving.rest_port=0"]
+        for option in ("port=0", "rest_port=0", "allow_reload=true"):
+            command += ["--set", f"serving.{option}"]
         with log.open("w") as stderr:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=buffered_environment()
+            )
         assert self.process.stdout is not None
         lines = [self.process.stdout.readline() for _ in range(2)]
         assert lines[1].startswith(f"ready: {NAME} version "), (lines, log.read_text())

@@ -1,4 +1,4 @@
-"""What the server tells of itself: Prometheus figures that add up, and logs that are lines of JSON."""
+"""Prometheus metrics that add up, and logs of one JSON object per line."""
 
 import io
 import json
@@ -16,10 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from dpsr.serving.client import PredictClient
-from dpsr.serving.engine.runtime import Call
 from dpsr.serving.errors import ServingError
 from dpsr.serving.logs import JsonLines
-from dpsr.serving.metrics import Metrics
+from dpsr.serving.metrics import Metrics, ModelFigures, RequestLabels
 
 NAME = tiny_shop.NAME
 
@@ -42,7 +41,7 @@ class Served:
             assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
             page = response.read().decode()
         samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
-        order = ("model", "version", "signature", "code", "le")
+        order = ("model", "version", "signature", "code", "status", "le")
         return {
             (sample.name, *(sample.labels[name] for name in order if name in sample.labels)): sample.value
             for sample in samples
@@ -139,22 +138,14 @@ def test_requests_of_unknown_names_make_no_new_series(serve: Callable[..., Serve
     assert {labels[1:] for labels in series} == {("", "", "", "NOT_FOUND"), (NAME, "1", "", "FAILED_PRECONDITION")}
 
 
-def test_rows_with_fewer_items_than_asked_are_counted(exported: dict[int, Path]) -> None:
-    from dpsr.serving.engine.runtime import Servable
-
-    servable = Servable.load(NAME, 1, exported[1])
-    request = predict_pb2.PredictRequest()
-    request.inputs["query"].dtype = 7
-    request.inputs["query"].tensor_shape.dim.add().size = 1
-    request.inputs["query"].string_val.append(b"red")
-    call: Call = servable.prepare(request)
+def test_rows_with_fewer_items_than_asked_are_counted() -> None:
     metrics = Metrics()
-    metrics.run([call], [np.array([[0, 1, 1], [0, -1, -1], [-1, -1, -1]], np.int32), np.zeros(3, np.int32)])
-    metrics._count_notes()
-    labels = {"model": NAME, "version": "1", "signature": "serving_default"}
-    assert metrics._registry.get_sample_value("dpsr_results_total", labels) == 4
-    assert metrics._registry.get_sample_value("dpsr_short_rows_total", labels) == 2
-    servable.close()
+    heads = [np.array([[0, 1, 1], [0, -1, -1], [-1, -1, -1]], np.int32), np.zeros(3, np.int32)]
+    metrics.note_run(RequestLabels(NAME, "1", "serving_default"), rows=3, requests=1, heads=heads)
+    page = metrics.page([ModelFigures(NAME, [1], items=None)]).decode()
+    labels = f'{{model="{NAME}",signature="serving_default",version="1"}}'
+    assert f"dpsr_results_total{labels} 4.0" in page
+    assert f"dpsr_short_rows_total{labels} 2.0" in page
 
 
 def test_a_request_id_is_kept_or_made(serve: Callable[..., Served]) -> None:

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,9 @@ def serve(base: Path) -> Iterator[Callable[..., PredictClient]]:
         file.write_text(config.format(base=base, more=""))
         server = ModelServer(
             read_model_config(file),
-            ServingConfig(**{"port": 0, "rest_port": -1, "model_config_file": str(file), **options}),
+            ServingConfig(
+                **{"port": 0, "rest_port": -1, "model_config_file": str(file), "allow_reload": True, **options}
+            ),
         )
         opened.append(server.stop)
         client = PredictClient(f"127.0.0.1:{server.start()}")
@@ -185,12 +186,25 @@ def test_a_reload_reads_nothing_beside_the_configured_models(
     assert "Expected model x to have an absolute path" in error.value.details()
 
 
-def test_the_config_file_is_followed(serve: Callable[..., PredictClient], base: Path) -> None:
-    client = serve(ONE, model_config_poll_seconds=0.1)
+def test_a_reload_is_refused_unless_it_is_allowed(serve: Callable[..., PredictClient], base: Path) -> None:
+    client = serve(BOTH, allow_reload=False)
+    with pytest.raises(grpc.RpcError) as error:
+        reload(client, ONE.format(base=base, more=""))
+    assert error.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    assert "serving.allow_reload = true" in error.value.details()
+    assert available(client, "one") == [2, 1]
+    assert answering(client, "two") == 2
+    assert not ServingConfig().allow_reload
+
+
+def test_the_config_file_is_followed_without_allow_reload(
+    serve: Callable[..., PredictClient], base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = serve(ONE, model_config_poll_seconds=0.1, allow_reload=False)
     assert available(client, "one") == [3]
     file = base / "models.config"
-    file.write_text("model_config_list { config {")  # half-written: what is served stays
-    time.sleep(0.3)
+    file.write_text("model_config_list { config {")  # half-written
+    wait_for(lambda: any("models.config: not applied" in record.getMessage() for record in caplog.records))
     assert available(client, "one") == [3]
     file.write_text(BOTH.format(base=base))
     wait_for(lambda: available(client, "one") == [2, 1])
@@ -208,7 +222,7 @@ def test_load_the_next_move_the_label_unload_the_last(serve: Callable[..., Predi
 
 
 BAD_FILES = {
-    "model_config_list { config { nam": "no text ModelServerConfig",
+    "model_config_list { config { nam": "not a text ModelServerConfig",
     'model_config_list { config { name: "../x" base_path: "/x" } }': "name '../x' of a model: expected letters",
     'model_config_list { config { name: "x" } }': "Expected model x to have an absolute path",
     'model_config_list { config { name: "x" base_path: "a" } config { name: "x" base_path: "b" } }': "configured twice",

@@ -1,6 +1,7 @@
 """The server process and its limits: signals, ports, load, health."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -54,7 +55,8 @@ def steps_done(answer: Any) -> int:
 def process(publish: Callable[..., Path], base_path: Path) -> Iterator[subprocess.Popen[str]]:
     publish(1)
     command = [sys.executable, "-c", SERVE, NAME, str(base_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=buffered)
     yield process
     process.kill()
     process.wait()

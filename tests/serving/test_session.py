@@ -1,6 +1,8 @@
 """The native session: what it answers is what NumPy and the protobuf library say, for every type and shape."""
 
+import gc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import tiny_shop
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
+from waiting import wait_for
 
-from dpsr.serving import _session as native
-from dpsr.serving.engine.loader import load_session
+from dpsr.serving.engine.loader import load_session, native
 from dpsr.serving.tensors import encode
 
 TYPES = ("float32", "float64", "int8", "uint16", "int64", "bool", "string", "float16", "bfloat16", "complex64")
@@ -120,11 +122,25 @@ def test_what_outlives_a_session_stays_right(exported: dict[int, Path]) -> None:
     session.close()
     session.close()
     np.testing.assert_array_equal(scores, tiny_shop.expected([b"red"], 1)["score"])
-    with pytest.raises(native.SessionError, match="unloaded") as error:
+    with pytest.raises(native().SessionError, match="unloaded") as error:
         function.run([[np.array([b"red"], object)]], [1])
     assert error.value.args[0] == 9  # FAILED_PRECONDITION
-    with pytest.raises(native.SessionError, match="unloaded"):
+    with pytest.raises(native().SessionError, match="unloaded"):
         session.function([], [])
+
+
+def test_closing_a_session_cancels_its_run_and_frees_it_afterwards(exported: dict[int, Path]) -> None:
+    session, meta_graph = load_session(exported[1])
+    signature = meta_graph.signature_def["slow"]
+    function = session.function([(signature.inputs["steps"].name, 3)], [("done", signature.outputs["done"].name)])
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(function.run, [[np.array([2_000_000_000], np.int32)]], [1])
+        wait_for(run.running)
+        session.close()
+        del session
+        gc.collect()
+        with pytest.raises(native().SessionError):
+            run.result(timeout=60)
 
 
 def test_a_tensor_that_is_not_there_is_named(exported: dict[int, Path]) -> None:

@@ -10,11 +10,14 @@ import grpc
 import numpy as np
 import pytest
 import tiny_shop
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from waiting import wait_for
 
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServableError, ServingError
 from dpsr.serving.manager.versions import ModelVersions
+from dpsr.serving.tensors import encode
 
 NAME = tiny_shop.NAME
 Publish = Callable[..., Path]
@@ -197,6 +200,61 @@ def test_the_old_version_answers_what_it_has_begun(
         assert slow.result().model_spec.version.value == 1
         wait_for(lambda: state(client, 1) == "END")
     server.stop()
+
+
+def test_a_hanging_call_holds_up_no_swap(
+    base_path: Path, publish: Publish, start_slow_calls: Callable[..., list[Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(1)
+    server = tiny_shop.server(base_path, drain_seconds=0.2)
+    target = f"127.0.0.1:{server.start()}"
+    with PredictClient(target) as client:
+        (hanging,) = start_slow_calls(target, 1, 2_000_000_000)
+        publish(2)
+        wait_for(lambda: state(client, 1) == "END")
+        assert "version 1 of tiny_shop: 1 calls are still running 0.2 s after its retirement" in caplog.text
+        assert hanging.code() == grpc.StatusCode.UNAVAILABLE
+        assert "version 1 of model tiny_shop was unloaded before the request ended" in hanging.details()
+        np.testing.assert_array_equal(
+            client.predict(NAME, {"query": [b"red"]})["score"], tiny_shop.expected([b"red"], 2)["score"]
+        )
+        publish(3, source=1)
+        wait_for(lambda: state(client, 2) == "END")
+    server.stop()
+
+
+def test_who_still_holds_a_retired_version_gets_an_error_and_no_freed_memory(
+    base_path: Path, publish: Publish, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(1)
+    versions = ModelVersions(NAME, base_path, drain_seconds=0.1)
+    versions.load_first()
+    with versions.use() as held:
+        request = predict_pb2.PredictRequest()
+        encode(np.array([b"red"], object), request.inputs["query"])
+        call = held.prepare(request)
+        outputs = held.run(call)
+        publish(2)
+        versions.update()
+        assert versions.states()[1].state == ModelVersionStatus.END
+        assert "1 calls are still running" in caplog.text
+        with pytest.raises(ServingError, match="was unloaded before the request ended"):
+            held.run(call)
+        np.testing.assert_array_equal(outputs["score"], tiny_shop.expected([b"red"], 1)["score"])
+    with versions.use() as newest:
+        assert newest.version == 2
+    assert not versions._calls
+    versions.close()
+
+
+def test_a_stop_ends_a_hanging_call(
+    base_path: Path, publish: Publish, start_slow_calls: Callable[..., list[Any]]
+) -> None:
+    publish(1)
+    server = tiny_shop.server(base_path, drain_seconds=0.2)
+    (hanging,) = start_slow_calls(f"127.0.0.1:{server.start()}", 1, 2_000_000_000)
+    server.stop()
+    assert hanging.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 
 
 def test_a_broken_new_version_is_reported_and_the_old_one_goes_on(

@@ -1,4 +1,4 @@
-#include "serving/session_cc/saved_model.h"
+#include "serving/engine/session_cc/saved_model.h"
 
 #include <sys/resource.h>
 #include <sys/syscall.h>

@@ -1,13 +1,13 @@
 // PredictResponse messages, written straight from tensors: TensorFlow Serving's wire format without message objects.
 
-#ifndef DPSR_SERVING_SESSION_CC_PREDICT_RESPONSE_H_
-#define DPSR_SERVING_SESSION_CC_PREDICT_RESPONSE_H_
+#ifndef DPSR_SERVING_ENGINE_SESSION_CC_PREDICT_RESPONSE_H_
+#define DPSR_SERVING_ENGINE_SESSION_CC_PREDICT_RESPONSE_H_
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "serving/session_cc/tensor.h"
+#include "serving/engine/session_cc/tensor.h"
 
 namespace dpsr::serving {
 
@@ -27,4 +27,4 @@ std::string PredictResponse(const std::string& model_spec, const std::vector<std
 
 }  // namespace dpsr::serving
 
-#endif  // DPSR_SERVING_SESSION_CC_PREDICT_RESPONSE_H_
+#endif  // DPSR_SERVING_ENGINE_SESSION_CC_PREDICT_RESPONSE_H_

@@ -1,4 +1,4 @@
-#include "serving/session_cc/tensor.h"
+#include "serving/engine/session_cc/tensor.h"
 
 #include <cstdlib>
 #include <functional>

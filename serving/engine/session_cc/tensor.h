@@ -1,7 +1,7 @@
 // Tensors of TensorFlow's C API with an owner.
 
-#ifndef DPSR_SERVING_SESSION_CC_TENSOR_H_
-#define DPSR_SERVING_SESSION_CC_TENSOR_H_
+#ifndef DPSR_SERVING_ENGINE_SESSION_CC_TENSOR_H_
+#define DPSR_SERVING_ENGINE_SESSION_CC_TENSOR_H_
 
 #include <cstdint>
 #include <memory>
@@ -59,4 +59,4 @@ int64_t Elements(const std::vector<int64_t>& dims);
 
 }  // namespace dpsr::serving
 
-#endif  // DPSR_SERVING_SESSION_CC_TENSOR_H_
+#endif  // DPSR_SERVING_ENGINE_SESSION_CC_TENSOR_H_

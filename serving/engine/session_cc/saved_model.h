@@ -1,14 +1,14 @@
 // A SavedModel in a session of its own, loaded and run through TensorFlow's C API: no Python, no GIL.
 
-#ifndef DPSR_SERVING_SESSION_CC_SAVED_MODEL_H_
-#define DPSR_SERVING_SESSION_CC_SAVED_MODEL_H_
+#ifndef DPSR_SERVING_ENGINE_SESSION_CC_SAVED_MODEL_H_
+#define DPSR_SERVING_ENGINE_SESSION_CC_SAVED_MODEL_H_
 
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "serving/session_cc/tensor.h"
+#include "serving/engine/session_cc/tensor.h"
 #include "tensorflow/c/c_api.h"
 
 namespace dpsr::serving {
@@ -43,4 +43,4 @@ class SavedModel {
 
 }  // namespace dpsr::serving
 
-#endif  // DPSR_SERVING_SESSION_CC_SAVED_MODEL_H_
+#endif  // DPSR_SERVING_ENGINE_SESSION_CC_SAVED_MODEL_H_

@@ -1,4 +1,4 @@
-// The Python module dpsr.serving._session: SavedModels with NumPy's arrays. The GIL is released while a model is
+// The Python module dpsr.serving.engine._session: SavedModels with NumPy's arrays. The GIL is released while a model is
 // loaded, runs or is freed, and answers are written out before it is taken again: once for a run of many requests.
 
 #include <pybind11/numpy.h>
@@ -14,9 +14,9 @@
 #include <utility>
 #include <vector>
 
-#include "serving/session_cc/predict_response.h"
-#include "serving/session_cc/saved_model.h"
-#include "serving/session_cc/tensor.h"
+#include "serving/engine/session_cc/predict_response.h"
+#include "serving/engine/session_cc/saved_model.h"
+#include "serving/engine/session_cc/tensor.h"
 
 namespace py = pybind11;
 
@@ -234,7 +234,7 @@ class Session {
 PYBIND11_MODULE(_session, module) {
   // SessionError(code, message): the message is bytes, since it may repeat bytes of a request.
   static const py::handle error_type =
-      py::handle(PyErr_NewException("dpsr.serving._session.SessionError", PyExc_Exception, nullptr));
+      py::handle(PyErr_NewException("dpsr.serving.engine._session.SessionError", PyExc_Exception, nullptr));
   module.attr("SessionError") = error_type;
   py::register_exception_translator([](std::exception_ptr failure) {
     try {

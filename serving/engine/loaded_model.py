@@ -1,65 +1,76 @@
-"""A loaded SavedModel: its signatures, the validation of a request, and runs of one request or of a few together.
+"""A loaded version of a model: its signatures, the validation of a request, runs of one request or of a batch.
 
-A version runs in a session of its own, as in TensorFlow Serving: kernels with state (vocabularies, searchers) are not
-shared with another version that is loaded at the same time, an ``output_filter`` prunes the graph, and closing the
-session gives the memory back.
+Each version has a session of its own, as in TensorFlow Serving: kernels with state (vocabularies, searchers) are not
+shared with other loaded versions, an ``output_filter`` prunes the graph, and closing the session frees the memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
-from dpsr.serving import _session as native
-from dpsr.serving.engine.loader import INIT_SIGNATURE, load_session, refuse_links_outside, reported
+from dpsr.serving.engine.loader import INIT_SIGNATURE, load_session, native, refuse_links_outside, reported
 from dpsr.serving.engine.validation import UNLIMITED, Limits, Signature, check_inputs, select_outputs
 from dpsr.serving.errors import ServableError, ServingError
-from dpsr.serving.metrics import index_items
+from dpsr.serving.metrics import RequestLabels
+
+if TYPE_CHECKING:
+    from dpsr.serving.engine import _session
 
 DEFAULT_SIGNATURE = "serving_default"
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One validated request.
+    """One validated request."""
 
-    ``group`` is equal for calls that may share a run, and None for a call that has to run alone.
-    """
-
-    servable: Servable
+    model: LoadedModel
     signature: Signature
     inputs: tuple[np.ndarray, ...]
     """In the order of ``signature.inputs``."""
     outputs: tuple[str, ...]
+    """Aliases of the wanted outputs."""
     rows: int
+    """Size of the batch dimension that all inputs share; 0 where they share none."""
     group: tuple | None
-
+    """Equal for calls that may share a run; None for a call that runs alone."""
     render: Render
-    """Writes the answer; runs in the thread of the run."""
+    """Writes the answer, in the thread of the run."""
+
+    @property
+    def labels(self) -> RequestLabels:
+        """Labels of the call's metrics."""
+        return RequestLabels(self.model.name, str(self.model.version), self.signature.name)
 
 
 class Outputs(Mapping[str, np.ndarray]):
-    """The outputs of one call: arrays by alias, made when they are asked for; strings are objects of ``bytes``."""
+    """Outputs of one call by alias, as arrays that are made at access; strings are object arrays of ``bytes``."""
 
     __slots__ = ("_aliases", "_rows", "message", "of_run")
 
     def __init__(
-        self, aliases: tuple[str, ...], of_run: native.Outputs, rows: slice | None = None, message: bytes | None = None
+        self,
+        aliases: tuple[str, ...],
+        of_run: _session.Outputs,
+        rows: slice | None = None,
+        message: bytes | None = None,
     ) -> None:
-        """Keeps what a run gave.
+        """Takes the share of one call in a run.
 
         Args:
             aliases: names of the outputs.
             of_run: outputs of the run.
-            rows: those of the call; None for all.
-            message: the serialised ``PredictResponse`` of the call, where it was wanted.
+            rows: rows of the call; None for all.
+            message: serialised ``PredictResponse`` of the call, for callers of gRPC.
         """
         self._aliases = aliases
         self.of_run = of_run
@@ -80,7 +91,7 @@ class Outputs(Mapping[str, np.ndarray]):
         return iter(self._aliases)
 
     def __len__(self) -> int:
-        """How many outputs there are."""
+        """Number of outputs."""
         return len(self._aliases)
 
 
@@ -91,11 +102,11 @@ def predict_response(_: Call, outputs: Outputs) -> bytes:
 
 
 Render = Callable[[Call, Outputs], bytes]
-"""What becomes of the outputs of a call."""
+"""Turns the outputs of a call into its answer; raises ``ServingError`` for outputs that the protocol cannot carry."""
 
 
 @dataclass(eq=False)
-class Servable:
+class LoadedModel:
     """One version of a model, ready to run; ``load`` makes it, ``close`` frees it. Thread-safe."""
 
     name: str
@@ -103,20 +114,28 @@ class Servable:
     path: Path
     signatures: dict[str, Signature]
     signature_map: get_model_metadata_pb2.SignatureDefMap
-    session: native.Session
-    functions: dict[tuple[str, tuple[str, ...]], native.Function]
-    """What runs a signature for some of its outputs."""
+    session: _session.Session
+    functions: dict[tuple[str, tuple[str, ...]], _session.Function]
+    """By signature and output aliases."""
     items: int | None = None
-    """How many items its index holds, where the manifest says."""
+    """Items in the index, where the manifest has the number."""
     independent_rows: set[str] = field(default_factory=set)
-    """Signatures whose rows are known not to depend on each other: only their requests share a run."""
+    """Signatures whose output rows depend on their own input row alone; only their requests share runs."""
+    _closed: bool = False
 
     @classmethod
-    def load(cls, name: str, version: int, path: Path, *, inside: Path | None = None) -> Servable:
-        """Loads the SavedModel in ``path``, none of whose files may lie outside of ``inside``.
+    def load(cls, name: str, version: int, path: Path, *, inside: Path | None = None) -> LoadedModel:
+        """Loads a SavedModel.
+
+        Args:
+            name: name of the model.
+            version: number of the version.
+            path: directory of the SavedModel.
+            inside: directory that all its files have to lie in; by default ``path``.
 
         Raises:
-            ServableError: it is no SavedModel, or needs an op that no loaded library has, or a file outside.
+            ServableError: the directory holds no SavedModel, the graph needs an op that no loaded library has, or a
+                file lies outside of ``inside``.
         """
         refuse_links_outside(path, inside or path)
         session, meta_graph = load_session(path)
@@ -126,16 +145,16 @@ class Servable:
             if key != INIT_SIGNATURE
         }
         signature_map = get_model_metadata_pb2.SignatureDefMap(signature_def=meta_graph.signature_def)
-        servable = cls(name, version, path, signatures, signature_map, session, {}, index_items(path))
+        model = cls(name, version, path, signatures, signature_map, session, {}, _index_items(path))
         try:
             for signature in signatures.values():
-                servable._function(signature, tuple(signature.outputs))
+                model._function(signature, tuple(signature.outputs))
         except IndexError as error:
-            servable.close()
+            model.close()
             raise ServableError(
                 grpc.StatusCode.INVALID_ARGUMENT, f"{path}: a signature does not fit the graph: {error}"
             ) from error
-        return servable
+        return model
 
     def prepare(
         self,
@@ -145,8 +164,13 @@ class Servable:
     ) -> Call:
         """Validates a request against its signature, in TensorFlow Serving's order and with its texts.
 
+        Args:
+            request: the request.
+            render: writes the answer.
+            limits: sizes that are refused.
+
         Raises:
-            ServingError: the request does not fit.
+            ServingError: the request does not fit the signature, or exceeds a limit.
         """
         key = request.model_spec.signature_name or DEFAULT_SIGNATURE
         signature = self.signatures.get(key)
@@ -171,7 +195,7 @@ class Servable:
 
         Args:
             call: what to run.
-            in_background: whether the run gives way to all others.
+            in_background: whether the run has low priority.
 
         Raises:
             ServingError: the graph refused the values, with the failing op's code and text.
@@ -180,7 +204,11 @@ class Servable:
         return outputs
 
     def run_together(self, calls: Sequence[Call]) -> list[Outputs | ServingError]:
-        """Runs calls of one group as one batch; a failing batch is run call by call, so that only its cause fails."""
+        """Runs calls of one group as one batch; the calls of a failed batch run again one by one.
+
+        Returns:
+            The outputs or the error of each call.
+        """
         if len(calls) > 1:
             with contextlib.suppress(ServingError):
                 return list(self._run(calls))
@@ -199,24 +227,29 @@ class Servable:
         if any(call.render is predict_response for call in calls):
             spec = self._model_spec(first.signature)
         try:
-            together = self._function(first.signature, first.outputs).run(
+            outputs = self._function(first.signature, first.outputs).run(
                 [call.inputs for call in calls], rows, spec, in_background=in_background
             )
-        except native.SessionError as error:
+        except native().SessionError as error:
+            if self._closed:
+                raise ServingError(
+                    grpc.StatusCode.UNAVAILABLE,
+                    f"version {self.version} of model {self.name} was unloaded before the request ended; send it again",
+                ) from None
             raise reported(error) from None
-        messages = together.messages if spec else [None] * len(calls)
+        messages = outputs.messages if spec else [None] * len(calls)
         if len(calls) == 1:
-            return [Outputs(first.outputs, together, message=messages[0])]
-        if not together.by_row:
+            return [Outputs(first.outputs, outputs, message=messages[0])]
+        if not outputs.by_row:
             self.independent_rows.discard(first.signature.name)
-            raise ServingError(grpc.StatusCode.INTERNAL, "an output has not one row per row of the inputs")
+            raise ServingError(grpc.StatusCode.INTERNAL, "an output does not have one row per row of the inputs")
         ends = itertools.accumulate(rows)
         return [
-            Outputs(first.outputs, together, slice(end - count, end), message)
+            Outputs(first.outputs, outputs, slice(end - count, end), message)
             for end, count, message in zip(ends, rows, messages, strict=True)
         ]
 
-    def _function(self, signature: Signature, outputs: tuple[str, ...]) -> native.Function:
+    def _function(self, signature: Signature, outputs: tuple[str, ...]) -> _session.Function:
         key = signature.name, outputs
         function = self.functions.get(key)
         if function is None:
@@ -233,10 +266,10 @@ class Servable:
         return bytes(spec.SerializeToString())
 
     def rows_are_independent(self, first: Call, second: Call) -> str | None:
-        """Tries whether two calls of a signature have the same answers alone and in one run.
+        """Compares the answers of two calls of a signature that run alone with those of a shared run.
 
         Returns:
-            None when they do, else the reason why not.
+            None for equal answers, else the reason why the signature's requests cannot share runs.
         """
         signature = first.signature
         for argument in (*signature.inputs, *signature.outputs.values()):
@@ -252,17 +285,27 @@ class Servable:
         except ServingError as error:
             return error.message
         for alias in first.outputs:
-            # A list, of tokens say, may end up as long as there are rows once; hardly alone and together.
+            # An output of another length, tokens for example, may have as many elements as rows by chance, but hardly
+            # so both alone and together.
             for call, together, alone in zip((first, second), joined, single, strict=True):
                 if len(alone[alias]) != call.rows:
-                    return f"output {alias} has not one row per row of the inputs"
+                    return f"output {alias} does not have one row per row of the inputs"
                 if not _same(together[alias], alone[alias]):
                     return f"output {alias} of a row depends on the other rows"
         return None
 
     def close(self) -> None:
-        """Frees the model; runs that are under way end with an error."""
+        """Frees the memory; a run in progress is cancelled, and the memory lives until its last run ends."""
+        self._closed = True
         self.session.close()
+
+
+def _index_items(version: Path) -> int | None:
+    """Items in the index of a version, by its manifest."""
+    try:
+        return int(json.loads((version / "assets.extra" / "manifest.json").read_text(encoding="utf-8"))["items"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _same(left: np.ndarray, right: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-#include "serving/session_cc/predict_response.h"
+#include "serving/engine/session_cc/predict_response.h"
 
 #include <string_view>
 

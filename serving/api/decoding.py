@@ -1,0 +1,38 @@
+"""Threads that decode large requests, so that the event loop goes on answering others meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+INLINE_BYTES = 64 << 10
+"""A request up to this size is decoded in the event loop: its decoding takes less than the change of threads may."""
+
+_THREADS = 2
+
+_Result = TypeVar("_Result")
+
+
+class Decoder:
+    """Runs the decoding of requests; belongs to one event loop."""
+
+    def __init__(self) -> None:
+        """Creates no thread before the first large request."""
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
+
+    async def run(self, size: int, work: Callable[[], _Result]) -> _Result:
+        """The result of a piece of decoding: computed at once, or in a thread if its input exceeds ``INLINE_BYTES``.
+
+        Args:
+            size: bytes of the input.
+            work: the decoding; its exceptions pass on.
+        """
+        if size <= INLINE_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def close(self) -> None:
+        """Ends the threads; decoding that has not started is dropped."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
