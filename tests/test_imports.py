@@ -59,6 +59,16 @@ def test_imports_follow_the_arrow(path: Path) -> None:
     assert not forbidden_imports(part, imported_modules(path))
 
 
+def test_measures_and_report_know_nothing_of_the_rooms_above_them() -> None:
+    above = {
+        "measures": ("dpsr.evaluation.report", "dpsr.evaluation.compare"),
+        "report": ("dpsr.evaluation.compare",),
+    }
+    for room, forbidden in above.items():
+        for path in (ROOT / "evaluation" / room).rglob("*.py"):
+            assert not {name for name in imported_modules(path) if name.startswith(forbidden)}, path
+
+
 def test_serving_needs_only_the_op_library() -> None:
     for path in (ROOT / "serving").rglob("*.py"):
         ours = {name for name in imported_modules(path) if name.startswith(("dpsr.ops_cc",))}
