@@ -32,7 +32,7 @@ test: $(VENV)/.dev ## the whole test suite, C++ and Python
 check: lint ## in a minute: lint, the C++ core, and the tests that need neither TensorFlow nor a server
 	$(CORE_TESTS) -C tokenizer_cc/core test
 	$(CORE_TESTS) -C ops_cc/core test
-	$(BIN)/python -m pytest --light -m "not slow"
+	$(BIN)/python -m pytest --light -n auto -m "not slow"
 
 .PHONY: test-slow
 test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs; those of Spark want Java

@@ -222,7 +222,7 @@ setup(
     packages=["dpsr", *(f"dpsr.{name}" for name in PACKAGES)],
     package_dir={"dpsr": "."},
     package_data={
-        "dpsr": ["py.typed"],
+        "dpsr": ["py.typed", "examples/demo_shop.toml"],
         "dpsr.tokenizer_cc": ["*.pyi"],
         "dpsr.serving.engine": ["*.pyi"],
         "dpsr.evaluation.report": ["templates/*"],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from dpsr.data.dataset.tables import Dataset
     from dpsr.evaluation.report.results import Report
 
-CONFIG = Path(__file__).parent.parent / "examples" / "demo_shop.toml"
+EXAMPLE = Path(__file__).parent.parent / "examples" / "demo_shop.toml"
 SIZES = {
     # items, users, clicks
     "default": (5_000, 2_000, 150_000),
@@ -33,9 +36,11 @@ READY_PREFIX = "ready: "
 def run_demo(size: str, work_dir: Path) -> None:
     """Generates a shop, prepares, trains, evaluates, exports, serves and asks; prints what every step shows.
 
+    Leaves ``shop.toml``, with which every other command works, and the page ``report.html``.
+
     Args:
         size: a key of ``SIZES``.
-        work_dir: where everything lands; emptied first if an earlier demo wrote it.
+        work_dir: directory of everything that is written; emptied first if an earlier demo wrote it.
 
     Raises:
         DpsrError: the directory holds something else, or a step failed.
@@ -49,7 +54,9 @@ def run_demo(size: str, work_dir: Path) -> None:
     from dpsr.training.trained import load_trained
     from dpsr.training.trainer import train as run_train
 
-    config = load_config(CONFIG, [f"work_dir={work_dir}", *_demo_paths(work_dir / "shop")])
+    config_file, page = work_dir / "shop.toml", work_dir / "report.html"
+    config_file.write_text(_configuration(work_dir), encoding="utf-8")
+    config = load_config(config_file)
     items, users, clicks = SIZES[size]
 
     with _step(f"a shop of {items:,} items, {users:,} users and {clicks:,} clicks"):
@@ -61,12 +68,12 @@ def run_demo(size: str, work_dir: Path) -> None:
         run_train(config, dataset)
     model = load_trained(config.checkpoint_dir, dataset)
     with _step("evaluation on the latest clicks, none of them seen in training"):
-        click.echo(_summary(run_evaluate(config, dataset, model)))
+        click.echo(_summary(run_evaluate(config, dataset, model, page=page)))
     with _step("one servable: tokenizer, query tower, index"):
         click.echo(f"published {run_export(config, dataset, model)}")
-    with _step("five real Predict calls to a server on a free port"), _server(config) as target:
+    with _step("five real Predict calls to a server on a free port"), _server(config, config_file) as target:
         _show_answers(config, dataset, target, SHOWCASE_QUERIES)
-    click.echo(f"\nEverything is in {work_dir}.")
+    click.echo(_next_steps(work_dir, config_file, page))
 
 
 @click.command()
@@ -91,8 +98,36 @@ def _step(what: str) -> Iterator[None]:
     click.echo(f"   {time.perf_counter() - start:.1f} s")
 
 
-def _demo_paths(shop: Path) -> list[str]:
-    return [f"data.{name}.path={shop / name}.parquet" for name in ("items", "users", "interactions")]
+def _configuration(work_dir: Path) -> str:
+    """The example's TOML text with all paths below ``work_dir``."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    text = re.sub(r"^#.*", "# The shop of `dpsr demo`. Every command works with it: dpsr train -c FILE, ...", text)
+    # A JSON string is a TOML string as well.
+    return re.sub(
+        r'"build/demo(/[^"]*)?"',
+        lambda path: json.dumps(f"{work_dir}{path[1] or ''}", ensure_ascii=False),
+        text,
+    )
+
+
+def _next_steps(work_dir: Path, config_file: Path, page: Path) -> str:
+    dpsr, config = _this_command(), shlex.quote(str(config_file))
+    python = shlex.quote(sys.executable)
+    return f"""
+Everything is in {work_dir}. To try next, from this directory:
+
+  a server, until Ctrl-C      {dpsr} serve -c {config}
+  a second terminal asks it   {dpsr} search -c {config} "cellphone for grandpa" -k 5
+  the page of results         {python} -m webbrowser {shlex.quote(page.resolve().as_uri())}"""
+
+
+def _this_command() -> str:
+    """``dpsr`` as a shell in this directory can call it."""
+    script = Path(sys.argv[0])
+    if script.name != "dpsr":
+        return f"{shlex.quote(sys.executable)} -m dpsr.cli"
+    found = shutil.which("dpsr")
+    return "dpsr" if found and Path(found).resolve() == script.resolve() else shlex.quote(str(script))
 
 
 def _empty_demo_directory(work_dir: Path) -> None:
@@ -107,11 +142,10 @@ def _empty_demo_directory(work_dir: Path) -> None:
 
 
 @contextmanager
-def _server(config: Config) -> Iterator[str]:
+def _server(config: Config, config_file: Path) -> Iterator[str]:
     """A server process of the newest version on a free port; yields ``host:port`` once it is ready."""
-    command = [sys.executable, "-m", "dpsr.cli", "serve", "-c", str(CONFIG), "--set", "serving.port=0"]
-    command += ["--set", "serving.rest_port=-1"]
-    command += ["--set", f"work_dir={config.work_dir}"]
+    command = [sys.executable, "-m", "dpsr.cli", "serve", "-c", str(config_file)]
+    command += ["--set", "serving.port=0", "--set", "serving.rest_port=-1"]
     log = Path(config.work_dir) / "server.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)

@@ -39,11 +39,12 @@ def evaluate(
     if other_runs and page is None:
         raise click.UsageError("--compare adds to the page of --report; name that too")
     from dpsr.data.dataset.tables import Dataset
+
+    dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
     from dpsr.evaluation.compare.evaluate import evaluate as run
     from dpsr.evaluation.report.text import to_markdown, to_text
     from dpsr.training.trained import load_trained
 
-    dataset = Dataset.load(config.dataset_dir)
     model = load_trained(config.checkpoint_dir, dataset)
     report = run(config, dataset, model, split=split, page=page, other_runs=other_runs, trec=trec)
     click.echo(to_markdown(report) if markdown else to_text(report))

@@ -24,9 +24,11 @@ def train(config: Config, *, resume: bool = True, progress: bool = True) -> None
     task = task_of_environment(os.environ)
     if task is None:
         from dpsr.data.dataset.tables import Dataset
+
+        dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
         from dpsr.training.trainer import train as train_here
 
-        train_here(config, Dataset.load(config.dataset_dir), resume=resume, progress=progress)
+        train_here(config, dataset, resume=resume, progress=progress)
     elif task.job == CHIEF:
         from dpsr.cluster.chief import supervise
 

@@ -31,6 +31,7 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(wheel: Path) -> None:
     needed = {
         "dpsr/__init__.py",
         "dpsr/config/loading.py",
+        "dpsr/examples/demo_shop.toml",
         "dpsr/evaluation/report/templates/page.html",
         "dpsr/evaluation/report/templates/style.css",
         "dpsr/cli/__main__.py",
@@ -46,7 +47,7 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(wheel: Path) -> None:
     for module in ("serving/engine/_session", "tokenizer_cc/_tokenizer"):
         assert any(name.startswith(f"dpsr/{module}.cpython") for name in names), module
     suffixes = {Path(name).suffix for name in names if name.startswith("dpsr/")}
-    assert suffixes == {".css", ".html", ".py", ".pyi", ".so", ".typed"}
+    assert suffixes == {".css", ".html", ".py", ".pyi", ".so", ".toml", ".typed"}
     assert not {name.split("/")[1] for name in names} & {"tests", "benchmarks", "build", "setup.py", "core"}
 
 

@@ -1,17 +1,21 @@
 """A tokenizer and its oracle, built from the same texts."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import tensorflow as tf
 
 from dpsr.tokenizer_cc import Tokenizer, VocabularyBuilder
-from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
 from .reference import ReferenceTokenizer
 from .texts import HARD, SHOP
+
+if TYPE_CHECKING:
+    from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
 SETTINGS = {"max_vocabulary": 150, "min_count": 1, "oov_buckets": 13, "bigrams": True, "trigrams": True}
 
@@ -45,32 +49,31 @@ def model_path(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
-class Servable(tf.Module):
-    """What an export makes of a layer."""
-
-    def __init__(self, layer: TokenizeLayer) -> None:
-        super().__init__()
-        self.layer = layer
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="query")])
-    def tokenize(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
-        tokens = self.layer(query)
-        return {"values": tokens.values, "row_splits": tokens.row_splits}
-
-    def save(self, path: Path) -> None:
-        tf.saved_model.save(self, str(path), signatures={"tokenize": self.tokenize})
-
-
 @pytest.fixture(scope="session")
 def layer(model_path: Path) -> TokenizeLayer:
+    from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
+
     return TokenizeLayer(model_path)
 
 
 @pytest.fixture(scope="session")
 def servable_path(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel that was moved after it was written, and whose model file is gone."""
+    import tensorflow as tf
+
+    from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
+
     folder = tmp_path_factory.mktemp("servable")
     tokenizer.save(folder / "tokenizer.model")
-    Servable(TokenizeLayer(folder / "tokenizer.model")).save(folder / "written")
+    servable = tf.Module()
+    servable.layer = TokenizeLayer(folder / "tokenizer.model")
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="query")])
+    def tokenize(query: tf.Tensor) -> dict[str, tf.Tensor]:
+        tokens = servable.layer(query)
+        return {"values": tokens.values, "row_splits": tokens.row_splits}
+
+    servable.tokenize = tokenize
+    tf.saved_model.save(servable, str(folder / "written"), signatures={"tokenize": tokenize})
     (folder / "tokenizer.model").unlink()
     return Path(shutil.move(folder / "written", folder / "moved"))

@@ -1,9 +1,14 @@
 """Texts to test with: what shops hold, what breaks tokenizers, and hypothesis strategies of both."""
 
-import random
+from __future__ import annotations
 
-import tensorflow as tf
+import random
+from typing import TYPE_CHECKING
+
 from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SHOP = [
     "Stainless-Steel Sink 33x22 in. 18 Gauge",
@@ -79,6 +84,8 @@ def as_bytes(text: str | bytes) -> bytes:
 
 def strings(texts: list[str | bytes]) -> tf.Tensor:
     """string [n], as TensorFlow takes them."""
+    import tensorflow as tf
+
     return tf.constant([as_bytes(text) for text in texts], tf.string, shape=[len(texts)])
 
 
