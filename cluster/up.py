@@ -190,12 +190,17 @@ def up(
     command = [sys.executable, "-m", "dpsr.train", "--config", config_file]
     command += [part for override in overrides for part in ("--set", override)]
     command += [] if resume else ["--no-resume"]
+    # No exception in the middle of a start: a process that nobody knows yet could not be ended in order.
+    early: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: early.append(received))
     with LocalCluster(
         command, workers=workers, ps=ps, evaluator=evaluator, logs=logs, max_restarts=max_restarts
     ) as cluster:
-        # No exception in the middle of a start: a process that nobody knows yet could not be ended in order.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: cluster.stop())
+        if early:
+            cluster.stop()
         code = cluster.wait()
         if code is None:
             print("stopping every task", flush=True)
