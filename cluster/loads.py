@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import tensorflow as tf
+
 from dpsr.config import Config, ModelConfig
 from dpsr.data.batches.features import TITLE_TOKENS
 from dpsr.data.dataset.schema import Schema
 from dpsr.data.dataset.tables import Bags, Dataset
 from dpsr.model.shards import NUM_KINDS
-from dpsr.model.tower_inputs import tower_inputs
+from dpsr.model.tower_inputs import text_encoders, tower_inputs
 from dpsr.training.negatives import count_random_negatives
 
 FLOAT, INT32, INT64 = 4, 4, 8
@@ -206,7 +208,7 @@ def dense_load(config: Config, schema: Schema) -> DenseLoad:
 
 
 def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
-    """Shapes of the kernels and biases of both towers."""
+    """Shapes of the dense weights: kernels and biases of both towers, and those of the text encoders."""
     shapes: list[tuple[int, ...]] = []
     query, item = tower_inputs(config, schema)
     of_query = [(query.shared_vectors, config.heads)]
@@ -217,6 +219,8 @@ def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
         for units in [*config.hidden, outputs * config.dimension]:
             shapes += [(width, units), (units,)]
             width = units
+    for text in text_encoders(config, schema).values():
+        shapes += [tuple(variable.shape) for variable in tf.nest.flatten(text.draw_weights(0))]
     return shapes
 
 

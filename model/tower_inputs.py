@@ -5,6 +5,7 @@ Both classes describe a model without holding a variable, so that a cluster can 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +15,7 @@ from dpsr.data.batches.features import ItemFeatures, QueryFeatures
 from dpsr.data.dataset.schema import Schema
 from dpsr.model.embeddings import TableBags, TableValues
 from dpsr.model.text_encoders.bag import BagEncoder
+from dpsr.model.text_encoders.encoder import TextEncoder
 from dpsr.model.text_encoders.registry import text_encoder
 
 
@@ -24,6 +26,7 @@ class QueryInputs:
         """Takes the inputs that the configuration asks for and the dataset has."""
         rows = schema.token_rows
         self.text = text_encoder(config, "tokens" if config.shared_tokens else "query_tokens", rows)
+        """The text of a query; with ``model.shared_tokens`` encoded as that of an item."""
         self.head_texts = [
             BagEncoder(f"query_tokens.{head}", rows) for head in range(config.heads if config.head_tables else 0)
         ]
@@ -77,21 +80,21 @@ class QueryInputs:
         return bags
 
     def vectors(
-        self, queries: QueryFeatures, values: TableValues, weights: Any
+        self, queries: QueryFeatures, values: TableValues, weights: Mapping[str, Any]
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """The inputs of the tower's dense layers.
 
         Args:
             queries: B rows.
             values: what was looked up for ``bags(queries)``.
-            weights: of the text encoder.
+            weights: of the text encoders by name; those without weights may be missing.
 
         Returns:
             float32 [B, d] each: the inputs of all heads, and one more for every head that has its own.
         """
-        shared = [self.text(queries.tokens, values, weights)]
+        shared = [_encoded(self.text, queries.tokens, values, weights)]
         shared += [values[name] for name in (*self._profile, *self._history)]
-        return shared, [text(queries.tokens, values, text.weights) for text in self.head_texts]
+        return shared, [_encoded(text, queries.tokens, values, weights) for text in self.head_texts]
 
 
 class ItemInputs:
@@ -117,14 +120,21 @@ class ItemInputs:
         columns = {name: _bags_of_one(items.categorical[name.removeprefix("item.")]) for name in self._categories}
         return self.text.bags(items.tokens) | columns
 
-    def vectors(self, items: ItemFeatures, values: TableValues, weights: Any) -> list[tf.Tensor]:
+    def vectors(self, items: ItemFeatures, values: TableValues, weights: Mapping[str, Any]) -> list[tf.Tensor]:
         """The inputs of the tower's dense layers, float32 [N, d] each; arguments as ``QueryInputs.vectors``."""
-        return [self.text(items.tokens, values, weights), *(values[name] for name in self._categories)]
+        text = _encoded(self.text, items.tokens, values, weights)
+        return [text, *(values[name] for name in self._categories)]
 
 
 def tower_inputs(config: ModelConfig, schema: Schema) -> tuple[QueryInputs, ItemInputs]:
     """The inputs of the query tower and of the item tower."""
     return QueryInputs(config, schema), ItemInputs(config, schema)
+
+
+def text_encoders(config: ModelConfig, schema: Schema) -> dict[str, TextEncoder]:
+    """The text encoders of both towers by name, each once."""
+    query, item = tower_inputs(config, schema)
+    return {text.name: text for text in (query.text, *query.head_texts, item.text)}
 
 
 def join_bags(first: TableBags, second: TableBags) -> TableBags:
@@ -138,6 +148,10 @@ def join_items(first: ItemFeatures, second: ItemFeatures) -> ItemFeatures:
     """The items of both, one after the other."""
     columns = {name: tf.concat([ids, second.categorical[name]], axis=0) for name, ids in first.categorical.items()}
     return ItemFeatures(tf.concat([first.tokens, second.tokens], axis=0), columns)
+
+
+def _encoded(text: TextEncoder, tokens: tf.RaggedTensor, values: TableValues, weights: Mapping[str, Any]) -> tf.Tensor:
+    return text(tokens, values, weights.get(text.name, ()))
 
 
 def _bags_of_one(ids: tf.Tensor) -> tf.RaggedTensor:

@@ -6,7 +6,7 @@ The weights are an argument of every call: the tower's own variables, or a copy 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 import tf_keras
@@ -31,13 +31,11 @@ class PerceptronWeights(NamedTuple):
 
 
 class TowerWeights(NamedTuple):
-    """The dense weights of a tower; flattened as ``PerceptronWeights``."""
+    """The layers of a tower; flattened in the order of the optimiser's slots in a checkpoint."""
 
     others: tuple[PerceptronWeights, ...]
     """Of the second head and further ones, where every head has layers of its own."""
     first: PerceptronWeights
-    text: Any = ()
-    """Of the text encoder."""
 
 
 class Perceptron(tf.Module):
@@ -113,7 +111,7 @@ class QueryTower(tf.Module):
 
     @property
     def weights(self) -> TowerWeights:
-        """The variables, without those of a text encoder."""
+        """The variables."""
         return TowerWeights(tuple(perceptron.weights for perceptron in self._others), self.perceptron.weights)
 
     def __call__(self, inputs: Sequence[tf.Tensor], own: Sequence[tf.Tensor], weights: TowerWeights) -> tf.Tensor:
@@ -143,7 +141,7 @@ class ItemTower(tf.Module):
 
     @property
     def weights(self) -> TowerWeights:
-        """The variables, without those of a text encoder."""
+        """The variables."""
         return TowerWeights((), self.perceptron.weights)
 
     def __call__(self, inputs: Sequence[tf.Tensor], weights: TowerWeights) -> tf.Tensor:

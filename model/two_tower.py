@@ -15,7 +15,7 @@ from dpsr.data.dataset.schema import Schema
 from dpsr.model.embeddings import EmbeddingTable, TableBags, TableValues, lookup_together
 from dpsr.model.shards import Placement
 from dpsr.model.token_statistics import relative_idf, token_kinds
-from dpsr.model.tower_inputs import tower_inputs
+from dpsr.model.tower_inputs import text_encoders, tower_inputs
 from dpsr.model.towers import ItemTower, QueryTower, TowerWeights
 from dpsr.ops_cc.embedding_bag import Combiner
 from dpsr.tokenizer_cc import Tokenizer
@@ -26,10 +26,12 @@ would be noise beside the query for many steps."""
 
 
 class ModelWeights(NamedTuple):
-    """The dense weights of both towers; flattened in the order of the optimiser's slots in a checkpoint."""
+    """The dense weights of a model; flattened in the order of the optimiser's slots in a checkpoint."""
 
     query: TowerWeights
     item: TowerWeights
+    texts: dict[str, Any]
+    """Of every text encoder that has weights, by its name."""
 
 
 class TwoTower(tf.Module):
@@ -96,14 +98,14 @@ class TwoTower(tf.Module):
             residual=config.residual,
             seed=dense_seed + 100,
         )
+        drawn = {name: text.draw_weights(dense_seed + 200) for name, text in text_encoders(config, schema).items()}
+        self.text_weights = {name: weights for name, weights in drawn.items() if tf.nest.flatten(weights)}
+        """The variables of every text encoder that has any, by its name."""
 
     @property
     def weights(self) -> ModelWeights:
         """The dense variables."""
-        return ModelWeights(
-            self.query_tower.weights._replace(text=self.query_inputs.text.weights),
-            self.item_tower.weights._replace(text=self.item_inputs.text.weights),
-        )
+        return ModelWeights(self.query_tower.weights, self.item_tower.weights, dict(self.text_weights))
 
     def query_heads(self, queries: QueryFeatures) -> tf.Tensor:
         """Embeds queries.
@@ -111,7 +113,7 @@ class TwoTower(tf.Module):
         Returns:
             float32 [B, heads, d], unit vectors.
         """
-        return self.project_query(queries, self.lookup(self.query_inputs.bags(queries)), self.weights.query)
+        return self.project_query(queries, self.lookup(self.query_inputs.bags(queries)), self.weights)
 
     def item_vectors(self, items: ItemFeatures) -> tf.Tensor:
         """Embeds items.
@@ -119,26 +121,26 @@ class TwoTower(tf.Module):
         Returns:
             float32 [N, d], unit vectors.
         """
-        return self.project_item(items, self.lookup(self.item_inputs.bags(items)), self.weights.item)
+        return self.project_item(items, self.lookup(self.item_inputs.bags(items)), self.weights)
 
     def lookup(self, bags: TableBags) -> TableValues:
         """Combines every bag in its table; float32 [B, d] each."""
         values = lookup_together([self.tables[name] for name in bags], list(bags.values()))
         return dict(zip(bags, values, strict=True))
 
-    def project_query(self, queries: QueryFeatures, values: TableValues, weights: TowerWeights) -> tf.Tensor:
+    def project_query(self, queries: QueryFeatures, values: TableValues, weights: ModelWeights) -> tf.Tensor:
         """The dense computation of ``query_heads``.
 
         Args:
             queries: B rows.
             values: what was looked up for ``query_inputs.bags(queries)``.
-            weights: tensors in the structure of ``self.weights.query``.
+            weights: tensors in the structure of ``self.weights``.
         """
-        return self.query_tower(*self.query_inputs.vectors(queries, values, weights.text), weights)
+        return self.query_tower(*self.query_inputs.vectors(queries, values, weights.texts), weights.query)
 
-    def project_item(self, items: ItemFeatures, values: TableValues, weights: TowerWeights) -> tf.Tensor:
+    def project_item(self, items: ItemFeatures, values: TableValues, weights: ModelWeights) -> tf.Tensor:
         """The dense computation of ``item_vectors``; arguments as ``project_query``."""
-        return self.item_tower(self.item_inputs.vectors(items, values, weights.text), weights)
+        return self.item_tower(self.item_inputs.vectors(items, values, weights.texts), weights.item)
 
     def _draw_tables(
         self,

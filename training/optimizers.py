@@ -8,7 +8,7 @@ are tensors of the graph: a worker that dies leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 import tf_keras
@@ -32,6 +32,23 @@ StepOnCopies = Callable[[tf.Tensor, Copies | None], tuple[tf.Tensor, Copies | No
 after it."""
 
 
+class Optimizer(Protocol):
+    """What the loop and a cluster need of the optimiser of a stage, whichever it is."""
+
+    wire: tf.DType
+    """Type of copies and changes between tasks; float32 or bfloat16."""
+
+    @property
+    def state(self) -> tf_keras.optimizers.Optimizer:
+        """The part of a checkpoint that belongs to the optimiser."""
+
+    def iterations(self) -> tf.Variable:
+        """Steps taken, int64 []."""
+
+    def take_steps(self, steps: tf.Tensor, sync_steps: int, take: StepOnCopies) -> tf.Tensor:
+        """As ``Adagrad.take_steps``."""
+
+
 class Adagrad:
     """AdaGrad for all tables and dense weights of a model."""
 
@@ -47,14 +64,14 @@ class Adagrad:
             initial_accumulator: initial value of the accumulators.
         """
         self.wire = tf.float32
-        """Type of copies and changes between tasks; float32 or bfloat16."""
         self._learning_rate = learning_rate
         self._table_learning_rate = table_learning_rate
         self._is_local = model.is_local
         self._structure = model.weights
         self.variables: list[tf.Variable] = tf.nest.flatten(self._structure)
         for table in model.tables.values():
-            table.start_training(initial_accumulator)
+            if table.accumulator is None:  # else a stage before has them, and goes on here
+                table.start_training(initial_accumulator)
         self.state = tf_keras.optimizers.Adagrad(
             learning_rate, initial_accumulator_value=initial_accumulator, jit_compile=False
         )
@@ -69,7 +86,7 @@ class Adagrad:
         return tf.nest.pack_sequence_as(self._structure, copies.weights)
 
     def iterations(self, copies: Copies | None = None) -> tf.Variable | tf.Tensor:
-        """Steps taken before the present one, int64 []."""
+        """Steps taken, int64 []: by all workers, as the variables or the copies have it."""
         return self.state.iterations if copies is None else copies.iterations
 
     def update_tables(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -72,18 +73,18 @@ def make_recipe(
     with tf.device(dense_device):
         model = build_model(config.model, schema, seed=training.seed, tokenizer=tokenizer, placements=placements)
         optimizer = adagrad(model, training)
-    common = {"token_dropout": training.token_dropout, "seed": training.seed, "head_assignment": head_assignment}
-    # Synthetic queries have no log: it says neither which items are popular nor which are known positives.
-    of_catalogue = MatchingStep(model, loss, optimizer, **common)
-    of_log = MatchingStep(
+    step = partial(
+        MatchingStep,
         model,
         loss,
         optimizer,
-        clicks=clicks,
-        known_positives=known_positives,
-        hard_negatives=hard_negatives,
-        **common,
+        token_dropout=training.token_dropout,
+        seed=training.seed,
+        head_assignment=head_assignment,
     )
+    # The log is silent on synthetic queries: all items are equally popular, and none is a known positive.
+    of_catalogue = step()
+    of_log = step(clicks=clicks, known_positives=known_positives, hard_negatives=hard_negatives)
     validate = Validation(config, dataset, maker.tables, model, of_log)
     stages = []
     if PRETRAINING in sources:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from dpsr.data.batches.steps import BatchSource
-from dpsr.training.optimizers import Adagrad, Copies
+from dpsr.training.optimizers import Copies, Optimizer
 
 Figures = dict[str, float | None]
 """Figures of the validation split by name; None where the split is empty."""
@@ -18,7 +18,9 @@ Figures = dict[str, float | None]
 class Step(Protocol):
     """An objective and the optimiser that minimises it."""
 
-    optimizer: Adagrad
+    @property
+    def optimizer(self) -> Optimizer:
+        """Takes the steps."""
 
     def take(self, batch: Any, copies: Copies | None) -> tuple[tf.Tensor, Copies | None]:
         """Takes one step inside a graph; as ``MatchingStep.take``."""

@@ -99,8 +99,8 @@ class MatchingStep:
         sources: tuple[Any, ...] = query_values, item_values, weights
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tf.nest.flatten(sources))
-            heads = model.project_query(queries, query_values, weights.query)
-            vectors = model.project_item(items, item_values, weights.item)
+            heads = model.project_query(queries, query_values, weights)
+            vectors = model.project_item(items, item_values, weights)
         found = self._batch_loss(heads, vectors, batch, known, hard)
         gradients = tape.gradient([heads, vectors], sources, output_gradients=[found.heads, found.vectors])
         of_queries, of_items, of_weights = gradients

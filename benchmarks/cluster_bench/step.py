@@ -125,8 +125,8 @@ class Peer:
             }
             of_queries = {name: values[name][: bags.nrows()] for name, bags in queries.items()}
             of_items = {name: values[name][-bags.nrows() :] for name, bags in items.items()}
-            heads = model.project_query(batch.queries, of_queries, weights.query)
-            vectors = model.project_item(batch.items, of_items, weights.item)
+            heads = model.project_query(batch.queries, of_queries, weights)
+            vectors = model.project_item(batch.items, of_items, weights)
             with tape.stop_recording():
                 found = step._batch_loss(heads, vectors, batch, None, None)
         outputs = [found.heads, found.vectors]

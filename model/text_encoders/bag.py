@@ -12,8 +12,6 @@ from dpsr.model.embeddings import TableBags, TableValues
 class BagEncoder:
     """Combines the rows of a text's tokens in one embedding table, as the table's combiner says; no dense weights."""
 
-    weights: tuple[()] = ()
-
     def __init__(self, table: str, rows: int) -> None:
         """Names the table.
 
@@ -21,13 +19,17 @@ class BagEncoder:
             table: name of the embedding table.
             rows: of the table, one for every token id.
         """
-        self.table = table
+        self.name = table
         self.tables = {table: rows}
+
+    def draw_weights(self, seed: int) -> Any:
+        """As ``TextEncoder.draw_weights``; there are none."""
+        return ()
 
     def bags(self, tokens: tf.RaggedTensor) -> TableBags:
         """As ``TextEncoder.bags``."""
-        return {self.table: tokens}
+        return {self.name: tokens}
 
     def __call__(self, tokens: tf.RaggedTensor, values: TableValues, weights: Any) -> tf.Tensor:
         """As ``TextEncoder.__call__``: the combined rows as they were looked up."""
-        return values[self.table]
+        return values[self.name]
