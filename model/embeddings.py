@@ -102,10 +102,11 @@ class EmbeddingTable(tf.Module):
             def fill(shard: Shard) -> tf.Tensor:
                 return tf.fill([shard.rows, columns], initial_accumulator)
 
-            self.accumulator = sharded_variable(self.placement.shards, fill, "accumulator")
+            self.accumulator = sharded_variable(self.placement.shards, fill, "accumulator", trainable=False)
             return
         with tf.device("CPU:0"):
-            self.accumulator = tf.Variable(tf.fill(self.embeddings.shape, initial_accumulator), name="accumulator")
+            filled = tf.fill(self.embeddings.shape, initial_accumulator)
+            self.accumulator = tf.Variable(filled, trainable=False, name="accumulator")
 
     def apply_gradient(self, bags: tf.RaggedTensor, gradient: tf.Tensor, learning_rate: float) -> None:
         """Updates the rows that occur in the bags by one AdaGrad step.

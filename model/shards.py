@@ -40,13 +40,16 @@ class Placement:
     """Type of bag sums and bag gradients on the wire: float32 or bfloat16."""
 
 
-def sharded_variable(shards: Sequence[Shard], draw: Callable[[Shard], tf.Tensor], name: str) -> Any:
+def sharded_variable(
+    shards: Sequence[Shard], draw: Callable[[Shard], tf.Tensor], name: str, *, trainable: bool = True
+) -> Any:
     """Makes a matrix whose rows are on the devices of their shards.
 
     Args:
         shards: all rows of the matrix.
         draw: gives the rows of a shard, float32 [rows, d].
         name: of the variable.
+        trainable: False for accumulators.
 
     Returns:
         A variable; for several shards a ``ShardedVariable``, which a checkpoint stores as one variable, so that any
@@ -55,7 +58,7 @@ def sharded_variable(shards: Sequence[Shard], draw: Callable[[Shard], tf.Tensor]
     variables = []
     for shard in shards:
         with tf.device(shard.device):
-            variables.append(tf.Variable(draw(shard), name=name))
+            variables.append(tf.Variable(draw(shard), trainable=trainable, name=name))
     return variables[0] if len(variables) == 1 else tf.__internal__.distribute.ShardedVariable(variables, name=name)
 
 
