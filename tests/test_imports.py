@@ -75,6 +75,64 @@ def test_serving_needs_only_the_op_library() -> None:
         assert all(name.startswith("dpsr.ops_cc.library") for name in ours), path
 
 
+def sibling_imports(path: Path) -> set[str]:
+    """The modules of the same folder that a file imports, also inside functions but not for type checkers alone."""
+    folder = ".".join(["dpsr", *path.relative_to(ROOT).parts[:-1]])
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    names = set()
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += node.orelse
+        else:
+            pending += ast.iter_child_nodes(node)
+    siblings = {other.stem for other in path.parent.glob("*.py")} - {"__init__"}
+    return {name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == folder} & siblings
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import one another in a circle, in its order; empty where there is none."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return path[path.index(module) :]
+        if module in done:
+            return []
+        found = next((ring for other in sorted(graph[module]) if (ring := visit(other, [*path, module]))), [])
+        done.add(module)
+        return found
+
+    return next((ring for module in sorted(graph) if (ring := visit(module, []))), [])
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in SOURCES} - {ROOT}), ids=lambda path: path.name)
+def test_no_folder_has_a_circle_of_imports(folder: Path) -> None:
+    modules = {path.stem: sibling_imports(path) for path in folder.glob("*.py") if path.stem != "__init__"}
+    assert circle(modules) == []
+
+
+def test_the_check_sees_a_circle() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_source_file_is_long() -> None:
+    """Files of 400 lines hold more than one idea; generated tables and tests aside."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.cc", "*.h", "*.pyi"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    sources = [ROOT / name for name in listed.stdout.split() if not name.startswith("tests/") and "_test." not in name]
+    lengths = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8").count("\n") for path in sources}
+    assert {name: lines for name, lines in lengths.items() if lines >= 400} == {}
+
+
 def test_the_check_sees_a_forbidden_import(tmp_path: Path) -> None:
     assert forbidden_imports("data", {"dpsr.model.towers", "dpsr.config", "numpy"}) == {"dpsr.model.towers"}
     assert forbidden_imports("serving", {"dpsr.data.dataset.tables.Dataset"}) == {"dpsr.data.dataset.tables.Dataset"}
