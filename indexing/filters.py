@@ -11,13 +11,15 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from dpsr.data.raw.values import numbers, trimmed_strings
+from dpsr.data.raw.white_space import AT_ENDS
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
 
 _ANY, _UNKNOWN, _MISSING = 0, -1, -2
 """Ids beside those of values: a request for any item, a request for a value of no item, an item without a value."""
 _PREFIX = "filter_"
-Inputs = dict[str, tf.Tensor]
+FilterValues = dict[str, tf.Tensor]
+"""By input name: what each row of a request asks for, [B] each (``Filters.requested``)."""
 
 
 class Filters(tf.Module):
@@ -46,7 +48,7 @@ class Filters(tf.Module):
         self._texts: dict[str, list[str]] = {}
         self._numbers: dict[str, tf.Variable] = {}
         self.specs: dict[str, tf.TensorSpec] = {}
-        self.defaults: Inputs = {}
+        self.defaults: FilterValues = {}
         for column in categories:
             if column not in ranges:
                 self._add_category(column, catalogue.table.column(column))
@@ -67,7 +69,7 @@ class Filters(tf.Module):
         values = {name: default.numpy()[0] for name, default in self.defaults.items()}
         return {name: value.decode() if isinstance(value, bytes) else float(value) for name, value in values.items()}
 
-    def requested(self, inputs: Inputs, rows: tf.Tensor) -> Inputs:
+    def requested(self, inputs: FilterValues, rows: tf.Tensor) -> FilterValues:
         """What each row of a request asks for.
 
         Args:
@@ -80,18 +82,18 @@ class Filters(tf.Module):
         wanted = {}
         for name, values in inputs.items():
             if name in self._tables:
-                values = self._tables[name].lookup(tf.strings.strip(values))
+                values = self._tables[name].lookup(stripped(values))
             else:
                 values = tf.where(tf.math.is_nan(values), self.defaults[name], values)
             wanted[name] = tf.broadcast_to(values, [rows])
         return wanted
 
-    def active(self, wanted: Inputs) -> tf.Tensor:
+    def active(self, wanted: FilterValues) -> tf.Tensor:
         """The rows that ask for anything at all; bool [B]."""
         asked = [values != (_ANY if name in self._tables else self.defaults[name]) for name, values in wanted.items()]
         return tf.reduce_any(tf.stack(asked), axis=0)
 
-    def matches(self, rows: tf.Tensor, wanted: Inputs) -> tf.Tensor:
+    def matches(self, rows: tf.Tensor, wanted: FilterValues) -> tf.Tensor:
         """Whether items are what their row of the request asks for.
 
         Args:
@@ -158,6 +160,11 @@ class Filters(tf.Module):
         self.specs[name] = tf.TensorSpec([None], dtype, name)
         self.defaults[name] = tf.constant([default], dtype)
         return name
+
+
+def stripped(values: tf.Tensor) -> tf.Tensor:
+    """Values as the dataset has them: without white space at the ends (``data.raw.white_space``); string, any shape."""
+    return tf.strings.regex_replace(values, AT_ENDS, "")
 
 
 def _input(column: str) -> str:

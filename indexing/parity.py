@@ -15,7 +15,7 @@ _EXAMPLES, _ARRAYS, _VECTORS = "examples.json", "arrays.npz", "item_vectors.npy"
 
 
 @dataclass(frozen=True)
-class Examples:
+class ParityExamples:
     """n requests, and what the Python side computes for them."""
 
     item_ids: list[str] | list[int]
@@ -56,7 +56,7 @@ class Examples:
         np.save(directory / _VECTORS, self.item_vectors)
 
     @classmethod
-    def read(cls, directory: Path) -> Examples:
+    def read(cls, directory: Path) -> ParityExamples:
         """Reads what ``write`` wrote."""
         tree = json.loads((directory / _EXAMPLES).read_text(encoding="utf-8"))
         with np.load(directory / _ARRAYS) as arrays:

@@ -24,15 +24,14 @@ from dpsr.indexing.disk import export_bytes, require_free
 from dpsr.indexing.embedded_rows import embedded_rows
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters
-from dpsr.indexing.parity import Examples
-from dpsr.indexing.servable import Servable, profile_inputs
+from dpsr.indexing.manifest import read_manifest, write_manifest
+from dpsr.indexing.parity import ParityExamples
+from dpsr.indexing.servable import RetrievalModule, profile_inputs
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
 
-MANIFEST_FILE = "assets.extra/manifest.json"
-"""Relative to the version directory."""
 _TUNING_QUERIES = 256
 _CHECKED_QUERIES = 256
 _WARMUP_ROWS = 8
@@ -75,7 +74,7 @@ def export(
         index = _build_index(config, model, dataset, vectors, tuning)
         steps.update()
         path, examples_dir = staging / "servable", staging / "examples"
-        servable = Servable(
+        servable = RetrievalModule(
             model,
             dataset,
             index,
@@ -92,9 +91,8 @@ def export(
         recall = verify_in_fresh_process(path, examples_dir)
         _check_recall(recall, config, index)
         steps.update()
-        manifest = _manifest(config, dataset, model, index, recall, len(checked), items)
-        manifest["filters"] = sorted(servable.filters.specs)
-        (path / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        manifest = _manifest(config, dataset, model, servable, {**recall, "queries": len(checked)}, items)
+        write_manifest(path, manifest)
         version = publish(path, base)
         remove_old_versions(base, config.index.keep_versions)
         steps.update()
@@ -103,8 +101,9 @@ def export(
 
 def index_table(version: Path) -> str:
     """What a published version searches with, and what was measured of it, as a small table."""
-    manifest = json.loads((version / MANIFEST_FILE).read_text(encoding="utf-8"))
-    index, recall = manifest["index"], manifest["recall"]
+    manifest = read_manifest(version)
+    index = manifest["searchers"]["dense"]
+    recall = index["recall"]
     columns = {
         "items": f"{manifest['items']:,}",
         "index": index["kind"],
@@ -203,12 +202,12 @@ def _examples(
     vectors: np.ndarray,
     records: np.ndarray,
     filters: Filters,
-) -> Examples:
+) -> ParityExamples:
     anonymous = records.copy()
     anonymous["user"], anonymous["history_end"] = -1, 0
     # More than the model reads, so that the servable has to choose the most recent ones.
     sent = model.config.history_length + 5
-    return Examples(
+    return ParityExamples(
         item_ids=catalogue.item_ids.tolist(),
         queries=dataset.query_texts().take(records["query"]).to_pylist(),
         profile={
@@ -237,7 +236,7 @@ def _profile_values(dataset: Dataset, column: str, users: np.ndarray) -> list[st
     return [values[dataset.user_profile[column][user]] if user >= 0 else "" for user in users.tolist()]
 
 
-def _write_warmup(path: Path, name: str, examples: Examples) -> None:
+def _write_warmup(path: Path, name: str, examples: ParityExamples) -> None:
     personalized = examples.personalized_inputs()
     query = {"query": personalized["query"]}
     inputs = {"serving_default": query, "personalized": personalized, "embed_query": query, "tokenize": query}
@@ -266,22 +265,21 @@ def _manifest(
     config: Config,
     dataset: Dataset,
     model: TwoTower,
-    index: Index,
+    servable: RetrievalModule,
     recall: dict[str, float],
-    checked: int,
-    items: str | None,
+    items_file: str | None,
 ) -> dict[str, Any]:
     return {
         "name": config.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dpsr_version": __version__,
         "tokenizer_fingerprint": dataset.schema.tokenizer_fingerprint,
-        "items": index.items,
-        "items_file": items,
+        "items": servable.num_items,
+        "items_file": items_file,
         "item_id_type": dataset.schema.item_id_type,
         "dimension": model.config.dimension,
         "heads": model.config.heads,
-        "index": index.describe(),
-        "recall": {**recall, "queries": checked},
+        "searchers": {servable.searcher.name: {**servable.searcher.describe(), "recall": recall}},
+        "filters": sorted(servable.filters.specs),
         "config": config.model_dump(mode="json"),
     }

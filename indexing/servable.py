@@ -19,17 +19,17 @@ from dpsr.data.batches.features import QueryFeatures, first_tokens, titles_of
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.dense.ann import Index
+from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.errors import ExportError
-from dpsr.indexing.filters import Filters
+from dpsr.indexing.filters import Filters, stripped
+from dpsr.indexing.searcher import Found, Searcher
 from dpsr.model.two_tower import TwoTower
-from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
 FILTER_CANDIDATES = 20_000
+"""Items of each head that a filter looks among, unless the caller says otherwise."""
 _OP_NAMESPACES = ["Scann"]
 _INPUTS = ("query", "history")
-_OVERFETCH = 4
-"""A filter first looks among so many times k items of each head; most filters need no more."""
 
 
 def profile_inputs(columns: Iterable[str]) -> dict[str, str]:
@@ -54,10 +54,10 @@ def profile_inputs(columns: Iterable[str]) -> dict[str, str]:
     return names
 
 
-class Servable(tf.Module):
-    """Tokenizer, query tower, index and item ids as one exportable module.
+class RetrievalModule(tf.Module):
+    """Tokenizer, query tower, searcher and item ids as one exportable module.
 
-    Only the query tower's variables become part of it: the item tower lives on in the index.
+    Only the query tower's variables become part of it: the item vectors of the index stand for the item tower.
     """
 
     def __init__(
@@ -85,11 +85,12 @@ class Servable(tf.Module):
         """
         super().__init__(name="servable")
         catalogue = catalogue or Catalogue.of_dataset(dataset)
-        self.index = index
-        self.release = index.release
-        self.k = index.k
         self.filters = Filters(catalogue, dataset.schema.categorical, filter_range)
-        self._filter_reach = min(max(filter_candidates, self.k), index.items)
+        self.searcher: Searcher = DenseSearcher(
+            index, model.query_heads, self.filters, filter_candidates=filter_candidates
+        )
+        self.release = self.searcher.release
+        self.num_items = len(catalogue)
         self.tokenize_layer = TokenizeLayer(str(dataset.tokenizer_path))
         self._history_length = model.config.history_length
         self._history_titles = model.config.history_titles if model.has_history else 0
@@ -140,8 +141,7 @@ class Servable(tf.Module):
         }
 
     def _serve(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
-        heads = self._query_heads(self._anonymous(query))
-        return self._answer(*merge_heads(*self._nearest(heads, self.k), self.k))
+        return self._answer(self.searcher.search(self._anonymous(query)))
 
     def _serve_filtered(self, query: tf.Tensor, **filters: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._retrieve(self._anonymous(query), filters)
@@ -151,7 +151,7 @@ class Servable(tf.Module):
         features = QueryFeatures(
             tokens=self.tokenize_layer(query),
             profile={
-                column: self._profile_tables[column].lookup(tf.strings.strip(named[name]))
+                column: self._profile_tables[column].lookup(stripped(named[name]))
                 for column, name in self._profile_inputs.items()
             },
             history=rows,
@@ -187,74 +187,25 @@ class Servable(tf.Module):
     def _history_rows(self, item_ids: tf.Tensor) -> tf.RaggedTensor:
         """The rows of the known items, the most recent ``history_length`` of them; int32 [B, None]."""
         if self._id_dtype == tf.string:
-            item_ids = tf.strings.strip(item_ids)  # as the dataset has them
+            item_ids = stripped(item_ids)  # as the dataset has them
         rows = self._row_of_item.lookup(item_ids)
         known = (rows >= 0) & (item_ids != self._no_item)
         recent = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True) <= self._history_length
         return tf.ragged.boolean_mask(rows, known & recent)
 
     def _retrieve(self, features: QueryFeatures, filters: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The k nearest items that match the filters, and how many fewer than k there were.
+        """The k best items that match the filters, and how many fewer than k were found."""
+        if filters:
+            wanted = self.filters.requested(filters, features.tokens.nrows(tf.int32))
+            found = self.searcher.search_matching(features, wanted)
+        else:
+            found = self.searcher.search(features)
+        missing = tf.reduce_sum(tf.cast(found.rows < 0, tf.int32), axis=1)
+        return {**self._answer(found), "shortfall": missing}
 
-        Every head is first asked for a few times k items. Where one of them then has fewer than k matching ones, the
-        row is searched again as far as filters reach. So the answer is the best k of the matching items within reach.
-        """
-        heads = self._query_heads(features)
-        if not filters:
-            return self._with_shortfall(merge_heads(*self._nearest(heads, self.k), self.k))
-        wanted = self.filters.requested(filters, tf.shape(heads)[0])
-        active = self.filters.active(wanted)
-        first = min(_OVERFETCH * self.k, self._filter_reach)
-        rows, scores = self._nearest_matching(heads, tf.where(tf.reduce_any(active), first, self.k), wanted)
-        found = merge_heads(rows, scores, self.k)
-        if first < self._filter_reach:
-            matching = tf.math.count_nonzero(rows >= 0, axis=2, dtype=tf.int32)
-            short = active & tf.reduce_any(matching < self.k, axis=1)
-            found = tf.cond(
-                tf.reduce_any(short), lambda: self._further(heads, wanted, found, short), lambda: list(found)
-            )
-        return self._with_shortfall(found)
-
-    def _further(
-        self, heads: tf.Tensor, wanted: dict[str, tf.Tensor], found: Sequence[tf.Tensor], short: tf.Tensor
-    ) -> list[tf.Tensor]:
-        """What was found, with the short rows searched again as far as filters reach."""
-        places = tf.where(short)
-        at = places[:, 0]
-        of_short = {name: tf.gather(values, at) for name, values in wanted.items()}
-        rows, scores = self._nearest_matching(tf.gather(heads, at), self._filter_reach, of_short)
-        again = merge_heads(rows, scores, self.k)
-        return [tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, again, strict=True)]
-
-    def _nearest(self, heads: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Every head's nearest items.
-
-        Args:
-            heads: float32 [B, m, d].
-            count: items of each head.
-
-        Returns:
-            rows int32 and scores float32, [B, m, count] each, best first.
-        """
-        num_heads, dimension = heads.shape[1:]
-        rows, scores = self.index.search_best(tf.reshape(heads, [-1, dimension]), count)
-        by_head = [-1, num_heads, count]
-        return tf.reshape(rows, by_head), tf.reshape(scores, by_head)
-
-    def _nearest_matching(
-        self, heads: tf.Tensor, count: int | tf.Tensor, wanted: dict[str, tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """As ``_nearest``, but the rows that are not what the request asks for are crossed out."""
-        rows, scores = self._nearest(heads, count)
-        return tf.where(self.filters.matches(rows, wanted), rows, NO_ROW), scores
-
-    def _answer(self, rows: tf.Tensor, scores: tf.Tensor, found_by: tf.Tensor) -> dict[str, tf.Tensor]:
-        item_id = tf.where(rows >= 0, tf.gather(self._item_ids, tf.maximum(rows, 0)), self._no_item)
-        return {"item_id": item_id, "score": scores, "head": found_by}
-
-    def _with_shortfall(self, found: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
-        missing = tf.reduce_sum(tf.cast(found[0] < 0, tf.int32), axis=1)
-        return {**self._answer(*found), "shortfall": missing}
+    def _answer(self, found: Found) -> dict[str, tf.Tensor]:
+        item_id = tf.where(found.rows >= 0, tf.gather(self._item_ids, tf.maximum(found.rows, 0)), self._no_item)
+        return {"item_id": item_id, "score": found.scores, "head": found.heads}
 
 
 def _with_defaults(

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from dpsr.indexing.dense.exact import kth_scores, recall_at_k
-from dpsr.indexing.parity import Examples
+from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.ops_cc import library
 
@@ -30,7 +30,7 @@ class VerificationError(Exception):
     """The servable answers, but not what it must."""
 
 
-def verify(servable: Path, examples: Examples) -> dict[str, float]:
+def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
     """Checks every signature and measures the recall of the retrieving ones.
 
     Args:
@@ -79,7 +79,7 @@ def _in_batches(call: Callable[[Mapping[str, np.ndarray]], Answer], inputs: Mapp
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
-def _check_tokens(answer: Answer, examples: Examples) -> None:
+def _check_tokens(answer: Answer, examples: ParityExamples) -> None:
     found = np.split(answer["values"], answer["row_splits"][1:-1])
     for query, ids, expected in zip(examples.queries, found, examples.tokens, strict=True):
         if ids.tolist() != expected:
@@ -96,13 +96,13 @@ def _check_heads(heads: np.ndarray, expected: np.ndarray) -> None:
         raise VerificationError(f"heads of signature embed_query are up to {difference:g} away from the model's")
 
 
-def _recall(answer: Answer, examples: Examples, heads: np.ndarray) -> float:
+def _recall(answer: Answer, examples: ParityExamples, heads: np.ndarray) -> float:
     found = _item_rows(answer, examples)
     kth = kth_scores(examples.item_vectors, heads, found.shape[1])
     return recall_at_k(examples.item_vectors, heads, found, kth)
 
 
-def _item_rows(answer: Answer, examples: Examples) -> np.ndarray:
+def _item_rows(answer: Answer, examples: ParityExamples) -> np.ndarray:
     """int32 [B, K]; -1 for no item."""
     row_of = {item: row for row, item in enumerate(examples.item_ids)}
     ids = answer["item_id"]
@@ -110,7 +110,7 @@ def _item_rows(answer: Answer, examples: Examples) -> np.ndarray:
     return np.array([row_of.get(item, -1) for item in texts], np.int32).reshape(ids.shape)
 
 
-def _check_filter(answer: Answer, examples: Examples) -> None:
+def _check_filter(answer: Answer, examples: ParityExamples) -> None:
     rows = _item_rows(answer, examples)
     others = np.setdiff1d(rows[rows >= 0], examples.matching_rows)
     if len(others):
@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> int:
     servable, examples = map(Path, arguments)
     library.load_all()
     try:
-        print(json.dumps({"recall": verify(servable, Examples.read(examples))}))
+        print(json.dumps({"recall": verify(servable, ParityExamples.read(examples))}))
     except VerificationError as error:
         print(json.dumps({"error": str(error)}))
         return 1

@@ -22,7 +22,8 @@ from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_catalogue, embed_items
 from dpsr.indexing.embedded_rows import embedded_rows
 from dpsr.indexing.errors import ExportError
-from dpsr.indexing.publish import MANIFEST_FILE, export
+from dpsr.indexing.manifest import read_manifest
+from dpsr.indexing.publish import export
 from dpsr.indexing.warmup import WARMUP_FILE
 
 from .conftest import ITEMS, K, Shop
@@ -81,7 +82,7 @@ def test_items_never_seen_in_training_are_served(shop: Shop, tmp_path: Path) -> 
     path = write_items(tmp_path / "new.parquet", shop)
     version = export(config, shop.dataset, shop.model, items=str(path), progress=False)
 
-    manifest = json.loads((version / MANIFEST_FILE).read_text())
+    manifest = read_manifest(version)
     assert (manifest["items"], manifest["items_file"]) == (30, str(path))
     assert (version / WARMUP_FILE).exists()
     loaded = tf.saved_model.load(str(version))
@@ -138,7 +139,7 @@ def test_csv_prices_are_numbers_too(string_shop: Shop, tmp_path: Path) -> None:
         }
     )
     version = export(config, string_shop.dataset, string_shop.model, items=str(tmp_path / "new.csv"), progress=False)
-    manifest = json.loads((version / MANIFEST_FILE).read_text())
+    manifest = read_manifest(version)
     assert manifest["filters"] == ["filter_brand", "filter_max_price", "filter_min_price"]
 
 

@@ -20,7 +20,8 @@ from dpsr.config import Config
 from dpsr.indexing import disk
 from dpsr.indexing import publish as publish_module
 from dpsr.indexing.catalogue import Catalogue
-from dpsr.indexing.publish import MANIFEST_FILE, export, index_table
+from dpsr.indexing.manifest import MANIFEST_FILE, read_manifest
+from dpsr.indexing.publish import export, index_table
 from dpsr.indexing.servable import ExportError
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.model.two_tower import TwoTower
@@ -61,14 +62,32 @@ def test_the_first_version_is_whole(published: Path, shop: Shop) -> None:
 
 
 def test_the_manifest_says_what_was_published(published: Path, shop: Shop) -> None:
-    manifest = json.loads((published / MANIFEST_FILE).read_text())
+    manifest = read_manifest(published)
     assert manifest["tokenizer_fingerprint"] == shop.dataset.schema.tokenizer_fingerprint
     assert manifest["items"] == ITEMS
     assert manifest["item_id_type"] == shop.dataset.schema.item_id_type
-    assert manifest["index"]["kind"] == "exact"
-    assert manifest["index"]["k"] == K
-    assert manifest["recall"]["serving_default"] == manifest["recall"]["personalized"] == 1.0
+    dense = manifest["searchers"]["dense"]
+    assert dense["kind"] == "exact"
+    assert dense["k"] == K
+    assert dense["recall"]["serving_default"] == dense["recall"]["personalized"] == 1.0
     assert Config.model_validate(manifest["config"]) == shop.config
+
+
+def test_a_manifest_of_the_first_release_names_the_dense_searcher(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_FILE).parent.mkdir()
+    old = {"items": 7, "index": {"kind": "exact", "k": 5}, "recall": {"serving_default": 1.0}}
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps(old))
+    dense = {"kind": "exact", "k": 5, "recall": {"serving_default": 1.0}}
+    assert read_manifest(tmp_path) == {"items": 7, "searchers": {"dense": dense}}
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_version_without_a_manifest_is_named(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / MANIFEST_FILE).parent.mkdir()
+        (tmp_path / MANIFEST_FILE).write_text(content)
+    with pytest.raises(ExportError, match=r"manifest\.json: not the manifest of a version .*dpsr export"):
+        read_manifest(tmp_path)
 
 
 def test_it_answers_where_there_is_no_model_code(published: Path) -> None:
@@ -93,10 +112,10 @@ def test_a_hashed_index_becomes_the_next_version_with_its_recall(string_shop: Sh
     version = export(config, string_shop.dataset, string_shop.model, progress=False)
     assert version == config.model_base_path / "7"
     assert names(config.model_base_path) == {"6", "7"}
-    manifest = json.loads((version / MANIFEST_FILE).read_text())
-    assert manifest["index"]["kind"] == "hashed"
-    assert 0.95 <= manifest["recall"]["serving_default"] <= 1.0
-    assert manifest["index"]["latency_ms"] > 0
+    manifest = read_manifest(version)
+    assert manifest["searchers"]["dense"]["kind"] == "hashed"
+    assert 0.95 <= manifest["searchers"]["dense"]["recall"]["serving_default"] <= 1.0
+    assert manifest["searchers"]["dense"]["latency_ms"] > 0
     header, _, row = index_table(version).splitlines()
     assert header.split() == [
         "items",
@@ -109,7 +128,7 @@ def test_a_hashed_index_becomes_the_next_version_with_its_recall(string_shop: Sh
         "per",
         "vector",
     ]
-    assert row.split()[:4] == [str(ITEMS), "hashed", str(manifest["index"]["reorder"]), "float32"]
+    assert row.split()[:4] == [str(ITEMS), "hashed", str(manifest["searchers"]["dense"]["reorder"]), "float32"]
 
 
 def test_below_the_recall_bar_nothing_is_published(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
@@ -130,9 +149,9 @@ def test_below_the_recall_bar_nothing_is_published(string_shop: Shop, tmp_path: 
 
 @pytest.mark.slow
 def test_a_servable_of_another_model_is_refused(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
-    servable = publish_module.Servable
+    servable = publish_module.RetrievalModule
     other = TwoTower(string_shop.config.model, string_shop.dataset.schema, seed=99)
-    monkeypatch.setattr(publish_module, "Servable", lambda _, *parts, **named: servable(other, *parts, **named))
+    monkeypatch.setattr(publish_module, "RetrievalModule", lambda _, *parts, **named: servable(other, *parts, **named))
     config = elsewhere(string_shop.config, tmp_path)
     with pytest.raises(ExportError, match=r"embed_query are up to .* away from the model's"):
         export(config, string_shop.dataset, string_shop.model, progress=False)
@@ -141,14 +160,14 @@ def test_a_servable_of_another_model_is_refused(string_shop: Shop, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_servable_that_does_not_load_is_refused(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
-    save = publish_module.Servable.save
+    save = publish_module.RetrievalModule.save
 
     def truncated(self: Any, path: Path) -> None:
         save(self, path)
         for data in (path / "variables").glob("variables.data*"):
             os.truncate(data, data.stat().st_size // 2)
 
-    monkeypatch.setattr(publish_module.Servable, "save", truncated)
+    monkeypatch.setattr(publish_module.RetrievalModule, "save", truncated)
     config = elsewhere(string_shop.config, tmp_path)
     with pytest.raises(ExportError, match="does not load or answer in a fresh process"):
         export(config, string_shop.dataset, string_shop.model, progress=False)

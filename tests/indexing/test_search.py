@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from dpsr.cli.search import TlsFiles, search
 from dpsr.config import Config, ConfigError, ServingConfig
 from dpsr.indexing.dense.ann import Index
-from dpsr.indexing.servable import Servable
+from dpsr.indexing.servable import RetrievalModule
 from dpsr.serving.errors import ServingError
 from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.server import ModelServer
@@ -29,7 +29,7 @@ def base_path(priced_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("search") / "shop"
     vectors = np.random.default_rng(1).normal(size=(len(priced_shop.dataset.item_ids), 16)).astype(np.float32)
     index = Index.build(vectors, K, queries=vectors[:0])
-    Servable(priced_shop.model, priced_shop.dataset, index, filter_range=["price"]).save(path / "1")
+    RetrievalModule(priced_shop.model, priced_shop.dataset, index, filter_range=["price"]).save(path / "1")
     return path
 
 

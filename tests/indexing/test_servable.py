@@ -12,7 +12,7 @@ from dpsr.data.batches.features import QueryFeatures
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.exact import exact_search
-from dpsr.indexing.servable import ExportError, Servable, profile_inputs
+from dpsr.indexing.servable import ExportError, RetrievalModule, profile_inputs
 from dpsr.tokenizer_cc import Tokenizer
 
 from .conftest import ITEMS, K, Shop, make_shop
@@ -34,7 +34,7 @@ def vectors(shop: Shop) -> np.ndarray:
 def saved(shop: Shop, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("servable") / "1"
     index = Index.build(vectors, K, queries=vectors[:0])
-    Servable(shop.model, shop.dataset, index).save(path)
+    RetrievalModule(shop.model, shop.dataset, index).save(path)
     return path
 
 
@@ -276,7 +276,7 @@ def test_columns_that_would_share_an_input_are_refused(columns: list[str]) -> No
 def test_without_users_personalized_takes_query_and_history(tmp_path: Path) -> None:
     plain = make_shop(tmp_path, model={"history_length": 0, "profile": False, "heads": 1})
     vectors = embed_items(plain.model, plain.dataset, progress=False)
-    Servable(plain.model, plain.dataset, Index.build(vectors, K, queries=vectors[:0])).save(tmp_path / "1")
+    RetrievalModule(plain.model, plain.dataset, Index.build(vectors, K, queries=vectors[:0])).save(tmp_path / "1")
     loaded = tf.saved_model.load(str(tmp_path / "1"))
     default = loaded.signatures["serving_default"](query=tf.constant(["lamp"]))
     personalized = loaded.signatures["personalized"](

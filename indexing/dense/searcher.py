@@ -1,0 +1,109 @@
+"""The dense searcher: items by the inner product of their vectors with the heads of a query (paper, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from dpsr.data.batches.features import QueryFeatures
+from dpsr.indexing.dense.ann import Index
+from dpsr.indexing.filters import Filters, FilterValues
+from dpsr.indexing.searcher import Found
+from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
+
+_OVERFETCH = 4
+"""A filtered search first looks among this many times k items of each head; most filters need no more."""
+
+
+class DenseSearcher(tf.Module):
+    """Searches the index with every head of a query, and merges the heads' lists.
+
+    A filtered search returns the best k matching items among the ``filter_candidates`` nearest of each head.
+    """
+
+    name = "dense"
+
+    def __init__(
+        self,
+        index: Index,
+        query_heads: Callable[[QueryFeatures], tf.Tensor],
+        filters: Filters,
+        *,
+        filter_candidates: int,
+    ) -> None:
+        """Joins an index, a query tower and filters.
+
+        Args:
+            index: over the item vectors.
+            query_heads: queries -> float32 [B, m, d], unit vectors.
+            filters: over the items of the index, row by row.
+            filter_candidates: items of each head that a filter looks among, raised to k and limited to the catalogue.
+        """
+        super().__init__(name=self.name)
+        self.index = index
+        self.k = index.k
+        self.release = index.release
+        self._filters = filters
+        self._filter_candidates = min(max(filter_candidates, self.k), index.items)
+        # A function hides the model from the tracking of attributes, which would save the item tower too.
+        self._query_heads: Callable[[QueryFeatures], tf.Tensor] = lambda queries: query_heads(queries)
+
+    def describe(self) -> dict[str, Any]:
+        """See ``Index.describe``."""
+        return self.index.describe()
+
+    def search(self, queries: QueryFeatures) -> Found:
+        """The k nearest items over all heads."""
+        return Found(*merge_heads(*self._nearest(self._query_heads(queries), self.k), self.k))
+
+    def search_matching(self, queries: QueryFeatures, wanted: FilterValues) -> Found:
+        """The k nearest matching items over all heads.
+
+        Every head is first asked for four times k items. Where a head then has fewer than k matching ones, the row is
+        searched again among all ``filter_candidates``.
+        """
+        heads = self._query_heads(queries)
+        active = self._filters.active(wanted)
+        first = min(_OVERFETCH * self.k, self._filter_candidates)
+        rows, scores = self._nearest_matching(heads, tf.where(tf.reduce_any(active), first, self.k), wanted)
+        found = merge_heads(rows, scores, self.k)
+        if first < self._filter_candidates:
+            matching = tf.math.count_nonzero(rows >= 0, axis=2, dtype=tf.int32)
+            short = active & tf.reduce_any(matching < self.k, axis=1)
+            found = tf.cond(
+                tf.reduce_any(short), lambda: self._further(heads, wanted, Found(*found), short), lambda: list(found)
+            )
+        return Found(*found)
+
+    def _further(self, heads: tf.Tensor, wanted: FilterValues, found: Found, short: tf.Tensor) -> list[tf.Tensor]:
+        """``found``, with its short rows searched again among all candidates."""
+        places = tf.where(short)
+        at = places[:, 0]
+        of_short = {name: tf.gather(values, at) for name, values in wanted.items()}
+        rows, scores = self._nearest_matching(tf.gather(heads, at), self._filter_candidates, of_short)
+        again = merge_heads(rows, scores, self.k)
+        return [tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, again, strict=True)]
+
+    def _nearest(self, heads: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Every head's nearest items.
+
+        Args:
+            heads: float32 [B, m, d].
+            count: items of each head.
+
+        Returns:
+            rows int32 and scores float32, [B, m, count] each, best first.
+        """
+        num_heads, dimension = heads.shape[1:]
+        rows, scores = self.index.search_best(tf.reshape(heads, [-1, dimension]), count)
+        by_head = [-1, num_heads, count]
+        return tf.reshape(rows, by_head), tf.reshape(scores, by_head)
+
+    def _nearest_matching(
+        self, heads: tf.Tensor, count: int | tf.Tensor, wanted: FilterValues
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """``_nearest``, with ``NO_ROW`` for the items that do not match."""
+        rows, scores = self._nearest(heads, count)
+        return tf.where(self._filters.matches(rows, wanted), rows, NO_ROW), scores
