@@ -131,7 +131,7 @@ def kills(shop: Shop, options: argparse.Namespace) -> None:
     config, command = shop.run("kills", [*overrides, *options.set])
     logs, random = Path(config.work_dir) / "logs", Random(options.seed)
     log, done, checkpoints = logs / "chief-0.log", [], {}
-    batch, rows = config.training.batch_size, len(Dataset.load(config.dataset_dir).interactions("train"))
+    batch, rows = config.training.batch_size, Dataset.load(config.dataset_dir).num_interactions("train")
     of_epoch = -(-rows // batch)
     memory = Memory()
     with LocalCluster(command, workers=2, ps=2, logs=logs, say=lambda text: print(text, file=sys.stderr)) as cluster:

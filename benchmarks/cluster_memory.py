@@ -24,7 +24,7 @@ def memory(shop: Shop, options: argparse.Namespace) -> None:
     overrides = ["training.epochs=100000", f"cluster.checkpoint_seconds={options.checkpoint_seconds}"]
     config, command = shop.run("memory", [*overrides, *options.set])
     logs, found = Path(config.work_dir) / "logs", Memory()
-    batch, rows = config.training.batch_size, len(Dataset.load(config.dataset_dir).interactions("train"))
+    batch, rows = config.training.batch_size, Dataset.load(config.dataset_dir).num_interactions("train")
     steps_of_unit, steps_at = config.cluster.examples_per_call // batch, []
     with LocalCluster(command, workers=2, ps=2, logs=logs, say=lambda _: None) as cluster:
         started = time.monotonic()

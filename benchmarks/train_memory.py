@@ -4,14 +4,14 @@
     python benchmarks/train_memory.py --records 1000000 4000000             # a quick look
     python benchmarks/train_memory.py --loss mask_clicked=true --loss hard_negatives=5
 
-A dataset of N records is written directly: the tables are those of one small shop that ``dpsr prepare`` has read; the
-train split, the skips (a tenth of it) and the histories (one item for each record of a user) are made up. ``dpsr
-train`` then runs as a process of its own. It starts up, passes the catalogue once, validates, writes a checkpoint, and
-takes steps of the log; an epoch of 100 M examples would take hours and touch nothing new, so that the process is
-killed once a checkpoint of the log's steps is there and its peak has not risen for ``--flat`` seconds.
+A dataset of N records to train on is written directly: the tables are those of one small shop that ``dpsr prepare``
+has read; the splits (valid and test of N / 20 records), the skips (N / 10) and the histories (N items) are random.
+``dpsr train`` then runs as a process of its own: start-up, one pass over the catalogue, validation, a checkpoint, and
+steps of the log. An epoch of 100 M examples takes hours, so the process is killed before its end: when a checkpoint of
+the log's steps is there, and the peak has risen by less than 1 % for ``--flat`` seconds.
 
-"Peak" is VmHWM: all pages in memory, of which those of mapped files (the histories, the log, the clicked items) are a
-cache that the kernel takes back when memory is short. "Own" is the peak of RssAnon, which it cannot take back.
+"Peak" is VmHWM, all pages in memory. Among them are pages of mapped files (the log, the histories, the clicked items),
+which the kernel drops when memory is short. "Own" is the peak of RssAnon, memory of the process alone.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def write_dataset(tables: Dataset, target: Path, records: int) -> int:
             part["event"] = event
             yield part
 
-    counts = {"train": records, "valid": 10_000, "test": 10_000, "skips": records // 10}
+    counts = {"train": records, "valid": records // 20, "test": records // 20, "skips": records // 10}
     files = {name: split_file(name) for name in ("train", "valid", "test")} | {"skips": SKIPS_FILE}
     for name, file in files.items():
         write_records(target / file, layout, made(counts[name], SKIP if name == "skips" else 1))

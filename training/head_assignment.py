@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from dpsr.data.batches.arrays import graph_array
 from dpsr.data.dataset.pairs import count_keys
-from dpsr.data.dataset.tables import Dataset, DatasetError
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.dataset.tables import Dataset
 
 _LEAST_SHARE = 0.05
 """A value of fewer of a query's clicks is no meaning of it: people slip."""

@@ -26,9 +26,8 @@ class Validation:
     def __init__(self, config: Config, dataset: Dataset, tables: FeatureTables, model: TwoTower, step: MatchingStep):
         """Draws the examples and the candidates; the same seed draws the same ones."""
         random = np.random.default_rng(config.training.seed)
-        places = np.arange(dataset.num_interactions("valid"))
-        if len(places) > config.evaluation.max_examples:
-            places = np.sort(random.choice(len(places), config.evaluation.max_examples, replace=False))
+        size, most = dataset.num_interactions("valid"), config.evaluation.max_examples
+        places = np.sort(random.choice(size, most, replace=False)) if size > most else np.arange(size)
         records = dataset.interactions_at("valid", places)
         self._records = records.view(np.int32).reshape(len(records), INTERACTION.itemsize // 4)
         others = min(config.evaluation.candidates - 1, dataset.schema.num_items)

@@ -13,8 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.data.dataset.records import HEADER_BYTES, Field, Layout, num_records
-from dpsr.data.dataset.schema import INTERACTION
-from dpsr.data.dataset.tables import DatasetError
+from dpsr.data.dataset.schema import INTERACTION, DatasetError
 
 FIELDS = len(INTERACTION.names or ())
 _BLOCK_RECORDS = 8192

@@ -17,7 +17,7 @@ import tensorflow as tf
 from dpsr.data.batches.arrays import graph_array
 from dpsr.data.batches.batch import Batch, BatchMaker
 from dpsr.data.batches.blocks import FIELDS, BlockOrder, Blocks, Windows, read_windows
-from dpsr.data.dataset.tables import DatasetError
+from dpsr.data.dataset.schema import DatasetError
 
 _CATALOGUE_KEY = (0, 1)
 """Parts the seeds of the catalogue's epochs from those of the log's."""

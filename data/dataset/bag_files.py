@@ -1,4 +1,4 @@
-"""Writes CSR bags larger than memory, row after row."""
+"""Files of CSR bags, which are written row after row and may exceed the memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BagsWriter:
         self._file = self._raw.open("wb")
 
     def add(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Takes values int32 [n] of rows [n], which ascend and never go back before those of earlier calls."""
+        """Adds values (int32 [n]) to rows (integers [n]); rows ascend within a call and from call to call."""
         values.astype(np.int32, copy=False).tofile(self._file)
         self._lengths += np.bincount(rows, minlength=len(self._lengths))
 
@@ -31,7 +31,7 @@ class BagsWriter:
         """Finishes the files.
 
         Args:
-            before: bags whose values come before the new ones of the same row; may have fewer rows.
+            before: bags whose values precede the new ones of the same row; at most as many rows.
 
         Returns:
             The length of the longest bag.
@@ -73,6 +73,6 @@ def _joined(before: Bags, new: Bags, start: int, end: int) -> np.ndarray:
 
 
 def save_bags(directory: Path, name: str, bags: Bags) -> None:
-    """Writes bags that are in memory."""
+    """Writes bags held in memory, as ``BagsWriter`` does."""
     np.save(directory / f"{name}.values.npy", bags.values)
     np.save(directory / f"{name}.row_splits.npy", bags.row_splits)

@@ -16,7 +16,7 @@ from dpsr.data.dataset.schema import DatasetError
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def is_disk_full(error: BaseException) -> bool:
+def _is_disk_full(error: BaseException) -> bool:
     """Whether an error says that the disk is full; ``ndarray.tofile`` says so without an errno."""
     return isinstance(error, OSError) and (error.errno in _DISK_FULL or "requested and" in str(error))
 
@@ -85,7 +85,7 @@ def _written(final: Path) -> Iterator[Path]:
             os.rename(partial / "rejected", rejected)
         raise
     except OSError as error:
-        if not is_disk_full(error):
+        if not _is_disk_full(error):
             raise
         raise DatasetError(
             f"{partial}: no more could be written ({error}); free some space (about 100 bytes for each interaction "

@@ -21,7 +21,7 @@ def inspect(directory: Path) -> str:
     """Counts, time ranges, vocabulary coverage, lengths, head and tail, examples and rejected rows, as text.
 
     Raises:
-        DatasetError: it is no dataset directory, or a damaged one.
+        DatasetError: the directory does not hold a dataset, or a damaged one.
     """
     dataset = Dataset.load(directory)
     sections = (
@@ -117,7 +117,7 @@ def _head(dataset: Dataset) -> str:
 
 
 def _examples(dataset: Dataset) -> str:
-    """Joined rows in the words of the raw inputs."""
+    """Records joined with their query, item and user, as text."""
     split = next((split for split in reversed(SPLITS) if dataset.manifest["counts"][split]), "train")
     count = dataset.num_interactions(split)
     places = np.unique(np.linspace(0, count - 1, min(_EXAMPLES, count), dtype=int))

@@ -8,7 +8,7 @@ little-endian number of whole bytes; from its lowest bit on it has the query row
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ _FIELDS = 4
 
 
 class Field(NamedTuple):
-    """Where the bits of a field are: ``(bytes first_byte..first_byte + num_bytes) >> shift & mask``."""
+    """Position of a field: ``(bytes first_byte..first_byte + num_bytes) >> shift & mask``."""
 
     first_byte: int
     num_bytes: int
@@ -33,7 +33,7 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """How many bits each field of a record has, 1 to 32."""
+    """Bits of each field of a record, 1 to 32."""
 
     bits: tuple[int, ...]
 
@@ -48,7 +48,7 @@ class Layout:
         """The layout of a file.
 
         Raises:
-            DatasetError: it is no file of interactions, or it ends within a record.
+            DatasetError: the file does not hold interactions, or ends within a record.
         """
         with open(path, "rb") as file:
             header = file.read(HEADER_BYTES)
@@ -62,7 +62,7 @@ class Layout:
         size = Path(path).stat().st_size - HEADER_BYTES
         if size % layout.record_bytes:
             raise DatasetError(
-                f"{path}: {size} bytes are no whole number of {layout.record_bytes}-byte records; "
+                f"{path}: {size} bytes of records, which is not a multiple of {layout.record_bytes}; "
                 "run `dpsr prepare` again"
             )
         return layout
@@ -74,7 +74,7 @@ class Layout:
 
     @property
     def fields(self) -> list[Field]:
-        """Where query, user + 1, item and past are."""
+        """Positions of query, user + 1, item and ``4 * history_end + event``."""
         starts = [sum(self.bits[:number]) for number in range(_FIELDS)]
         return [
             Field(start // 8, -(-(start % 8 + bits) // 8), start % 8, (1 << bits) - 1)
@@ -107,7 +107,7 @@ class Layout:
 
 
 def write_records(path: Path, layout: Layout, parts: Iterable[np.ndarray]) -> int:
-    """Writes INTERACTION records, part after part; returns their number."""
+    """Writes INTERACTION records ([n] each part, in the order of the parts); returns their number."""
     count = 0
     with path.open("wb") as file:
         file.write((_MAGIC + bytes(layout.bits)).ljust(HEADER_BYTES, b"\0"))
@@ -118,7 +118,7 @@ def write_records(path: Path, layout: Layout, parts: Iterable[np.ndarray]) -> in
 
 
 def num_records(path: str | os.PathLike[str]) -> int:
-    """How many records a file has.
+    """The number of records of a file.
 
     Raises:
         DatasetError: as ``Layout.read``.
@@ -168,16 +168,3 @@ def records_at(path: str | os.PathLike[str], places: np.ndarray) -> np.ndarray:
         return np.empty(0, dtype=INTERACTION)
     shape = (count, layout.record_bytes)
     return layout.unpack(np.memmap(path, np.uint8, "r", HEADER_BYTES, shape)[places])
-
-
-def common_layout(files: Sequence[str | os.PathLike[str]]) -> Layout:
-    """The layout that all files have.
-
-    Raises:
-        DatasetError: they have different ones, as they are of different datasets; or as ``Layout.read``.
-    """
-    layouts = {Layout.read(file) for file in files}
-    if len(layouts) != 1:
-        names = ", ".join(os.fspath(file) for file in files) or "no records file"
-        raise DatasetError(f"{names}: found {len(layouts)} record layouts, expected the files of one dataset")
-    return layouts.pop()

@@ -14,7 +14,7 @@ BUCKET_RECORDS = 1 << 20
 
 
 class Spill:
-    """One file of records: appended to, then read again as often as needed."""
+    """File of records in the order of arrival; read any number of times."""
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
         """Creates the file."""

@@ -27,8 +27,6 @@ from dpsr.data.dataset.schema import (
 )
 from dpsr.data.dataset.texts import one_array
 
-__all__ = ["Bags", "Dataset", "DatasetError"]
-
 
 @dataclass(frozen=True)
 class Bags:
@@ -69,7 +67,7 @@ class Bags:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset directory, opened; the tables are memory-mapped and read-only, records are read when asked for."""
+    """A dataset directory: tables are memory-mapped and read-only, records are read on request."""
 
     directory: Path
     manifest: dict[str, Any]
@@ -113,7 +111,7 @@ class Dataset:
 
     @property
     def has_log(self) -> bool:
-        """Whether the interactions are somebody's, not words of the items that stand for them."""
+        """Whether the interactions come from a log; without a log they are synthetic, sampled from the items' texts."""
         return bool(self.manifest["inputs"]["interactions"]["files"])
 
     @property
@@ -138,7 +136,10 @@ class Dataset:
         return one_array(_read_arrow(self.directory / "users/users.arrow", ["user_id"]).column("user_id"))
 
     def interactions(self, split: str) -> np.ndarray:
-        """The records of a split, INTERACTION [n]: ``train`` shuffled, ``valid`` and ``test`` by time."""
+        """All records of a split in memory, INTERACTION [n]: ``train`` shuffled, ``valid`` and ``test`` by time.
+
+        A log may exceed the memory: see ``interaction_blocks`` and ``interactions_at``.
+        """
         return read_records(self._split_path(split))
 
     def interaction_blocks(self, split: str) -> Iterator[np.ndarray]:

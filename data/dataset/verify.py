@@ -34,10 +34,10 @@ def verify(directory: Path, *, advance: Callable[[str], object] = lambda _: None
 
     Args:
         directory: the dataset directory.
-        advance: told the name of each check as it begins.
+        advance: called with the name of each check before it runs.
 
     Returns:
-        What is wrong, a line each; empty where nothing is.
+        The problems found, one line each; empty for a sound dataset.
     """
     try:
         dataset = Dataset.load(directory)
@@ -113,7 +113,7 @@ def _labels(dataset: Dataset) -> Iterator[str]:
     yield from _in_range(f"{LABELS_FILE} (query)", labels["query"], 0, dataset.schema.num_queries)
     yield from _in_range(f"{LABELS_FILE} (item)", labels["item"], 0, dataset.schema.num_items)
     if not np.isfinite(labels["label"]).all():
-        yield f"{LABELS_FILE}: has labels that are no number"
+        yield f"{LABELS_FILE}: has labels that are not finite"
 
 
 def _records(dataset: Dataset) -> Iterator[str]:

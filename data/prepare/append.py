@@ -1,4 +1,4 @@
-"""What a day's increment has to fit: the columns and the time of the dataset that it is added to."""
+"""Checks of an increment: its columns and its times fit the dataset that it is appended to."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dpsr.data.prepare.log import Log
 
 
 def check_same_inputs(data: DataConfig, before: Dataset) -> None:
-    """The columns of the configuration are those of the dataset, and both have a log.
+    """Checks that the columns of the configuration are those of the dataset, and that both have a log.
 
     Raises:
         DatasetError: they differ.
     """
     if not before.has_log:
         raise DatasetError(
-            f"{before.directory}: was prepared without a log, and words of its items stand for one; run `dpsr prepare` "
-            "without --append once there is a log"
+            f"{before.directory}: was prepared without a log, on synthetic queries; run `dpsr prepare` without "
+            "--append to prepare a log"
         )
     if data.interactions is None:
         raise DatasetError(
-            f"data.interactions is missing, and {before.directory} has a log; name the new interactions, even if they "
-            "are few"
+            f"data.interactions is missing, and {before.directory} has a log; set it to the file of the new "
+            "interactions"
         )
     schema = before.schema
     for key, found, expected in (
@@ -40,10 +40,10 @@ def check_same_inputs(data: DataConfig, before: Dataset) -> None:
 
 
 def check_new_times(log: Log, before: Dataset) -> None:
-    """The log begins after the dataset has ended; where there are no times, it is taken to.
+    """Checks that the log begins after the dataset ends; a log without times passes.
 
     Raises:
-        DatasetError: it does not, or has another kind of times.
+        DatasetError: the log begins earlier, or its times are of another unit.
     """
     time = before.manifest["time"]
     if log.clock.unit != time["unit"]:
@@ -54,8 +54,8 @@ def check_new_times(log: Log, before: Dataset) -> None:
     first = log.clock.text(log.first_time)
     if later_time(last, None) == later_time(last, [first, first]):
         raise DatasetError(
-            f"interactions: the log begins at {first}, but the dataset goes to {last}; an increment has only later "
-            "interactions: filter the log, or run `dpsr prepare` on all of it without --append"
+            f"interactions: the log begins at {first}, but the dataset goes to {last}; an increment holds later "
+            "interactions only: filter the log, or run `dpsr prepare` on all of it without --append"
         )
 
 

@@ -1,4 +1,4 @@
-"""A log for a catalogue that has none: random words of some items' own texts, each with its item as the click."""
+"""Synthetic log of a catalogue without one: each query is sampled from the words of an item's text and clicks it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _SEED = 20161024
 
 
 class CatalogueQueries:
-    """Takes the place of the interactions' ``Source`` where there are none.
+    """Source of synthetic interactions, in place of the log's ``Source``.
 
-    As in pre-training (``[pretraining]``: ``words``, ``text``). They are never trained on: what is chosen by looking at
-    clicks (an epoch, the search parameters of an index) is chosen on these.
+    Words are sampled as in pre-training (``[pretraining]``: ``words``, ``text``). The queries form the valid and the
+    test split, on which an epoch and the search parameters of an index are chosen; no training step uses them.
     """
 
     name = "interactions"
     files: tuple[str, ...] = ()
 
     def __init__(self, items: pa.Table, config: Config) -> None:
-        """Draws the queries; the same catalogue has the same ones.
+        """Samples the queries; the same catalogue gives the same queries.
 
         Args:
-            items: the catalogue, ``item_id`` and text columns.
-            config: of the run.
+            items: the catalogue, with ``item_id`` and text columns.
+            config: the run.
         """
         random = np.random.default_rng(_SEED)
         chosen = random.choice(len(items), min(len(items), MOST_QUERIES), replace=False)
@@ -42,13 +42,13 @@ class CatalogueQueries:
         self._item_ids = with_small_strings(some.select(["item_id"])).column(0).combine_chunks()
 
     def chunks(self, rejected: RejectsRows) -> Iterator[Chunk]:
-        """All rows; an item without a word is rejected as a row with an empty query."""
+        """Yields all rows; the row of an item without a word has an empty query, and is rejected later."""
         rows = np.arange(1, len(self._queries) + 1)
         yield Chunk("the catalogue", rows, {"query": self._queries, "item_id": self._item_ids})
 
 
 def _some_words(text: str, random: np.random.Generator, limits: tuple[int, int]) -> str:
-    """Some of the words of a text in their order, as ``augmentation.random_words``."""
+    """Samples words of a text in their order, as ``augmentation.random_words``."""
     words = text.split()
     size = min(len(words), int(random.integers(limits[0], limits[1] + 1)))
     return " ".join(words[place] for place in np.sort(random.permutation(len(words))[:size]))

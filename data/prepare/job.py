@@ -1,6 +1,6 @@
 """``dpsr prepare``: raw items, users and interactions become a dataset directory.
 
-The catalogue and the users are held in memory; the log is streamed, and what does not fit is sorted on disk. The same
+The catalogue, the users and the distinct queries are held in memory; the log is streamed, and sorted on disk. The same
 input gives the same bytes.
 """
 
@@ -68,25 +68,26 @@ def prepare(
     progress: bool = True,
     spark: SparkSession | None = None,
 ) -> Path:
-    """Turns raw inputs into a dataset directory; replaces the one that is there.
+    """Turns raw inputs into a dataset directory, which replaces an earlier one.
 
     Args:
-        config: ``data`` and ``tokenizer`` say what to read and how; without ``data.interactions``, words of the items
-            make the queries of the valid and the test split (``pretraining.words`` and ``text``).
-        append: adds the inputs to the dataset that is there: rows of its tables keep their numbers, its interactions
-            become training data, and the new log, all of it later, is split by time.
-        grow_vocabulary: when appending, takes new tokens and categories into the vocabularies; a model has to be
-            trained anew then.
+        config: ``data`` and ``tokenizer`` say what to read and how; without ``data.interactions``, the valid
+            and the test split hold synthetic queries (``pretraining.words`` and ``text``).
+        append: adds the inputs to the existing dataset: rows of its tables keep their numbers, its interactions become
+            training data, and the new log, which begins later, is split by time.
+        grow_vocabulary: when appending, adds new tokens and categories to the vocabularies; models have to be trained
+            anew.
         progress: shows progress on stderr.
-        spark: its executors read, group and sort the log, instead of this process; the bytes are the same. They need
-            the raw log and ``config.work_dir`` under the same paths.
+        spark: session whose executors read, group and sort the log; the bytes are the same. The executors need the raw
+            log and ``config.work_dir`` under the same paths.
 
     Returns:
         The dataset directory, ``config.dataset_dir``.
 
     Raises:
-        DatasetError: an input is missing, empty, has duplicate ids or too many unusable rows, or does not fit the
-            dataset that is there; nothing is written but the list of the rejected rows.
+        DatasetError: an input is missing or empty, has duplicate ids or too many unusable rows, or does not fit the
+            existing dataset; another process prepares the same directory; the disk is full. Only the list of the
+            rejected rows is written.
         ValueError: ``append`` together with ``spark``.
     """
     if append and spark:
@@ -165,7 +166,7 @@ class _Preparation:
         self._write_manifest(schema, log, written)
 
     def _open_sources(self) -> dict[str, Source]:
-        """All inputs, with their columns checked before anything long begins."""
+        """Opens all inputs; their columns are checked before any long work."""
         data = self._config.data
         sources = {"items": Source("items", data.items, item_kinds(data.items))}
         pair = {"query": Kind.TEXT, "item_id": Kind.ID}
@@ -181,7 +182,7 @@ class _Preparation:
 
     @contextmanager
     def _reading(self, source: Source | CatalogueQueries) -> Iterator[tuple[RejectedRows, Callable[[int], None]]]:
-        """Counts the rows of an input, and ends the job where there are none or too much of it is unusable."""
+        """Counts the rows of an input; ends the job on an empty input, and on too many unusable rows."""
         whole_rows = not (self._user_ids.hidden and source.name in ("interactions", "users"))
         with (
             self._bar(source.name) as bar,
@@ -225,7 +226,7 @@ class _Preparation:
         return table, sizes
 
     def _users(self, source: Source | None) -> tuple[RowIndex, dict[str, int]]:
-        """Writes the users and their profile; without such an input the users are those of the log."""
+        """Writes the users and their profile; without this input, the users are those of the log."""
         if source is None:
             return RowIndex(self._before.user_ids().to_pylist() if self._before else ()), {}
         with self._reading(source) as (rejected, advance):
@@ -261,7 +262,7 @@ class _Preparation:
             np.save(self._directory / LABELS_FILE, np.concatenate(parts))
 
     def _in_train(self, log: Log, boundaries: Boundaries, log_queries: int, num_queries: int) -> np.ndarray:
-        """Queries that shape the vocabulary: of the train period, of the dataset before, or labelled; bool [n]."""
+        """Queries that the vocabulary counts: of the train period, of the dataset before, or labelled; bool [n]."""
         in_train = np.zeros(num_queries, dtype=bool)
         in_train[log_queries:] = True
         if self._before:
@@ -271,7 +272,7 @@ class _Preparation:
         return in_train
 
     def _tokens(self, items: pa.Table, query_texts: pa.Array | pa.ChunkedArray, in_train: np.ndarray) -> Tokenizer:
-        """Builds the tokenizer from items and queries, or keeps the one before; writes it and all token bags."""
+        """Builds the tokenizer, or keeps the one of the dataset before; writes the tokenizer and all token bags."""
         columns = self._config.data.items.text
         with self._bar("tokens", len(items) + len(query_texts)) as bar:
             if self._before and not self._grow:

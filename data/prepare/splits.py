@@ -18,25 +18,25 @@ from dpsr.data.prepare.log import FOREVER, Boundaries, Log
 
 @dataclass(frozen=True)
 class Written:
-    """What has been written."""
+    """Outcome of ``SplitWriter.write``."""
 
     counts: dict[str, int]
     """Records of each split, and ``skips``."""
     times: dict[str, tuple[int, int]]
-    """First and last time of the new interactions of each split that has any."""
+    """First and last time of the new interactions of each split that is not empty."""
 
 
 class SplitWriter:
     """Writes a log to the files of one dataset directory."""
 
     def __init__(self, directory: Path, log: Log, boundaries: Boundaries, before: Dataset | None) -> None:
-        """Keeps what to write.
+        """Sets the log and the files of one dataset directory.
 
         Args:
             directory: the dataset directory.
             log: the new interactions.
-            boundaries: what cuts them.
-            before: the dataset that is appended to: all its clicks and purchases come to the train split.
+            boundaries: first times of the valid and of the test period.
+            before: the dataset that is appended to; its clicks and purchases join the train split.
         """
         self._directory, self._log = directory, log
         self._boundaries, self._before = boundaries, before
@@ -48,7 +48,7 @@ class SplitWriter:
         Args:
             num_items: rows of the catalogue.
             num_users: rows of the users.
-            advance: told the number of records after each block.
+            advance: called with the number of records after each block.
         """
         history = BagsWriter(self._directory / "users", "history", num_users)
         with self._log.records.sorted(self._log, self._boundaries, num_users, self._before) as ordered:
@@ -69,7 +69,7 @@ class SplitWriter:
         return Written(counts, self._times)
 
     def _timed(self, split: str, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The same parts; notes the first and the last time of the log's own records."""
+        """Passes the parts on; keeps the first and the last time of the log's own records."""
         for records in parts:
             time = records["time"][records["row"] < self._log.accepted]
             if len(time):

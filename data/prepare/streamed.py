@@ -1,4 +1,4 @@
-"""The log in this process: streamed, spilled to disk, and sorted there in buckets."""
+"""The log on one machine: streamed, spilled to disk, and sorted there in buckets."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def read_log(
     scratch: Path,
     advance: Callable[[int], object],
 ) -> Log:
-    """Streams the log once: checks every row, turns ids into rows of the tables, spills the records.
+    """Streams the log once: checks each row, turns ids into rows of the tables, spills the records.
 
     Args:
         source: the raw log.
-        reader: what happens to each row.
-        users: the users' ids; grows where ``reader`` has no users table.
-        queries: the query texts; grows by those of the log.
-        rejected: takes the rows that cannot be used.
+        reader: checks and converts the rows.
+        users: the users' ids; extended by those of the log where ``reader`` has no users table.
+        queries: the query texts; extended by those of the log.
+        rejected: collects the rows that cannot be used.
         scratch: a directory for the spilled records.
-        advance: told the number of rows after each chunk.
+        advance: called with the number of rows after each chunk.
     """
     spilled = Spill(scratch / "log", TIMED)
     log = Log(SpilledRecords(spilled, scratch), queries, reader.clock)
@@ -75,10 +75,10 @@ def _records(batch: pa.RecordBatch, log: Log, new_users: RowIndex | None) -> np.
 
 
 class SpilledRecords:
-    """The records in one file; see ``log.Records``."""
+    """Records spilled to one file; see ``log.Records``."""
 
     def __init__(self, spilled: Spill, scratch: Path) -> None:
-        """Keeps where they are."""
+        """Takes the file, and a directory for the buckets of a sort."""
         self._spilled, self._scratch = spilled, scratch
 
     def count_times(self, low: int, high: int, width: int) -> np.ndarray:
@@ -109,7 +109,7 @@ class SpilledRecords:
 
 
 class BucketedRecords:
-    """The records in the buckets of distribution sorts; see ``log.SortedRecords``."""
+    """Records in the buckets of distribution sorts; see ``log.SortedRecords``."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class BucketedRecords:
         num_users: int,
         before: Dataset | None,
     ) -> None:
-        """Keeps what to sort; ``stack`` removes the buckets."""
+        """Takes the records and what is known of them; ``stack`` removes the buckets."""
         self._spilled, self._scratch, self._stack, self._log = spilled, scratch, stack, log
         self._boundaries, self._num_users, self._before = boundaries, num_users, before
         self._ranges = {name: TimeRanges() for name in ("valid", "test", "skips")}
@@ -130,7 +130,7 @@ class BucketedRecords:
     def by_user(self) -> Iterator[np.ndarray]:
         """See ``log.SortedRecords``; distributes the records over the other buckets too."""
         records_of_user = self._survey()
-        past_events = np.zeros(self._num_users + 1, dtype=np.int64)  # the last stands for user -1, who has none
+        past_events = np.zeros(self._num_users + 1, dtype=np.int64)  # the last is user -1, without history
         if self._before:
             past_events[: len(self._before.history)] = np.diff(self._before.history.row_splits)
         for records in self._of_users(records_of_user):
@@ -212,7 +212,7 @@ class BucketedRecords:
         return ((shuffle_keys(rows) >> 31) * len(self._buckets["train"])) >> 32
 
     def _add_past(self, before: Dataset) -> None:
-        """Takes the clicks and purchases of the dataset before to the train split."""
+        """Adds the clicks and purchases of the dataset before to the train split."""
         first = self._log.accepted
         for name in SPLITS:
             for records in record_blocks(before.directory / split_file(name)):

@@ -11,10 +11,12 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -32,7 +34,8 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-// A whole file in memory, read-only, until the last tensor that lies in it is gone.
+// A whole file in memory, read-only, until the last tensor that lies in it is gone. All tensors of a process share one
+// mapping of a file, so that its pages count once in the memory of the process, however many graphs read it.
 class MappedFile {
  public:
   static absl::Status Open(const std::string& path, std::shared_ptr<MappedFile>* file) {
@@ -44,11 +47,20 @@ class MappedFile {
       result = Failed(path, "cannot be examined");
     } else {
       const size_t size = static_cast<size_t>(status.st_size);
-      void* const data = size == 0 ? nullptr : mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor, 0);
-      if (data == MAP_FAILED) {
-        result = Failed(path, "cannot be mapped into memory");
-      } else {
-        file->reset(new MappedFile(data, size));
+      static std::mutex* const mutex = new std::mutex;
+      static auto* const open_files = new std::map<std::pair<dev_t, ino_t>, std::weak_ptr<MappedFile>>;
+      const std::lock_guard<std::mutex> lock(*mutex);
+      // A mapping keeps the inode of a replaced file, so that no other file has its number meanwhile.
+      std::weak_ptr<MappedFile>& known = (*open_files)[{status.st_dev, status.st_ino}];
+      *file = known.lock();
+      if (*file == nullptr || (*file)->size() != size) {
+        void* const data = size == 0 ? nullptr : mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor, 0);
+        if (data == MAP_FAILED) {
+          result = Failed(path, "cannot be mapped into memory");
+        } else {
+          file->reset(new MappedFile(data, size));
+          known = *file;
+        }
       }
     }
     close(descriptor);

@@ -46,3 +46,22 @@ def test_an_array_outside_of_any_scope_is_a_constant(tmp_path: Path) -> None:
     with arrays_in_files(tmp_path / "absent"):
         pass
     assert not (tmp_path / "absent").exists()
+
+
+def mappings(path: Path) -> int:
+    return sum(line.rstrip().endswith(str(path)) for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def test_a_file_is_mapped_once_for_all_graphs_of_a_process(tmp_path: Path) -> None:
+    path = tmp_path / "array.npy"
+    np.save(path, np.arange(1000, dtype=np.int64))
+    array = graph_array(np.load(path, mmap_mode="r"))
+    assert isinstance(array, MappedArray)
+    graphs = [tf.function(lambda place, factor=factor: tf.gather(array, place) * factor) for factor in (1, 2, 3)]
+    assert [int(graph(tf.constant(7))) for graph in graphs] == [7, 14, 21]
+    assert mappings(path) == 1
+    # A file that takes the place of another is another one; who has mapped the first keeps it.
+    np.save(tmp_path / "other.npy", np.arange(1000, dtype=np.int64) * 10)
+    (tmp_path / "other.npy").replace(path)
+    assert int(graphs[0](tf.constant(7))) == 7
+    assert int(tf.function(lambda place: tf.gather(array, place))(tf.constant(7))) == 70

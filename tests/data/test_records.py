@@ -14,13 +14,12 @@ from dpsr.data.batches.blocks import unpack
 from dpsr.data.dataset.records import (
     HEADER_BYTES,
     Layout,
-    common_layout,
     num_records,
     read_records,
     records_at,
     write_records,
 )
-from dpsr.data.dataset.schema import INTERACTION, DatasetError
+from dpsr.data.dataset.schema import INTERACTION
 
 SIZES = st.integers(1, 2**31 - 2)
 
@@ -67,6 +66,3 @@ def test_files_are_a_header_and_the_narrowest_records(tmp_path: Path) -> None:
     write_records(tmp_path / "none", layout, [])
     assert len(records_at(tmp_path / "none", np.empty(0, np.int64))) == 0
     assert len(read_records(tmp_path / "none")) == 0
-    write_records(tmp_path / "other", Layout((32, 32, 32, 31)), [records])
-    with pytest.raises(DatasetError, match="found 2 record layouts"):
-        common_layout([tmp_path / "a", tmp_path / "other"])

@@ -133,7 +133,7 @@ def test_files_without_records_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"part-0.bin: holds no record to train on"):
         epoch_of(numbered_records(tmp_path, 0))
     (tmp_path / "odd.bin").write_bytes(numbered_records(tmp_path, 3).read_bytes() + b"x")
-    with pytest.raises(DatasetError, match=r"odd.bin: 19 bytes are no whole number of 6-byte records"):
+    with pytest.raises(DatasetError, match=r"odd.bin: 19 bytes of records, which is not a multiple of 6"):
         epoch_of(tmp_path / "odd.bin")
     (tmp_path / "text.bin").write_bytes(b"x" * 40)
     with pytest.raises(DatasetError, match=r"text.bin: not a file of interactions"):

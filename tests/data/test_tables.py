@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpsr.data.dataset.schema import Schema
-from dpsr.data.dataset.tables import Bags, Dataset, DatasetError
+from dpsr.data.dataset.schema import DatasetError, Schema
+from dpsr.data.dataset.tables import Bags, Dataset
 from dpsr.data.prepare.job import prepare
 
 from .conftest import Raw
