@@ -12,8 +12,6 @@ from dpsr.baselines.interfaces import Method
 from dpsr.baselines.registry import HYBRIDS, REFERENCE, SUBJECT, build, resolve
 from dpsr.data.dataset.tables import Dataset
 
-__all__ = ["REFERENCE", "SUBJECT", "BenchmarkSuite", "benchmark_suite"]
-
 
 @dataclass(frozen=True)
 class BenchmarkSuite:

@@ -11,11 +11,11 @@ from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.context import item_texts
 from dpsr.baselines.examples import QueryExamples, anonymous_examples, load_examples
 from dpsr.baselines.popularity import click_counts
-from dpsr.baselines.registry import resolve
+from dpsr.baselines.registry import REFERENCE, SUBJECT, resolve
 from dpsr.baselines.two_tower import TwoTowerRetriever
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
-from dpsr.evaluation.compare.benchmark_suite import REFERENCE, SUBJECT, BenchmarkSuite, benchmark_suite
+from dpsr.evaluation.compare.benchmark_suite import BenchmarkSuite, benchmark_suite
 from dpsr.evaluation.compare.comparison import compare, compare_judged
 from dpsr.evaluation.measures.cases import differing_cases
 from dpsr.evaluation.measures.heads import frequent_queries, head_answers

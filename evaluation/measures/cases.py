@@ -48,7 +48,7 @@ def differing_cases(
     k = min(SHOWN, len(item_texts))
     answers = [retriever.retrieve(sample, k)[0] for retriever in (first, second)]
     places = [answer == sample.item_rows[:, None] for answer in answers]
-    values = [(place / np.arange(1, k + 1)).sum(axis=1) for place in places]
+    values = [(place / np.arange(1, place.shape[1] + 1)).sum(axis=1) for place in places]
     gains = values[0] - values[1]
 
     def case(row: int) -> Case:

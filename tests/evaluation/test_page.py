@@ -148,6 +148,17 @@ def test_cases_are_the_largest_differences(tmp_path: Path) -> None:
     assert found.clicked not in found.second
 
 
+def test_a_click_outside_a_short_list_is_a_loss() -> None:
+    clicked = np.array([0, 3])
+    whole = Fixed(np.eye(4)[clicked])
+    short = SimpleNamespace(
+        retrieve=lambda examples, k: (np.array([[0, 1]] * len(examples), dtype=np.int32), np.ones((len(examples), 2)))
+    )
+    wins, losses = differing_cases(whole, short, examples_of(clicked), ["a", "b", "c", "d"])
+    assert [(case.clicked, case.gain, case.second) for case in wins] == [("d", 1.0, ["a", "b"])]
+    assert not losses
+
+
 def test_of_equal_cases_the_commonest_query_comes_first() -> None:
     examples = examples_of(np.array([0, 1, 1, 2]))
     examples.texts[:] = ["a", "b", "b", "c"]
