@@ -1,15 +1,16 @@
-"""The model server measured: throughput beside a plain one, processor time, hot swaps, a second model, a soak.
+"""Benchmark of the model server: throughput against a plain server, processor time, swaps, a second model, a soak.
 
     python benchmarks/serving.py                                        # 20,000 items, K = 100: minutes
     python benchmarks/serving.py --items 1000000 --k 1000 --heads 2     # the index is built once, below build/bench
     python benchmarks/serving.py --only soak --soak-seconds 1200
     python benchmarks/serving.py --only throughput --servable DIR/1     # an exported servable
 
-The plain server is a gRPC thread pool around ``tf.saved_model.load``. Both run in processes of their own, at the same
-time, and are asked in turns by the same client; a figure is the median of the rounds, CPU ms the server's processor
-time per request. Swaps, the second model and the soak send requests at a steady rate, and count the time from when a
-request was due; beside the ratio of a swap stands that of a time in which nothing happened: what other work on the
-machine does alone. Fuzzing is a test: ``DPSR_FUZZ_REQUESTS=100000 pytest -m slow tests/serving/test_fuzz.py``.
+The plain server is a gRPC thread pool around ``tf.saved_model.load``. Both servers run at the same time, each in a
+process of its own, and the same client loads them in turns; a figure is the median of the rounds, CPU ms the server's
+processor time per request. Swaps, the second model and the soak send requests at a steady rate, and a latency counts
+from the time at which the request was due. The ratio of a swap stands beside that of a calm second, which shows the
+influence of other work on the machine. Fuzzing is a test:
+``DPSR_FUZZ_REQUESTS=100000 pytest -m slow tests/serving/test_fuzz.py``.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ LOAD_SECONDS = 600.0
 
 
 class Setting:
-    """One servable below fresh base paths, and what to do with it."""
+    """One servable below fresh base paths, and the options of the run."""
 
     def __init__(self, version: Path, folder: Path, options: argparse.Namespace) -> None:
         self.version = version
@@ -54,7 +55,7 @@ class Setting:
 
 
 def check_answers(servers: list[Server], requests: list[bytes]) -> None:
-    """Fails unless all servers give the same items."""
+    """Fails unless both servers return the same items."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
@@ -68,7 +69,7 @@ def check_answers(servers: list[Server], requests: list[bytes]) -> None:
 
 
 def throughput(setting: Setting) -> str:
-    """Both servers at every concurrency; the processor time of ours beside that of the graph alone."""
+    """Table of both servers at every concurrency, with processor time per request over that of the graph alone."""
     options, rows = setting.options, []
     graph = [graph_cpu_seconds([setting.base_path], options.graph_calls)]
     with started([setting.base_path], run_plain, run_dpsr) as servers:
@@ -103,7 +104,7 @@ def _compare(servers: list[Server], setting: Setting, concurrency: int) -> list[
 
 
 def swaps(setting: Setting) -> str:
-    """New versions under a steady rate of requests."""
+    """Table of swaps to new versions under a steady rate of requests."""
 
     async def run(server: Server) -> tuple[list[list[float]], int, int]:
         rows = []
@@ -156,7 +157,7 @@ async def _watch_memory(server: Server, seen: list[float]) -> None:
 
 
 def second_model(setting: Setting) -> str:
-    """The latency of one model while another is loaded into the same process."""
+    """Table of the latency of one model while another is loaded into the same process."""
 
     async def run(server: Server) -> list[list[float]]:
         rows, loop = [], asyncio.get_running_loop()
@@ -192,7 +193,7 @@ def second_model(setting: Setting) -> str:
 
 
 def soaked(setting: Setting) -> str:
-    """A long run; see ``serving_bench.soak``."""
+    """Table of a long run; see ``serving_bench.soak``."""
     options = setting.options
     with started([setting.base_path], run_dpsr) as (server,):
         figures = asyncio.run(

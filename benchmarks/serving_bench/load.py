@@ -1,4 +1,4 @@
-"""Callers: closed loops for throughput, and requests at a steady rate whose every latency is kept."""
+"""Clients: closed loops for throughput, and a steady rate of requests for latencies."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TIMEOUT = 60.0
 
 
 class Answer(NamedTuple):
-    """What came of one request."""
+    """Result of one request."""
 
     due: float
-    """When it was to be sent, on ``time.perf_counter``."""
+    """Time at which the request was due, on ``time.perf_counter``."""
     seconds: float
-    """From then to the answer."""
+    """From ``due`` to the answer."""
     code: str
     version: int
 
@@ -46,7 +46,7 @@ def make_requests(model: str, count: int) -> list[bytes]:
 async def closed_loops(
     address: str, requests: Sequence[bytes], concurrency: int, seconds: float
 ) -> tuple[float, list[float]]:
-    """Requests per second, and the latency of each in milliseconds, of callers that wait for their answers."""
+    """Requests per second, and latencies in milliseconds, of callers that each wait for their last answer."""
     latencies: list[float] = []
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.unary_unary(METHOD)
@@ -66,7 +66,7 @@ async def closed_loops(
 
 @contextlib.asynccontextmanager
 async def steady(address: str, requests: Sequence[bytes], rate: float) -> AsyncIterator[list[Answer]]:
-    """Sends requests at a rate, whether the ones before are answered or not; the answers so far."""
+    """Sends requests at a fixed rate, independent of their answers; yields the growing list of answers."""
     answers: list[Answer] = []
     tasks: set[asyncio.Task[None]] = set()
     async with grpc.aio.insecure_channel(address) as channel:
@@ -99,20 +99,20 @@ async def steady(address: str, requests: Sequence[bytes], rate: float) -> AsyncI
 
 
 def version_of(response: bytes) -> int:
-    """The version that a serialised ``PredictResponse`` names."""
+    """Version in a serialised ``PredictResponse``."""
     from tensorflow_serving.apis import predict_pb2
 
     return int(predict_pb2.PredictResponse.FromString(response).model_spec.version.value)
 
 
 def p99(answers: Sequence[Answer], begin: float, end: float) -> float:
-    """The 99th percentile in milliseconds of what was due in a time; not a number without any."""
+    """99th percentile in milliseconds of the requests due in [begin, end); NaN without requests."""
     latencies = [1000 * answer.seconds for answer in answers if begin <= answer.due < end]
     return float(np.percentile(latencies, 99)) if latencies else float("nan")
 
 
 async def until_version(answers: Sequence[Answer], version: int, seconds: float) -> float:
-    """Waits for the first answer of a version; when it was due."""
+    """Waits for the first answer of a version; returns the time at which its request was due."""
     deadline = time.perf_counter() + seconds
     seen = len(answers)
     while time.perf_counter() < deadline:

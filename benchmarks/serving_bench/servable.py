@@ -1,4 +1,4 @@
-"""The servable that the server is measured with: hashed query vectors of m heads, the index, the merge, item ids."""
+"""Servable of the benchmark: hashed query vectors of m heads, the index, the merge, item ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TUNED_ON = 200
 
 
 def cached(folder: Path, items: int, dimension: int, heads: int, k: int) -> Path:
-    """The version directory, built when it is not there, in a process of its own."""
+    """Version directory of these sizes; built in a process of its own if missing."""
     path = folder / f"{items}x{dimension}-m{heads}-k{k}"
     if not (path / "assets.extra").exists():
         print(f"building {path} (once) ...", flush=True)
@@ -32,14 +32,14 @@ def cached(folder: Path, items: int, dimension: int, heads: int, k: int) -> Path
 
 
 def publish(version: Path, base_path: Path, number: int) -> None:
-    """Makes a version appear below a base path whole; its files are shared, not copied."""
+    """Publishes a version below a base path by a rename; its files are hard links."""
     hidden = base_path / f".{number}.part"
     shutil.copytree(version, hidden, copy_function=os.link)
     hidden.rename(base_path / str(number))
 
 
 def write(path: Path, items: int, dimension: int, heads: int, k: int) -> None:
-    """Random vectors in clusters, as a catalogue has them; an index of the kind that an export would build."""
+    """Writes a servable of random clustered vectors, with the index that an export of this size would build."""
     import tensorflow as tf
 
     from dpsr.indexing.dense.ann import Index

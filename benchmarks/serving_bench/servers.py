@@ -1,4 +1,4 @@
-"""The servers that are compared, each in a process of its own, and the processor time and memory that they take."""
+"""Servers under comparison, each in a process of its own, with their processor time and memory."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Server(NamedTuple):
     pid: int
 
     def cpu_seconds(self) -> float:
-        """Processor time so far; unlike the clock it does not depend on what else the machine does."""
+        """Processor time so far; other work on the machine affects it less than the clock."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory_mib(self) -> float:
-        """Resident memory now."""
+        """Resident memory."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def run_plain(base_paths: Sequence[Path], ports: Any) -> None:
-    """The peer: what one writes in an hour."""
+    """Plain server: a gRPC thread pool around ``tf.saved_model.load``."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
@@ -70,7 +70,7 @@ def run_dpsr(base_paths: Sequence[Path], ports: Any) -> None:
 
 
 def run_graph(base_paths: Sequence[Path], results: Any, calls: int) -> None:
-    """Processor seconds of one run of the graph without server and messages: TensorFlow's Python way, and ours."""
+    """Processor seconds of a run without server and messages: by ``tf.saved_model.load``, and by the session."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
@@ -108,7 +108,7 @@ def _seconds_per_call(call: Callable[[int], object], calls: int) -> float:
 
 @contextlib.contextmanager
 def started(base_paths: Sequence[Path], *runs: Any) -> Iterator[list[Server]]:
-    """Servers that are ready, one for each function."""
+    """Ready servers, one per function."""
     context = multiprocessing.get_context("spawn")
     processes: list[Any] = []
     servers = []

@@ -1,4 +1,4 @@
-"""A long run with swaps, bad requests and callers who hang up: nothing good may fail, and memory has to stay flat."""
+"""Long run with swaps, bad requests and clients that disconnect: no valid request may fail, memory has to stay flat."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from serving_bench.servable import publish
 from serving_bench.servers import Server
 
 _SETTLE_SHARE = 0.25
-"""Part of the run before memory is looked at: allocators and caches fill up first."""
+"""Share of the run before memory counts, while allocators and caches fill."""
 
 
 async def soak(
     server: Server, version: Path, base_path: Path, requests: list[bytes], *, seconds: float, rate: float, every: float
 ) -> dict[str, Any]:
-    """Runs for a time; what failed and how memory went."""
+    """Runs for a time; returns counts of requests and failures, and the course of memory."""
     memory: list[tuple[float, float]] = []
     counts = {"bad": 0, "bad that were answered": 0, "hung up": 0, "swaps": 0}
     begin = time.perf_counter()
@@ -61,7 +61,7 @@ async def soak(
 
 
 def _by_tenths(memory: list[tuple[float, float]], seconds: float) -> list[float]:
-    """The median of what was seen in every tenth of the time."""
+    """Median of every tenth of the time."""
     tenths: dict[int, list[float]] = {}
     for when, mib in memory:
         tenths.setdefault(min(int(10 * when / seconds), 9), []).append(mib)
@@ -69,7 +69,7 @@ def _by_tenths(memory: list[tuple[float, float]], seconds: float) -> list[float]
 
 
 async def _nuisance(address: str, requests: list[bytes], rate: float, counts: dict[str, int]) -> None:
-    """5 % of the rate in requests that are wrong, and as many that are cancelled at once or cut off."""
+    """Sends bad requests at 5 % of the rate, and twice as many that are cancelled or whose channel closes."""
     dice = random.Random(1)
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.unary_unary(METHOD)

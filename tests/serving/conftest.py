@@ -1,7 +1,7 @@
-"""A real server around a small real servable, or the server that --target names.
+"""Fixtures: a real server of a small real servable, or the server at the address of --target.
 
-The conformance tables speak to an address by stock stubs and by HTTP. To run the same rows against TensorFlow Serving,
-give it the servable of ``tiny_shop.py`` and name its addresses:
+The conformance tables call an address by the stock stubs and by HTTP. To run them against TensorFlow Serving, let it
+serve the output of ``tiny_shop.py`` and name its addresses:
 
     pytest tests/serving/test_conformance.py tests/serving/test_conformance_rest.py --target H:P --rest-target H:P
 """
@@ -31,7 +31,7 @@ from dpsr.serving.tensors import encode
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Versions 1 and 2 of the tiny shop; not to be changed."""
+    """Directories of versions 1 and 2 of the tiny shop; read-only."""
     folder = tmp_path_factory.mktemp("exported")
     for version in (1, 2):
         tiny_shop.write(folder / str(version), version)
@@ -45,7 +45,7 @@ def base_path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def publish(exported: dict[int, Path], base_path: Path) -> Callable[..., Path]:
-    """Copies an exported version beside ``base_path``, lets the test change it, and renames it to its place."""
+    """Publishes a copy of an exported version, after ``change`` has altered it, by a rename."""
 
     def copy(version: int, *, source: int | None = None, change: Callable[[Path], None] | None = None) -> Path:
         hidden = base_path / f".{version}.part"
@@ -61,7 +61,7 @@ def publish(exported: dict[int, Path], base_path: Path) -> Callable[..., Path]:
 def targets(
     pytestconfig: pytest.Config, exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str]]:
-    """The gRPC and the REST address of a server of version 1."""
+    """gRPC and REST address of a server of version 1."""
     given = pytestconfig.getoption("--target"), pytestconfig.getoption("--rest-target")
     if any(given):
         yield given
@@ -75,7 +75,7 @@ def targets(
 
 @pytest.fixture(scope="session")
 def target(targets: tuple[str, str]) -> str:
-    """The address of a server of version 1."""
+    """gRPC address of a server of version 1."""
     if not targets[0]:
         pytest.skip("--target is not given")
     return targets[0]
@@ -83,7 +83,7 @@ def target(targets: tuple[str, str]) -> str:
 
 @pytest.fixture(scope="session")
 def rest_target(targets: tuple[str, str]) -> str:
-    """The address of its REST interface."""
+    """REST address of a server of version 1."""
     if not targets[1]:
         pytest.skip("--rest-target is not given")
     return targets[1]
@@ -103,7 +103,7 @@ def client(target: str) -> Iterator[PredictClient]:
 
 @pytest.fixture
 def start_slow_calls() -> Iterator[Callable[..., list[Any]]]:
-    """Starts so many slow calls, each of so many steps; returns their futures once the server has them all."""
+    """Starts ``count`` calls of ``steps`` loop iterations; returns their futures once the server has received them."""
     channels = []
 
     def start(target: str, count: int, steps: int) -> list[Any]:
@@ -115,7 +115,7 @@ def start_slow_calls() -> Iterator[Callable[..., list[Any]]]:
         encode(np.array([steps], np.int32), request.inputs["steps"])
         predictions = prediction_service_pb2_grpc.PredictionServiceStub(channels[-1])
         futures = [predictions.Predict.future(request, timeout=120) for _ in range(count)]
-        # An open connection keeps the order of its calls: when this one is answered, the others have arrived.
+        # A connection keeps the order of its calls: after the answer to this one, the others have arrived.
         status = get_model_status_pb2.GetModelStatusRequest()
         status.model_spec.name = tiny_shop.NAME
         model_service_pb2_grpc.ModelServiceStub(channels[-1]).GetModelStatus(status, timeout=120, wait_for_ready=True)

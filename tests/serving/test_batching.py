@@ -1,4 +1,4 @@
-"""Micro-batches: nobody waits while there is room, only what fits shares a run, every caller gets its own answer."""
+"""Micro-batches: no queue while a runner is free, runs shared within a group alone, each caller's own answer."""
 
 import asyncio
 import threading
@@ -35,7 +35,7 @@ def make_call(model: LoadedModel, signature: str = "serving_default", /, **input
 
 
 class Recorder:
-    """The real run, which waits for ``gate`` and notes what it ran together."""
+    """The real run, held until ``gate`` is set; records the calls of each batch."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -48,9 +48,9 @@ class Recorder:
 
 
 async def gather(batcher: MicroBatcher, recorder: Recorder, calls: Sequence[Call]) -> list[Any]:
-    """Submits everything while the first runs are held up; then lets them go."""
+    """Submits all calls while the first runs are held; then releases them."""
     tasks = [asyncio.create_task(batcher.submit(call)) for call in calls]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)  # every task has submitted its call then
     recorder.gate.set()
     return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -108,7 +108,7 @@ def test_only_equal_signatures_filters_and_trailing_shapes_share_a_run(model: Lo
     assert [[order[id(call)] for call in batch] for batch in batches] == [[0], [1, 5], [2, 6], [3], [4]]
 
 
-def test_signatures_whose_rows_hang_together_run_alone(model: LoadedModel) -> None:
+def test_signatures_whose_rows_depend_on_each_other_run_alone(model: LoadedModel) -> None:
     assert model.independent_rows == {"serving_default", "personalized", "parse_number"}
     calls = [make_call(model, "tokenize", query=["a bc"]) for _ in range(4)]
     answers, batches = run_held_up(calls, parallel_runs=1)
@@ -118,7 +118,7 @@ def test_signatures_whose_rows_hang_together_run_alone(model: LoadedModel) -> No
         assert decode(response.outputs["row_splits"]).tolist() == [0, 2]
 
 
-def test_one_bad_request_does_not_spoil_its_batch(model: LoadedModel) -> None:
+def test_a_bad_request_fails_alone_in_its_batch(model: LoadedModel) -> None:
     texts = ["0", "1", "2", "three", "4"]
     answers, batches = run_held_up([make_call(model, "parse_number", text=[text]) for text in texts], 1)
     assert [len(batch) for batch in batches] == [1, 4]
@@ -131,14 +131,14 @@ def test_one_bad_request_does_not_spoil_its_batch(model: LoadedModel) -> None:
             assert number.tolist() == [float(text)]
 
 
-def test_requests_that_were_cancelled_while_they_waited_are_not_run(model: LoadedModel) -> None:
+def test_requests_cancelled_in_the_queue_are_not_run(model: LoadedModel) -> None:
     calls = [make_call(model, query=[letter]) for letter in "abc"]
     recorder = Recorder()
     batcher = MicroBatcher(recorder, parallel_runs=1)
 
     async def cancel_the_second() -> list[Any]:
         tasks = [asyncio.create_task(batcher.submit(call)) for call in calls]
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
         tasks[1].cancel()
         recorder.gate.set()
         return await asyncio.gather(*tasks, return_exceptions=True)

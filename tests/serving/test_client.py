@@ -1,4 +1,4 @@
-"""The client: NumPy in and out, errors with code and text, and no TensorFlow before it is needed."""
+"""The client: NumPy in and out, errors with code and text, no import of TensorFlow before the first client."""
 
 import subprocess
 import sys
@@ -84,7 +84,7 @@ def test_an_error_has_the_servers_code_and_text(client: PredictClient) -> None:
     assert str(error.value) == "NOT_FOUND: Servable not found for request: Latest(nobody)"
 
 
-def test_a_server_that_is_not_there(target: str) -> None:
+def test_an_address_without_a_server(target: str) -> None:
     with PredictClient("127.0.0.1:1", timeout=2) as client:
         with pytest.raises(ServingError) as error:
             client.predict(NAME, {"query": ["red"]})
@@ -94,6 +94,6 @@ def test_a_server_that_is_not_there(target: str) -> None:
 
 
 @pytest.mark.parametrize("value", [[["a"], ["b", "c"]], [1, "a"], np.array([None])])
-def test_what_is_no_tensor_is_named(client: PredictClient, value: object) -> None:
+def test_an_input_that_is_not_a_tensor_is_named(client: PredictClient, value: object) -> None:
     with pytest.raises(ValueError, match=r"^input query: "):
         client.predict(NAME, {"query": value})

@@ -32,7 +32,7 @@ Publish = Callable[..., Path]
 
 
 def buffered_environment() -> dict[str, str]:
-    """An environment in which Python holds back what it writes into a pipe, unless the program flushes it."""
+    """Environment in which Python buffers its output into a pipe until the program flushes it."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
@@ -48,7 +48,7 @@ def run_check(base_path: Path, more: str = "") -> tuple[int, list[str]]:
     return done.exit_code, done.stdout.splitlines()
 
 
-def test_check_says_what_works_and_what_does_not(publish: Publish, base_path: Path) -> None:
+def test_check_reports_working_and_broken_versions(publish: Publish, base_path: Path) -> None:
     publish(1)
     code, (line,) = run_check(base_path)
     assert code == 0
@@ -90,7 +90,7 @@ class Workers:
         self.rest, self.target = lines[0].split()[-1], lines[1].split()[-1]
 
     def ask(self, attempts: int = 1) -> int:
-        """Answers of so many connections, which the kernel deals out; the version that gave the last."""
+        """Sends a request over each of ``attempts`` connections; returns the version of the last answer."""
         for _ in range(attempts):
             with PredictClient(self.target, timeout=30) as client:
                 score = client.predict(NAME, {"query": [b"red"]})["score"]
@@ -137,7 +137,7 @@ def test_a_worker_that_dies_is_replaced(workers: Workers) -> None:
     victim, before = min(workers.pids()), listeners(workers.target)
     os.kill(victim, signal.SIGKILL)
     wait_for(lambda: len(workers.pids() - {victim}) == 2)
-    workers.ask(5)  # the other one serves on
+    workers.ask(5)  # the other worker goes on serving
     wait_for(lambda: listeners(workers.target) == before)
     workers.ask(10)
 
@@ -152,7 +152,7 @@ def test_workers_end_with_their_parent(workers: Workers) -> None:
         client.predict(NAME, {"query": ["red"]})
 
 
-def test_workers_do_not_join_a_port_that_is_taken(target: str, base_path: Path) -> None:
+def test_workers_do_not_share_the_port_of_another_server(target: str, base_path: Path) -> None:
     with socket.socket() as shared:
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         shared.bind(("127.0.0.1", 0))

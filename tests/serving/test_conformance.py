@@ -1,4 +1,4 @@
-"""TensorFlow Serving's behaviour row by row, by its stock stubs; conftest.py says how to try another server."""
+"""TensorFlow Serving's behaviour row by row, by its stock stubs; conftest.py describes how to test another server."""
 
 from collections.abc import Callable
 from typing import Any
@@ -99,7 +99,7 @@ def test_the_response_names_model_version_and_signature(predictions: Any) -> Non
     assert (spec.name, spec.version.value, spec.signature_name) == (NAME, 1, "serving_default")
 
 
-def test_a_version_can_be_asked_for(predictions: Any) -> None:
+def test_a_request_may_name_a_version(predictions: Any) -> None:
     request = changed(lambda request: setattr(request.model_spec.version, "value", 1))
     assert predictions.Predict(request, timeout=TIMEOUT).model_spec.version.value == 1
 
@@ -272,7 +272,7 @@ def test_an_ops_own_error_reaches_the_caller(predictions: Any) -> None:
     assert error.value.details().startswith("StringToNumberOp could not correctly convert string: 12a")
 
 
-def test_an_ops_own_error_may_repeat_bytes_that_are_no_text(predictions: Any) -> None:
+def test_an_ops_own_error_may_quote_bytes_that_are_not_utf8(predictions: Any) -> None:
     with pytest.raises(grpc.RpcError) as error:
         predictions.Predict(make_request("parse_number", text=[b"\xff1"]), timeout=TIMEOUT)
     assert error.value.code() == INVALID
@@ -295,7 +295,7 @@ def test_a_tiny_message_cannot_ask_for_a_huge_tensor(predictions: Any) -> None:
 
 
 @ours_only
-def test_what_is_no_request_is_an_error(channel: grpc.Channel) -> None:
+def test_a_message_that_is_not_a_request_is_an_error(channel: grpc.Channel) -> None:
     call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     with pytest.raises(grpc.RpcError) as error:
         call(b"\xff\xff", timeout=TIMEOUT)
@@ -378,7 +378,7 @@ def test_a_reload_without_a_list_of_models_is_refused(models: Any) -> None:
 
 @ours_only
 @pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
-def test_calls_that_are_not_implemented_say_so(predictions: Any, method: str) -> None:
+def test_calls_that_are_not_implemented_name_the_alternative(predictions: Any, method: str) -> None:
     request = {
         "Classify": classification_pb2.ClassificationRequest,
         "Regress": regression_pb2.RegressionRequest,

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST interface row by row; conftest.py says how to try another server."""
+"""TensorFlow Serving's REST interface row by row; conftest.py describes how to test another server."""
 
 import base64
 import json
@@ -289,7 +289,7 @@ def test_lists_too_deep_are_an_error(rest: Rest) -> None:
 
 
 @ours_only
-def test_a_client_that_leaves_does_not_disturb_the_next(rest: Rest) -> None:
+def test_a_client_that_disconnects_does_not_affect_the_next(rest: Rest) -> None:
     host, _, port = rest.target.rpartition(":")
     for part in (b"POST ", b"POST /v1/models/tiny_shop:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"):
         with socket.create_connection((host, int(port))) as connection:

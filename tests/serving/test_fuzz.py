@@ -1,4 +1,4 @@
-"""Mutated requests: whatever comes in, an answer or an error code goes out, and the next good request is answered.
+"""Mutated requests: each gets an answer or an error code, and the next valid request is answered.
 
 ``DPSR_FUZZ_REQUESTS=100000 pytest -m slow tests/serving/test_fuzz.py`` is the long run.
 """
@@ -30,7 +30,7 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 HANGS_AND_CRASHES = {
-    grpc.StatusCode.UNKNOWN,  # an exception that nobody caught
+    grpc.StatusCode.UNKNOWN,  # an uncaught exception
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
@@ -103,7 +103,7 @@ def mutated_bytes(data: bytes, dice: random.Random) -> bytes:
 
 
 def mutated_message(request: Any, dice: random.Random) -> bytes:
-    """Changes fields of a ``PredictRequest`` so that it stays one."""
+    """Changes fields of a ``PredictRequest``; the result still parses."""
     message = type(request)()
     message.CopyFrom(request)
     if isinstance(message, predict_pb2.PredictRequest):
@@ -142,7 +142,7 @@ def fuzzed_grpc(count: int, seed: int) -> Iterator[Request]:
 
 
 def mutated_tree(tree: Any, dice: random.Random) -> Any:
-    """Replaces one value somewhere in a JSON tree by something else."""
+    """Replaces one value of a JSON tree by an odd one."""
     if isinstance(tree, dict | list) and tree and dice.random() < 0.8:
         key = dice.choice(list(tree) if isinstance(tree, dict) else range(len(tree)))
         copy = tree.copy()

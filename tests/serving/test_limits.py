@@ -1,4 +1,4 @@
-"""What the server refuses, whom it does not hear, and what it does not do for a caller who has gone."""
+"""Limits of requests, TLS, and requests whose client has disconnected."""
 
 import json
 import socket
@@ -47,7 +47,7 @@ def refusal(client: PredictClient, inputs: dict[str, Any], **options: Any) -> Se
 
 
 def count(server: Any, code: str) -> float:
-    """Finished predictions with a code."""
+    """Number of finished predictions with a code."""
     families = server._metrics._registry.collect()
     samples = [sample for family in families if family.name == "dpsr_requests" for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name.endswith("_total") and sample.labels["code"] == code)
@@ -100,7 +100,9 @@ def test_nothing_runs_for_a_grpc_caller_whose_deadline_has_passed(
     assert not ran
 
 
-def test_nothing_runs_for_a_rest_caller_who_has_gone(serve: Serve, start_slow_calls: Callable[..., list[Any]]) -> None:
+def test_nothing_runs_for_a_rest_client_that_has_disconnected(
+    serve: Serve, start_slow_calls: Callable[..., list[Any]]
+) -> None:
     server, target = serve()
     slow = start_slow_calls(target, 4, 150_000)
     body = json.dumps({"instances": ["red"]}).encode()
@@ -114,7 +116,7 @@ def test_nothing_runs_for_a_rest_caller_who_has_gone(serve: Serve, start_slow_ca
     assert count(server, "CANCELLED") == 1
 
 
-def test_reflection_is_off_unless_asked_for(serve: Serve) -> None:
+def test_reflection_is_off_by_default(serve: Serve) -> None:
     def services(target: str) -> set[str]:
         request = reflection_pb2.ServerReflectionRequest(list_services="")
         with grpc.insecure_channel(target) as channel:
@@ -162,11 +164,11 @@ def test_tls_encrypts_both_interfaces(serve: Serve, keys: Path) -> None:
     assert http_status(server, keys) == 200
     with PredictClient(target, timeout=5) as plain:
         assert refusal(plain, {"query": ["red"]}).code == grpc.StatusCode.UNAVAILABLE
-    with pytest.raises(OSError):  # noqa: PT011  (a reset or a closed connection, as the system likes)
+    with pytest.raises(OSError):  # noqa: PT011  (a reset or a closed connection, depending on the system)
         urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}/v1/models/{NAME}", timeout=20)
 
 
-def test_mutual_tls_hears_known_clients_alone(serve: Serve, keys: Path) -> None:
+def test_mutual_tls_accepts_certified_clients_only(serve: Serve, keys: Path) -> None:
     server, target = serve(**tls_options(keys, mutual=True))
     with PredictClient(target, credentials=credentials(keys, "client")) as client:
         client.predict(NAME, {"query": ["red"]})
@@ -194,6 +196,6 @@ def test_tls_files_that_cannot_be_used_are_named(serve: Serve, keys: Path) -> No
         (["training.epochs=1"], "unknown key training"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(overrides: list[str], text: str) -> None:
+def test_contradictory_options_are_refused(overrides: list[str], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         load_serving_config(overrides)

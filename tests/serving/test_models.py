@@ -1,4 +1,4 @@
-"""Several models in one server: the config file, version policies, labels, and reloads that happen whole or not."""
+"""Several models in one server: config file, version policies, labels, and reloads as a whole or not at all."""
 
 import shutil
 import subprocess
@@ -40,7 +40,7 @@ def base(tmp_path: Path, exported: dict[int, Path]) -> Path:
 
 @pytest.fixture
 def serve(base: Path) -> Iterator[Callable[..., PredictClient]]:
-    """Starts a server of a model config; a client of it."""
+    """Starts a server of a model config; returns a client."""
     opened: list[Any] = []
 
     def start(config: str, **options: Any) -> PredictClient:
@@ -63,7 +63,7 @@ def serve(base: Path) -> Iterator[Callable[..., PredictClient]]:
 
 
 def answering(client: PredictClient, model: str, **version: Any) -> int:
-    """Which exported version answers; by its scores."""
+    """Number of the exported version that answers, by its scores."""
     score = client.predict(model, {"query": QUERIES}, **version)["score"]
     return next(number for number in (1, 2) if np.array_equal(score, tiny_shop.expected(QUERIES, number)["score"]))
 
@@ -94,7 +94,7 @@ POLICIES = {
 
 
 @pytest.mark.parametrize("text", POLICIES)
-def test_the_policy_says_which_versions_serve(serve: Callable[..., PredictClient], base: Path, text: str) -> None:
+def test_the_policy_selects_the_versions(serve: Callable[..., PredictClient], base: Path, text: str) -> None:
     client = serve(ONE.format(base=base, more=text).replace("{", "{{").replace("}", "}}"))
     wanted = POLICIES[text]
     assert available(client, "one") == wanted
@@ -172,7 +172,7 @@ def test_a_reload_that_cannot_be_served_changes_nothing(
     assert answering(client, "two") == 2
 
 
-def test_a_reload_reads_nothing_beside_the_configured_models(
+def test_a_reload_reads_nothing_outside_of_the_first_directories(
     serve: Callable[..., PredictClient], base: Path, exported: dict[int, Path]
 ) -> None:
     client = serve(BOTH)

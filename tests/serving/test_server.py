@@ -37,7 +37,7 @@ serve([ServedModel(sys.argv[1], Path(sys.argv[2]))], ServingConfig(port=0, rest_
 
 
 def answers(client: PredictClient) -> bool:
-    """Whether a request is taken; False when the server says that it has too many."""
+    """Whether a request is answered; False for RESOURCE_EXHAUSTED."""
     try:
         return bool(client.predict(NAME, {"query": ["red"]}, timeout=60))
     except ServingError as error:
@@ -47,7 +47,7 @@ def answers(client: PredictClient) -> bool:
 
 
 def steps_done(answer: Any) -> int:
-    """How far a slow call got."""
+    """Loop iterations of a slow call."""
     return int(decode(answer.result().outputs["done"])[0])
 
 
@@ -63,7 +63,7 @@ def process(publish: Callable[..., Path], base_path: Path) -> Iterator[subproces
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_what_is_in_flight(
+def test_a_signal_drains_requests_in_flight(
     process: subprocess.Popen[str], start_slow_calls: Callable[..., list[Any]], number: int
 ) -> None:
     assert process.stdout is not None
@@ -103,7 +103,7 @@ def test_a_stop_under_load_answers_or_says_unavailable(publish: Callable[..., Pa
         assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
 
 
-def test_a_stop_answers_what_rest_has_begun(publish: Callable[..., Path], base_path: Path) -> None:
+def test_a_stop_answers_rest_requests_in_flight(publish: Callable[..., Path], base_path: Path) -> None:
     publish(1)
     server = tiny_shop.server(base_path, rest_port=0)
     server.start()
@@ -164,7 +164,7 @@ def test_sixteen_threads_get_their_own_answers(client: PredictClient) -> None:
         list(pool.map(ask, range(16)))
 
 
-def test_what_exceeds_max_in_flight_is_refused_at_once(
+def test_requests_beyond_max_in_flight_are_refused_at_once(
     publish: Callable[..., Path], base_path: Path, start_slow_calls: Callable[..., list[Any]]
 ) -> None:
     publish(1)
@@ -222,9 +222,7 @@ def test_health_and_status_follow_the_first_load(
     server.stop()
 
 
-def test_a_health_watch_hears_of_the_stop_and_does_not_hold_it_up(
-    publish: Callable[..., Path], base_path: Path
-) -> None:
+def test_a_health_watch_reports_the_stop_and_does_not_delay_it(publish: Callable[..., Path], base_path: Path) -> None:
     publish(1)
     server = tiny_shop.server(base_path)
     with grpc.insecure_channel(f"127.0.0.1:{server.start()}") as channel:

@@ -1,4 +1,4 @@
-"""The native session: what it answers is what NumPy and the protobuf library say, for every type and shape."""
+"""The native session: answers equal those of NumPy and the protobuf library, for every type and shape."""
 
 import gc
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ SPEC = model_pb2.ModelSpec(name="tiny", signature_name="s").SerializeToString()
 
 @pytest.fixture(scope="module")
 def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Functions by type that give back what they get, and its number of dimensions as a scalar."""
+    """Functions by type that return their input, and its rank as a scalar."""
     path = tmp_path_factory.mktemp("echo")
     module = tf.Module()
     signatures = {
@@ -79,13 +79,13 @@ def test_messages_are_those_of_the_protobuf_library(echo: Any, name: str, shape:
     expected.outputs["rank"].CopyFrom(proto_of(np.array(len(shape), np.int32)))
     expected.outputs["same"].CopyFrom(proto_of(array))
     found = predict_pb2.PredictResponse.FromString(outputs.messages[0])
-    if name not in ("float16", "bfloat16", "complex64"):  # of these, the oracle writes the values one by one
+    if name not in ("float16", "bfloat16", "complex64"):  # the oracle writes these value by value
         assert found == expected
     np.testing.assert_array_equal(tf.make_ndarray(found.outputs["same"]), array)
 
 
 @pytest.mark.parametrize("name", ["float64", "string"])
-def test_calls_that_run_together_get_their_own_rows(echo: Any, name: str) -> None:
+def test_calls_of_a_shared_run_get_their_own_rows(echo: Any, name: str) -> None:
     function, parts = echo(name, ("same",)), [values(name, (rows, 3)) for rows in (2, 0, 1, 4)]
     outputs = function.run([[part] for part in parts], [len(part) for part in parts], SPEC)
     assert outputs.by_row
@@ -96,10 +96,10 @@ def test_calls_that_run_together_get_their_own_rows(echo: Any, name: str) -> Non
     assert not echo(name).run([[part] for part in parts], [2, 0, 1, 4], SPEC).messages  # a scalar has no rows
 
 
-def test_arrays_that_do_not_fit_are_refused_not_read(echo: Any) -> None:
+def test_arrays_of_another_type_or_shape_are_refused(echo: Any) -> None:
     with pytest.raises(ValueError, match="different shapes"):
         echo("float32").run([[np.zeros((1, 2), np.float32)], [np.zeros((1, 3), np.float32)]], [1, 1])
-    with pytest.raises(TypeError, match="not that of the input"):
+    with pytest.raises(TypeError, match="differs from that of the input"):
         echo("float32").run([[np.zeros(2, np.float64)]], [2])
     for wrong in (np.array(["text"], object), np.array([b"bytes"]), np.array([None], object)):
         with pytest.raises(TypeError, match="object array of bytes"):
@@ -108,13 +108,13 @@ def test_arrays_that_do_not_fit_are_refused_not_read(echo: Any) -> None:
         echo("float32").run([[np.zeros(2, np.float32)]], [2])["other"]
 
 
-def test_strided_arrays_are_read_as_they_look(echo: Any) -> None:
+def test_strided_arrays_keep_their_order(echo: Any) -> None:
     for name in ("int64", "string"):
         array = values(name, (4, 6))[::2, ::-1]
         np.testing.assert_array_equal(echo(name).run([[array]], [2])["same"], array)
 
 
-def test_what_outlives_a_session_stays_right(exported: dict[int, Path]) -> None:
+def test_outputs_and_functions_outlive_a_session(exported: dict[int, Path]) -> None:
     session, meta_graph = load_session(exported[1])
     signature = meta_graph.signature_def["serving_default"]
     function = session.function([(signature.inputs["query"].name, 7)], [("score", signature.outputs["score"].name)])
@@ -143,7 +143,7 @@ def test_closing_a_session_cancels_its_run_and_frees_it_afterwards(exported: dic
             run.result(timeout=60)
 
 
-def test_a_tensor_that_is_not_there_is_named(exported: dict[int, Path]) -> None:
+def test_an_unknown_tensor_is_named(exported: dict[int, Path]) -> None:
     session, _ = load_session(exported[1])
     for name in ("nothing:0", "nothing", "serving_default_query:1", "serving_default_query:0x", ""):
         with pytest.raises(IndexError, match=f"no tensor '{name}'"):
@@ -151,7 +151,7 @@ def test_a_tensor_that_is_not_there_is_named(exported: dict[int, Path]) -> None:
     session.close()
 
 
-def test_python_sees_the_description_without_the_graph(exported: dict[int, Path]) -> None:
+def test_the_description_is_read_without_the_graph(exported: dict[int, Path]) -> None:
     session, described = load_session(exported[1])
     session.close()
     (whole,) = saved_model_pb2.SavedModel.FromString((exported[1] / "saved_model.pb").read_bytes()).meta_graphs

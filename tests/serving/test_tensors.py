@@ -1,4 +1,4 @@
-"""Our tensor decoding against TensorFlow's own, and encoding against its inverse."""
+"""Decoding of tensors against TensorFlow's own, and encoding against decoding."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ VALUE_FIELDS = {"int_val": "int32", "int64_val": "int64", "float_val": "float32"
 @pytest.mark.parametrize("field", VALUE_FIELDS)
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 2)])
 @pytest.mark.parametrize("count", range(6))
-def test_any_number_of_values_means_what_it_means_to_tensorflow(field: str, shape: tuple, count: int) -> None:
+def test_any_number_of_values_is_read_as_tensorflow_reads_it(field: str, shape: tuple, count: int) -> None:
     dtype = tf.dtypes.as_dtype(VALUE_FIELDS[field])
     values = [b"%d" % index for index in range(count)] if field == "string_val" else list(range(count))
     proto = TensorProto(dtype=dtype.as_datatype_enum, **{field: values})
@@ -92,7 +92,7 @@ def test_strings_as_tensor_content_are_understood() -> None:
     ],
     ids=["no type", "unknown type", "resource", "odd content", "string past the end"],
 )
-def test_what_is_no_tensor_is_an_error(proto: TensorProto) -> None:
+def test_a_message_that_is_not_a_tensor_is_an_error(proto: TensorProto) -> None:
     with pytest.raises(ValueError, match=r"^not a tensor: "):
         decode(proto)
 

@@ -1,8 +1,9 @@
-"""Versions of a model on disk: load, warm up, swap under load, fall back, and reports of what is broken."""
+"""Versions of a model on disk: loading, warm-up, swaps under load, fallback, and reports of broken versions."""
 
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from waiting import wait_for
 
 from dpsr.serving.client import PredictClient
+from dpsr.serving.engine.loaded_model import Call, LoadedModel
 from dpsr.serving.errors import ServableError, ServingError
 from dpsr.serving.manager.versions import ModelVersions
 from dpsr.serving.tensors import encode
@@ -37,7 +39,7 @@ def versions(base_path: Path) -> Iterator[ModelVersions]:
 
 @pytest.fixture
 def serve(base_path: Path) -> Iterator[Callable[..., PredictClient]]:
-    """Starts a server on ``base_path``; a client of it."""
+    """Starts a server of ``base_path``; returns a client."""
     opened: list[Any] = []
 
     def start(**options: Any) -> PredictClient:
@@ -52,13 +54,20 @@ def serve(base_path: Path) -> Iterator[Callable[..., PredictClient]]:
         close()
 
 
+def call_of(model: LoadedModel) -> Call:
+    """A search for "red"."""
+    request = predict_pb2.PredictRequest()
+    encode(np.array([b"red"], object), request.inputs["query"])
+    return model.prepare(request)
+
+
 def state(client: PredictClient, version: int) -> str | None:
     status = client.status(NAME).get(version)
     return status and status.state
 
 
 def replace_op(path: Path) -> None:
-    """Renames an op of the graph to one that nobody has; the lengths in the file stay right."""
+    """Renames an op of the graph to an unknown one of the same length."""
     file = path / "saved_model.pb"
     data = file.read_bytes()
     assert b"StringToNumber" in data
@@ -114,9 +123,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_version_that_does_not_work_is_refused_with_the_reason(
-    versions: ModelVersions, publish: Publish, kind: str
-) -> None:
+def test_a_broken_version_is_refused_with_the_reason(versions: ModelVersions, publish: Publish, kind: str) -> None:
     change, code, text = BROKEN[kind]
     publish(1, change=change)
     with pytest.raises(ServableError) as error:
@@ -128,7 +135,7 @@ def test_a_version_that_does_not_work_is_refused_with_the_reason(
     assert code is None or failure.code == grpc.StatusCode[code]
 
 
-def test_without_a_version_the_error_says_what_to_put_where(versions: ModelVersions, base_path: Path) -> None:
+def test_without_a_version_the_error_describes_the_expected_directory(versions: ModelVersions, base_path: Path) -> None:
     for prepare in (lambda: None, base_path.mkdir, (base_path / "notes").mkdir, (base_path / ".3.part").mkdir):
         prepare()
         with pytest.raises(ServableError, match="no version to serve; expected a directory with an integer name"):
@@ -184,25 +191,24 @@ def test_a_swap_loses_no_request_and_mixes_no_versions(serve: Callable[..., Pred
         client.predict(NAME, {"query": queries}, version=1)
 
 
-def test_the_old_version_answers_what_it_has_begun(
-    base_path: Path, publish: Publish, start_slow_calls: Callable[..., list[Any]]
-) -> None:
+def test_the_old_version_ends_the_calls_that_it_has_begun(versions: ModelVersions, publish: Publish) -> None:
     publish(1)
-    server = tiny_shop.server(base_path)
-    target = f"127.0.0.1:{server.start()}"
-    with PredictClient(target) as client:
-        (slow,) = start_slow_calls(target, 1, 300_000)
-        publish(2)
-        wait_for(lambda: state(client, 2) == "AVAILABLE")
-        old_state = state(client, 1)
-        if not slow.done():
-            assert old_state == "UNLOADING"
-        assert slow.result().model_spec.version.value == 1
-        wait_for(lambda: state(client, 1) == "END")
-    server.stop()
+    versions.load_first()
+    with ThreadPoolExecutor(1) as pool:
+        with versions.use() as old:
+            publish(2)
+            swap = pool.submit(versions.update)
+            wait_for(lambda: versions.states()[1].state == ModelVersionStatus.UNLOADING)
+            assert versions.states()[2].state == ModelVersionStatus.AVAILABLE
+            with versions.use() as new:
+                assert (old.version, new.version) == (1, 2)
+            answer = old.run(call_of(old))
+            np.testing.assert_array_equal(answer["score"], tiny_shop.expected([b"red"], 1)["score"])
+        assert swap.result(timeout=60) is new
+    assert versions.states()[1].state == ModelVersionStatus.END
 
 
-def test_a_hanging_call_holds_up_no_swap(
+def test_a_hanging_call_is_cancelled_and_delays_no_swap(
     base_path: Path, publish: Publish, start_slow_calls: Callable[..., list[Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(1)
@@ -223,16 +229,14 @@ def test_a_hanging_call_holds_up_no_swap(
     server.stop()
 
 
-def test_who_still_holds_a_retired_version_gets_an_error_and_no_freed_memory(
+def test_a_retired_version_that_is_still_held_refuses_to_run(
     base_path: Path, publish: Publish, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(1)
     versions = ModelVersions(NAME, base_path, drain_seconds=0.1)
     versions.load_first()
     with versions.use() as held:
-        request = predict_pb2.PredictRequest()
-        encode(np.array([b"red"], object), request.inputs["query"])
-        call = held.prepare(request)
+        call = call_of(held)
         outputs = held.run(call)
         publish(2)
         versions.update()
@@ -289,10 +293,10 @@ def test_a_broken_version_is_not_tried_again_until_its_files_change(
     assert len([record for record in caplog.records if "cannot be served" in record.message]) == 2
 
 
-def test_a_broken_version_is_retried_after_ever_longer_pauses(
+def test_a_broken_version_is_retried_after_doubling_pauses(
     versions: ModelVersions, publish: Publish, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was missing may come, such as a file that is still being copied."""
+    """A missing file may arrive later, for example one that is still being copied."""
     now = 1000.0
     monkeypatch.setattr("dpsr.serving.manager.versions.time.monotonic", lambda: now)
     publish(1)

@@ -1,7 +1,7 @@
-"""A small real servable with the signatures of an exported one, whose answers NumPy can work out.
+"""A small real servable with the signatures of an exported one, and its oracle in NumPy.
 
-All vectors are small integers, so that sums are exact whatever their order. Run it to write the servable somewhere,
-for instance for a stock TensorFlow Serving that the conformance table is to be run against:
+All vectors are small integers, so that sums are exact in any order. As a program it writes the servable, for example
+for the stock TensorFlow Serving of a conformance run:
 
     python tests/serving/tiny_shop.py /tmp/models/tiny_shop/1
 """
@@ -25,7 +25,7 @@ ITEM_IDS = np.array([f"item-{row}".encode() for row in range(ITEMS)], dtype=obje
 
 
 def expected(queries: Sequence[bytes], version: int, bonus: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The oracle: a query is known by its length in bytes, and every version adds 1000 more to the scores."""
+    """Expected answer: a query counts by its length in bytes, and version v adds 1000 v to the scores."""
     lengths = np.array([len(query) for query in queries])
     scores = QUERY_VECTORS[lengths % LENGTHS] @ ITEM_VECTORS.T + 1000.0 * version
     if bonus is not None:
@@ -39,7 +39,7 @@ def expected(queries: Sequence[bytes], version: int, bonus: np.ndarray | None = 
 
 
 def personal_bonus(gender: Sequence[bytes], history: np.ndarray) -> np.ndarray:
-    """What ``personalized`` adds to the scores: [rows, ITEMS]; history rows are added up, -1 is padding."""
+    """Addition of ``personalized`` to the scores, [rows, ITEMS]: the history adds up, -1 is padding."""
     bonus = np.array([100.0 * len(value) for value in gender])[:, None] * (np.arange(ITEMS) == 3)
     for row, items in enumerate(history):
         for item in items[items >= 0]:

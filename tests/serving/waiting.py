@@ -1,11 +1,11 @@
-"""Waiting for what a server does in its own time."""
+"""Polling for the effect of a background thread or process."""
 
 import time
 from collections.abc import Callable
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Polls until the condition holds; fails after so many seconds."""
+    """Polls until the condition holds; fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the awaited state did not come"

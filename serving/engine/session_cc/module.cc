@@ -1,5 +1,5 @@
-// The Python module dpsr.serving.engine._session: SavedModels with NumPy's arrays. The GIL is released while a model is
-// loaded, runs or is freed, and answers are written out before it is taken again: once for a run of many requests.
+// The Python module dpsr.serving.engine._session: SavedModels with NumPy arrays. The GIL is released while a model is
+// loaded, run or freed; answers are serialised before it is taken again, once per run and not once per request.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -42,7 +42,7 @@ py::dtype NumpyType(TF_DataType type) {
   return py::dtype::from_args(dtypes.attr("as_dtype")(static_cast<int>(type)).attr("as_numpy_dtype"));
 }
 
-// A view of numbers, or an object array of bytes.
+// NumPy array of a tensor: a view of numbers, an object array of bytes for strings.
 py::array Array(const Tensor& tensor) {
   const std::vector<int64_t> dims = tensor.dims();
   if (tensor.type() == TF_STRING) {
@@ -62,13 +62,13 @@ py::array Array(const Tensor& tensor) {
 
 std::vector<int64_t> DimsOf(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
 
-// The arrays of one input, one below the other.
+// Concatenation of one input's arrays along the batch dimension.
 Tensor Join(const std::vector<py::array>& arrays, TF_DataType type) {
   std::vector<int64_t> dims = DimsOf(arrays.front());
   for (size_t i = 1; i < arrays.size(); ++i) {
     const std::vector<int64_t> more = DimsOf(arrays[i]);
     if (dims.empty() || more.size() != dims.size() || !std::equal(more.begin() + 1, more.end(), dims.begin() + 1)) {
-      throw py::value_error("inputs of different shapes cannot run together");
+      throw py::value_error("inputs of different shapes cannot share a run");
     }
     dims[0] += more[0];
   }
@@ -76,11 +76,12 @@ Tensor Join(const std::vector<py::array>& arrays, TF_DataType type) {
     std::vector<std::string_view> strings;
     strings.reserve(static_cast<size_t>(Elements(dims)));
     for (const py::array& array : arrays) {
-      if (array.dtype().kind() != 'O') throw py::type_error("an input of strings has to be an object array of bytes");
+      if (array.dtype().kind() != 'O')
+        throw py::type_error("expected an object array of bytes for an input of strings");
       auto* const* const objects = static_cast<PyObject* const*>(array.data());
       for (py::ssize_t i = 0; i < array.size(); ++i) {
         if (objects[i] == nullptr || !PyBytes_Check(objects[i])) {
-          throw py::type_error("an input of strings has to be an object array of bytes");
+          throw py::type_error("expected an object array of bytes for an input of strings");
         }
         strings.emplace_back(PyBytes_AS_STRING(objects[i]), static_cast<size_t>(PyBytes_GET_SIZE(objects[i])));
       }
@@ -88,32 +89,32 @@ Tensor Join(const std::vector<py::array>& arrays, TF_DataType type) {
     return Tensor::OfStrings(dims, strings);
   }
   Tensor tensor = Tensor::OfNumbers(type, dims);
-  auto* place = static_cast<char*>(tensor.data());
+  auto* target = static_cast<char*>(tensor.data());
   for (const py::array& array : arrays) {
     if (array.dtype().kind() == 'O' || static_cast<size_t>(array.itemsize()) != TF_DataTypeSize(type)) {
-      throw py::type_error("the type of an array is not that of the input");
+      throw py::type_error("the type of an array differs from that of the input");
     }
-    std::memcpy(place, array.data(), static_cast<size_t>(array.nbytes()));
-    place += array.nbytes();
+    std::memcpy(target, array.data(), static_cast<size_t>(array.nbytes()));
+    target += array.nbytes();
   }
   return tensor;
 }
 
-// What came of a run.
+// Outputs of a run.
 class Outputs {
  public:
   Outputs(const std::vector<std::string>* aliases, std::vector<Tensor> tensors, bool by_row)
       : aliases_(*aliases), tensors_(std::move(tensors)), by_row_(by_row) {}
 
   py::array At(const std::string& alias) const {
-    const auto place = std::find(aliases_.begin(), aliases_.end(), alias);
-    if (place == aliases_.end()) throw py::key_error(alias);
-    return Array(tensors_[static_cast<size_t>(place - aliases_.begin())]);
+    const auto found = std::find(aliases_.begin(), aliases_.end(), alias);
+    if (found == aliases_.end()) throw py::key_error(alias);
+    return Array(tensors_[static_cast<size_t>(found - aliases_.begin())]);
   }
 
   bool by_row() const { return by_row_; }
 
-  // Writes the answer of each call, or of the only one; without the GIL.
+  // Serialises the answer of each call; does not need the GIL.
   void Write(const std::string& model_spec, const std::vector<int64_t>& rows) {
     std::vector<Rows> part;
     for (const Tensor& tensor : tensors_) {
@@ -145,7 +146,7 @@ struct Input {
   TF_DataType type;
 };
 
-// Some inputs and outputs of a model; stays when the model is freed, and then refuses to run.
+// Inputs and outputs of a model, ready to run. Outlives the model, and refuses to run once the model is freed.
 class Function {
  public:
   Function(const std::shared_ptr<SavedModel>& model, const std::vector<std::pair<std::string, int>>& inputs,
@@ -200,7 +201,8 @@ class Function {
   std::vector<std::string> aliases_;
 };
 
-// Owner of a model, until it is closed.
+// Owner of a model until Close. Close cancels runs in progress; each of them shares the ownership, so the memory is
+// freed when the last one ends.
 class Session {
  public:
   Session(const std::string& path, const std::string& config) {
@@ -232,7 +234,7 @@ class Session {
 };
 
 PYBIND11_MODULE(_session, module) {
-  // SessionError(code, message): the message is bytes, since it may repeat bytes of a request.
+  // SessionError(code, message): the message is bytes, since it may quote bytes of a request.
   static const py::handle error_type =
       py::handle(PyErr_NewException("dpsr.serving.engine._session.SessionError", PyExc_Exception, nullptr));
   module.attr("SessionError") = error_type;

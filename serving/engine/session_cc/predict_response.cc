@@ -5,7 +5,7 @@
 namespace dpsr::serving {
 namespace {
 
-// Tags of the fields that are written: number << 3 | wire type.
+// Tags of the written fields: number << 3 | wire type.
 constexpr char kOutputs = 0x0a, kModelSpec = 0x12;                                      // PredictResponse
 constexpr char kKey = 0x0a, kValue = 0x12;                                              // an entry of a map
 constexpr char kDtype = 0x08, kShape = 0x12, kTensorContent = 0x22, kStringVal = 0x42;  // TensorProto
@@ -34,7 +34,7 @@ std::string Shape(const Tensor& tensor, const Rows& rows) {
   std::string shape, dim;
   for (const int64_t size : dims) {
     dim.clear();
-    if (size != 0) {  // a default is not written
+    if (size != 0) {  // proto3 omits default values
       dim.push_back(kSize);
       AppendVarint(static_cast<uint64_t>(size), &dim);
     }
@@ -43,7 +43,7 @@ std::string Shape(const Tensor& tensor, const Rows& rows) {
   return shape;
 }
 
-// Appends a map entry whose value, a TensorProto, consists of `head` and `values`, which are written by `append`.
+// Appends a map entry whose value is a TensorProto: `head`, then `values_size` bytes that `append` writes.
 template <typename Append>
 void AppendEntry(const std::string& alias, const std::string& head, size_t values_size, const Append& append,
                  std::string* out) {
@@ -76,7 +76,7 @@ void AppendOutput(const std::string& alias, const Tensor& tensor, const Rows& ro
   }
   const size_t element = TF_DataTypeSize(tensor.type());
   if (element == 0) {
-    throw Error(TF_UNIMPLEMENTED, "output " + alias + " has a type that no message can carry");
+    throw Error(TF_UNIMPLEMENTED, "output " + alias + " has a type without an encoding in TensorProto");
   }
   const std::string_view content(static_cast<const char*>(tensor.data()) + static_cast<size_t>(begin) * element,
                                  static_cast<size_t>(end - begin) * element);

@@ -1,4 +1,4 @@
-// PredictResponse messages, written straight from tensors: TensorFlow Serving's wire format without message objects.
+// PredictResponse messages serialised from tensors, without message objects in between.
 
 #ifndef DPSR_SERVING_ENGINE_SESSION_CC_PREDICT_RESPONSE_H_
 #define DPSR_SERVING_ENGINE_SESSION_CC_PREDICT_RESPONSE_H_
@@ -11,17 +11,17 @@
 
 namespace dpsr::serving {
 
-// Rows [begin, end) of tensors; of a scalar, the whole.
+// Rows [begin, end) of a tensor; a scalar counts as one row.
 struct Rows {
   int64_t begin;
   int64_t end;
 };
 
-// Whether every one of the tensors has so many rows.
+// Whether every tensor has this number of rows.
 bool HaveRows(const std::vector<Tensor>& tensors, int64_t rows);
 
-// The serialized message: `model_spec` is a serialized ModelSpec, `aliases` names the tensors. Numbers are written as
-// tensor_content, strings as string_val. Throws Error for a type that has no such encoding.
+// Serialised PredictResponse of some rows of each tensor. `model_spec` is a serialised ModelSpec; `aliases` names the
+// tensors. Numbers are written as tensor_content, strings as string_val. Throws Error for other types.
 std::string PredictResponse(const std::string& model_spec, const std::vector<std::string>& aliases,
                             const std::vector<Tensor>& tensors, const std::vector<Rows>& rows);
 

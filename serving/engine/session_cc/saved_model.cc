@@ -30,7 +30,7 @@ class Status {
 
 void InBackground(const std::function<void()>& work) {
   std::exception_ptr failure;
-  // Of a thread alone, and of those that it starts; nobody may take back what an ordinary user has given up.
+  // The niceness holds for this thread and those that it starts. Only root may lower it again, hence a thread per call.
   std::thread thread([&work, &failure] {
     setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNiceness);
     try {

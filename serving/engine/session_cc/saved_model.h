@@ -13,27 +13,27 @@
 
 namespace dpsr::serving {
 
-// Does work in a thread of its own that gives way to all others; returns, or throws, when it is done.
+// Runs work in a thread of low priority (niceness 10); returns when it is done, and throws what it throws.
 void InBackground(const std::function<void()>& work);
 
-// Thread-safe. Freed with the last owner, a run that is under way included.
+// Thread-safe. Must not be destroyed during a run: whoever runs it holds a share of the ownership.
 class SavedModel {
  public:
-  // Loads the graph tagged "serve": variables, assets, initialisation. `config` is a serialized ConfigProto. Throws
-  // Error.
+  // Loads the graph tagged "serve" with its variables and assets, and initialises it. `config` is a serialised
+  // ConfigProto. Throws Error.
   SavedModel(const std::string& path, const std::string& config);
   SavedModel(const SavedModel&) = delete;
   SavedModel& operator=(const SavedModel&) = delete;
   ~SavedModel();
 
-  // The tensor of a name such as "query:0". Throws std::out_of_range.
+  // Tensor of a name such as "query:0". Throws std::out_of_range.
   TF_Output Find(const std::string& tensor) const;
 
-  // Feeds values and computes tensors. Throws Error with the code and the text of the op that failed.
+  // Computes `outputs` from the `values` of `inputs`. Throws Error with the code and the text of the failing op.
   std::vector<Tensor> Run(const std::vector<TF_Output>& inputs, const std::vector<Tensor>& values,
                           const std::vector<TF_Output>& outputs) const;
 
-  // Ends what runs with an error, and refuses what comes.
+  // Cancels runs in progress and refuses further ones. Does not wait for them.
   void Close();
 
  private:

@@ -52,8 +52,8 @@ int64_t Tensor::row_elements() const {
   return elements;
 }
 
-std::string_view Tensor::string(int64_t place) const {
-  const TF_TString* const string = static_cast<const TF_TString*>(data()) + place;
+std::string_view Tensor::string(int64_t index) const {
+  const TF_TString* const string = static_cast<const TF_TString*>(data()) + index;
   return {TF_TString_GetDataPointer(string), TF_TString_GetSize(string)};
 }
 

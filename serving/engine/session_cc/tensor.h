@@ -1,4 +1,4 @@
-// Tensors of TensorFlow's C API with an owner.
+// Tensors of TensorFlow's C API with shared ownership.
 
 #ifndef DPSR_SERVING_ENGINE_SESSION_CC_TENSOR_H_
 #define DPSR_SERVING_ENGINE_SESSION_CC_TENSOR_H_
@@ -17,7 +17,7 @@
 
 namespace dpsr::serving {
 
-// What TensorFlow reports; codes are those of gRPC, and the text may hold any bytes of a request.
+// Error of TensorFlow. The codes are numbered as gRPC's; the text may contain arbitrary bytes of a request.
 class Error : public std::runtime_error {
  public:
   Error(TF_Code code, const std::string& message) : std::runtime_error(message), code_(code) {}
@@ -28,16 +28,16 @@ class Error : public std::runtime_error {
   TF_Code code_;
 };
 
-// A tensor, owned; shared by copies. Immutable once it is filled.
+// Handle of a tensor that copies of the handle share. The tensor is immutable once it is filled.
 class Tensor {
  public:
-  // Takes a tensor over.
+  // Takes the ownership.
   explicit Tensor(TF_Tensor* tensor) : tensor_(tensor, TF_DeleteTensor) {}
 
-  // Room for numbers, to be filled through `data`.
+  // Uninitialised numbers, to be filled through `data`.
   static Tensor OfNumbers(TF_DataType type, const std::vector<int64_t>& dims);
 
-  // Copies strings.
+  // Copies the strings.
   static Tensor OfStrings(const std::vector<int64_t>& dims, const std::vector<std::string_view>& strings);
 
   TF_Tensor* get() const { return tensor_.get(); }
@@ -45,16 +45,16 @@ class Tensor {
   void* data() const { return TF_TensorData(get()); }
   size_t bytes() const { return TF_TensorByteSize(get()); }
   std::vector<int64_t> dims() const;
-  // Elements of the dimensions but the first; of all of a scalar.
+  // Elements of one row; 1 for a scalar.
   int64_t row_elements() const;
-  // An element of a tensor of strings.
-  std::string_view string(int64_t place) const;
+  // Element of a tensor of strings.
+  std::string_view string(int64_t index) const;
 
  private:
   std::shared_ptr<TF_Tensor> tensor_;
 };
 
-// How many elements a tensor of these dimensions has.
+// Number of elements of a tensor of these dimensions.
 int64_t Elements(const std::vector<int64_t>& dims);
 
 }  // namespace dpsr::serving
