@@ -113,7 +113,7 @@ class CsvFile:
                     newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=on_invalid
                 ),
                 convert_options=pa.csv.ConvertOptions(
-                    column_types=dict.fromkeys(wanted, pa.binary()),
+                    column_types=dict.fromkeys(wanted, pa.string()),
                     include_columns=wanted,
                     null_values=[""],
                     strings_can_be_null=True,
@@ -121,7 +121,7 @@ class CsvFile:
                 ),
             )
         else:
-            table = pa.table({name: pa.array([], pa.binary()) for name in wanted})
+            table = pa.table({name: pa.array([], pa.string()) for name in wanted})
         for number, at, span, reason, text in sorted(found):
             rejected.add(self._file, number, f"malformed CSV row: {reason}", text, line=at, lines=span)
         kept = np.delete(np.arange(len(numbers)), misfits)

@@ -1,4 +1,4 @@
-"""Text files as blocks of whole lines: decompressed, without a byte order mark, lines ended by a line feed."""
+"""Text files as blocks of whole lines: decompressed, valid UTF-8 without a mark, lines ended by a line feed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from dpsr.data.dataset.schema import DatasetError
@@ -28,7 +29,7 @@ class LineBlock(NamedTuple):
     first: int
     """The number of the first line, from 1."""
     data: bytes
-    """Ends with a line feed, except at the end of the file."""
+    """Valid UTF-8; ends with a line feed, except at the end of the file."""
 
 
 def open_bytes(file: str) -> BinaryIO:
@@ -62,8 +63,18 @@ def line_blocks(file: str, block_bytes: int | None = None) -> Iterator[LineBlock
             elif data.count(b"\r") != data.count(b"\r\n"):
                 data = _LONE_RETURN.sub(b" ", data)
             if data:
-                yield LineBlock(first, data)
+                yield LineBlock(first, _valid_utf8(data))
             first += data.count(b"\n")
+
+
+def _valid_utf8(data: bytes) -> bytes:
+    """Bytes with U+FFFD in place of what is not UTF-8."""
+    offsets = pa.py_buffer(np.array([0, len(data)], np.int64))
+    try:
+        pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(data)]).cast(pa.large_string())
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return data.decode("utf-8", "replace").encode()
+    return data
 
 
 def _whole_lines(file: str, stream: BinaryIO, data: bytes, first: int, end: bytes) -> bytes:

@@ -184,6 +184,10 @@ class Source:
             return DatasetError(
                 f"{where}: column {given!r}, named by {self._key}.columns.{column}, is missing {listed}"
             )
+        if len(names) == 1 and (separator := next((sign for sign in ";\t|" if sign in names[0]), None)):
+            return DatasetError(
+                f"{where}: its columns are separated by {separator!r}; expected commas (found: {names[0]})"
+            )
         hint = next((name for name in names if name not in self._mapping.values()), "NAME")
         return DatasetError(
             f'{where}: column {column!r} is missing {listed}; map it with {self._key}.columns.{column} = "{hint}"'
