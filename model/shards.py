@@ -146,7 +146,7 @@ class ShardedTable:
             # Outside of the device scope, which would else hold for what the caller does before the next shard.
             yield shard, there, weights
             return
-        of_whole_bags = None if self._kinds is None or weigh is _all_one else _kind_counts(self._kinds, bags)
+        of_whole_bags = None if self._kinds is None or weigh is _all_one else _kind_counts(self._kinds_here(), bags)
         weights = weigh(bags) if of_whole_bags is None else None
         for shard in self._placement.shards:
             is_own = (bags.values >= shard.first_row) & (bags.values < shard.first_row + shard.rows)
@@ -159,6 +159,15 @@ class ShardedTable:
             if of_whole_bags is None and weights is not None:
                 of_shard = tf.boolean_mask(weights, is_own)
             yield shard, there, of_shard
+
+    def _kinds_here(self) -> tf.Tensor:
+        """The kinds where the bags are, as one op of a graph: the counts of a lookup and its update are sent once."""
+        if tf.executing_eagerly():
+            return tf.convert_to_tensor(self._kinds)
+        known = tf.compat.v1.get_default_graph().get_collection_ref(f"kinds of table {id(self)}")
+        if not known:
+            known.append(tf.convert_to_tensor(self._kinds))
+        return known[0]
 
     def _weights_there(self, own: tf.RaggedTensor, counts: tf.Tensor, shard: Shard) -> tf.Tensor:
         """The weights of a shard's ids by their kinds, given the number of ids of every kind in the whole bags."""
