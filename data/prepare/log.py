@@ -61,7 +61,7 @@ class RowReader:
         columns, size = chunk.columns, len(chunk.rows)
         query = trimmed_strings(columns["query"])
         item = self.items.find(self.item_ids_as(columns["item_id"]))
-        event = _events(columns["event"]) if "event" in columns else np.full(size, EVENTS["click"], np.int32)
+        event = event_codes(columns["event"]) if "event" in columns else np.full(size, EVENTS["click"], np.int32)
         if "timestamp" in columns:
             time, timed = self.clock.read(columns["timestamp"])
         else:
@@ -95,7 +95,7 @@ class RowReader:
         )
 
 
-def _events(column: pa.Array) -> np.ndarray:
+def event_codes(column: pa.Array) -> np.ndarray:
     """Event codes, int32 [n]; without a value a click, 0 where there is no such event."""
     names = pc.fill_null(pc.utf8_lower(trimmed_strings(column)), "click")
     found = pc.index_in(names, value_set=pa.array(list(EVENTS)))

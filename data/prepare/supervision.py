@@ -39,7 +39,7 @@ def read_labels(
     parts = [np.empty(0, dtype=LABEL)]
     for chunk in source.chunks(rejected):
         columns, size = chunk.columns, len(chunk.rows)
-        query, label = trimmed_strings(columns["query"]), _labels(columns["label"])
+        query, label = trimmed_strings(columns["query"]), labels_of(columns["label"])
         item = items.find(item_ids_as(columns["item_id"]))
         usable = np.ones(size, dtype=bool)
         for reason, column, good in (
@@ -58,7 +58,7 @@ def read_labels(
     return np.concatenate(parts)
 
 
-def _labels(column: pa.Array) -> pa.Array:
+def labels_of(column: pa.Array) -> pa.Array:
     """Labels as float64 [n]; null where there is no number that float32 holds."""
     found = numbers(column)
     fits = pc.less_equal(pc.abs(found), float(np.finfo(np.float32).max))

@@ -169,7 +169,15 @@ def _texts_of_floats(array: pa.Array) -> pa.Array:
     finite = pc.if_else(pc.is_finite(array), array, pa.scalar(None, array.type))
     whole = pc.and_(pc.equal(finite, pc.floor(finite)), pc.less(pc.abs(finite.cast(pa.float64())), _LARGEST_WHOLE))
     integers = pc.if_else(whole, finite, pa.scalar(None, array.type)).cast(pa.int64(), safe=False)
-    return pc.coalesce(integers.cast(pa.string()), finite.cast(pa.string()))
+    found = pc.coalesce(integers.cast(pa.string()), finite.cast(pa.string()))
+    exponents = pc.match_substring(found, "e")
+    if not pc.any(exponents).as_py():
+        return found
+    # Python, as most programs, writes an exponent only where it is shorter.
+    values, given = found.to_pylist(), finite.to_pylist()
+    for position in np.flatnonzero(pc.fill_null(exponents, False).to_numpy(zero_copy_only=False)).tolist():
+        values[position] = repr(given[position])
+    return pa.array(values, pa.string())
 
 
 def trimmed_strings(array: pa.Array) -> pa.Array:

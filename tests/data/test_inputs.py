@@ -20,7 +20,7 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
 from dpsr.data.raw import line_blocks, parquet_files
 from dpsr.data.raw.readers import Chunk, Source
-from dpsr.data.raw.rejected import CollectedRows, RejectedRows
+from dpsr.data.raw.rejected import CollectedRows, RejectedRows, RejectsRows
 from dpsr.data.raw.values import Kind
 
 from .conftest import Raw
@@ -153,6 +153,253 @@ def test_dictionary_and_large_strings_read_as_strings(tmp_path: Path) -> None:
     )
     pq.write_table(table, tmp_path / "a.parquet")
     assert [row[2:] for row in read(tmp_path / "a.parquet", tmp_path)[0]] == [("a", "x"), ("b", None)]
+
+
+def log_of(path: Path, rejected: RejectsRows | None = None) -> list[tuple[Any, ...]]:
+    """The rows of a log as (file name, query, item_id, user_id, event)."""
+    optional = {"user_id": Kind.ID, "event": Kind.EVENT, "day": Kind.TEXT}
+    pair = {"query": Kind.TEXT, "item_id": Kind.ID}
+    found = []
+    for chunk in Source("interactions", SourceConfig(path=str(path)), pair, optional).chunks(
+        rejected or CollectedRows()
+    ):
+        size = len(chunk.rows)
+        columns = (chunk.columns.get(name, pa.nulls(size)).to_pylist() for name in (*pair, *optional))
+        found += [(Path(chunk.file).name, *row) for row in zip(*columns, strict=True)]
+    return found
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl", "jsonl.gz"])
+def test_a_column_of_a_later_file_is_null_before(tmp_path: Path, suffix: str) -> None:
+    rows: list[dict[str, Any]] = [{"query": "x", "item_id": "1"}]
+    write(tmp_path / f"1.{suffix}", rows)
+    write(tmp_path / f"2.{suffix}", [{"event": "skip", "user_id": "u"} | rows[0]])
+    write(tmp_path / f"3.{suffix}", [{"item_id": "1"}])
+    assert log_of(tmp_path / f"*.{suffix}") == [
+        (f"1.{suffix}", "x", "1", None, None, None),
+        (f"2.{suffix}", "x", "1", "u", "skip", None),
+        (f"3.{suffix}", None, "1", None, None, None),
+    ]
+
+
+@pytest.mark.parametrize("blocks", [1000, 1 << 24])
+def test_a_key_of_the_last_line_is_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int) -> None:
+    monkeypatch.setattr(line_blocks, "_BLOCK_BYTES", blocks)
+    rows: list[dict[str, Any]] = [{"query": 'the "event": x', "item_id": n} for n in range(1500)]
+    write(tmp_path / "a.jsonl", [*rows, rows[0] | {"event": "skip", "user_id": 7}])
+    found = log_of(tmp_path / "a.jsonl")
+    assert len(found) == 1501
+    assert {row[3:] for row in found[:1500]} == {(None, None, None)}
+    assert [str(value) for value in found[1500][3:5]] == ["7", "skip"]
+    write(tmp_path / "b.jsonl", rows)  # the name is in a value only
+    source = Source("items", SourceConfig(path=str(tmp_path / "b.jsonl")), {"item_id": Kind.ID}, {"event": Kind.EVENT})
+    assert source.columns == ("item_id",)
+
+
+def test_the_error_for_a_missing_column_looks_at_all_files(tmp_path: Path) -> None:
+    write(tmp_path / "1.csv", [{"query": "x"}])
+    write(tmp_path / "2.csv", [{"query": "x", "sku": "1"}])
+    with pytest.raises(
+        DatasetError, match=r"2 files of data.interactions.path: column 'item_id' is missing \(found: query, sku\)"
+    ):
+        log_of(tmp_path / "*.csv")
+
+
+def csv_lines(*changes: tuple[int, str]) -> list[str]:
+    lines = ["query,item_id,user_id,event", *(f"red {n},i{n},u{n},click" for n in range(2, 301))]
+    for line, text in changes:
+        lines[line - 1] = text
+    return lines
+
+
+@pytest.mark.parametrize("blocks", [200, 1 << 24])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [(50, '"5 inch,i1,u1,click')],
+        [(300, '"5 inch,i1,u1,click')],
+        [(50, '"5 inch,i1,u1,click'), (90, '"red, 90",i90,u90,click')],
+        [(50, '"5 inch,i1,u1,click'), (90, 'the 7" tv,i90,u90,click')],
+        [(50, '"5 inch,i1,u1,click'), (90, 'red,i90,u90,"click"')],
+        [(50, 'red,"i1,u1,click'), (51, 'red,"i1,u1,click'), (90, '"red",i90,u90,click')],
+        [(50, '"5 inch,i1,u1,click'), (90, 'foo",i90,u90,click')],
+    ],
+)
+def test_an_open_quote_costs_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, changes: list[tuple[int, str]]
+) -> None:
+    monkeypatch.setattr(line_blocks, "_BLOCK_BYTES", blocks)
+    (tmp_path / "a.csv").write_text("\n".join(csv_lines(*changes)) + "\n")
+    rejected = CollectedRows()
+    found = log_of(tmp_path / "a.csv", rejected)
+    bad = rejected.take()
+    lost = [line for line, text in changes if text.count('"') % 2 and text[:3] != "the" and text[:3] != "foo"]
+    assert [(row.line, row.lines) for row in bad] == [(line, 1) for line in lost]
+    assert [row.value for row in bad] == [text for line, text in changes if line in lost]
+    assert len(found) == 299 - len(lost)
+    assert found[-1][2] == f"i{300 if lost[-1] != 300 else 299}"
+
+
+@pytest.mark.parametrize("blocks", [300, 1 << 24])
+def test_a_quoted_value_keeps_its_line_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int) -> None:
+    monkeypatch.setattr(line_blocks, "_BLOCK_BYTES", blocks)
+    values = ['first, "quoted"\n\nthird, with, commas\r\nlast', 'plain "inch" 7"', "\n", "a,b\n" * 3 + "c", ""]
+    rows = [{"item_id": f"id{n}", "title": values[n % len(values)], "more": ""} for n in range(200)]
+    write(tmp_path / "a.csv", rows)
+    found, rejected = read(tmp_path / "a.csv", tmp_path)
+    assert rejected == []
+    assert [(row[2], row[3] or "") for row in found] == [(row["item_id"], row["title"]) for row in rows]
+
+
+def test_a_malformed_row_of_several_lines_counts_as_these(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('item_id,title\n1,x\n2,"a\nb\nc",d\n3,y\n')
+    found, rejected = read_counted(tmp_path / "a.csv", tmp_path)
+    assert (found, rejected) == ([1, 3], 3)
+
+
+def read_counted(path: Path, tmp_path: Path) -> tuple[list[int], int]:
+    with RejectedRows(tmp_path / "counted", "items") as rejected:
+        rows = [
+            int(row)
+            for chunk in Source("items", SourceConfig(path=str(path)), ITEM).chunks(rejected)
+            for row in chunk.rows
+        ]
+    return rows, rejected.count
+
+
+def test_paths_that_exist_are_no_patterns(tmp_path: Path) -> None:
+    folder = tmp_path / "logs [2026]"
+    folder.mkdir()
+    row = {"query": "x", "item_id": "1"}
+    write(folder / "a [b]?.csv", [row])
+    write(folder / "a b1.csv", [row, row])
+    assert len(log_of(folder / "a [b]?.csv")) == 1
+    assert len(log_of(folder)) == 3
+
+
+def test_a_directory_is_its_parts(tmp_path: Path) -> None:
+    row = {"query": "x", "item_id": "1"}
+    for name in (
+        "log/day=2024-01-01/part-0.parquet",
+        "log/day=a%20b/000000_0",
+        "log/day=__HIVE_DEFAULT_PARTITION__/B.PARQUET",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        write(tmp_path / "x.parquet", [row])
+        (tmp_path / "x.parquet").rename(tmp_path / name)
+    (tmp_path / "log/_SUCCESS").touch()
+    (tmp_path / "log/.part-0.parquet.crc").write_text("x")
+    (tmp_path / "log/day=2024-01-01/part-1.parquet").touch()
+    expected = [
+        ("part-0.parquet", "x", "1", None, None, "2024-01-01"),
+        ("B.PARQUET", "x", "1", None, None, None),
+        ("000000_0", "x", "1", None, None, "a b"),
+    ]
+    assert log_of(tmp_path / "log") == expected
+    assert log_of(tmp_path / "log/*/*") == expected
+    assert log_of(tmp_path / "l*") == expected
+    (tmp_path / "log/_delta_log").mkdir()
+    with pytest.raises(DatasetError, match="log: is a Delta Lake table"):
+        log_of(tmp_path / "log")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DatasetError, match="none: the directory holds no file of data"):
+        log_of(tmp_path / "none")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "csv.gz", "jsonl.zst", "parquet"])
+def test_parts_without_rows_have_none(tmp_path: Path, suffix: str) -> None:
+    write(tmp_path / f"1.{suffix}", [{"query": "x", "item_id": "1"}])
+    (tmp_path / f"0.{suffix}").touch()
+    (tmp_path / "2.csv").write_text("query,item_id")
+    assert [row[1:3] for row in log_of(tmp_path / f"[0-9].{suffix}")] == [("x", "1")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffquery,item_id\nx,1\ny,2\n",
+        "query,item_id\r\nx,1\r\n\r\ny,2",
+        "query,item_id\rx,1\ry,2\r",
+        '\n"query" , "item_id"\nx,1\ny,2\n'.replace(' , "', ',"'),
+    ],
+)
+def test_marks_and_line_ends_are_no_part_of_values(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.CSV").write_bytes(text.encode())
+    assert [row[1:3] for row in log_of(tmp_path / "a.CSV")] == [("x", "1"), ("y", "2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.json", b'[{"query": 1}]', "is one JSON array; expected an object on each line: jq"),
+        ("a.csv", "query,item_id\n".encode("utf-16"), "is UTF-16; convert it to UTF-8"),
+        ("a.csv", b"query;item_id\nx;1\n", "its columns are separated by ';'; expected commas"),
+        ("a.csv", b"query,item_id,query\n", "has two columns named 'query'; rename or remove one of them"),
+        (
+            "a.jsonl",
+            b'{"query": "x", "item_id": [1]}\n',
+            "column 'item_id' has type list<.*>; expected one value a row",
+        ),
+        (
+            "a.jsonl",
+            b'{"query": {"a": 1}, "item_id": 1}\n',
+            "column 'query' has type struct<>; expected one value a row",
+        ),
+        ("a.csv", b'"query,item_id\nx,1\n', "no header of CSV|is missing|has no rows"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DatasetError, match=f"{name}: .*(?:{message})"):
+        log_of(tmp_path / name)
+
+
+def test_a_column_twice_is_an_error_only_where_it_is_read(tmp_path: Path) -> None:
+    arrays = [pa.array(["x"]), pa.array(["1"]), pa.array(["a"]), pa.array([["b"]])]
+    pq.write_table(pa.table(arrays, names=["query", "item_id", "more", "more"]), tmp_path / "a.parquet")
+    assert log_of(tmp_path / "a.parquet") == [("a.parquet", "x", "1", None, None, None)]
+    pq.write_table(pa.table(arrays[:3], names=["query", "item_id", "query"]), tmp_path / "a.parquet")
+    with pytest.raises(DatasetError, match="a.parquet: has two columns named 'query'"):
+        log_of(tmp_path / "a.parquet")
+
+
+def test_times_of_two_types_are_an_error_before_any_work(raw: Raw) -> None:
+    table = pa.Table.from_pylist(raw.interactions)
+    pq.write_table(table, raw.directory / "log-1.parquet")
+    pq.write_table(table.set_column(3, "timestamp", pa.array(range(len(table)))), raw.directory / "log-2.parquet")
+    message = failure(raw, interactions={"path": str(raw.directory / "log-*.parquet")})
+    assert "log-2.parquet: column 'timestamp' has type int64, but timestamp[us] in " in message
+    assert "log-1.parquet; use one type for times" in message
+
+
+def test_files_of_other_types_make_one_catalogue(raw: Raw) -> None:
+    for place, item in enumerate(raw.items):
+        item |= {"item_id": place, "size": float(place % 3)}
+    table = pa.Table.from_pylist(raw.items)
+    ids, sizes = pa.array([float(n) for n in range(25)]), pa.array([str(n % 3) for n in range(25)])
+    pq.write_table(
+        table.slice(0, 25).set_column(0, "item_id", ids).drop_columns("size").append_column("size", sizes),
+        raw.directory / "items-1.parquet",
+    )
+    pq.write_table(table.slice(25), raw.directory / "items-2.parquet")
+    for row in raw.interactions:
+        row["item_id"] = float(row["item_id"][1:])
+    raw.write()
+    dataset = Dataset.load(
+        prepare(raw.config(items={"path": str(raw.directory / "items-*"), "categorical": ["size"]}), progress=False)
+    )
+    assert dataset.item_ids.tolist() == list(range(50))
+    assert sorted(dataset.vocabularies["items.size"]) == ["0", "1", "2"]
+    assert sum(dataset.manifest["counts"]["events"].values()) == 3000
+
+
+def test_items_whose_ids_are_not_utf8_are_rejected_one_by_one(raw: Raw) -> None:
+    ids = [b"caf\xe9" if n == 3 else b"caf\xe8" if n == 4 else b"i%d" % n for n in range(50)]
+    table = pa.Table.from_pylist(raw.items).set_column(0, "item_id", pa.array(ids))
+    pq.write_table(table, raw.directory / "items.parquet")
+    dataset = Dataset.load(prepare(raw.config(max_rejected_share=0.1), progress=False))
+    assert dataset.schema.num_items == 48
+    assert dataset.manifest["inputs"]["items"]["rejected"] == {"unreadable item_id": 2}
 
 
 def failure(raw: Raw, **data: Any) -> str:
