@@ -359,7 +359,7 @@ def test_a_column_twice_is_an_error_only_where_it_is_read(tmp_path: Path) -> Non
     pq.write_table(pa.table(arrays, names=["query", "item_id", "more", "more"]), tmp_path / "a.parquet")
     assert log_of(tmp_path / "a.parquet") == [("a.parquet", "x", "1", None, None, None)]
     pq.write_table(pa.table(arrays[:3], names=["query", "item_id", "query"]), tmp_path / "a.parquet")
-    with pytest.raises(DatasetError, match="a.parquet: has two columns named 'query'"):
+    with pytest.raises(DatasetError, match=r"a.parquet: has two columns named 'query'"):
         log_of(tmp_path / "a.parquet")
 
 

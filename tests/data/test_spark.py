@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -113,12 +114,47 @@ def test_csv_with_malformed_rows_and_hashed_users(
 
 
 @pytest.mark.slow
-def test_errors_are_the_same(raw: Raw, spark: Any) -> None:
-    table = pa.Table.from_pylist(raw.interactions)
-    pq.write_table(table.slice(0, 10), raw.directory / "log-1.parquet")
-    pq.write_table(
-        table.slice(10).set_column(3, "timestamp", pa.array(range(len(table) - 10))), raw.directory / "log-2.parquet"
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_damaged_lines_and_columns_of_later_files(tmp_path: Path, spark: Any, suffix: str) -> None:
+    raw = random_raw(tmp_path, with_users=False)
+    raw.write()
+    (tmp_path / "log").mkdir()
+    header = ["query,item_id,time", "query,item_id,time,user_id,event"] if suffix == "csv" else []
+    for number in range(2):
+        lines = header[number : number + 1]
+        for place in range(1000):
+            time, item = f"{1_700_000_000 + 1000 * number + place}.25", f"i{place % 50}"
+            event = "skip" if place % 3 else "click"
+            more = {"user_id": place % 7 if place % 2 else float("nan"), "event": event} if number else {}
+            row = {"query": "red phone", "item_id": item, "time": float(time)} | more
+            cells = ("red phone", item, time, *(str(value) for value in more.values()))
+            lines.append(",".join(cells) if suffix == "csv" else json.dumps(row))
+        lines[100] = (
+            '"5 inch,i1,1,u1,click' if suffix == "csv" else '{"query": "\\ud83d", "item_id": "i1", "time": 1.5}'
+        )
+        lines[200] = "one" if suffix == "csv" else '{"query": ["a"], "item_id": "i1"}'
+        lines[300] = lines[300].replace("red", "r\xe9d")
+        lines[400] = lines[400].replace(".25", "0000000000000")
+        (tmp_path / f"log/part-{number}.{suffix}").write_bytes("\n".join(lines).encode("latin-1"))
+    (tmp_path / f"log/part-2.{suffix}").touch()
+    found = check_same_bytes(
+        raw.config(interactions={"path": str(tmp_path / "log"), "columns": {"timestamp": "time"}}), spark
     )
+    assert found["rejected/interactions.jsonl"].count(b'"line"') == (6 if suffix == "csv" else 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoilt", ["type", "list", "share"])
+def test_errors_are_the_same(raw: Raw, spark: Any, spoilt: str) -> None:
+    table = pa.Table.from_pylist(raw.interactions)
+    other = table.slice(10)
+    if spoilt == "share":
+        other = other.set_column(1, "item_id", pa.array(["nowhere"] * len(other)))
+    else:
+        times = pa.array(range(len(other)))
+        other = other.set_column(3, "timestamp", times if spoilt == "type" else pa.array([[1]] * len(other)))
+    pq.write_table(table.slice(0, 10), raw.directory / "log-1.parquet")
+    pq.write_table(other, raw.directory / "log-2.parquet")
     config = raw.config(interactions={"path": str(raw.directory / "log-*.parquet")})
     messages = []
     for session in (None, spark):
@@ -127,7 +163,8 @@ def test_errors_are_the_same(raw: Raw, spark: Any) -> None:
         messages.append(str(error.value))
         assert not config.dataset_dir.exists()
     assert messages[0] == messages[1]
-    assert "both timestamp and integer" in messages[0]
+    expected = {"type": "use one type for times", "list": "has type list<", "share": "unknown item_id (2,990)"}
+    assert expected[spoilt] in messages[0]
 
 
 @pytest.mark.slow
