@@ -1,4 +1,4 @@
-"""The chief: keeps one coordinator at work, and starts another after a parameter server has died."""
+"""The chief: runs a coordinator, and starts another one after the death of a parameter server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNCLEAR_TRIES = 3
 
 
 def supervise(task: Task, config: Config, *, resume: bool, progress: bool) -> None:
-    """Trains to the end, through failures of workers and parameter servers.
+    """Trains to the end, across deaths of workers and parameter servers.
 
     A coordinator that has lost a parameter server cannot go on: its tables are gone. So each coordinator is a process,
     and the next one, in a fresh TensorFlow, waits for all tasks and restores the last checkpoint.
@@ -93,5 +93,5 @@ def die_with_parent(parent: int) -> None:
     """Run in a fresh child of process ``parent``: the kernel kills it when the thread that started it ends."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel was asked
+    if os.getppid() != parent:  # the parent ended before the call
         os._exit(1)

@@ -1,4 +1,4 @@
-"""What the chief runs in a process of its own: connects to the cluster, trains, and ends it.
+"""The coordinator, a process of the chief: connects to the cluster, trains, and ends the other tasks.
 
 ``python -m dpsr.cluster.coordinator`` reads ``TF_CONFIG`` and, from its standard input, the configuration as JSON. Its
 exit code says how it ended. After ``RETRY`` (a parameter server was lost) and ``UNCLEAR`` (another error of TensorFlow)
@@ -27,7 +27,7 @@ _END_SECONDS = 10.0
 
 
 def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> dict[str, Any]:
-    """Trains on the cluster, from the last checkpoint if there is one.
+    """Trains on the cluster.
 
     Args:
         task: the chief.
@@ -36,11 +36,11 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
         progress: show a progress bar.
 
     Returns:
-        What ``metrics.json`` holds.
+        The content of ``metrics.json``.
 
     Raises:
-        ClusterError: a task cannot be reached, or is not like the chief.
-        tf.errors.OpError: a parameter server died.
+        ClusterError: a task cannot be reached, or has another op library or dataset than the chief.
+        tf.errors.OpError: a parameter server died, or a step failed.
     """
     import tensorflow as tf
 
@@ -80,16 +80,16 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
     for device in devices.values():
         with tf.device(device):
             library.load().dpsr_end_task()
-    # A task that sees the chief go before it has ended itself would wait for another one.
+    # A task that has not ended when the chief goes would wait for another chief.
     wait_for_end(task, (PS, WORKER), _END_SECONDS)
     return metrics
 
 
 def _check_alike(devices: dict[str, str], config: Config, dataset: Dataset) -> None:
-    """Checks that every task runs our op library and sees our checkpoints, and every worker our dataset.
+    """Checks that every task has the chief's op library and checkpoints, and every worker the chief's dataset.
 
     Raises:
-        ClusterError: one does not; names it.
+        ClusterError: a task has another one, or none; names the task.
     """
     import tensorflow as tf
 
@@ -104,8 +104,8 @@ def _check_alike(devices: dict[str, str], config: Config, dataset: Dataset) -> N
                 theirs = ops.dpsr_task().library.numpy()
             except tf.errors.NotFoundError:
                 raise ClusterError(
-                    f"{name}: does not know our op library; start it by the same command, with the same installation "
-                    "of dpsr, as the chief"
+                    f"{name}: does not know the op library of dpsr; start it by the same command, with the same "
+                    "installation of dpsr, as the chief"
                 ) from None
             if theirs != ours:
                 raise ClusterError(

@@ -1,7 +1,7 @@
-"""The side-car of a cluster: scores every new checkpoint on the validation split, and keeps the best.
+"""The evaluator of a cluster: scores every new checkpoint on the validation split, and keeps the best.
 
-The chief validates at the end of every epoch too; the evaluator looks at each checkpoint between, without taking time
-of the cluster. It needs no connection to the other tasks, only their checkpoint directory.
+The chief validates at the end of every epoch; the evaluator also scores the checkpoints between, on a processor of its
+own. It needs no connection to the other tasks, only their checkpoint directory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOOK_SECONDS = 2.0
 
 
 def evaluate_checkpoints(task: Task, config: Config) -> dict[str, Any]:
-    """Scores checkpoints as they come until the training is over.
+    """Scores each new checkpoint until the training is over.
 
     ``<checkpoint_dir>/evaluator/`` has ``metrics.json`` (every checkpoint with ``step``, ``valid_loss`` and
     ``valid_top1``; ``best_step``), the model of the best as ``best-<step>``, and TensorBoard events.
@@ -33,10 +33,10 @@ def evaluate_checkpoints(task: Task, config: Config) -> dict[str, Any]:
         config: the run.
 
     Returns:
-        What ``metrics.json`` holds.
+        The content of ``metrics.json``.
 
     Raises:
-        ClusterError: no checkpoint came for ``cluster.start_timeout`` and two intervals between checkpoints.
+        ClusterError: no new checkpoint appeared for ``cluster.start_timeout`` and two intervals between checkpoints.
         CheckpointError: the checkpoints are of another dataset or configuration than this task's.
     """
     directory = config.checkpoint_dir
@@ -65,7 +65,7 @@ def evaluate_checkpoints(task: Task, config: Config) -> dict[str, Any]:
 
 
 class _Scores:
-    """The model that checkpoints are read into, and their scores so far."""
+    """The scores of the checkpoints so far, and the model that they are read into."""
 
     def __init__(self, config: Config) -> None:
         self._folder = config.checkpoint_dir / checkpoints.EVALUATOR_FOLDER
@@ -83,14 +83,14 @@ class _Scores:
         return {"checkpoints": self._done, "best_step": best and best["step"]}
 
     def add(self, path: str) -> bool:
-        """Scores a checkpoint that is new; False if it is not, or is gone already."""
+        """Scores a checkpoint; False for one that was scored before, or that was removed meanwhile."""
         step = int(Path(path).name.rpartition("-")[2])
         if path in self._seen:
             return False
         try:
             figures = {"step": step, **self._training.validate(path)}
         except tf.errors.NotFoundError:
-            return False  # so many came since that it was removed
+            return False  # newer checkpoints have replaced it
         self._seen.add(path)
         self._done.append(figures)
         with self._writer.as_default():

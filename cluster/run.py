@@ -1,4 +1,4 @@
-"""Training as the environment says: on this machine, or as one task of a ``TF_CONFIG`` cluster."""
+"""Training on this machine, or as the task of a cluster that ``TF_CONFIG`` names."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dpsr.config import Config
 
 
 def train(config: Config, *, resume: bool = True, progress: bool = True) -> None:
-    """Trains on this machine; or, under ``TF_CONFIG``, does what this task has to until the training is over.
+    """Trains on this machine, or runs one task of a ``TF_CONFIG`` cluster until the training is over.
 
     Args:
         config: the run, the same for every task.
-        resume: go on from the last checkpoint instead of starting anew; the chief's word counts.
+        resume: go on from the last checkpoint instead of starting anew; on a cluster, that of the chief counts.
         progress: show a progress bar.
 
     Raises:
         ClusterError: names the task and the remedy.
-        CheckpointError, TrainingDivergedError: as ``model.trainer.train``.
+        CheckpointError, TrainingDivergedError: as ``training.trainer.train``.
     """
     task = task_of_environment(os.environ)
     if task is None:

@@ -1,4 +1,4 @@
-"""A worker or a parameter server: does what the chief tells it, until that says that the training is over."""
+"""A worker or a parameter server: runs the chief's calls until the chief ends the task."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dpsr.config import Config
 
 _LOOK_SECONDS = 1.0
 _UNREACHABLE_SECONDS = 60.0
-"""A chief that cannot be reached for so long counts as dead; one whose machine refuses connections does at once."""
+"""Time without an answer after which the chief counts as dead; a refused connection counts at once."""
 
 
 def serve(task: Task, config: Config) -> None:
-    """Serves until the chief ends the task, or is gone for too long.
+    """Serves until the chief ends the task, or stays away for too long.
 
     Args:
         task: a worker or a parameter server.
@@ -37,7 +37,7 @@ def serve(task: Task, config: Config) -> None:
 
     library.load()
     try:
-        # It lives until the process ends: nothing refers to it, but for this name.
+        # The name keeps the server alive until the process ends.
         server = tf.distribute.Server(
             tf.train.ClusterSpec({job: list(addresses) for job, addresses in task.addresses.items()}),
             job_name=task.job,
@@ -53,10 +53,10 @@ def serve(task: Task, config: Config) -> None:
 
 
 def _watch(task: Task, timeout: float, ended: threading.Event) -> None:
-    """Returns when the chief ends the task; begins afresh when the chief dies.
+    """Returns when the chief ends the task; replaces the process when the chief dies.
 
-    What a dead chief left here, tables and half-done calls, is of no use to the next one, and nobody else would free
-    it. So the process replaces itself: same process id, same port, empty.
+    Tables and unfinished calls of a dead chief are of no use to the next one, and TensorFlow never frees them. So the
+    process replaces itself by a new one with the same process id and port.
     """
     chief, last_seen, seen = task.addresses[CHIEF][0], time.monotonic(), False
     while not ended.wait(_LOOK_SECONDS):
@@ -67,7 +67,7 @@ def _watch(task: Task, timeout: float, ended: threading.Event) -> None:
         gone_for = time.monotonic() - last_seen
         if seen and (state is Reach.REFUSES or gone_for > _UNREACHABLE_SECONDS):
             print(f"{task.name}: the chief is gone; waits for another one", flush=True)
-            _begin_afresh()
+            _replace_process()
         if gone_for > timeout:
             raise ClusterError(
                 f"{task.name}: the chief at {chief} has not been there for {timeout:g} s; start it, then this task, or "
@@ -75,7 +75,7 @@ def _watch(task: Task, timeout: float, ended: threading.Event) -> None:
             )
 
 
-def _begin_afresh() -> None:
-    """Replaces this process by a new one with the same command line; closes its sockets first."""
+def _replace_process() -> None:
+    """Closes the sockets, and replaces this process by a new one with the same command line."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

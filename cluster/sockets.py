@@ -1,4 +1,4 @@
-"""Whether the tasks of a cluster can be reached."""
+"""Sockets of a cluster's tasks: which of them answer, and whether a port is free."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from dpsr.cluster.tasks import ClusterError, Task, host_and_port
 
 _ATTEMPT_SECONDS = 2.0
 _PAUSE_SECONDS = 0.5
-# What a client says first (RFC 9113, section 3.4), with no settings of its own; the server's are its answer.
+# The client's connection preface with empty settings (RFC 9113, section 3.4); a server answers with its own settings.
 _HTTP2_HEADER_BYTES, _HTTP2_SETTINGS = 9, 4
 _HTTP2_CLIENT = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _HTTP2_SETTINGS, 0, 0, 0, 0, 0])
 
 
 class Reach(enum.Enum):
-    """What is at an address."""
+    """The answer to a connection attempt."""
 
     LISTENS = enum.auto()
     REFUSES = enum.auto()
-    """The machine is there, and nobody listens."""
+    """The machine is up, and no process listens at the port."""
     SILENT = enum.auto()
+    """No answer."""
 
 
 def look_at(address: str) -> Reach:
@@ -37,10 +38,10 @@ def look_at(address: str) -> Reach:
 
 
 def answers(address: str) -> bool:
-    """Whether a server of gRPC is at ``host:port`` and at work.
+    """Whether a gRPC server at ``host:port`` answers.
 
-    A port that takes connections is not enough: it may be another program's, and the kernel takes them for a process
-    that hangs.
+    An accepted connection does not prove it: the port may be another program's, and the kernel accepts connections for
+    a process that hangs.
     """
     try:
         with socket.create_connection(host_and_port(address), _ATTEMPT_SECONDS) as connection:
@@ -55,12 +56,12 @@ def wait_for(task: Task, jobs: Iterable[str], timeout: float) -> None:
     """Waits until every task of some jobs answers.
 
     Args:
-        task: who waits.
-        jobs: for whom.
+        task: the task that waits.
+        jobs: the jobs whose tasks are awaited.
         timeout: seconds.
 
     Raises:
-        ClusterError: some do not; names them.
+        ClusterError: some tasks do not answer; names them.
     """
     missing = [(job, index, address) for job in jobs for index, address in enumerate(task.addresses[job])]
     deadline = time.monotonic() + timeout
@@ -84,7 +85,7 @@ def _why(address: str) -> str:
 
 
 def wait_for_end(task: Task, jobs: Iterable[str], timeout: float) -> None:
-    """Waits until no task of some jobs listens, or ``timeout`` seconds."""
+    """Waits until no task of some jobs listens, for at most ``timeout`` seconds."""
     listening = [address for job in jobs for address in task.addresses[job]]
     deadline = time.monotonic() + timeout
     while listening and time.monotonic() < deadline:

@@ -39,17 +39,17 @@ _REPORT_SECONDS = 5.0
 
 
 class Progress(tf.Module):
-    """What the workers report, beside the tables: nothing of it is in a checkpoint."""
+    """What the workers report, in variables beside the tables; checkpoints do not contain it."""
 
     def __init__(self, num_workers: int) -> None:
-        """Starts at nothing."""
+        """Starts at zero."""
         super().__init__()
         self.work_units = tf.Variable(0, dtype=tf.int64)
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64)
         self.steps = tf.Variable(tf.zeros([num_workers], tf.int64))
         """Steps of every worker."""
         self.staleness = tf.Variable(0, dtype=tf.int64)
-        """Updates by others between reading and updating, over all steps."""
+        """Updates by other workers between a step's reading and its own update, summed over all steps."""
 
 
 class _ProgressNow(NamedTuple):
@@ -74,10 +74,10 @@ class ClusterTraining(Training):
             dataset: what it learns from; every worker sees it under the same path.
             task: the chief.
             coordinator: a ``ClusterCoordinator`` of this cluster.
-            watchdog: hears from every work unit.
+            watchdog: expects the next work unit after each.
             progress: show a progress bar.
 
-        ``first_step`` is the number of steps that the checkpoint has behind it.
+        ``first_step`` is the number of steps that the checkpoint contains.
         """
         num_ps, num_workers = len(task.addresses[PS]), len(task.addresses[WORKER])
         placed = place(expected_loads(config, dataset), num_ps, config.cluster.split_above_bytes)
@@ -108,7 +108,7 @@ class ClusterTraining(Training):
         self._first_iteration = self._iterations()
 
     def take_steps(self, scheduled: ScheduledStage, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
-        """As on one machine, in work units that workers take."""
+        """As ``Training.take_steps``, in work units that workers take."""
         batches = scheduled.stage.batches
         plan = batches.epoch(self._config.training.seed, epoch - scheduled.first_epoch)
         while step < batches.steps:
@@ -118,7 +118,7 @@ class ClusterTraining(Training):
             now = self._read_progress()
             show(now)
             counted = float(tf.reduce_sum(now.steps - before.steps))
-            # A work unit that was done twice has counted twice.
+            # The steps of a repeated work unit have counted twice.
             loss_sum += float(now.loss_sum - before.loss_sum) * (step - first) / max(counted, 1.0)
             self._check_losses(np.array([loss_sum / max(step, 1)]), scheduled, epoch, first)
             if step < batches.steps:
@@ -127,10 +127,10 @@ class ClusterTraining(Training):
         return loss_sum
 
     def _give_out(self, stage: Stage, plan: EpochPlan, step: int, show: Callable[[_ProgressNow], None]) -> int:
-        """Has workers take steps from number ``step`` on, up to the next checkpoint or the end of the epoch.
+        """Schedules steps from number ``step`` on, up to the next checkpoint or the end of the epoch, and waits.
 
         Returns:
-            The number of the first step that was not taken; all before it are done when it returns.
+            The number of the first step that was not taken.
         """
         cluster, before, take = self._config.cluster, self._read_progress(), self.work_unit(stage)
         end, steps_of_unit = stage.batches.steps, max(1, cluster.examples_per_call // stage.batches.batch_size)
@@ -174,7 +174,7 @@ class ClusterTraining(Training):
         )
 
     def work_unit(self, stage: Stage) -> Any:
-        """What a worker does in one call: a function of a plan and its number of steps, int64 []."""
+        """The function that a worker runs in one call, of a plan and its number of steps, int64 []."""
         if stage.name not in self._work_units:
             take = tf.function(partial(self._take_work_unit, stage))
             signature = stage.batches.spec, tf.TensorSpec([], tf.int64)
@@ -236,11 +236,10 @@ class ClusterTraining(Training):
         tf.summary.scalar("cluster/examples_per_second", steps.sum() * examples_per_step, step=step)
         for worker, count in enumerate(steps):
             tf.summary.scalar(f"cluster/examples_per_second/{WORKER}_{worker}", count * examples_per_step, step=step)
-        # How many updates of others came between a step's reading and its own, on average.
         tf.summary.scalar("cluster/staleness", float(now.staleness - before.staleness) / done, step=step)
 
     def _steps_behind(self) -> int:
-        """The steps of the run that are done, as its position says."""
+        """The steps of the run up to its position."""
         epoch = int(self._position.epoch)
         return self._stage_of(epoch).steps_before(epoch) + int(self._position.step)
 
@@ -249,9 +248,9 @@ class ClusterTraining(Training):
         return sum(int(optimizer.iterations()) for optimizer in self._optimizers)
 
     def counts(self) -> dict[str, Any]:
-        """Steps that were given out and steps that were applied, since this coordinator began, and by whom.
+        """Steps that were scheduled and steps that were applied since this coordinator started, also by worker.
 
-        More steps are applied than given out where a worker died within a work unit, since another worker repeats the
+        More steps are applied than scheduled where a worker died within a work unit, since another worker repeats the
         work unit from its first step.
         """
         now = self._read_progress()

@@ -1,4 +1,4 @@
-"""A whole cluster on one machine: every task a process on a loopback port, for trying it out."""
+"""A cluster of processes of one machine on loopback ports, for trying out training on a cluster."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LOOK_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
 _RESTART_SECONDS = 2.0
 _SHORT_LIFE_SECONDS = 15.0
-"""Who dies sooner than this after its start most likely does so again, and waits before the next one."""
+"""A task that dies sooner after its start most likely does so again, and is restarted after a pause."""
 
 
 @dataclass
 class _Process:
-    """A task, and the process that does it now."""
+    """A task, and its present process."""
 
     task: Task
     log: Path
@@ -35,10 +35,10 @@ class _Process:
     started_at: float
     restarts: int = 0
     short_lives: int = 0
-    """Of the last processes, one after the other."""
+    """Processes in a row, up to the last one, that died soon after their start."""
     ended: bool = False
     start_at: float | None = None
-    """When to start it again, after it has died."""
+    """Time of the next start, after a death."""
 
 
 def _print_now(line: str) -> None:
@@ -46,7 +46,7 @@ def _print_now(line: str) -> None:
 
 
 class LocalCluster:
-    """The processes of a cluster; on leaving its ``with`` block none of them is left."""
+    """The processes of a cluster; at the end of its ``with`` block all of them have ended."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class LocalCluster:
         """Starts every task.
 
         Args:
-            command: what every task runs, given its ``TF_CONFIG``.
+            command: the command of every task, which reads its ``TF_CONFIG``.
             workers: number of workers.
             ps: number of parameter servers.
-            evaluator: whether there is one.
+            evaluator: start an evaluator too.
             logs: folder for the output of every task, a file each.
-            max_restarts: how often each of them is started again after it has died.
+            max_restarts: the most restarts of each task.
             say: takes the status lines, each when it is due; by default to the standard output, pipes included.
         """
         self._command = list(command)
@@ -96,7 +96,7 @@ class LocalCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends every process: SIGTERM, and SIGKILL for who does not heed it."""
+        """Ends every process by SIGTERM, or by SIGKILL after the time of grace."""
         for entry in self.processes.values():
             _signal_group(entry.process, signal.SIGTERM)
         deadline = time.monotonic() + _GRACE_SECONDS
@@ -108,13 +108,13 @@ class LocalCluster:
                 entry.process.wait()
 
     def wait(self) -> int | None:
-        """Waits for the end of the training, starting tasks that died again.
+        """Waits for the end of the training, and restarts tasks that die.
 
         Returns:
             The chief's exit code; None if ``stop`` was called.
 
         Raises:
-            ClusterError: a task died more often than it may; names it.
+            ClusterError: a task died more than ``max_restarts`` times; names it.
         """
         while not self._is_stopped:
             time.sleep(_LOOK_SECONDS)
@@ -127,7 +127,7 @@ class LocalCluster:
         return None
 
     def stop(self) -> None:
-        """Has ``wait`` return soon; may be called by a signal handler."""
+        """Makes ``wait`` return within a fraction of a second; safe in a signal handler."""
         self._is_stopped = True
 
     def _look_at(self, entry: _Process) -> None:
@@ -155,7 +155,7 @@ class LocalCluster:
         entry.start_at = now + pause
 
     def _pause(self, entry: _Process, lived: float) -> float:
-        """Seconds to wait before a task is started again: none at first, more if it dies soon time after time."""
+        """Seconds before a task is restarted: none at first, more with every early death in a row."""
         pause = _RESTART_SECONDS * min(entry.short_lives, 5) if lived < _SHORT_LIFE_SECONDS else 0.0
         entry.short_lives = entry.short_lives + 1 if lived < _SHORT_LIFE_SECONDS else 0
         return pause
@@ -182,15 +182,15 @@ def up(
     logs: Path,
     max_restarts: int,
 ) -> None:
-    """Trains on a cluster of processes of this machine; shows what becomes of each.
+    """Trains on a cluster of processes of this machine; prints a line when a task starts, dies or ends.
 
     Raises:
-        ClusterError: the chief failed, or a task died too often; its last words are shown.
+        ClusterError: the chief failed, or a task died too often; the last lines of its log are printed.
     """
     command = [sys.executable, "-m", "dpsr.train", "--config", config_file]
     command += [part for override in overrides for part in ("--set", override)]
     command += [] if resume else ["--no-resume"]
-    # No exception in the middle of a start: a process that nobody knows yet could not be ended in order.
+    # No exception within a start: a process that is not in the list yet would not be ended.
     early: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: early.append(received))
@@ -215,7 +215,7 @@ def _how(code: int) -> str:
 
 
 def _spawn(command: Sequence[str], environment: dict[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Starts a task in a process group of its own, which no Ctrl-C of the terminal reaches but through us."""
+    """Starts a task in a process group of its own, which a Ctrl-C in the terminal does not reach."""
     return subprocess.Popen(
         command,
         env=environment,
@@ -233,7 +233,7 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has at this moment."""
+    """Ports that are free at this moment."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

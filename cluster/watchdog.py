@@ -1,4 +1,4 @@
-"""Ends a process in which nothing happens any more: calls of TensorFlow to a task that hangs have no time limit."""
+"""Ends a process that makes no progress: TensorFlow's calls to a task that hangs have no time limit."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _LOOK_SECONDS = 0.5
 
 
 class Watchdog:
-    """Says so and ends the process when too long has passed since the last sign of life."""
+    """Prints an error and ends the process when an expected event does not happen in time."""
 
     def __init__(self, exit_code: int) -> None:
-        """Waits for the first sign of life; ends the process by ``exit_code``."""
+        """Starts without an expectation; the process ends with ``exit_code``."""
         self._exit_code = exit_code
         self._doing = ""
         self._deadline = float("inf")
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def expect(self, doing: str, seconds: float) -> None:
-        """From now on the next sign of life is to come in ``seconds``; ``doing`` says what is waited for, and why."""
+        """Expects the next call within ``seconds``, else ends the process with the error "timed out ``doing``"."""
         self._doing = doing
         self._deadline = time.monotonic() + seconds
 

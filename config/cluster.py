@@ -21,18 +21,18 @@ class ClusterConfig(Section):
     """Steps that a worker takes on its own copies of the dense layers between two exchanges with the parameter server;
     1 sends the gradients of every step. By default 16 steps, or fewer where 16 steps exceed 4,096 examples."""
     split_above_bytes: Annotated[int, Field(ge=1)] = 1 << 30
-    """A table with more bytes is split by rows over parameter servers; a smaller one is whole on one."""
+    """A table whose rows take more bytes is split by rows over parameter servers; a smaller one is whole on one."""
     examples_per_call: Annotated[int, Field(ge=1)] = 8192
-    """Examples that a worker is given at once; at most so many are done twice when it dies."""
+    """Examples of a work unit, which a worker takes in one call; up to this number are repeated after its death."""
     checkpoint_seconds: Annotated[float, Field(gt=0.0)] = 600.0
-    """Time between checkpoints: what is lost when a parameter server or the chief dies."""
+    """Seconds between checkpoints: the most work that the death of a parameter server or the chief costs."""
     start_timeout: Annotated[float, Field(gt=0.0)] = 600.0
-    """Seconds that a task waits for those that it needs, at the start and after a failure."""
+    """Seconds that a task waits for the tasks that it needs, at the start and after a failure."""
     stall_timeout: Annotated[float, Field(gt=0.0)] = 600.0
-    """Seconds without a step anywhere after which the training counts as failed."""
+    """Seconds without a finished work unit after which the training counts as failed."""
     max_restarts: Annotated[int, Field(ge=0)] = 20
-    """How often the chief goes on from the last checkpoint by itself, after a parameter server has died; and how often
-    ``dpsr cluster up`` starts each task again."""
+    """Number of times that the chief resumes from the last checkpoint after the death of a parameter server, and that
+    ``dpsr cluster up`` restarts each task."""
 
     def dense_sync_steps_at(self, batch_size: int) -> int:
         """``dense_sync_steps``, or its default for batches of ``batch_size`` examples."""

@@ -239,7 +239,7 @@ def test_a_task_without_the_op_library_is_named(
     tasks = cluster([*shop("plain"), "cluster.start_timeout=20"])
     tasks.start("ps", command=[sys.executable, "-c", SERVER])
     worker = tasks.start("worker")
-    failed(tasks.start("chief"), "ps 0: does not know our op library; start it by the same command")
+    failed(tasks.start("chief"), "ps 0: does not know the op library of dpsr; start it by the same command")
     waits_in_vain(worker)
 
 
