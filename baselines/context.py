@@ -14,7 +14,6 @@ from dpsr.baselines.analyzers import Analyzer, stemmed_words
 from dpsr.baselines.examples import QueryExamples, load_examples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.interfaces import Method
-from dpsr.baselines.popularity import click_counts
 from dpsr.baselines.tuning import choose_weight
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
@@ -88,7 +87,7 @@ class BuildContext:
     @cached_property
     def click_counts(self) -> np.ndarray:
         """Clicks of every item in the train split, int64 [items]."""
-        return click_counts(self.dataset.interaction_blocks("train"), self.dataset.schema.num_items)
+        return self.dataset.clicks_per_item("train")
 
     @cached_property
     def tuning_examples(self) -> QueryExamples | None:

@@ -11,9 +11,8 @@ import numpy as np
 
 from dpsr.baselines.examples import QueryExamples, normalise_query
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.data.dataset.pairs import count_keys
 from dpsr.data.dataset.schema import SKIP
-
-_PAIRS_AT_ONCE = 1 << 22  # uncounted clicks kept before they are merged into the counts, 32 MiB
 
 
 class ClickMemoryRetriever(ExhaustiveRetriever):
@@ -34,7 +33,8 @@ class ClickMemoryRetriever(ExhaustiveRetriever):
         row_of_query = np.array(
             [self._rows.setdefault(normalise_query(text), len(self._rows)) for text in query_texts], dtype=np.int64
         )
-        pairs, self._counts = _count_pairs(blocks, row_of_query, self.num_items)
+        clicks = (records[records["event"] != SKIP] for records in blocks)
+        pairs, self._counts = count_keys(row_of_query[part["query"]] * self.num_items + part["item"] for part in clicks)
         self._items = pairs % self.num_items
         self._starts = np.searchsorted(pairs // self.num_items, np.arange(len(self._rows) + 1))
 
@@ -52,29 +52,6 @@ class ClickMemoryRetriever(ExhaustiveRetriever):
             if len(items):
                 row[items] = np.ceil(row.max()) + _dense_ranks(counts, row[items])
         return scores
-
-
-def _count_pairs(
-    blocks: Iterable[np.ndarray], row_of_query: np.ndarray, num_items: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct (query, item) pairs of all clicks as query * items + item, ascending, and their counts; int64 each."""
-    pairs = counts = np.empty(0, dtype=np.int64)
-    waiting: list[np.ndarray] = []
-
-    def merged() -> tuple[np.ndarray, np.ndarray]:
-        new, new_counts = np.unique(np.concatenate(waiting), return_counts=True)
-        distinct, place = np.unique(np.concatenate([pairs, new]), return_inverse=True)
-        total = np.zeros(len(distinct), dtype=np.int64)
-        np.add.at(total, place, np.concatenate([counts, new_counts]))
-        return distinct, total
-
-    for records in blocks:
-        clicks = records[records["event"] != SKIP]
-        waiting.append(row_of_query[clicks["query"]] * num_items + clicks["item"])
-        if sum(map(len, waiting)) >= max(_PAIRS_AT_ONCE, len(pairs)):
-            pairs, counts = merged()
-            waiting = []
-    return merged() if waiting else (pairs, counts)
 
 
 def _dense_ranks(counts: np.ndarray, backoff: np.ndarray) -> np.ndarray:

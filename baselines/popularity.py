@@ -5,29 +5,10 @@ The non-personalised lower bound; the paper's figure 7 measures how far a model'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
-from dpsr.data.dataset.schema import SKIP
-
-
-def click_counts(blocks: Iterable[np.ndarray], num_items: int) -> np.ndarray:
-    """Counts clicks and purchases of every item.
-
-    Args:
-        blocks: the log, INTERACTION [n] each.
-        num_items: size of the catalogue.
-
-    Returns:
-        int64 [items].
-    """
-    counts = np.zeros(num_items, dtype=np.int64)
-    for records in blocks:
-        counts += np.bincount(records["item"][records["event"] != SKIP], minlength=num_items)
-    return counts
 
 
 class PopularityRetriever(ExhaustiveRetriever):

@@ -278,8 +278,8 @@ class _Preparation:
             if self._before and not self._grow:
                 tokenizer = Tokenizer.load(self._before.tokenizer_path)
             else:
-                texts = chain(joined_texts(items, columns), text_batches(query_texts.filter(pa.array(in_train))))
-                tokenizer = build_tokenizer(self._config.tokenizer, texts)
+                counted = text_batches(query_texts.filter(pa.array(in_train)))
+                tokenizer = build_tokenizer(self._config.tokenizer, chain(joined_texts(items, columns), counted))
             tokenizer.save(self._directory / TOKENIZER_FILE)
             for folder, texts, size in (
                 ("items", joined_texts(items, columns), len(items)),

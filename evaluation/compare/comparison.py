@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from dpsr.baselines.examples import QueryExamples, with_one_typo
 from dpsr.baselines.interfaces import Method
-from dpsr.baselines.popularity import click_counts
 from dpsr.data.dataset.tables import Dataset
 from dpsr.evaluation.measures.clicks import measure_all
 from dpsr.evaluation.measures.intervals import bootstrap_means, half_width, interval
@@ -52,7 +51,7 @@ def compare(
         Results and paired differences of every slice with a click: those of ``slices_of``, and ``one typo``.
     """
     typos = with_one_typo(examples, seed=seed)
-    counts = click_counts(dataset.interaction_blocks("train"), dataset.schema.num_items)
+    counts = dataset.clicks_per_item("train")
     masks = slices_of(examples, dataset, columns=slice_by)
     variants = [(examples, masks), (typos, {TYPO: np.ones(len(typos), dtype=bool)})]
     found = Comparison([], [], [])

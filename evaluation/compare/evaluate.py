@@ -10,7 +10,6 @@ import numpy as np
 from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.context import item_texts
 from dpsr.baselines.examples import QueryExamples, anonymous_examples, load_examples
-from dpsr.baselines.popularity import click_counts
 from dpsr.baselines.registry import REFERENCE, SUBJECT, resolve
 from dpsr.baselines.two_tower import TwoTowerRetriever
 from dpsr.config import Config
@@ -134,7 +133,7 @@ def _figures(
         asked = anonymous_examples(np.array([senses.query for senses in truth], dtype=object), seed=seed)
     answers = head_answers(retriever, asked)
     maps = heads_maps(answers, vectors, dataset, texts, seed=seed, senses=truth, sense_column=sense_column)
-    counts = click_counts(dataset.interaction_blocks("train"), dataset.schema.num_items)
+    counts = dataset.clicks_per_item("train")
     return Figures(wins, losses, item_map(vectors, dataset, counts, texts, seed=seed), maps, answers)
 
 

@@ -15,7 +15,7 @@ from dpsr.baselines.examples import QueryExamples, make_examples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.hybrids import BM25PopularityRetriever
 from dpsr.baselines.memory import ClickMemoryRetriever
-from dpsr.baselines.popularity import PopularityRetriever, click_counts
+from dpsr.baselines.popularity import PopularityRetriever
 from dpsr.baselines.tuning import POPULARITY_WEIGHTS, choose_weight
 from dpsr.data.dataset.schema import CLICK, INTERACTION, PURCHASE, SKIP
 from dpsr.tokenizer_cc import VocabularyBuilder
@@ -74,11 +74,8 @@ def test_bm25_terms_are_words_with_letters_split_from_digits_and_plurals_removed
     assert words("?!") == []
 
 
-def test_popularity_counts_clicks_and_purchases_but_no_skips() -> None:
-    blocks = [log((0, 2, CLICK), (1, 2, PURCHASE)), log((0, 1, CLICK), (0, 0, SKIP))]
-    counts = click_counts(blocks, 4)
-    assert counts.tolist() == [0, 1, 2, 0]
-    items, scores = PopularityRetriever(counts).retrieve(queries("a", "b"), 2)
+def test_popularity_ranks_by_clicks_whatever_the_query() -> None:
+    items, scores = PopularityRetriever(np.array([0, 1, 2, 0])).retrieve(queries("a", "b"), 2)
     assert items.tolist() == [[2, 1], [2, 1]]
     assert scores.tolist() == [[2, 1], [2, 1]]
 
@@ -124,7 +121,7 @@ def test_memory_ranks_by_clicks_then_by_the_back_off() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_memory_equals_a_dictionary_of_counters(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpsr.baselines.memory._PAIRS_AT_ONCE", 30)  # merged several times, and with a rest
+    monkeypatch.setattr("dpsr.data.dataset.pairs._LEAST_MERGED", 30)  # merged several times, and with a rest
     rng = np.random.default_rng(seed)
     num_items, num_queries = 40, 12
     popularity = rng.permutation(num_items)

@@ -65,6 +65,8 @@ def check_against_oracle(raw: Raw, dataset: Dataset, valid_share: float = 0.05, 
     for split in ("valid", "test"):
         assert readable(dataset, dataset.interactions(split)) == oracle.splits[split]
     assert Counter(readable(dataset, dataset.interactions("train"))) == Counter(oracle.splits["train"])
+    clicks = Counter(record[2] for record in oracle.splits["train"])
+    assert dataset.clicks_per_item("train").tolist() == [clicks[item] for item in dataset.item_ids]
     assert readable(dataset, dataset.skips()) == oracle.splits["skips"]
     for row, user in enumerate(dataset.user_ids().to_pylist()):
         assert list(dataset.item_ids[dataset.history[row]]) == [event["item_id"] for event in oracle.histories[user]]

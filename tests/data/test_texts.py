@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,8 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.texts import joined_texts, spaced_texts, take_rows, with_small_strings
 from dpsr.data.dataset.verify import verify
 from dpsr.data.prepare.job import prepare
+from dpsr.data.prepare.vocabulary import category_vocabulary, column_ids
+from dpsr.data.raw.values import trimmed_strings
 
 ROWS = st.lists(st.tuples(st.none() | st.text(max_size=5), st.none() | st.text(max_size=5)), max_size=40)
 
@@ -53,6 +56,21 @@ def test_chunks_and_batches_change_nothing(
         small = with_small_strings(taken)
         assert small.schema.types == [pa.string(), pa.string()]
         assert small.to_pylist() == taken.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(["a ", " b", None], ["a", "", ""]), ([1.5, None], [float("nan"), 2.0]), ([1, 2], [3, None]), ([True], [False])],
+)
+def test_a_column_in_chunks_has_the_ids_of_one_array(first: list[Any], second: list[Any]) -> None:
+    whole = pa.array(first + second)
+    chunks = pa.chunked_array([pa.array(first, whole.type), pa.array(second, whole.type)])
+    vocabulary = category_vocabulary(trimmed_strings(whole), 1)
+    assert category_vocabulary(trimmed_strings(chunks), 1) == vocabulary
+    for numeric, values in ((False, vocabulary), (True, ["-inf", "1.7"])):
+        np.testing.assert_array_equal(
+            column_ids(chunks, values, numeric=numeric), column_ids(whole, values, numeric=numeric)
+        )
 
 
 @pytest.mark.slow
