@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from dpsr.data.raw.values import integers_of, is_instant, number_texts, numbers, texts
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST = -62_135_596_800
+FIRST_SECOND = -62_135_596_800
 """Seconds of the beginning of year 1."""
-_LAST = 253_402_300_799
+LAST_SECOND = 253_402_300_799
 """Seconds of the end of year 9999."""
 _SECONDS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _INTEGER = r"^\+?(-?[0-9]+)(\.0*)?$"
@@ -93,7 +93,7 @@ class Clock:
                 return
         values = found.drop_null().to_numpy()
         if len(values):
-            fractions, in_years = values != np.floor(values), (values >= _FIRST) & (values <= _LAST)
+            fractions, in_years = values != np.floor(values), (values >= FIRST_SECOND) & (values <= LAST_SECOND)
             self._seconds = bool(fractions.any() and in_years.all())
             self._unit = "timestamp" if self._seconds else "integer"
 
@@ -114,12 +114,12 @@ def _microseconds(column: pa.Array) -> pa.Array:
     """Timestamps and dates as microseconds since 1970, int64 [n]; null outside the years 1 to 9999."""
     kind = column.type
     if pa.types.is_date32(kind):
-        days = _within(column.cast(pa.int32()).cast(pa.int64()), _FIRST // 86_400, _LAST // 86_400)
+        days = _within(column.cast(pa.int32()).cast(pa.int64()), FIRST_SECOND // 86_400, LAST_SECOND // 86_400)
         return pc.multiply(days, 86_400_000_000)
     if pa.types.is_timestamp(kind) and kind.unit == "ns":  # 64 bits reach from 1677 to 2262
         return column.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64())
     per_second = _SECONDS["ms" if pa.types.is_date64(kind) else kind.unit]
-    found = _within(column.cast(pa.int64()), _FIRST * per_second, (_LAST + 1) * per_second - 1)
+    found = _within(column.cast(pa.int64()), FIRST_SECOND * per_second, (LAST_SECOND + 1) * per_second - 1)
     return found if per_second == 1_000_000 else pc.multiply(found, 1_000_000 // per_second)
 
 
@@ -157,14 +157,14 @@ def _whole_numbers(column: pa.Array) -> pa.Array:
 
 
 def _microseconds_of_seconds(seconds: pa.Array) -> pa.Array:
-    inside = pc.and_(pc.greater_equal(seconds, float(_FIRST)), pc.less_equal(seconds, float(_LAST)))
+    inside = pc.and_(pc.greater_equal(seconds, float(FIRST_SECOND)), pc.less_equal(seconds, float(LAST_SECOND)))
     known = pc.if_else(inside, seconds, pa.scalar(None, pa.float64()))
     return pc.round(pc.multiply(known, 1e6)).cast(pa.int64(), safe=False)
 
 
 def _instants(column: pa.Array) -> pa.Array:
     """ISO 8601 strings as microseconds since 1970, int64 [n]; null where one cannot be read."""
-    low, high = _FIRST * 1_000_000, (_LAST + 1) * 1_000_000 - 1
+    low, high = FIRST_SECOND * 1_000_000, (LAST_SECOND + 1) * 1_000_000 - 1
     for kind in _INSTANTS:
         try:
             return _within(column.cast(kind).cast(pa.int64()), low, high)

@@ -26,7 +26,7 @@ from dpsr.data.raw.json_files import MalformedLineError, parse_line
 from dpsr.data.raw.line_blocks import line_blocks
 from dpsr.data.raw.readers import readable
 from dpsr.data.raw.rejected import RejectedRows
-from dpsr.data.raw.timestamps import Clock
+from dpsr.data.raw.timestamps import FIRST_SECOND, LAST_SECOND, Clock
 from dpsr.data.raw.values import NO_IDS, json_array, json_text, numbers, without_surrogates
 
 ACTIONS = {"click": "click", "click_through": "click", "purchase": "purchase", "impression": "shown"}
@@ -34,8 +34,6 @@ ACTIONS = {"click": "click", "click_through": "click", "purchase": "purchase", "
 
 _BUCKET_BYTES = 1 << 27
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST_MILLISECONDS = 253_402_300_799_999
-"""The end of year 9999."""
 _LOG = pa.schema(
     [
         ("query", pa.string()),
@@ -247,22 +245,24 @@ def _ordinal(position: Any) -> float | None:
 
 def _microseconds(timestamp: Any) -> int:
     """ISO 8601, or milliseconds since 1970; without a zone: UTC."""
+    found: float | None = None
     if isinstance(timestamp, str) and timestamp[4:5] == "-":
-        try:
-            time = datetime.fromisoformat(timestamp)
-            time = time.replace(tzinfo=UTC) if time.tzinfo is None else time
-            return (time - _EPOCH) // timedelta(microseconds=1)
-        except (ValueError, OverflowError):
-            pass  # ISO 8601 has more forms than Python reads
-    clock = Clock()
-    if not isinstance(timestamp, (bool, list, dict)) and timestamp is not None:
+        found = _iso_microseconds(timestamp)
+    elif isinstance(timestamp, (int, float, str)) and not isinstance(timestamp, bool):
         milliseconds = numbers(json_array([timestamp]))[0].as_py()
-        if milliseconds is not None and abs(milliseconds) <= _LATEST_MILLISECONDS:
-            return round(milliseconds * 1000)
-        times, known = clock.read(json_array([timestamp]))
-        if known[0] and clock.unit == "timestamp":
-            return int(times[0])
-    raise _UnusableError("unreadable timestamp")
+        found = None if milliseconds is None else milliseconds * 1000
+    if found is None or not FIRST_SECOND <= found / 1_000_000 < LAST_SECOND + 1:
+        raise _UnusableError("unreadable timestamp")
+    return round(found)
+
+
+def _iso_microseconds(text: str) -> int | None:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:  # of a form that Python does not read, as "... UTC"
+        times, known = Clock().read(json_array([text]))
+        return int(times[0]) if known[0] else None
+    return ((time.replace(tzinfo=UTC) if time.tzinfo is None else time) - _EPOCH) // timedelta(microseconds=1)
 
 
 def _interactions(

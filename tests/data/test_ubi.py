@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,123 @@ def test_unusable_events_are_listed_with_their_row(tmp_path: Path) -> None:
     expected = {(reason, row) for row, (reason, _) in enumerate(bad, start=2)} | {("malformed JSON line", 8)}
     assert {(row["reason"], row["row"]) for row in listed} == expected
     assert len(log(tmp_path / "log.parquet")) == 1
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        lambda n: {"ordinal": n},
+        lambda n: {"ordinal": str(n)},
+        lambda n: {"ordinal": float(n)},
+        lambda n: {"ordinal": {"$numberInt": f" {n} "}},
+        lambda n: {"ordinal": {"value": n}, "x": 3, "y": 4},
+        lambda n: {"ordinal": n, "xy": {"x": 1.5, "y": None}},
+        lambda n: n,
+        lambda n: str(n),
+    ],
+)
+def test_an_ordinal_is_a_number_a_text_or_within_an_object(tmp_path: Path, position: Callable[[int], Any]) -> None:
+    write(tmp_path / "q.jsonl", [query("1", "red", [])])
+    shown = [event("impression", "1", item, 1) for item in "abcdefghijkl"]
+    for number, document in enumerate(shown, start=1):
+        document["event_attributes"]["position"] = position(number)
+    click = event("click", "1", "k", 2) | {"event_attributes": shown[10]["event_attributes"]}
+    write(tmp_path / "e.jsonl", [*reversed(shown), click])
+    import_ubi(str(tmp_path / "q.jsonl"), str(tmp_path / "e.jsonl"), tmp_path / "log.parquet")
+    assert [row[1] for row in log(tmp_path / "log.parquet")] == ["k", *"abcdefghij"]
+
+
+TRIALS: list[tuple[str, Any, str]] = [
+    ("query_id", 1, ""),
+    ("query_id", 1.0, ""),
+    ("query_id", ["1"], "unreadable query_id: expected a text or a number"),
+    ("query_id", float("nan"), "event without query_id"),
+    ("query_id", "1 \ud83d", "unknown query_id"),
+    ("action_name", {"a": 1}, "unreadable action_name: expected a text or a number"),
+    ("timestamp", 1_740_787_201_000, ""),
+    ("timestamp", 1_740_787_201_000.5, ""),
+    ("timestamp", "1740787201000", ""),
+    ("timestamp", "2025-03-01 00:00:01 UTC", ""),
+    ("timestamp", "2025-03-01T00:00:01.123456789Z", ""),
+    ("timestamp", 10**20, "unreadable timestamp"),
+    ("timestamp", 1e300, "unreadable timestamp"),
+    ("timestamp", float("inf"), "unreadable timestamp"),
+    ("timestamp", "10000-01-01", "unreadable timestamp"),
+    ("timestamp", "0001-01-01T00:00:00+14:00", "unreadable timestamp"),
+    ("timestamp", "2025-03-01 00:00:01 CET", "unreadable timestamp"),
+    ("timestamp", True, "unreadable timestamp"),
+    ("timestamp", [1], "unreadable timestamp"),
+    ("timestamp", None, "unreadable timestamp"),
+    ("user_id", 1234567890123456.0, ""),
+    ("user_id", {"id": 1}, "unreadable user_id: expected a text or a number"),
+    ("event_attributes", "x", "unreadable event_attributes: expected an object"),
+    ("event_attributes", {"object": ["a"]}, "unreadable object: expected an object"),
+    ("event_attributes", {"object": {"object_id": ["a"]}}, "unreadable object_id: expected a text or a number"),
+    ("event_attributes", {"object": {"object_id": "a"}, "position": "first"}, ""),
+    ("event_attributes", {"object": {"object_id": "a"}, "position": {"ordinal": [1]}}, ""),
+    ("_source", 7, "unreadable _source: expected an object"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "reason"), TRIALS)
+def test_an_event_is_read_or_rejected_with_its_line(tmp_path: Path, key: str, value: Any, reason: str) -> None:
+    write(tmp_path / "q.jsonl", [query("1", "red", ["a"])])
+    good = event("click", "1", "a", 1)
+    write(tmp_path / "e.jsonl", [good, good | {key: value}, good])
+    import_ubi(str(tmp_path / "q.jsonl"), str(tmp_path / "e.jsonl"), tmp_path / "log.parquet", max_rejected_share=0.5)
+    assert len(log(tmp_path / "log.parquet")) == (2 if reason else 3)
+    listed = tmp_path / "log.parquet.rejected/events.jsonl"
+    found = [json.loads(line) for line in listed.read_text().splitlines()] if reason else []
+    assert [(row["reason"], row["line"]) for row in found] == ([(reason, 2)] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("query_response_hit_ids", "abc", "unreadable query_response_hit_ids: expected a list"),
+        ("query_response_hit_ids", [1, 2.0, None, "x \ud83d"], ""),
+        ("query_response_hit_ids", [["a"]], "unreadable query_response_hit_ids: expected a text or a number"),
+        ("user_query", {"text": "x"}, "unreadable user_query: expected a text"),
+        ("user_query", "half \ud83d", ""),
+        ("user_query", 501, ""),
+        ("query_id", None, "query without query_id"),
+    ],
+)
+def test_a_query_is_read_or_rejected_with_its_line(tmp_path: Path, key: str, value: Any, reason: str) -> None:
+    write(tmp_path / "q.jsonl", [query("1", "red", ["b", "a"]), query("2", "blue", []) | {key: value}])
+    write(tmp_path / "e.jsonl", [event("click", "1", "a", 1), event("click", "2", "x", 1)])
+    import_ubi(str(tmp_path / "q.jsonl"), str(tmp_path / "e.jsonl"), tmp_path / "log.parquet", max_rejected_share=1.0)
+    listed = tmp_path / "log.parquet.rejected/events.jsonl"
+    found = [json.loads(line) for line in listed.read_text().splitlines()] if reason else []
+    assert [(row["reason"], row["line"]) for row in found] == ([(reason, 2), ("unknown query_id", 2)] if reason else [])
+    assert len(log(tmp_path / "log.parquet")) == (2 if reason else 3)
+
+
+def test_damaged_bytes_of_events_are_read_or_rejected(tmp_path: Path) -> None:
+    write(tmp_path / "q.jsonl", [query(str(n), f"red {n}", ["a", "b"]) for n in range(20)])
+    events = [event("click", str(n % 20), "b", n) for n in range(100)]
+    write(tmp_path / "e.jsonl", events)
+    whole = (tmp_path / "e.jsonl").read_bytes()
+    random = np.random.default_rng(5)
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in random.integers(len(data), size=5).tolist():
+            data[place] = int(random.choice(np.frombuffer(b'\xff\n"{}[],:\\\x00e9', np.uint8)))
+        (tmp_path / "e.jsonl").write_bytes(data)
+        out = tmp_path / "log.parquet"
+        import_ubi(str(tmp_path / "q.jsonl"), str(tmp_path / "e.jsonl"), out, max_rejected_share=1.0)
+        clicks = sum(row[4] == "click" for row in log(tmp_path / "log.parquet"))
+        assert 85 <= clicks <= 100
+
+
+def test_a_cut_off_or_unreadable_log_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "q.jsonl", [query("1", "red", ["a"])])
+    write(tmp_path / "e.jsonl.gz", [event("click", "1", str(n), n) for n in range(500)])
+    whole = (tmp_path / "e.jsonl.gz").read_bytes()
+    (tmp_path / "e.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DatasetError, match=r"e\.jsonl\.gz: cannot be read"):
+        import_ubi(str(tmp_path / "q.jsonl"), str(tmp_path / "e.jsonl.gz"), tmp_path / "log.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir() if "rejected" not in path.name) == ["e.jsonl.gz", "q.jsonl"]
 
 
 @pytest.mark.parametrize("bucket_bytes", [1 << 27, 20_000])
