@@ -12,14 +12,14 @@ from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.data.batches.features import FeatureTables
 from dpsr.data.dataset.tables import Dataset
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.interface import Model
 from dpsr.tokenizer_cc import Tokenizer
 
 
 class TwoTowerRetriever(ExhaustiveRetriever):
     """Scores an item by the largest inner product of its vector with any query head, as the servable does."""
 
-    def __init__(self, model: TwoTower, dataset: Dataset, item_vectors: np.ndarray) -> None:
+    def __init__(self, model: Model, dataset: Dataset, item_vectors: np.ndarray) -> None:
         """Prepares the query tower's inputs.
 
         Args:

@@ -10,10 +10,10 @@ from dpsr.data.batches.features import FeatureTables, ItemFeatures
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.embedded_rows import EmbeddedRows
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.interface import Model
 
 
-def embed_items(model: TwoTower, dataset: Dataset, *, batch_size: int = 4096, progress: bool = True) -> np.ndarray:
+def embed_items(model: Model, dataset: Dataset, *, batch_size: int = 4096, progress: bool = True) -> np.ndarray:
     """The item tower over the dataset's items; see ``embed_catalogue``.
 
     Returns:
@@ -23,7 +23,7 @@ def embed_items(model: TwoTower, dataset: Dataset, *, batch_size: int = 4096, pr
 
 
 def embed_catalogue(
-    model: TwoTower,
+    model: Model,
     catalogue: Catalogue,
     *,
     batch_size: int = 4096,
@@ -66,7 +66,7 @@ def embed_catalogue(
     return vectors
 
 
-def embed_queries(model: TwoTower, dataset: Dataset, records: np.ndarray, *, batch_size: int = 1024) -> np.ndarray:
+def embed_queries(model: Model, dataset: Dataset, records: np.ndarray, *, batch_size: int = 1024) -> np.ndarray:
     """The query tower over interactions, each with the profile and the history of its user.
 
     Args:

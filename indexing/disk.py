@@ -11,7 +11,7 @@ from dpsr.config import IndexConfig
 from dpsr.data.dataset.schema import Schema
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.interface import Model
 
 _ID_OVERHEAD = 8
 """Bytes of a string besides its characters."""
@@ -20,7 +20,7 @@ _FIXED = 16 << 20
 _MARGIN = 1.1
 
 
-def export_bytes(config: IndexConfig, schema: Schema, model: TwoTower, catalogue: Catalogue) -> int:
+def export_bytes(config: IndexConfig, schema: Schema, model: Model, catalogue: Catalogue) -> int:
     """An upper estimate of what an export writes, in bytes.
 
     The vectors are there three times until the export is done: as they are embedded, in the index, and for the check.

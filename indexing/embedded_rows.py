@@ -16,7 +16,7 @@ import numpy as np
 
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.interface import Model
 
 _VECTORS, _DONE, _LOCK = "vectors.npy", "done", "lock"
 _SECONDS_BETWEEN_NOTES = 5.0
@@ -46,7 +46,7 @@ class EmbeddedRows:
 
 
 @contextlib.contextmanager
-def embedded_rows(base: Path, model: TwoTower, catalogue: Catalogue) -> Iterator[EmbeddedRows]:
+def embedded_rows(base: Path, model: Model, catalogue: Catalogue) -> Iterator[EmbeddedRows]:
     """The vectors of a catalogue by a model, with the rows that an export that was killed had finished.
 
     They are kept in a directory named by the content of the model and of the catalogue, so that those of another one
@@ -81,7 +81,7 @@ def _open(directory: Path, shape: tuple[int, int]) -> EmbeddedRows:
     return EmbeddedRows(directory, np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape), 0)
 
 
-def _digest(model: TwoTower, catalogue: Catalogue) -> str:
+def _digest(model: Model, catalogue: Catalogue) -> str:
     content = hashlib.blake2b(digest_size=16)
     arrays = [variable.numpy() for variable in model.variables]
     arrays += [catalogue.tokens.values, catalogue.tokens.row_splits]

@@ -29,7 +29,7 @@ from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.servable import RetrievalModule, profile_inputs
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.interface import Model
 from dpsr.tokenizer_cc import Tokenizer
 
 _TUNING_QUERIES = 256
@@ -37,9 +37,7 @@ _CHECKED_QUERIES = 256
 _WARMUP_ROWS = 8
 
 
-def export(
-    config: Config, dataset: Dataset, model: TwoTower, *, items: str | None = None, progress: bool = True
-) -> Path:
+def export(config: Config, dataset: Dataset, model: Model, *, items: str | None = None, progress: bool = True) -> Path:
     """Publishes tokenizer, query tower, index and item ids as the next version of ``config.model_base_path``.
 
     An export that is killed while it embeds items goes on where it was when it is called again.
@@ -144,7 +142,7 @@ def verify_in_fresh_process(servable: Path, examples: Path) -> dict[str, float]:
     return report["recall"]
 
 
-def _check_belong_together(dataset: Dataset, model: TwoTower) -> None:
+def _check_belong_together(dataset: Dataset, model: Model) -> None:
     """One tokenizer in all of them, and the columns that the model was trained on."""
     file = Tokenizer.load(dataset.tokenizer_path).fingerprint
     of_dataset, of_model = dataset.schema.tokenizer_fingerprint, model.schema.tokenizer_fingerprint
@@ -182,7 +180,7 @@ def _held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _build_index(config: Config, model: TwoTower, dataset: Dataset, vectors: np.ndarray, records: np.ndarray) -> Index:
+def _build_index(config: Config, model: Model, dataset: Dataset, vectors: np.ndarray, records: np.ndarray) -> Index:
     heads = embed_queries(model, dataset, records)
     return Index.build(
         vectors,
@@ -196,7 +194,7 @@ def _build_index(config: Config, model: TwoTower, dataset: Dataset, vectors: np.
 
 
 def _examples(
-    model: TwoTower,
+    model: Model,
     dataset: Dataset,
     catalogue: Catalogue,
     vectors: np.ndarray,
@@ -264,7 +262,7 @@ def _check_recall(recall: dict[str, float], config: Config, index: Index) -> Non
 def _manifest(
     config: Config,
     dataset: Dataset,
-    model: TwoTower,
+    model: Model,
     servable: RetrievalModule,
     recall: dict[str, float],
     items_file: str | None,

@@ -23,7 +23,7 @@ from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, stripped
 from dpsr.indexing.searcher import Found, Searcher
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.interface import Model
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
 FILTER_CANDIDATES = 20_000
@@ -62,7 +62,7 @@ class RetrievalModule(tf.Module):
 
     def __init__(
         self,
-        model: TwoTower,
+        model: Model,
         dataset: Dataset,
         index: Index,
         *,

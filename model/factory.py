@@ -34,7 +34,7 @@ def build_model(
         placements: as ``TwoTower``.
 
     Raises:
-        ValueError: there is no such architecture.
+        ValueError: the architecture is unknown.
     """
     if architecture not in _ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r} is none of {', '.join(_ARCHITECTURES)}")

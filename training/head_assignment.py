@@ -1,4 +1,4 @@
-"""Which head a click trains, where an item column tells the meanings of a query apart."""
+"""The head that a click trains, where an item column distinguishes the meanings of a query."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 
 _LEAST_SHARE = 0.05
-"""A value of fewer of a query's clicks is no meaning of it: people slip."""
+"""Share of a query's clicks below which a value counts as an error of users, not as a meaning of the query."""
 
 
 class HeadAssignment(tf.Module):
-    """Gives each of the values of an item column that a query leads to most often a head of its own.
+    """Assigns the most frequent values of an item column among a query's clicks to a head each.
 
-    The soft dot product leaves the choice to the scores, and nothing parts the heads: one vector between two meanings
-    is near enough to both. Here head i of a query learns from the clicks on its i-th commonest value, the last head
-    from those on all further ones, and the items of another head's meaning are negatives like any other.
+    The soft dot product assigns a click by scores, and no term separates the heads: one vector between two meanings is
+    near enough to both. Here head i of a query learns from the clicks on its i-th most frequent value, the last head
+    from those on all further values, and items of another head's meaning are negatives like any other.
     """
 
     def __init__(self, blocks: Iterable[np.ndarray], values: np.ndarray, heads: int):
@@ -42,7 +42,7 @@ class HeadAssignment(tf.Module):
         rank = np.empty(len(pairs), dtype=np.int64)
         rank[order] = np.arange(len(pairs)) - np.searchsorted(query, query[order])
         kept = counts >= _LEAST_SHARE * np.bincount(query, weights=counts)[query]
-        # The last entry is above every pair, so that a search always ends at one.
+        # The last entry is above every pair, so that every search finds an entry.
         self._pairs = graph_array(np.append(pairs[kept], np.iinfo(np.int64).max))
         self._heads = graph_array(np.append(np.minimum(rank, heads - 1)[kept], 0).astype(np.int32))
         self._values = graph_array(values.astype(np.int32))
@@ -52,7 +52,7 @@ class HeadAssignment(tf.Module):
         """Takes the clicks of the training split, and the values of a column of the items.
 
         Raises:
-            DatasetError: there is no such column.
+            DatasetError: the dataset lacks the column.
         """
         columns = dataset.item_categorical
         if column not in columns:
@@ -63,12 +63,12 @@ class HeadAssignment(tf.Module):
         return cls(dataset.interaction_blocks("train"), columns[column], heads)
 
     def __call__(self, heads: tf.Tensor, vectors: tf.Tensor, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
-        """Chooses the head of every row: that of its item's value, or the nearest where the value is none of its query.
+        """The head of every row: that of its item's value, or the nearest where the value is no meaning of its query.
 
         Args:
             heads: float32 [B, m, d].
             vectors: float32 [N, d], the positives of the B rows first.
-            query_rows: int32 [B]; below 0 for a query that nobody typed.
+            query_rows: int32 [B]; below 0 for a synthetic query.
             item_rows: int32 [N], the positives first.
 
         Returns:

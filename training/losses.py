@@ -31,7 +31,7 @@ def batch_loss(
         occurrences: float32 [items], for ``popularity_correction``: ``negatives.expected_occurrences``. The softmax
             then takes ``log`` of it off every logit, as sampled softmax must to estimate the one over all items. Hard
             negatives are not sampled, and keep their logits.
-        clicked: bool [B, B + R], True where an item is no negative of a row: ``negatives.KnownPositives``.
+        clicked: bool [B, B + R], True where an item is not a negative of a row: ``negatives.KnownPositives``.
         hard: [B, None] with H values, of which only the number counts: the hard negatives of every row, for it alone.
 
     Returns:

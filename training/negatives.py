@@ -1,4 +1,4 @@
-"""Which items count against a query: batch negatives, random negatives and their mixture (paper, section 4.4)."""
+"""The negatives of a query: batch negatives, random negatives, their mixture, hard ones (paper, section 4.4)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def count_random_negatives(mixing_ratio: float, group_size: int) -> int:
 
 
 def expected_occurrences(clicks: np.ndarray, mixing_ratio: float, group_size: int) -> np.ndarray:
-    """How often an item is to be expected in a query's negative set.
+    """Expected number of occurrences of every item in a query's negative set.
 
     Args:
         clicks: [items], how often an item is the positive of an example.
@@ -47,7 +47,7 @@ def expected_occurrences(clicks: np.ndarray, mixing_ratio: float, group_size: in
 
 
 class KnownPositives(tf.Module):
-    """The items that each query led to anywhere in the training log: false negatives when they are drawn as one."""
+    """The items that each query led to anywhere in the training log: false negatives if a step samples them."""
 
     def __init__(self, items: Bags):
         """Takes the distinct items of every query, [queries] bags."""
@@ -68,7 +68,7 @@ class KnownPositives(tf.Module):
         of a query and an item.
 
         Args:
-            query_rows: int32 [B]; below 0 for a query that nobody typed.
+            query_rows: int32 [B]; below 0 for a synthetic query.
             item_rows: int32 [N], N > 0.
 
         Returns:
@@ -91,14 +91,14 @@ class KnownPositives(tf.Module):
 def hardest_items(
     clicked: np.ndarray, skipped: KeyCounts, labels: np.ndarray, *, num_items: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The hard negatives of every query: what people labelled as wrong, then what was skipped most often.
+    """The hard negatives of every query: items labelled as wrong, then the items skipped most often.
 
     Args:
         clicked: pairs of the training clicks, keys int64 [n] (``pairs.pair_keys``); none of them is a hard negative.
         skipped: pairs shown and skipped, and how often.
-        labels: LABEL [l]; 0 or less is wrong, more is right.
+        labels: LABEL [l]; a label of 0 or less is wrong, above 0 right.
         num_items: size of the catalogue.
-        most: negatives of one query.
+        most: most negatives of one query.
 
     Returns:
         int64 queries and items, [h] each, by query, the hardest first; ties by lower item.
@@ -121,12 +121,19 @@ def hardest_items(
 
 
 class HardNegatives(tf.Module):
-    """Negatives of single queries, which count against these alone (paper, section 4.4, human supervision)."""
+    """Negatives of single queries, which count against that query alone (paper, section 4.4, human supervision)."""
 
     def __init__(self, queries: np.ndarray, items: np.ndarray, num_queries: int, tables: FeatureTables):
-        """Takes pairs in the order of their queries, as ``hardest_items`` gives them; see ``FeatureTables``."""
+        """Takes pairs of a query and an item.
+
+        Args:
+            queries: int64 [h], ascending.
+            items: int64 [h], as ``hardest_items`` gives them.
+            num_queries: of the dataset.
+            tables: features of the items.
+        """
         super().__init__()
-        # One row more than there are queries, an empty one, stands for those that nobody typed.
+        # The row after those of the queries is empty and stands for synthetic queries.
         splits = np.searchsorted(queries, np.arange(num_queries + 2))
         self._num_queries = num_queries
         self._tables = tables
@@ -156,10 +163,10 @@ class HardNegatives(tf.Module):
         return cls(queries, items, num_queries, tables)
 
     def of_queries(self, query_rows: tf.Tensor) -> tuple[tf.RaggedTensor, ItemFeatures]:
-        """The hard negatives of some queries.
+        """The hard negatives of the queries of a batch.
 
         Args:
-            query_rows: int32 [B]; below 0 for a query that nobody typed.
+            query_rows: int32 [B]; below 0 for a synthetic query.
 
         Returns:
             Item rows, int32 [B, None], and the features of its values.

@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.factory import build_model
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.interface import Model
 from dpsr.training import checkpoints
 from dpsr.training.checkpoints import CheckpointError
 
 
-def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> TwoTower:
+def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> Model:
     """Loads the model of the best epoch by validation, or of the latest checkpoint before an epoch is done.
 
     Args:
@@ -21,7 +21,7 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
         dataset: checked to be the one that the model was trained on.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it belongs to another dataset.
+        CheckpointError: no checkpoint was found, or it belongs to another dataset.
     """
     directory = Path(checkpoint_dir)
     description = checkpoints.read_description(directory)
@@ -32,7 +32,7 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
     if path is None:
         raise CheckpointError(f"{directory}: no checkpoint was written yet; run `dpsr train` first")
     try:
-        model = build_model(
+        model: Model = build_model(
             description.model, description.schema, architecture=description.architecture, seed=description.seed
         )
     except ValueError as error:

@@ -13,7 +13,7 @@ from dpsr.data.batches.features import FeatureTables
 from dpsr.data.batches.steps import LogBatches, plan_tensors
 from dpsr.data.dataset.schema import INTERACTION, split_file
 from dpsr.data.dataset.tables import Dataset
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.interface import Model
 from dpsr.training.negatives import count_random_negatives
 from dpsr.training.step import MatchingStep
 
@@ -23,7 +23,7 @@ _ROWS_AT_ONCE = 512
 class Validation:
     """Loss and Top-1 of a model on a fixed sample of the validation split, against fixed random candidates."""
 
-    def __init__(self, config: Config, dataset: Dataset, tables: FeatureTables, model: TwoTower, step: MatchingStep):
+    def __init__(self, config: Config, dataset: Dataset, tables: FeatureTables, model: Model, step: MatchingStep):
         """Draws the examples and the candidates; the same seed draws the same ones."""
         random = np.random.default_rng(config.training.seed)
         size, most = dataset.num_interactions("valid"), config.evaluation.max_examples

@@ -1,7 +1,7 @@
 """The order of an epoch: the records on disk in shuffled blocks, and within a window of blocks in shuffled rows.
 
-The records are shuffled already when they are written, so this is nearly as random as shuffling rows, at a fraction of
-the cost. The order is a function of a seed alone, and can be entered anywhere.
+The records are shuffled when they are written, so this is nearly as random as shuffling rows, at a fraction of the
+cost. The order is a function of a seed alone, and can be entered anywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Blocks:
         """Counts the records.
 
         Raises:
-            DatasetError: there is none, or the file is no file of records.
+            DatasetError: the file is empty, or not a file of records.
         """
         self.layout = Layout.read(file)
         self.num_records = num_records(file)
@@ -48,9 +48,9 @@ class Windows(NamedTuple):
     seed: np.ndarray
     """int64 [], of the order."""
     rows: np.ndarray
-    """int64 [W, 3]: number of a window, and which of its shuffled rows are meant, from and to."""
+    """int64 [W, 3]: number of a window, and the range of its shuffled rows, first and end."""
     blocks: np.ndarray
-    """int64 [W, 8, 2]: first record and number of records of a window's blocks; none where there are fewer."""
+    """int64 [W, 8, 2]: first record and number of records of a window's blocks, 0 and 0 where it has fewer than 8."""
 
 
 class BlockOrder:
@@ -110,7 +110,7 @@ def read_windows(file: tf.Tensor, layout: Layout, windows: Windows) -> tf.Tensor
 
 
 def _window_starts(block_lengths: np.ndarray) -> np.ndarray:
-    """How many records are before each window, given the blocks' numbers of records."""
+    """Number of records before each window, given the number of records of each block."""
     lengths = np.add.reduceat(block_lengths, np.arange(0, len(block_lengths), _WINDOW_BLOCKS))
     return np.cumsum(lengths) - lengths
 

@@ -20,7 +20,7 @@ from dpsr.data.batches.blocks import FIELDS, BlockOrder, Blocks, Windows, read_w
 from dpsr.data.dataset.schema import DatasetError
 
 _CATALOGUE_KEY = (0, 1)
-"""Parts the seeds of the catalogue's epochs from those of the log's."""
+"""Key of the seeds of the catalogue's epochs, which differ from those of the log's."""
 
 
 class LogPlan(NamedTuple):
@@ -83,7 +83,7 @@ class LogBatches:
             records_file: of ``data.dataset.records``, shuffled when it was written.
 
         Raises:
-            DatasetError: the file has no record, or is no file of records.
+            DatasetError: the file is empty, or not a file of records.
         """
         self._maker = maker
         self._blocks = Blocks(records_file)

@@ -29,7 +29,7 @@ from dpsr.evaluation.report.page import Figures, write_page
 from dpsr.evaluation.report.results import Report
 from dpsr.evaluation.report.trec import write_trec
 from dpsr.indexing.corpus import embed_items
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.interface import Model
 
 _FREQUENT_QUERIES = 300  # queries whose heads are compared where no senses are known
 
@@ -37,7 +37,7 @@ _FREQUENT_QUERIES = 300  # queries whose heads are compared where no senses are 
 def evaluate(
     config: Config,
     dataset: Dataset,
-    model: TwoTower,
+    model: Model,
     *,
     split: str = "test",
     page: Path | None = None,

@@ -11,7 +11,7 @@ from dpsr.baselines.examples import anonymous_examples
 from dpsr.baselines.ranking import top_k
 from dpsr.baselines.two_tower import TwoTowerRetriever
 from dpsr.data.dataset.tables import Dataset
-from dpsr.model.two_tower import TwoTower
+from dpsr.model.interface import Model
 
 TOP = 50
 """Items of a head's list that are classified."""
@@ -59,7 +59,7 @@ class HeadSenses:
 
 
 def senses_by_head(
-    model: TwoTower,
+    model: Model,
     dataset: Dataset,
     item_vectors: np.ndarray,
     truth: Sequence[Senses],
