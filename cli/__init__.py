@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from dpsr import __version__
-from dpsr.cli import cluster, data, demo, evaluation, indexing, serving, training
+from dpsr.cli import cluster, data, demo, evaluation, indexing, init, serving, training
 from dpsr.config import ConfigError
 from dpsr.errors import DpsrError
 
@@ -39,6 +39,7 @@ def main() -> None:
 
     \b
     The steps, each reading what the one before wrote:
+      dpsr init ITEMS [LOG]           raw items, log -> a first shop.toml
       dpsr prepare  -c shop.toml      raw items, users and log -> dataset directory
       dpsr train    -c shop.toml      dataset -> checkpoint
       dpsr evaluate -c shop.toml      checkpoint -> table of results beside BM25
@@ -54,6 +55,7 @@ def main() -> None:
 
 
 for _command in (
+    init.init,
     data.prepare,
     training.train,
     evaluation.evaluate,

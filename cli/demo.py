@@ -156,7 +156,9 @@ def _server(config: Config, config_file: Path) -> Iterator[str]:
                 yield line.split()[-1]
                 break
         else:
-            raise DpsrError(f"the server stopped before it was ready (exit code {process.wait()}); its log is {log}")
+            code, words = process.wait(), log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            last = words[-1] if words else "it wrote nothing"
+            raise DpsrError(f"the server stopped before it was ready (exit code {code}): {last}; its log is {log}")
     finally:
         process.terminate()
         process.wait()

@@ -59,7 +59,7 @@ def line_with(process: subprocess.Popen[str], text: str) -> str:
         if text in line:
             assert process.poll() is None, f"{text!r} came when the process had ended"
             return line
-    raise AssertionError(f"no line with {text!r}, only:\n{''.join(lines)}")
+    raise AssertionError(f"no line with {text!r}, only:\n{''.join(lines[-20:])}")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         line_with(process, "== training")
         assert process.stdout is not None
         rest = process.stdout.read()
-        assert process.wait() == 0, rest
+        assert process.wait() == 0, rest[-1000:]
     return work_dir, rest[rest.index("To try next") :]
 
 
