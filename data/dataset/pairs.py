@@ -100,7 +100,8 @@ def clicked_items(dataset: Dataset, folder: Path) -> Bags:
 
     Args:
         dataset: an opened dataset.
-        folder: where the bags are written; files of an earlier call for the same train split are used again.
+        folder: where the bags are written; files of an earlier call for the same train split are used again, those of
+            other train splits are removed.
 
     Returns:
         Memory-mapped bags of item rows, [queries].
