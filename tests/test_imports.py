@@ -75,9 +75,8 @@ def test_serving_needs_only_the_op_library() -> None:
         assert all(name.startswith("dpsr.ops_cc.library") for name in ours), path
 
 
-def sibling_imports(path: Path) -> set[str]:
-    """The modules of the same folder that a file imports, also inside functions but not for type checkers alone."""
-    folder = ".".join(["dpsr", *path.relative_to(ROOT).parts[:-1]])
+def loaded_modules(path: Path) -> set[str]:
+    """The modules that a file imports, also inside functions but not for type checkers alone."""
     pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     names = set()
     while pending:
@@ -90,8 +89,14 @@ def sibling_imports(path: Path) -> set[str]:
             pending += node.orelse
         else:
             pending += ast.iter_child_nodes(node)
+    return names
+
+
+def sibling_imports(path: Path) -> set[str]:
+    """The modules among ``loaded_modules`` that are in the same folder, by their names."""
+    folder = ".".join(["dpsr", *path.relative_to(ROOT).parts[:-1]])
     siblings = {other.stem for other in path.parent.glob("*.py")} - {"__init__"}
-    return {name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == folder} & siblings
+    return {name.rpartition(".")[2] for name in loaded_modules(path) if name.rpartition(".")[0] == folder} & siblings
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
@@ -114,6 +119,18 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 def test_no_folder_has_a_circle_of_imports(folder: Path) -> None:
     modules = {path.stem: sibling_imports(path) for path in folder.glob("*.py") if path.stem != "__init__"}
     assert circle(modules) == []
+
+
+@pytest.mark.parametrize("part", [part for part in ALLOWED if (ROOT / part).is_dir()])
+def test_no_part_has_a_circle_of_imports_between_its_rooms(part: str) -> None:
+    rooms = {path.stem for path in (ROOT / part).iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    graph: dict[str, set[str]] = {room: set() for room in rooms - {"__init__"}}
+    for path in (ROOT / part).rglob("*.py"):
+        room = path.relative_to(ROOT / part).parts[0].removesuffix(".py")
+        if room in graph:
+            imported = {name.split(".")[2] for name in loaded_modules(path) if name.startswith(f"dpsr.{part}.")}
+            graph[room] |= imported & graph.keys() - {room}
+    assert circle(graph) == []
 
 
 def test_the_check_sees_a_circle() -> None:
