@@ -21,7 +21,6 @@ from dpsr.config import Config, load_config
 from dpsr.errors import DpsrError
 
 if TYPE_CHECKING:
-    from dpsr.data.dataset.tables import Dataset
     from dpsr.evaluation.report.results import Report
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "demo_shop.toml"
@@ -72,7 +71,7 @@ def run_demo(size: str, work_dir: Path) -> None:
     with _step("one servable: tokenizer, query tower, index"):
         click.echo(f"published {run_export(config, dataset, model)}")
     with _step("five real Predict calls to a server on a free port"), _server(config, config_file) as target:
-        _show_answers(config, dataset, target, SHOWCASE_QUERIES)
+        _show_answers(config, target, SHOWCASE_QUERIES)
     click.echo(_next_steps(work_dir, config_file, page))
 
 
@@ -177,20 +176,20 @@ def _summary(report: Report) -> str:
     return tabulate(rows, headers=["", *headers], floatfmt=".3f")
 
 
-def _show_answers(config: Config, dataset: Dataset, target: str, queries: Sequence[str]) -> None:
+def _show_answers(config: Config, target: str, queries: Sequence[str]) -> None:
     from tabulate import tabulate
 
     from dpsr.serving.client import PredictClient
 
-    titles = item_texts(config, dataset)
     rows = []
     with PredictClient(target) as client:
         for query in queries:
             start = time.perf_counter()
             answer = client.predict(config.name, {"query": [query]})
             milliseconds = 1000 * (time.perf_counter() - start)
-            best = [f"{titles[item_key(item)]}" for item in answer["item_id"][0, :3]]
-            rows.append((query, "\n".join(best), f"{milliseconds:.1f}"))
+            best = [item_key(item) for item in answer["item_id"][0, :3]]
+            texts = item_texts(config, best)
+            rows.append((query, "\n".join(texts[item] for item in best), f"{milliseconds:.1f}"))
     click.echo(
         tabulate(rows, headers=["query", "the three best of " + f"{answer['item_id'].shape[1]}", "ms"], tablefmt="grid")
     )

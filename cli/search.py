@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import grpc
     import numpy as np
 
-    from dpsr.data.dataset.tables import Dataset
+    from dpsr.data.dataset.schema import Schema
 
 _FILTER_INPUT = re.compile("^filter_(min_|max_)?")
 
@@ -81,12 +81,10 @@ def search(
             that the server does not have.
         ServingError: the server refused, or is not there.
     """
-    from dpsr.data.dataset.tables import Dataset
+    from dpsr.data.dataset.tables import load_schema
     from dpsr.serving.client import PredictClient
 
-    dataset = Dataset.load(config.dataset_dir)
-    inputs, signature = _inputs(dataset, queries, profile, history)
-    titles = item_texts(config, dataset)
+    inputs, signature = _inputs(load_schema(config.dataset_dir), queries, profile, history)
     address = target or f"{config.serving.host}:{config.serving.port}"
     with (
         PredictClient(address, credentials=tls.credentials() if tls else None) as client,
@@ -97,7 +95,9 @@ def search(
             signatures = client.metadata(config.name).signatures
             inputs |= _filters(filters, signatures[signature].inputs if signature in signatures else ())
         answer = client.predict(config.name, inputs, signature=signature)
-    return "\n\n".join(f"{query}\n{_table(answer, row, count, titles)}" for row, query in enumerate(queries))
+    shown = answer["item_id"][:, :count]
+    texts = item_texts(config, {item_key(item) for item in shown.flat if item not in (b"", -1)})
+    return "\n\n".join(f"{query}\n{_table(answer, row, count, texts)}" for row, query in enumerate(queries))
 
 
 @contextmanager
@@ -150,14 +150,14 @@ def _filters(filters: Sequence[str], offered: Iterable[str]) -> dict[str, list[A
 
 
 def _inputs(
-    dataset: Dataset, queries: Sequence[str], profile: Sequence[str], history: Sequence[str]
+    schema: Schema, queries: Sequence[str], profile: Sequence[str], history: Sequence[str]
 ) -> tuple[dict[str, Any], str]:
     """The inputs of a Predict call and the signature that takes them."""
     if not profile and not history:
         return {"query": list(queries)}, "serving_default"
     from dpsr.indexing.servable import profile_inputs
 
-    values = dict.fromkeys(dataset.schema.profile, "")
+    values = dict.fromkeys(schema.profile, "")
     for entry in profile:
         column, _, value = entry.partition("=")
         if column not in values:
@@ -166,14 +166,14 @@ def _inputs(
     inputs: dict[str, Any] = {"query": list(queries)}
     inputs |= {name: [values[column]] * len(queries) for column, name in profile_inputs(values).items()}
     ids: list[Any] = list(history)
-    if dataset.schema.item_id_type == "int64":
+    if schema.item_id_type == "int64":
         try:
             ids = [int(item) for item in history]
         except ValueError:
             raise ConfigError(
                 f"--history {' '.join(history)}: item ids of this shop are whole numbers; give one with each --history"
             ) from None
-    inputs["history"] = _history_array(ids, len(queries), dataset.schema.item_id_type)
+    inputs["history"] = _history_array(ids, len(queries), schema.item_id_type)
     return inputs, "personalized"
 
 
@@ -189,15 +189,15 @@ def item_key(item: Any) -> Any:
     return item.decode() if isinstance(item, bytes) else int(item)
 
 
-def item_texts(config: Config, dataset: Dataset) -> dict[Any, str]:
-    """The text of every item by id, for showing."""
-    table = dataset.item_table()
-    columns = [table.column(name).to_pylist() for name in config.data.items.text]
-    ids = table.column("item_id").to_pylist()
-    return {item: " | ".join(str(text) for text in texts if text) for item, *texts in zip(ids, *columns, strict=True)}
+def item_texts(config: Config, item_ids: Collection[Any]) -> dict[Any, str]:
+    """The texts of some items of the dataset by id, for showing; an id that the dataset lacks is left out."""
+    from dpsr.data.dataset.item_lookup import items_by_id
+
+    found = items_by_id(config.dataset_dir, item_ids, config.data.items.text)
+    return {item: " | ".join(text for text in texts if text) for item, texts in found.items()}
 
 
-def _table(answer: Mapping[str, Any], row: int, count: int, titles: Mapping[Any, str]) -> str:
+def _table(answer: Mapping[str, Any], row: int, count: int, texts: Mapping[Any, str]) -> str:
     from tabulate import tabulate
 
     rows = []
@@ -206,5 +206,5 @@ def _table(answer: Mapping[str, Any], row: int, count: int, titles: Mapping[Any,
         score, head = answer["score"][row, rank], answer["head"][row, rank]
         if head < 0:  # nothing more was found
             break
-        rows.append((rank + 1, f"{score:.3f}", head, item, titles.get(item, "")))
+        rows.append((rank + 1, f"{score:.3f}", head, item, texts.get(item, "")))
     return tabulate(rows, headers=["", "score", "head", "item", "text"], disable_numparse=True)

@@ -25,6 +25,7 @@ SPLITS = ("train", "valid", "test")
 FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.model"
+ITEMS_FILE = "items/items.arrow"
 SKIPS_FILE = "supervision/skips.bin"
 LABELS_FILE = "supervision/labels.npy"
 

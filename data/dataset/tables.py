@@ -15,6 +15,7 @@ from dpsr.data.dataset.directory import standing
 from dpsr.data.dataset.records import num_records, read_records, record_blocks, records_at
 from dpsr.data.dataset.schema import (
     FORMAT_VERSION,
+    ITEMS_FILE,
     LABEL,
     LABELS_FILE,
     MANIFEST_FILE,
@@ -95,7 +96,7 @@ class Dataset:
         directory = standing(Path(directory))
         manifest = _read_manifest(directory)
         schema = Schema.from_json(manifest["schema"])
-        item_ids = _read_arrow(directory / "items/items.arrow", ["item_id"]).column("item_id")
+        item_ids = _read_arrow(directory / ITEMS_FILE, ["item_id"]).column("item_id")
         return cls(
             directory=directory,
             manifest=manifest,
@@ -121,7 +122,7 @@ class Dataset:
 
     def item_table(self) -> pa.Table:
         """The catalogue as given: ``item_id``, text and categorical columns; the row number is the item row."""
-        return _read_arrow(self.directory / "items/items.arrow")
+        return _read_arrow(self.directory / ITEMS_FILE)
 
     def user_table(self) -> pa.Table:
         """The users: ``user_id`` and, as given, profile columns; the row number is the user row."""
@@ -178,6 +179,15 @@ class Dataset:
         """Labelled pairs of the supervision input, LABEL [n], in its order; none where there was no such input."""
         path = self.directory / LABELS_FILE
         return np.load(path, allow_pickle=False) if path.exists() else np.empty(0, dtype=LABEL)
+
+
+def load_schema(directory: str | Path) -> Schema:
+    """The schema of a dataset directory, of which only the manifest is read.
+
+    Raises:
+        DatasetError: the directory is missing, incomplete or of another format.
+    """
+    return Schema.from_json(_read_manifest(standing(Path(directory)))["schema"])
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

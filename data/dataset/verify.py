@@ -13,6 +13,7 @@ from dpsr.data.dataset.directory import sha256
 from dpsr.data.dataset.records import record_blocks
 from dpsr.data.dataset.schema import (
     EVENTS,
+    ITEMS_FILE,
     LABEL,
     LABELS_FILE,
     MANIFEST_FILE,
@@ -75,7 +76,7 @@ def _checksums(dataset: Dataset) -> Iterator[str]:
 def _tables(dataset: Dataset) -> Iterator[str]:
     schema = dataset.schema
     for name, ids, rows in (
-        ("items/items.arrow", dataset.item_table().column("item_id"), schema.num_items),
+        (ITEMS_FILE, dataset.item_table().column("item_id"), schema.num_items),
         ("users/users.arrow", dataset.user_table().column("user_id"), schema.num_users),
         ("queries/queries.arrow", dataset.query_texts(), schema.num_queries),
     ):

@@ -25,6 +25,7 @@ from dpsr.data.dataset.directory import atomic_directory, sha256
 from dpsr.data.dataset.schema import (
     EVENTS,
     FORMAT_VERSION,
+    ITEMS_FILE,
     LABELS_FILE,
     MANIFEST_FILE,
     SPLITS,
@@ -58,6 +59,9 @@ from dpsr.tokenizer_cc import Tokenizer
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+_TABLE_BATCH_ROWS = 1 << 16
+"""Rows of a record batch of a table on disk."""
 
 
 def prepare(
@@ -217,7 +221,7 @@ class _Preparation:
             table = without_duplicates(source, found, rejected, self._kept_at)
         if self._before:
             table = merged(self._before.item_table(), table)
-        self._write_table("items/items.arrow", table)
+        self._write_table(ITEMS_FILE, table)
         columns = self._column_writer("items", table)
         sizes = {
             column: columns.categorical(column, self._config.data.min_category_count) for column in data.categorical
@@ -323,7 +327,8 @@ class _Preparation:
     def _write_table(self, name: str, table: pa.Table) -> None:
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         with pa.ipc.new_file(self._directory / name, table.schema, options=options) as writer:
-            writer.write_table(table)
+            # In batches, so that a few rows are read without the others (data.dataset.item_lookup).
+            writer.write_table(table, max_chunksize=_TABLE_BATCH_ROWS)
 
     def _bar(self, what: str, total: int | None = None) -> tqdm:
         return tqdm(desc=what, total=total, unit=" rows", unit_scale=True, disable=not self._progress)
