@@ -31,7 +31,7 @@ def read_features(
         source: the raw input; its first column is the id.
         ids_as: turns ids into those that are stored; null where there is none.
         rejected: takes the rows without an id, and those whose id has been there before.
-        advance: told the number of rows after each chunk.
+        advance: takes the number of rows after each chunk.
 
     Returns:
         The columns of the input; those whose type differs between files or lines, and all texts, as strings.

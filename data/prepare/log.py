@@ -1,6 +1,6 @@
 """The interaction log: raw rows to records of dense ids, cut into splits by time, each with its past.
 
-What happens to the rows of one batch stands here; ``data.streamed`` and ``data.spark`` run it.
+The work on the rows of one batch; ``streamed`` runs it in this process, ``spark`` in executors.
 """
 
 from __future__ import annotations

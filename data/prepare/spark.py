@@ -107,7 +107,7 @@ def read_log_in_spark(
         queries: the query texts; grows by those of the log.
         rejected: takes the rows that cannot be used.
         scratch: a directory that this process and the executors share.
-        advance: told the number of rows.
+        advance: takes the number of rows.
     """
     from pyspark.sql import functions as sql
 
@@ -323,12 +323,12 @@ class SortedBySpark:
         self._stages, self._boundaries = stages, boundaries
         known = records.where("user >= 0").repartitionByRange(parts, "user").sortWithinPartitions("user", "time", "row")
         of_users = stages.keep(known.mapInArrow(_with_pasts, _sql(_RECORDS)), "of_users")
-        others = stages.keep(records.where("user < 0").mapInArrow(_with_pasts, _sql(_RECORDS)), "of_nobody")
+        others = stages.keep(records.where("user < 0").mapInArrow(_with_pasts, _sql(_RECORDS)), "of_no_user")
         self._records = of_users.unionAll(others)
 
     def by_user(self) -> Iterator[np.ndarray]:
         """See ``log.SortedRecords``."""
-        for name in ("of_users", "of_nobody"):
+        for name in ("of_users", "of_no_user"):
             yield from map(_timed, self._stages.kept_batches(name))
 
     def train(self) -> Iterator[np.ndarray]:

@@ -31,7 +31,7 @@ def read_labels(
         item_ids_as: casts ids to the catalogue's type; null where that cannot be.
         queries: the query texts; grows by those that no click has.
         rejected: takes the rows that cannot be used.
-        advance: told the number of rows after each chunk.
+        advance: takes the number of rows after each chunk.
 
     Returns:
         LABEL [n] in the order of the input.

@@ -37,10 +37,13 @@ def find_files(path: str, key: str) -> list[InputFile]:
     if os.path.lexists(path):
         matches = [path]
     else:
-        named = os.path.basename(path)[:1] in ("_", ".")
-        matches = [name for name in glob.glob(path, recursive=True) if not _is_hidden_below(_fixed(path), name, named)]
+        fixed = _fixed(path)
+        named = _has_hidden_part(fixed, path)
+        matches = [name for name in glob.glob(path, recursive=True) if named or not _has_hidden_part(fixed, name)]
     files: set[str] = set()
     for match in matches:
+        if not os.path.exists(match):
+            raise DatasetError(f"{match}: is a link to a file that does not exist; mend or remove the link")
         files |= set(_below(match)) if os.path.isdir(match) else {match} if os.path.isfile(match) else set()
     if not files:
         what = "the directory holds no file of data" if os.path.isdir(path) else "no such file"
@@ -71,10 +74,9 @@ def _below(directory: str) -> list[str]:
     return found
 
 
-def _is_hidden_below(folder: str, name: str, named: bool) -> bool:
-    """Whether a file, or a directory that it is in, is hidden; ``named``: the file's own name does not count."""
-    parts = Path(os.path.relpath(name, folder)).parts
-    return any(map(_is_hidden, parts[:-1] if named else parts))
+def _has_hidden_part(folder: str, name: str) -> bool:
+    """Whether a file, or a directory below ``folder`` that it is in, is hidden."""
+    return any(map(_is_hidden, Path(os.path.relpath(name, folder)).parts))
 
 
 def _is_hidden(name: str) -> bool:

@@ -301,6 +301,12 @@ def test_a_directory_is_its_parts(tmp_path: Path) -> None:
     (tmp_path / "log/_delta_log").mkdir()
     with pytest.raises(DatasetError, match="log: is a Delta Lake table"):
         log_of(tmp_path / "log")
+    (tmp_path / "_a").mkdir()
+    write(tmp_path / "_a/_b1.csv", [row])
+    assert [len(log_of(tmp_path / path)) for path in ("_a/_b1.csv", "_a/_b*.csv", "_*/_b1.csv")] == [1, 1, 1]
+    (tmp_path / "broken.csv").symlink_to(tmp_path / "nowhere.csv")
+    with pytest.raises(DatasetError, match=r"broken\.csv: is a link to a file that does not exist"):
+        log_of(tmp_path / "*.csv")
     (tmp_path / "none").mkdir()
     with pytest.raises(DatasetError, match="none: the directory holds no file of data"):
         log_of(tmp_path / "none")
