@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 INLINE_BYTES = 64 << 10
-"""A request up to this size is decoded in the event loop: its decoding takes less than the change of threads may."""
+"""Size up to which a request is decoded in the event loop, which costs less than a change of threads."""
 
 _THREADS = 2
 
@@ -22,15 +22,8 @@ class Decoder:
         """Creates no thread before the first large request."""
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
 
-    async def run(self, size: int, work: Callable[[], _Result]) -> _Result:
-        """The result of a piece of decoding: computed at once, or in a thread if its input exceeds ``INLINE_BYTES``.
-
-        Args:
-            size: bytes of the input.
-            work: the decoding; its exceptions pass on.
-        """
-        if size <= INLINE_BYTES:
-            return work()
+    async def run(self, work: Callable[[], _Result]) -> _Result:
+        """The result of ``work``, computed in a thread; its exceptions pass on."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import zlib
 
 from aiohttp import HttpVersion11, web
 
-from dpsr.serving.api.decoding import INLINE_BYTES, Decoder
+from dpsr.serving.api.decoding import Decoder
 from dpsr.serving.api.http_server import HttpError
 
 BODY_SECONDS = 30.0
@@ -49,7 +49,7 @@ async def read_body(request: web.BaseRequest, max_bytes: int, decoder: Decoder) 
         raise HttpError(400, f"malformed body: {error}", close=True) from None
     if encoding not in _WINDOW_BITS:
         return body
-    return await decoder.run(INLINE_BYTES + 1, lambda: _decompress(body, encoding, max_bytes))
+    return await decoder.run(lambda: _decompress(body, encoding, max_bytes))
 
 
 async def _confirm_expectation(request: web.BaseRequest) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import grpc
 
 from dpsr.config import ServingConfig
-from dpsr.serving.api.decoding import Decoder
+from dpsr.serving.api.decoding import INLINE_BYTES, Decoder
 from dpsr.serving.engine.batching import MicroBatcher
 from dpsr.serving.engine.loaded_model import Call, LoadedModel
 from dpsr.serving.engine.validation import Limits
@@ -85,7 +85,10 @@ class Predictor:
             self._admit()
             with self._models.use(*spec) as model:
                 labels = RequestLabels(model.name, str(model.version))
-                call = await self._decoder.run(size, lambda: prepare(model, self._limits))
+                if size <= INLINE_BYTES:
+                    call = prepare(model, self._limits)
+                else:
+                    call = await self._decoder.run(lambda: prepare(model, self._limits))
                 labels = call.labels
                 answer = await self._batcher.submit(call, context)
             code = grpc.StatusCode.OK

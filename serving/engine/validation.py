@@ -106,10 +106,14 @@ def check_elements(argument: Argument, shape: tuple[int, ...], limits: Limits) -
     Raises:
         ServingError: INVALID_ARGUMENT.
     """
-    sizes = (argument.shape or (None, None))[1:]
-    per_row = math.inf if None in sizes else math.prod(size for size in sizes if size is not None)
-    if math.prod(shape) > limits.batch_rows * per_row:
+    if math.prod(shape) > _max_elements(argument, limits):
         raise _wrong_shape(argument, shape)
+
+
+def _max_elements(argument: Argument, limits: Limits) -> float:
+    """Elements of the largest batch of a signature's input; infinite where a row has a free size."""
+    sizes = (None,) if argument.shape is None else argument.shape[1:]
+    return math.inf if None in sizes else limits.batch_rows * math.prod(size for size in sizes if size is not None)
 
 
 def check_inputs(signature: Signature, protos: Mapping[str, Any], limits: Limits = UNLIMITED) -> tuple[np.ndarray, ...]:
@@ -130,7 +134,7 @@ def check_inputs(signature: Signature, protos: Mapping[str, Any], limits: Limits
     arrays = {}
     for argument in sorted(signature.inputs, key=lambda argument: argument.alias):
         if argument.alias in protos:
-            _check_size(argument.alias, protos[argument.alias], limits)
+            _check_size(argument, protos[argument.alias], limits)
             try:
                 arrays[argument.alias] = decode(protos[argument.alias])
             except ValueError:
@@ -182,12 +186,18 @@ def _check_count(signature: Signature, protos: Mapping[str, Any]) -> None:
         )
 
 
-def _check_size(alias: str, proto: Any, limits: Limits) -> None:
-    shape = proto.tensor_shape.dim
+def _check_size(argument: Argument, proto: Any, limits: Limits) -> None:
+    alias, shape = argument.alias, proto.tensor_shape.dim
     if shape:
         check_rows(f"input {alias}", shape[0].size, limits)
     if proto.dtype == DT_STRING:
-        longest = max(map(len, (proto.tensor_content, *proto.string_val)))
+        texts = proto.string_val
+        if len(texts) > limits.batch_rows and len(texts) > _max_elements(argument, limits):
+            raise _invalid(
+                f"input {alias} holds {len(texts)} texts, more than a batch of serving.max_batch_rows = "
+                f"{limits.batch_rows}; send several requests"
+            )
+        longest = max(map(len, (proto.tensor_content, *texts)))
         if longest > limits.query_bytes:
             raise _invalid(
                 f"input {alias} holds a text of {longest} bytes, serving.max_query_bytes allows {limits.query_bytes}"

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import tiny_shop
+from tensorflow_serving.apis import predict_pb2
 from waiting import wait_for
 
 from dpsr.serving.api import http_body, json_tensors
@@ -21,6 +23,7 @@ from dpsr.serving.client import PredictClient
 from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.engine.validation import Limits
 from dpsr.serving.errors import ServingError
+from dpsr.serving.tensors import encode
 
 PREDICT = f"/v1/models/{tiny_shop.NAME}:predict"
 METRICS = "/monitoring/prometheus/metrics"
@@ -67,7 +70,7 @@ def server(exported: dict[int, Path]) -> Iterator[Server]:
     running.server.stop()
 
 
-def request(body: bytes = GOOD, *, method: str = "POST", path: str = PREDICT, **headers: Any) -> bytes:
+def http_request(body: bytes = GOOD, *, method: str = "POST", path: str = PREDICT, **headers: Any) -> bytes:
     """A request; ``Content_Length`` and others replace or add headers, None removes one."""
     given = {"Host": "x", "Content_Length": len(body), **headers}
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in given.items() if value is not None]
@@ -75,12 +78,12 @@ def request(body: bytes = GOOD, *, method: str = "POST", path: str = PREDICT, **
 
 
 REFUSED = {
-    "unknown path": (request(path="/", method="GET"), 404, "Malformed request: GET /"),
-    "unknown model": (request(path="/v1/models/nobody:predict"), 404, "Servable not found for request"),
-    "method of the metrics": (request(path=METRICS), 405, "expected GET"),
-    "too large by its length": (request(b"", Content_Length=MAX_BYTES + 1), 413, "serving.max_message_bytes"),
+    "unknown path": (http_request(path="/", method="GET"), 404, "Malformed request: GET /"),
+    "unknown model": (http_request(path="/v1/models/nobody:predict"), 404, "Servable not found for request"),
+    "method of the metrics": (http_request(path=METRICS), 405, "expected GET"),
+    "too large by its length": (http_request(b"", Content_Length=MAX_BYTES + 1), 413, "serving.max_message_bytes"),
     "too large in chunks": (
-        request(
+        http_request(
             b"%x\r\n%s\r\n0\r\n\r\n" % (MAX_BYTES + 1, b" " * (MAX_BYTES + 1)),
             Content_Length=None,
             Transfer_Encoding="chunked",
@@ -89,28 +92,28 @@ REFUSED = {
         "serving.max_message_bytes",
     ),
     "too large once decompressed": (
-        request(gzip.compress(b" " * 50_000_000), Content_Encoding="gzip"),
+        http_request(gzip.compress(b" " * 50_000_000), Content_Encoding="gzip"),
         413,
         "serving.max_message_bytes",
     ),
-    "no JSON": (request(b"{"), 400, "JSON Parse error"),
-    "no body": (request(b""), 400, "The document is empty"),
+    "no JSON": (http_request(b"{"), 400, "JSON Parse error"),
+    "no body": (http_request(b""), 400, "The document is empty"),
     "no HTTP": (b"\x16\x03\x01 hello\r\n\r\n", 400, "malformed HTTP request: "),
     "bad header": (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400, "malformed HTTP request: "),
-    "long header": (request(Padding="x" * 20_000), 400, "malformed HTTP request: "),
-    "length is no number": (request(Content_Length="many"), 400, "malformed HTTP request: "),
-    "negative length": (request(Content_Length=-1), 400, "malformed HTTP request: "),
-    "no gzip": (request(GOOD, Content_Encoding="gzip"), 400, "the body is not valid gzip: "),
-    "gzip cut off": (request(gzip.compress(GOOD)[:-9], Content_Encoding="gzip"), 400, "it is cut off"),
+    "long header": (http_request(Padding="x" * 20_000), 400, "malformed HTTP request: "),
+    "length is no number": (http_request(Content_Length="many"), 400, "malformed HTTP request: "),
+    "negative length": (http_request(Content_Length=-1), 400, "malformed HTTP request: "),
+    "no gzip": (http_request(GOOD, Content_Encoding="gzip"), 400, "the body is not valid gzip: "),
+    "gzip cut off": (http_request(gzip.compress(GOOD)[:-9], Content_Encoding="gzip"), 400, "it is cut off"),
     "more than gzip": (
-        request(gzip.compress(GOOD) + b"x", Content_Encoding="gzip"),
+        http_request(gzip.compress(GOOD) + b"x", Content_Encoding="gzip"),
         400,
         "it has further bytes after its end",
     ),
-    "no deflate": (request(b"\xff" * 9, Content_Encoding="deflate"), 400, "the body is not valid deflate: "),
-    "unknown encoding": (request(Content_Encoding="br2"), 415, "'br2' is not supported; expected gzip, deflate"),
-    "two encodings": (request(Content_Encoding="gzip, gzip"), 415, "is not supported"),
-    "unknown expectation": (request(Expect="miracles"), 417, "expected 100-continue"),
+    "no deflate": (http_request(b"\xff" * 9, Content_Encoding="deflate"), 400, "the body is not valid deflate: "),
+    "unknown encoding": (http_request(Content_Encoding="br2"), 415, "'br2' is not supported; expected gzip, deflate"),
+    "two encodings": (http_request(Content_Encoding="gzip, gzip"), 415, "is not supported"),
+    "unknown expectation": (http_request(Expect="miracles"), 417, "expected 100-continue"),
 }
 
 
@@ -124,16 +127,16 @@ def test_what_http_refuses_is_json_and_counted(server: Server, name: str) -> Non
     assert list(tree) == ["error"]
     assert text in tree["error"]
     wait_for(lambda: server.errors(status) == before + 1)
-    assert server.send(request())[0] == 200
+    assert server.send(http_request())[0] == 200
 
 
 def test_a_refusal_says_what_is_accepted(server: Server) -> None:
-    assert server.send(request(Content_Encoding="br"))[1]["accept-encoding"] == "gzip, deflate"
-    assert server.send(request(path=METRICS, method="PUT"))[1]["allow"] == "GET, HEAD"
+    assert server.send(http_request(Content_Encoding="br"))[1]["accept-encoding"] == "gzip, deflate"
+    assert server.send(http_request(path=METRICS, method="PUT"))[1]["allow"] == "GET, HEAD"
 
 
 def test_a_malformed_chunk_is_refused(server: Server) -> None:
-    data = request(b"zz\r\nred\r\n0\r\n\r\n", Content_Length=None, Transfer_Encoding="chunked")
+    data = http_request(b"zz\r\nred\r\n0\r\n\r\n", Content_Length=None, Transfer_Encoding="chunked")
     before = server.errors(400)
     status, _, body = server.send(data)
     assert status == 400
@@ -144,7 +147,7 @@ def test_a_malformed_chunk_is_refused(server: Server) -> None:
 def test_a_body_that_does_not_come_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_body, "BODY_SECONDS", 0.1)
     before = server.errors(408)
-    status, _, body = server.send(request(GOOD, Content_Length=len(GOOD) + 1))
+    status, _, body = server.send(http_request(GOOD, Content_Length=len(GOOD) + 1))
     assert status == 408
     assert "the body did not arrive within 0.1 s" in json.loads(body)["error"]
     assert server.errors(408) == before + 1
@@ -152,7 +155,7 @@ def test_a_body_that_does_not_come_is_refused(server: Server, monkeypatch: pytes
 
 def test_a_client_that_hangs_up_within_its_body_is_counted(server: Server) -> None:
     before = server.errors(499)
-    server.send(request(GOOD, Content_Length=len(GOOD) + 1), hang_up=True)
+    server.send(http_request(GOOD, Content_Length=len(GOOD) + 1), hang_up=True)
     wait_for(lambda: server.errors(499) == before + 1)
 
 
@@ -167,14 +170,14 @@ def test_a_client_that_hangs_up_within_its_body_is_counted(server: Server) -> No
     ],
 )
 def test_compressed_bodies_are_answered_alike(server: Server, encoding: str, encode: Callable[[bytes], bytes]) -> None:
-    plain = server.send(request())
-    answer = server.send(request(encode(GOOD), Content_Encoding=encoding))
+    plain = server.send(http_request())
+    answer = server.send(http_request(encode(GOOD), Content_Encoding=encoding))
     assert (answer[0], answer[2]) == (200, plain[2])
 
 
 def test_a_client_that_waits_to_send_its_body_is_told_to_go_on(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.server.rest_port), timeout=60) as connection:
-        connection.sendall(request(b"", Content_Length=len(GOOD), Expect="100-continue"))
+        connection.sendall(http_request(b"", Content_Length=len(GOOD), Expect="100-continue"))
         stream = connection.makefile("rb")
         assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
         assert stream.readline() == b"\r\n"
@@ -184,15 +187,15 @@ def test_a_client_that_waits_to_send_its_body_is_told_to_go_on(server: Server) -
 
 def test_the_page_of_metrics_has_a_head(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.server.rest_port), timeout=60) as connection:
-        connection.sendall(request(b"", method="HEAD", path=METRICS, Connection="close"))
+        connection.sendall(http_request(b"", method="HEAD", path=METRICS, Connection="close"))
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.endswith(b"\r\n\r\n")
 
 
 def test_errors_of_http_are_on_the_page_of_metrics(server: Server) -> None:
-    server.send(request(Content_Encoding="br"))
-    _, _, page = server.send(request(b"", method="GET", path=METRICS))
+    server.send(http_request(Content_Encoding="br"))
+    _, _, page = server.send(http_request(b"", method="GET", path=METRICS))
     assert b'dpsr_http_errors_total{status="415"}' in page
 
 
@@ -229,9 +232,9 @@ def test_others_are_answered_while_a_large_body_is_decoded(
     begun, go_on = held_decoding
     large = json.dumps({"instances": ["x" * 100] * 900}).encode()
     with ThreadPoolExecutor(1) as pool, PredictClient(server.target, timeout=60) as client:
-        waiting = pool.submit(server.send, request(large))
+        waiting = pool.submit(server.send, http_request(large))
         assert begun.wait(60)
-        assert server.send(request())[0] == 200
+        assert server.send(http_request())[0] == 200
         assert client.predict(tiny_shop.NAME, {"query": ["red"]})["score"].shape == (1, tiny_shop.K)
         assert not waiting.done()
         go_on.set()
@@ -247,7 +250,7 @@ def test_others_are_answered_while_a_large_grpc_message_is_decoded(
     with ThreadPoolExecutor(1) as pool, PredictClient(server.target, timeout=60) as client:
         waiting = pool.submit(client.predict, tiny_shop.NAME, {"query": ["x" * 100] * 900})
         assert begun.wait(60)
-        assert server.send(request())[0] == 200
+        assert server.send(http_request())[0] == 200
         assert client.predict(tiny_shop.NAME, {"query": ["red"]})["score"].shape == (1, tiny_shop.K)
         assert not waiting.done()
         go_on.set()
@@ -277,6 +280,19 @@ def test_too_many_rows_or_elements_are_refused_before_one_is_looked_at(
         json_tensors.prepare(model, json.dumps(tree).encode(), Limits(1024, 4096))
     assert error.value.code == grpc.StatusCode.INVALID_ARGUMENT
     assert text in error.value.message
+    model.close()
+
+
+def test_too_many_texts_of_a_grpc_message_are_refused_by_their_number(exported: dict[int, Path]) -> None:
+    model = LoadedModel.load(tiny_shop.NAME, 1, exported[1])
+    request = predict_pb2.PredictRequest()
+    encode(np.array([b""] * 1025, object), request.inputs["query"])
+    request.inputs["query"].tensor_shape.dim[0].size = 1
+    with pytest.raises(
+        ServingError, match=r"input query holds 1025 texts, more than a batch of serving\.max_batch_rows"
+    ):
+        model.prepare(request, limits=Limits(1024, 4096))
+    model.prepare(request)
     model.close()
 
 
