@@ -4,7 +4,7 @@
     python benchmarks/training.py --dataset DIRECTORY   # of a dataset that `dpsr prepare` wrote
 
 All train the same towers with the same loss on the same batches, in turns; a figure is the median of the rounds.
-``fit`` reads its batches from the same tf.data pipeline; PyTorch gets them ready made, so it pays nothing for input,
+``fit`` reads them from a tf.data pipeline; PyTorch gets them ready made, so it pays nothing for input,
 and is left out where it is not installed (``pip install torch``). The profile is TensorFlow's own.
 """
 
