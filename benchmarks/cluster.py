@@ -1,7 +1,8 @@
 """Training on parameter servers: bytes of a step on the sockets, beside lookups on the worker.
 
-    python benchmarks/cluster.py                # 1, 2 and 4 parameter servers, on a generated shop
+    python benchmarks/cluster.py                # 1, 2 and 4 parameter servers, on a generated shop; 10 minutes
     python benchmarks/cluster.py --items 5000 --clicks 50000 --ps 1
+    python benchmarks/cluster.py --items 5000 --clicks 50000 --ps 2 --set cluster.split_above_bytes=1000000
 
 Every task is a process of its own on loopback. Bytes are what the kernel counted on each connection of the tasks'
 ports, in both directions (``ss``), between two moments without traffic. The peer is the same model over the

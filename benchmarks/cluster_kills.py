@@ -1,6 +1,6 @@
 """Twenty SIGKILLs in one training of 2 workers and 2 parameter servers: what is lost, and how long recovery takes.
 
-python benchmarks/cluster_kills.py
+python benchmarks/cluster_kills.py                                       # 6 minutes
 python benchmarks/cluster_kills.py --when-back --epochs 50 --pause 1 3   # the table of docs/cluster.md
 """
 

@@ -1,7 +1,7 @@
 """The same examples, learnt by more and more workers: loss and Top-1 of one machine, 2 and 4 workers.
 
-    python benchmarks/cluster_quality.py                            # 3 seeds of 7 trainings each
-    python benchmarks/cluster_quality.py --seeds 1 --workers 2 --every 8
+    python benchmarks/cluster_quality.py                                   # 3 seeds of 7 trainings, 15 minutes
+    python benchmarks/cluster_quality.py --seeds 1 --workers 2 --every 8   # 2 trainings, 2 minutes
 
 The two cores of one machine run everything, so examples/s of more workers say nothing of more machines.
 """

@@ -1,6 +1,6 @@
 """Examples/s of 1 worker and 1 parameter server beside one machine, and where the time goes.
 
-python benchmarks/cluster_speed.py
+python benchmarks/cluster_speed.py    # 2 minutes
 """
 
 from __future__ import annotations
