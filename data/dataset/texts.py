@@ -6,12 +6,14 @@ A table holds more in several chunks. What needs one array, or joins texts, goes
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 ROWS_AT_ONCE = 1 << 14
+_SLICE_BYTES = 1 << 26
 _CHUNK_BYTES = 1 << 30
 
 # Scripts that are written without spaces; an ideograph or a kana is a word of the tokenizer too.
@@ -32,18 +34,17 @@ def joined_texts(table: pa.Table, columns: Sequence[str]) -> Iterator[pa.Array]:
         columns: the text columns.
 
     Yields:
-        large_string, ``ROWS_AT_ONCE`` rows at a time.
+        large_string, ``ROWS_AT_ONCE`` rows at a time, or fewer where their texts are very long.
     """
-    table, space = table.select(list(columns)), pa.scalar(" ", pa.large_string())
-    for start in range(0, len(table), ROWS_AT_ONCE):
-        texts = (one_array(column).cast(pa.large_string()) for column in table.slice(start, ROWS_AT_ONCE).columns)
+    space = pa.scalar(" ", pa.large_string())
+    for rows in _slices(table.select(list(columns))):
+        texts = (one_array(column).cast(pa.large_string()) for column in rows.columns)
         yield pc.binary_join_element_wise(*texts, space, null_handling="replace", null_replacement="")
 
 
 def text_batches(texts: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array | pa.ChunkedArray]:
-    """Texts [n], ``ROWS_AT_ONCE`` at a time."""
-    for start in range(0, len(texts), ROWS_AT_ONCE):
-        yield texts.slice(start, ROWS_AT_ONCE)
+    """Texts [n], ``ROWS_AT_ONCE`` at a time, or fewer where they are very long."""
+    return _slices(texts)
 
 
 def spaced_texts(table: pa.Table, columns: Sequence[str]) -> pa.Array:
@@ -80,6 +81,17 @@ def with_small_strings(table: pa.Table) -> pa.Table:
             chunks = [piece for chunk in column.chunks for piece in _small_chunks(chunk)]
             table = table.set_column(number, name, pa.chunked_array(chunks, pa.string()))
     return table
+
+
+def _slices(rows: Any) -> Iterator[Any]:
+    """Slices of an array or a table, at most ``ROWS_AT_ONCE`` rows and, beyond one row, ``_SLICE_BYTES`` bytes each."""
+    start = 0
+    while start < len(rows):
+        size = ROWS_AT_ONCE
+        while size > 1 and rows.slice(start, size).nbytes > _SLICE_BYTES:
+            size //= 2
+        yield rows.slice(start, size)
+        start += size
 
 
 def _small_chunks(texts: pa.Array) -> Iterator[pa.Array]:

@@ -45,6 +45,7 @@ def test_chunks_and_batches_change_nothing(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(texts, "ROWS_AT_ONCE", at_once)
         patch.setattr(texts, "_CHUNK_BYTES", 8)
+        patch.setattr(texts, "_SLICE_BYTES", 64)
         batches = [batch.to_pylist() for batch in joined_texts(table, ["b", "a"])]
         assert all(len(batch) <= at_once for batch in batches)
         joined = [f"{b or ''} {a or ''}" for a, b in rows]
