@@ -3,10 +3,10 @@
     python benchmarks/index.py                               # 5,000 to 1,000,000 items
     python benchmarks/index.py --items 15000000 --precision int8     # what `make bench-large` runs
 
-The vectors are made up: unit vectors in clusters, of a lower rank than their dimension, as those of trained towers are.
-Every size has a process of its own, so that its peak memory is its own too. "heads" is a search by two heads and the
-merge of their lists, as a servable does it; "filtered" the same with the worst filter, which no item matches, so that
-all of its reach is looked at. The recall is that of queries that the parameters were not chosen on.
+The vectors are synthetic: unit vectors in clusters, of a lower rank than their dimension, as those of trained towers.
+Every size runs in a process of its own, whose peak memory is measured. "heads" is a search by two heads and the merge
+of their lists, as in a servable; "filtered" the same with the most expensive filter: no item matches, so that all
+``index.filter_candidates`` are searched. The recall is measured on queries that the parameters were not chosen on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CHUNK = 1 << 19
 
 
 def clustered_vectors(count: int, seed: int, path: Path | None = None) -> np.ndarray:
-    """float32 [count, DIMENSION], unit vectors, in memory or in a file mapped into it, as those of an export are.
+    """float32 [count, DIMENSION], unit vectors, in memory or in a memory-mapped file, as in an export.
 
     Queries and items of different seeds share the clusters.
     """
@@ -72,7 +72,7 @@ def median_ms(call: Callable[[int], Any], rounds: int) -> float:
 
 
 def measure(items: int, precision: str, target: float) -> dict[str, Any]:
-    """Builds, searches, saves and loads one index; the building is this process's, the loading another's."""
+    """Builds, searches and saves one index in this process, and loads it in another."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -104,7 +104,7 @@ def search(index: Any, vectors: np.ndarray, heads: np.ndarray) -> dict[str, Any]
     from dpsr.indexing.dense.exact import kth_scores, recall_at_k
     from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
 
-    reach = min(FILTER_CANDIDATES, len(vectors))
+    most = min(FILTER_CANDIDATES, len(vectors))
 
     @tf.function(input_signature=[tf.TensorSpec([None, HEADS, DIMENSION])], autograph=False)
     def by_heads(batch: tf.Tensor) -> Any:
@@ -114,7 +114,7 @@ def search(index: Any, vectors: np.ndarray, heads: np.ndarray) -> dict[str, Any]
     @tf.function(input_signature=[tf.TensorSpec([None, HEADS, DIMENSION])], autograph=False)
     def filtered(batch: tf.Tensor) -> Any:
         results = []
-        for count in (min(4 * K, reach), reach):
+        for count in (min(4 * K, most), most):
             rows, scores = index.search_best(tf.reshape(batch, [-1, DIMENSION]), count)
             rows, scores = (tf.reshape(tensor, [-1, HEADS, count]) for tensor in (rows, scores))
             results.append(merge_heads(tf.where(rows < -1, rows, NO_ROW), scores, K))
@@ -123,7 +123,7 @@ def search(index: Any, vectors: np.ndarray, heads: np.ndarray) -> dict[str, Any]
     singles = [tf.constant(query[:1]) for query in heads]
     doubles = [tf.constant(query[np.newaxis]) for query in heads]
     start = time.perf_counter()
-    by_heads(doubles[0])  # builds the searcher from its tensors, as the first request of a server does
+    by_heads(doubles[0])  # builds the searcher from its tensors, as a server's first request
     first = time.perf_counter() - start
     checked = heads[: 32 if len(vectors) > 2_000_000 else None]
     found = by_heads(tf.constant(checked))[0].numpy()
@@ -148,7 +148,7 @@ print(int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 
 
 
 def peak_gb() -> float:
-    """Of this process since it began; ``getrusage`` would count what its parent had before."""
+    """Peak resident memory of this process; ``getrusage`` would include its parent's."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1e6
 

@@ -22,10 +22,10 @@ def export(config: Config, items: str | None) -> None:
     from dpsr.data.dataset.tables import Dataset
 
     dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
+    from dpsr.indexing.manifest import searcher_table
     from dpsr.indexing.publish import export as run
-    from dpsr.indexing.publish import index_table
     from dpsr.training.trained import load_trained
 
     version = run(config, dataset, load_trained(config.checkpoint_dir, dataset), items=items)
-    click.echo(index_table(version))
+    click.echo(searcher_table(version))
     click.echo(f"servable: {version}")

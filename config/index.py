@@ -15,14 +15,14 @@ class IndexConfig(Section):
     k: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Items returned for a query."""
     exact_below: Annotated[int, Field(ge=0)] = 20_000
-    """Catalogues smaller than this are searched exactly."""
+    """Catalogues of fewer items are searched exactly."""
     min_recall: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
-    """The index's recall@k against exact search below which nothing is published."""
+    """Least recall@k of a searcher against exact search; an export below it publishes nothing."""
     keep_versions: Annotated[int, Field(ge=0)] = 5
-    """Published versions that stay when a newer one is published, the newest included; 0 keeps all."""
+    """Versions kept when one is published, the newest included; 0 keeps all."""
     filter_range: list[str] = []
     """Numeric item columns that a request may restrict to a range; categorical ones can always be filtered by."""
     filter_candidates: Annotated[int, Field(ge=1)] = 20_000
-    """Items of each head that a filter looks among: k matching ones are found if there are k among these."""
+    """Nearest items of each head among which a filter finds the matching ones."""
     precision: Literal["float32", "int8"] = "float32"
-    """Of the vectors inside an approximate index; ``int8`` takes a quarter of the memory and rounds the scores."""
+    """Of the vectors inside an approximate index; ``int8`` takes a quarter of the memory, its score error is 0.01."""

@@ -1,8 +1,7 @@
-"""Restrictions of a request: only items of a category, or with a number in a range, inside the graph."""
+"""Filters of a request inside the graph: items of one category, or with a number inside a range."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -14,29 +13,29 @@ from dpsr.data.raw.values import numbers, trimmed_strings
 from dpsr.data.raw.white_space import AT_ENDS
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
+from dpsr.indexing.signature import filter_input
 
 _ANY, _UNKNOWN, _MISSING = 0, -1, -2
 """Ids beside those of values: a request for any item, a request for a value of no item, an item without a value."""
-_PREFIX = "filter_"
 FilterValues = dict[str, tf.Tensor]
 """By input name: what each row of a request asks for, [B] each (``Filters.requested``)."""
 
 
 class Filters(tf.Module):
-    """The filterable columns of a catalogue, by item row, and what a request may ask of them.
+    """The filterable columns of a catalogue, by item row, and the inputs that filter by them.
 
     A categorical column ``brand`` gives the input ``filter_brand``, string [B]: the value that items must have, or ""
     for any. A numeric column ``price`` gives ``filter_min_price`` and ``filter_max_price``, float32 [B], inclusive:
     minus and plus infinity (and NaN) are no limit. An item without a value matches no filter of that column. An input
-    of length 1 holds for all rows of a request; that is how the defaults are given.
+    of length 1 holds for all rows of a request, as the defaults do.
     """
 
     def __init__(self, catalogue: Catalogue, categories: Iterable[str], ranges: Sequence[str]) -> None:
         """Reads the columns.
 
         Args:
-            catalogue: has the columns as given.
-            categories: columns filtered by equality; those that are in ``ranges`` are left out.
+            catalogue: holds the columns as given.
+            categories: columns filtered by equality, unless ``ranges`` has them.
             ranges: columns filtered by a range.
 
         Raises:
@@ -57,7 +56,7 @@ class Filters(tf.Module):
         self._example = self._values_of_an_item(len(catalogue))
 
     def __bool__(self) -> bool:
-        """Whether there is anything to filter by."""
+        """Whether the catalogue has a column to filter by."""
         return bool(self.specs)
 
     def example(self) -> dict[str, str | float]:
@@ -65,7 +64,7 @@ class Filters(tf.Module):
         return dict(self._example)
 
     def without(self) -> dict[str, str | float]:
-        """The value of every input that lets everything through."""
+        """The value of every input that all items match."""
         values = {name: default.numpy()[0] for name, default in self.defaults.items()}
         return {name: value.decode() if isinstance(value, bytes) else float(value) for name, value in values.items()}
 
@@ -89,33 +88,33 @@ class Filters(tf.Module):
         return wanted
 
     def active(self, wanted: FilterValues) -> tf.Tensor:
-        """The rows that ask for anything at all; bool [B]."""
+        """The rows of a request that have a filter; bool [B]."""
         asked = [values != (_ANY if name in self._tables else self.defaults[name]) for name, values in wanted.items()]
         return tf.reduce_any(tf.stack(asked), axis=0)
 
     def matches(self, rows: tf.Tensor, wanted: FilterValues) -> tf.Tensor:
-        """Whether items are what their row of the request asks for.
+        """Whether items match the filters of their row of the request.
 
         Args:
-            rows: int32 [B, m, n] item rows, negative for none.
+            rows: int32 [B, m, n] item rows, negative where there is no item.
             wanted: of ``requested``.
 
         Returns:
-            bool [B, m, n]; False for no item.
+            bool [B, m, n]; False where there is no item.
         """
         allowed, at = rows >= 0, tf.maximum(rows, 0)
         wanted = {name: values[:, tf.newaxis, tf.newaxis] for name, values in wanted.items()}
         for name, ids in self._ids.items():
             allowed &= (wanted[name] == _ANY) | (tf.gather(ids, at) == wanted[name])
         for column, found in self._numbers.items():
-            low, high = wanted[_input("min_" + column)], wanted[_input("max_" + column)]
+            low, high = wanted[filter_input("min_" + column)], wanted[filter_input("max_" + column)]
             values = tf.gather(found, at)
             unlimited = tf.math.is_inf(low) & (low < 0) & tf.math.is_inf(high) & (high > 0)
             allowed &= unlimited | ((values >= low) & (values <= high))  # never of NaN
         return allowed
 
     def matching_rows(self, values: dict[str, str | float], items: int) -> np.ndarray:
-        """The rows that a request of one row asks for, int32 [n], of a catalogue of so many items."""
+        """The item rows, of ``items`` in the catalogue, that match the filters of one request; int32 [n]."""
         if not self:
             return np.arange(items, dtype=np.int32)
         inputs = {name: tf.constant([value], self.specs[name].dtype) for name, value in values.items()}
@@ -123,7 +122,7 @@ class Filters(tf.Module):
         return np.flatnonzero(self.matches(rows, self.requested(inputs, 1))).astype(np.int32)
 
     def _values_of_an_item(self, items: int) -> dict[str, str | float]:
-        """A filter that an item with the fewest missing values matches: its categories, and its numbers or more."""
+        """Filters that the item with the fewest missing values matches: its categories, its numbers as lower limits."""
         known = np.zeros(items, np.int32)
         for ids in self._ids.values():
             known += ids.numpy() > 0
@@ -135,7 +134,7 @@ class Filters(tf.Module):
             values[name] = self._texts[name][max(int(ids.numpy()[item]), 0)]
         for column, found in self._numbers.items():
             if not np.isnan(found.numpy()[item]):
-                values[_input("min_" + column)] = float(found.numpy()[item])
+                values[filter_input("min_" + column)] = float(found.numpy()[item])
         return values
 
     def _add_category(self, column: str, values: pa.ChunkedArray) -> None:
@@ -151,10 +150,10 @@ class Filters(tf.Module):
     def _add_range(self, column: str, numbers: np.ndarray) -> None:
         self._declare("min_" + column, tf.float32, -np.inf)
         self._declare("max_" + column, tf.float32, np.inf)
-        self._numbers[column] = tf.Variable(numbers, trainable=False, name=_input(column))
+        self._numbers[column] = tf.Variable(numbers, trainable=False, name=filter_input(column))
 
     def _declare(self, column: str, dtype: tf.DType, default: str | float) -> str:
-        name = _input(column)
+        name = filter_input(column)
         if name in self.specs:
             raise ExportError(f"column {column!r} would be input {name!r} twice; rename the column")
         self.specs[name] = tf.TensorSpec([None], dtype, name)
@@ -165,10 +164,6 @@ class Filters(tf.Module):
 def stripped(values: tf.Tensor) -> tf.Tensor:
     """Values as the dataset has them: without white space at the ends (``data.raw.white_space``); string, any shape."""
     return tf.strings.regex_replace(values, AT_ENDS, "")
-
-
-def _input(column: str) -> str:
-    return _PREFIX + re.sub(r"[^a-zA-Z0-9_]", "_", column)
 
 
 def _numbers(table: pa.Table, column: str) -> np.ndarray:

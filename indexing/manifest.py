@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 from dpsr.indexing.errors import ExportError
 
 MANIFEST_FILE = "assets.extra/manifest.json"
@@ -33,3 +35,27 @@ def read_manifest(version: Path) -> dict[str, Any]:
     if "searchers" not in manifest:
         manifest["searchers"] = {"dense": {**manifest.pop("index"), "recall": manifest.pop("recall")}}
     return manifest
+
+
+def searcher_table(version: Path) -> str:
+    """The searchers of a published version with what was measured of each, as a small table."""
+    manifest = read_manifest(version)
+    rows = [_row(manifest["items"], name, searcher) for name, searcher in manifest["searchers"].items()]
+    headers = [name for name in rows[0] if any(name in row and row[name] is not None for row in rows)]
+    return tabulate([[row.get(name) for name in headers] for row in rows], headers=headers, disable_numparse=True)
+
+
+def _row(items: int, name: str, searcher: dict[str, Any]) -> dict[str, str | None]:
+    recall = searcher["recall"]
+    leaves = f"{searcher['leaves_to_search']:,} of {searcher['num_leaves']:,}" if "num_leaves" in searcher else None
+    return {
+        "searcher": name,
+        "items": f"{items:,}",
+        "index": searcher["kind"],
+        "leaves": leaves,
+        "reorder": f"{searcher['reorder']:,}" if "reorder" in searcher else None,
+        "precision": searcher["precision"],
+        f"recall@{searcher['k']}": f"{recall['serving_default']:.4f}",
+        "personalized": f"{recall['personalized']:.4f}",
+        "ms per vector": f"{searcher['latency_ms']:.2f}",
+    }

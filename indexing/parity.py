@@ -1,6 +1,6 @@
-"""What a servable must answer: held-out examples as a client would send them, and the heads that the model gives them.
+"""Parity of training and serving: held-out requests as a client sends them, with tokens and heads of the model.
 
-The examples are written by the process that exports, and read by the fresh one that checks what it exported.
+The exporting process writes the examples; the fresh process that checks the servable reads them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _EXAMPLES, _ARRAYS, _VECTORS = "examples.json", "arrays.npz", "item_vectors.npy"
 
 @dataclass(frozen=True)
 class ParityExamples:
-    """n requests, and what the Python side computes for them."""
+    """n requests with the tokens, heads and matching items that the Python side computes for them."""
 
     item_ids: list[str] | list[int]
     """By item row."""
@@ -36,9 +36,9 @@ class ParityExamples:
     no_filter: dict[str, str | float] = field(default_factory=dict)
     """For each filter input the value that lets everything through."""
     filter: dict[str, str | float] = field(default_factory=dict)
-    """Values that some items match."""
+    """A value for each filter input, such that at least one item matches."""
     matching_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
-    """int32 [n], the item rows that match ``filter``."""
+    """int32, the item rows that match ``filter``."""
 
     def write(self, directory: Path) -> None:
         """Writes the examples into an existing directory."""
@@ -57,7 +57,7 @@ class ParityExamples:
 
     @classmethod
     def read(cls, directory: Path) -> ParityExamples:
-        """Reads what ``write`` wrote."""
+        """Reads the files of ``write``; the item vectors are memory-mapped."""
         tree = json.loads((directory / _EXAMPLES).read_text(encoding="utf-8"))
         with np.load(directory / _ARRAYS) as arrays:
             return cls(
@@ -71,7 +71,7 @@ class ParityExamples:
         return _strings(self.queries)
 
     def personalized_inputs(self) -> dict[str, np.ndarray]:
-        """The inputs of ``personalized``, which filter nothing; histories are padded at the end."""
+        """The inputs of ``personalized``, without a filter; histories are padded at the end."""
         width = max((len(ids) for ids in self.history), default=0)
         numeric = bool(self.item_ids) and isinstance(self.item_ids[0], int)
         padded = [[*ids, *([-1 if numeric else ""] * (width - len(ids)))] for ids in self.history]

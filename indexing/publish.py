@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate
 from tqdm import tqdm
 
 from dpsr import __version__
@@ -24,9 +23,10 @@ from dpsr.indexing.disk import export_bytes, require_free
 from dpsr.indexing.embedded_rows import embedded_rows
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters
-from dpsr.indexing.manifest import read_manifest, write_manifest
+from dpsr.indexing.manifest import write_manifest
 from dpsr.indexing.parity import ParityExamples
-from dpsr.indexing.servable import RetrievalModule, profile_inputs
+from dpsr.indexing.servable import RetrievalModule
+from dpsr.indexing.signature import profile_inputs
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
 from dpsr.model.interface import Model
@@ -95,25 +95,6 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
         remove_old_versions(base, config.index.keep_versions)
         steps.update()
         return version
-
-
-def index_table(version: Path) -> str:
-    """What a published version searches with, and what was measured of it, as a small table."""
-    manifest = read_manifest(version)
-    index = manifest["searchers"]["dense"]
-    recall = index["recall"]
-    columns = {
-        "items": f"{manifest['items']:,}",
-        "index": index["kind"],
-        "leaves": f"{index['leaves_to_search']:,} of {index['num_leaves']:,}" if "num_leaves" in index else None,
-        "reorder": f"{index['reorder']:,}" if "reorder" in index else None,
-        "precision": index["precision"],
-        f"recall@{index['k']}": f"{recall['serving_default']:.4f}",
-        "personalized": f"{recall['personalized']:.4f}",
-        "ms per vector": f"{index['latency_ms']:.2f}",
-    }
-    shown = {name: value for name, value in columns.items() if value is not None}
-    return tabulate([list(shown.values())], headers=list(shown), disable_numparse=True)
 
 
 def verify_in_fresh_process(servable: Path, examples: Path) -> dict[str, float]:

@@ -7,8 +7,7 @@ looked up inside the graph, so a client sends what it has: strings.
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +19,15 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.searcher import DenseSearcher
-from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, stripped
 from dpsr.indexing.searcher import Found, Searcher
+from dpsr.indexing.signature import profile_inputs
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
 FILTER_CANDIDATES = 20_000
 """Items of each head that a filter looks among, unless the caller says otherwise."""
 _OP_NAMESPACES = ["Scann"]
-_INPUTS = ("query", "history")
-
-
-def profile_inputs(columns: Iterable[str]) -> dict[str, str]:
-    """Names the inputs of profile columns: a tensor's name has only ASCII letters, digits and ``_``, the rest is ``_``.
-
-    Returns:
-        column -> input.
-
-    Raises:
-        ExportError: two inputs would have one name.
-    """
-    names: dict[str, str] = {}
-    for column in columns:
-        name = re.sub(r"[^a-zA-Z0-9_]", "_", column)
-        name = name if name[0].isalpha() else f"arg_{name}"
-        if name in (*_INPUTS, *names.values()) or name.startswith("filter_"):
-            raise ExportError(
-                f"profile column {column!r} would be input {name!r} of the servable, which is another one already; "
-                "rename the column"
-            )
-        names[column] = name
-    return names
 
 
 class RetrievalModule(tf.Module):

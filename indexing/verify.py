@@ -1,7 +1,7 @@
 """Loads an exported servable and checks its answers; run in a process of its own, as a server would load it.
 
-``python -m dpsr.indexing.verify SERVABLE EXAMPLES`` prints the measured recall as JSON. Nothing of the towers is
-imported: what passes here needs the op libraries and the SavedModel alone.
+``python -m dpsr.indexing.verify SERVABLE EXAMPLES`` prints the measured recall as JSON. The process imports no model
+code, which proves that the SavedModel needs nothing but the op libraries.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from dpsr.indexing.dense.exact import kth_scores, recall_at_k
 from dpsr.indexing.parity import ParityExamples
+from dpsr.indexing.signature import item_key
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.ops_cc import library
 
@@ -27,7 +28,7 @@ Answer = dict[str, np.ndarray]
 
 
 class VerificationError(Exception):
-    """The servable answers, but not what it must."""
+    """The servable answers otherwise than the model, or lets an item through a filter."""
 
 
 def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
@@ -41,9 +42,10 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
         recall at k against exact search with the Python side's heads, by signature.
 
     Raises:
-        VerificationError: tokens, heads or the replay of the warm-up requests differ from what they must be.
+        VerificationError: tokens or heads differ from the model's, a filter lets other items through, or there is no
+            warm-up request.
     """
-    loaded = tf.saved_model.load(str(servable))  # its tables and tokenizer live as long as this object does
+    loaded = tf.saved_model.load(str(servable))  # owns the tables and the tokenizer of its signatures
     call = {name: _caller(loaded.signatures[name]) for name in loaded.signatures}
     query = {"query": examples.query_input()}
     _check_tokens(call["tokenize"](query), examples)
@@ -106,8 +108,7 @@ def _item_rows(answer: Answer, examples: ParityExamples) -> np.ndarray:
     """int32 [B, K]; -1 for no item."""
     row_of = {item: row for row, item in enumerate(examples.item_ids)}
     ids = answer["item_id"]
-    texts = [item.decode() if isinstance(item, bytes) else int(item) for item in ids.flat]
-    return np.array([row_of.get(item, -1) for item in texts], np.int32).reshape(ids.shape)
+    return np.array([row_of.get(item_key(item), -1) for item in ids.flat], np.int32).reshape(ids.shape)
 
 
 def _check_filter(answer: Answer, examples: ParityExamples) -> None:
@@ -119,7 +120,9 @@ def _check_filter(answer: Answer, examples: ParityExamples) -> None:
         )
     missing = np.count_nonzero(rows < 0, axis=1)
     if not np.array_equal(answer["shortfall"], missing):
-        raise VerificationError(f"filter {examples.filter}: shortfall is {answer['shortfall']}, of items {missing}")
+        raise VerificationError(
+            f"filter {examples.filter}: shortfall is {answer['shortfall'].tolist()}, but {missing.tolist()} items are missing"
+        )
 
 
 def _replay_warmup(path: Path, call: Mapping[str, Callable[[Mapping[str, np.ndarray]], Answer]]) -> None:

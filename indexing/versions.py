@@ -1,7 +1,7 @@
-"""Version directories: numbered, and there whole or not at all.
+"""Version directories: integers that appear complete, by one rename.
 
-A version is written to a hidden directory beside the others and renamed, which a file system does in one step; servers
-look only at integer names, so they never see a half-written one.
+A version is written to a hidden directory beside the others and renamed, which is atomic. Servers read integer names
+only, and never a half-written version.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _STAGING_PREFIX = ".tmp-"
 
 @contextlib.contextmanager
 def staging_directory(base: Path) -> Iterator[Path]:
-    """An empty hidden directory inside ``base``, gone when the block ends; those of killed processes go too."""
+    """An empty hidden directory inside ``base``, removed when the block ends, as are those of killed processes."""
     base.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(base)
     staging = base / f"{_STAGING_PREFIX}{socket.gethostname()}-{os.getpid()}"
@@ -31,7 +31,7 @@ def staging_directory(base: Path) -> Iterator[Path]:
 
 
 def publish(directory: Path, base: Path) -> Path:
-    """Renames a finished directory to the next version of ``base``, all of it on disk before the name is.
+    """Renames a finished directory to the next version of ``base``, after its files are flushed to disk.
 
     Args:
         directory: on the file system of ``base``.
@@ -48,7 +48,7 @@ def publish(directory: Path, base: Path) -> Path:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise
-            continue  # another export took the number in between
+            continue  # another export published this number first
         _flush_directory(base)
         return version
 
@@ -61,18 +61,18 @@ def remove_old_versions(base: Path, keep: int) -> list[Path]:
         keep: versions to keep; 0 keeps all.
 
     Returns:
-        The directories that are gone.
+        The removed directories.
     """
     old = sorted(_versions(base))[:-keep] if keep else []
     removed = []
     for number in old:
         hidden = base / f"{_STAGING_PREFIX}{socket.gethostname()}-{os.getpid()}" / f"removed-{number}"
         hidden.parent.mkdir(exist_ok=True)
-        # As it came, a version goes by one rename: no server sees a half of it.
+        # One rename removes a version whole: no server sees a part of it.
         (base / str(number)).rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
         with contextlib.suppress(OSError):
-            hidden.parent.rmdir()  # unless an export of this process is at work there
+            hidden.parent.rmdir()  # fails where an export of this process writes there
         removed.append(base / str(number))
     return removed
 
@@ -82,7 +82,7 @@ def _versions(base: Path) -> list[int]:
 
 
 def _remove_abandoned(base: Path) -> None:
-    """Removes what exports of this machine left behind when they were killed."""
+    """Removes the staging directories of killed exports of this machine."""
     ours = f"{_STAGING_PREFIX}{socket.gethostname()}-"
     for path in base.glob(f"{ours}*"):
         process = path.name.removeprefix(ours)

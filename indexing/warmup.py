@@ -1,4 +1,4 @@
-"""Warm-up requests in TF Serving's format: what a server replays before it calls a version ready."""
+"""Warm-up requests in TF Serving's format, which a server replays before a version becomes available."""
 
 from __future__ import annotations
 

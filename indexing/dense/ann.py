@@ -7,7 +7,7 @@ What is built depends on the size of the catalogue, in the order of growing size
   the vectors themselves, in float32 or, for a quarter of the memory, in 8-bit fixed point;
 * ``tree``: a k-means tree chooses ``leaves_to_search`` of ``num_leaves`` leaves first.
 
-How much of the catalogue the approximate kinds look at is not guessed but measured; see ``tuning``.
+``tuning`` measures how much of the catalogue the approximate kinds have to score.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["TREE_FROM", "Index", "Precision", "SearchPlan"]
 
 Precision = Literal["float32", "int8"]
 TREE_FROM = 100_000
-"""Items from which a tree pays for itself."""
+"""Items from which a tree makes a search faster."""
 _ANISOTROPIC_THRESHOLD = 0.2
 _DIMENSIONS_PER_BLOCK = 2
 _SMALLEST_HASHED = 16
@@ -39,8 +39,8 @@ _REORDERING = {"float32": ReorderType.FLOAT32, "int8": ReorderType.INT8}
 class Index(tf.Module):
     """The k rows of largest inner product for a batch of vectors; saves and loads as part of a SavedModel.
 
-    ``SaveOptions(namespace_whitelist=["Scann"])`` is needed to save it. The first search builds the searcher from the
-    saved tensors, about a second per million items.
+    Saving needs ``SaveOptions(namespace_whitelist=["Scann"])``. The first search builds ScaNN's searcher from the saved
+    tensors, in about 1 s per million items.
     """
 
     def __init__(
@@ -75,13 +75,13 @@ class Index(tf.Module):
 
         Args:
             vectors: float32 [items, d].
-            k: rows that a search returns; more than there are items means all of them.
+            k: rows that a search returns, at most all items.
             queries: float32 [Q, d] query vectors that the search parameters are chosen on.
-            exact_below: smaller catalogues are searched exactly; so are those of less than 16 items.
-            tree_from: catalogues of this size and more get a tree.
-            target_recall: recall at k that the chosen parameters reach, at the least latency, if any do; else those of
-                the highest recall are taken.
-            precision: of the vectors that approximate kinds score candidates again with.
+            exact_below: catalogues of fewer items are searched exactly, as are those of fewer than 16.
+            tree_from: catalogues of at least this many items get a tree.
+            target_recall: the parameters of the least latency that reach this recall at k are chosen; those of the
+                highest recall where none does.
+            precision: of the vectors that the approximate kinds score candidates again with.
 
         Raises:
             ValueError: no items, no queries for an approximate index, or shapes that do not fit.
@@ -115,19 +115,19 @@ class Index(tf.Module):
         return tf.ensure_shape(rows, [None, self.k]), tf.ensure_shape(scores, [None, self.k])
 
     def search_best(self, vectors: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The nearest rows of every vector, as many as one likes.
+        """The ``count`` nearest rows of every vector.
 
         Args:
             vectors: float32 [Q, d].
-            count: int32 scalar, at least 1. Beyond k the search goes further in proportion.
+            count: int32 scalar, at least 1. Beyond k, candidates and leaves grow in proportion to ``count``.
 
         Returns:
-            rows int32 [Q, count] and scores float32 [Q, count], best first. Where what was searched holds fewer rows,
+            rows int32 [Q, count] and scores float32 [Q, count], best first. Where the searched leaves hold fewer rows,
             the rest is -1 with the lowest float32.
         """
         searcher = scann_ops.searcher_from_module(self._state)
         queries = tf.shape(vectors)[0]
-        # ScaNN's tree fails on an empty batch, so at least one vector is searched.
+        # ScaNN's tree fails on an empty batch: an empty one is padded with a vector.
         vectors = tf.pad(vectors, [[0, tf.maximum(1 - queries, 0)], [0, 0]])
         rows, scores = searcher.search_batched(
             vectors,
@@ -144,7 +144,7 @@ class Index(tf.Module):
         return rows, scores
 
     def _in_proportion(self, parameter: int, count: int | tf.Tensor, most: int) -> int | tf.Tensor:
-        """A parameter of the plan, which was chosen for k rows, for ``count`` of them."""
+        """A parameter of the plan, chosen for k rows, scaled to ``count`` rows."""
         if parameter == -1:
             return -1
         if isinstance(count, int):
@@ -153,10 +153,10 @@ class Index(tf.Module):
         return tf.cast(tf.maximum(tf.minimum(wanted, most), parameter), tf.int32)
 
     def _release(self) -> None:
-        """Frees the searcher; a later search would build it again.
+        """Frees the searcher; a later search builds it again.
 
-        TensorFlow keeps the state of ScaNN's op for as long as the process lives, so whoever drops a loaded SavedModel
-        and lives on (a server that goes to the next version) calls this first, or loses the size of the index.
+        TensorFlow keeps the state of ScaNN's op for the lifetime of the process. A server that loads the next version
+        calls this before it drops the SavedModel; else the memory of the old index stays taken.
         """
         _destroy(self._state.recreate_handle())
 
@@ -182,7 +182,7 @@ def _build_searcher(vectors: np.ndarray, k: int, plan: SearchPlan, precision: Pr
 
 
 def _shared(vectors: np.ndarray) -> tf.Tensor:
-    """A tensor on the array's own memory where a tensor may lie there: TensorFlow would copy it, for a while twice."""
+    """A tensor on the array's own memory where its alignment allows; a copy of TensorFlow's takes the memory twice."""
     if not vectors.flags.writeable or vectors.ctypes.data % _TENSOR_ALIGNMENT:
         return tf.constant(vectors)
     return tf.experimental.dlpack.from_dlpack(vectors.__dlpack__())

@@ -1,4 +1,4 @@
-"""Exact search in NumPy: the truth that an index is measured against."""
+"""Exact search in NumPy: the ground truth of an index's recall."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 _SCORES_AT_ONCE = 1 << 25
 _TIE = 1e-5
-"""Scores closer than this are the same up to the rounding of float32 sums in a different order."""
+"""Scores closer than this are equal: float32 sums differ by the order of their terms."""
 
 
 def exact_search(vectors: np.ndarray, heads: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -18,7 +18,7 @@ def exact_search(vectors: np.ndarray, heads: np.ndarray, k: int) -> tuple[np.nda
     Args:
         vectors: float32 [items, d].
         heads: float32 [B, m, d]; [B, 1, d] for plain vectors.
-        k: rows wanted for each query; at most the number of items are returned.
+        k: rows of each query, at most the number of items.
 
     Returns:
         rows int32 and scores float32, both [B, min(k, items)], best first; ties by lower row.
@@ -36,15 +36,15 @@ def exact_search(vectors: np.ndarray, heads: np.ndarray, k: int) -> tuple[np.nda
 
 
 def kth_scores(vectors: np.ndarray, heads: np.ndarray, k: int) -> np.ndarray:
-    """The score of the k-th best row of every query, which is what ``recall_at_k`` needs of the truth.
+    """The score of the k-th best row of every query, the threshold of ``recall_at_k``.
 
-    It is ``exact_search(...)[1][:, -1]``, but goes through the vectors once for many queries, and remembers only what
-    may still be among the best.
+    Equal to ``exact_search(...)[1][:, -1]``, in one pass over the vectors for all queries, which keeps only the scores
+    that may be among the best k.
 
     Args:
         vectors: float32 [items, d].
         heads: float32 [B, m, d].
-        k: at most the number of items counts.
+        k: at most the number of items.
 
     Returns:
         float32 [B].
@@ -64,15 +64,15 @@ def kth_scores(vectors: np.ndarray, heads: np.ndarray, k: int) -> np.ndarray:
 
 
 def recall_at_k(vectors: np.ndarray, heads: np.ndarray, found: np.ndarray, kth: np.ndarray) -> float:
-    """The share of the true best k that a search found, where any of several equal items is right.
+    """The share of the true best k that a search found, counting any of several equal items.
 
-    A catalogue has items with equal vectors (the same title twice); which of them a search returns is chance. So a row
-    counts as found when its exact score reaches that of the k-th best.
+    Items with equal vectors (one title twice) have equal scores, and a search may return either. A row counts as found
+    where its exact score reaches that of the k-th best.
 
     Args:
         vectors: float32 [items, d].
         heads: float32 [B, m, d].
-        found: int32 [B, k] rows; negative where a search found fewer. A row given twice counts once.
+        found: int32 [B, k] rows; negative where a search found fewer. A repeated row counts once.
         kth: float32 [B], the exact score of the k-th best row; see ``kth_scores``.
 
     Returns:

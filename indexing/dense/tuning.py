@@ -1,4 +1,4 @@
-"""Search parameters by measurement: of those that reach the target recall, the ones of the least latency."""
+"""Search parameters by measurement: the least latency among those that reach the target recall."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Search = Callable[[np.ndarray, "SearchPlan"], tuple[np.ndarray, np.ndarray]]
 _SMALLEST_REORDER = 100
 _REORDER_FACTORS = (1.25, 1.5, 2, 3, 4, 8, 16)
 _LEAF_STEP = 1.25
-"""Between neighbouring numbers of leaves that are tried."""
+"""Ratio of neighbouring numbers of leaves that are tried."""
 _MOST_LEAVES = 2500
-"""Every item is compared with every leaf once: more leaves would take long to build, and search no faster."""
+"""Building compares every item with every leaf: more leaves build longer, and search no faster."""
 _TIMED_SEARCHES = 50
 _CLEARLY_SLOWER = 1.2
 _TUNING_VECTORS = 256
 _MOST_COMPARISONS = 1 << 30
-"""Vectors times items that are scored to know the truth: fewer query vectors are used with a larger catalogue."""
+"""Inner products of the exact search: a larger catalogue is tuned on fewer query vectors."""
 _FEWEST_VECTORS = 64
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What an index is and how far a search goes; -1 where the kind has no such parameter."""
+    """Kind and search parameters of an index; -1 where the kind has no such parameter."""
 
     kind: Kind
     reorder: int = -1
@@ -44,7 +44,7 @@ class SearchPlan:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A plan and what was measured of it; None where there were no queries to measure with."""
+    """A plan and its measurements; None where there were no queries to measure with."""
 
     plan: SearchPlan
     recall: float | None = None
@@ -58,12 +58,12 @@ class Tuned:
 
 
 def num_leaves(items: int) -> int:
-    """Leaves of a tree over so many items."""
+    """Leaves of a tree over this number of items."""
     return max(2, min(int(2 * items**0.5), _MOST_LEAVES))
 
 
 def first_plan(kind: Kind, items: int, k: int) -> SearchPlan:
-    """A plan to build a searcher with; every other of its kind runs on the same searcher."""
+    """The plan that a searcher is built with; it runs every other plan of its kind."""
     if kind == "exact":
         return SearchPlan("exact")
     leaves = num_leaves(items) if kind == "tree" else -1
@@ -73,14 +73,14 @@ def first_plan(kind: Kind, items: int, k: int) -> SearchPlan:
 def tune(search: Search, first: SearchPlan, vectors: np.ndarray, queries: np.ndarray, k: int, target: float) -> Tuned:
     """The plan of the least latency among those that reach the target recall.
 
-    Recall grows with the leaves that are searched and with the candidates that are scored again. So for each number of
-    candidates the fewest leaves that do are found by bisection, and only these plans are timed.
+    Recall grows with the leaves searched and with the candidates scored again. For each number of candidates, bisection
+    finds the fewest leaves that reach the target; only these plans are timed.
 
     Args:
         search: runs a plan.
         first: of ``first_plan``.
         vectors: float32 [items, d].
-        queries: float32 [Q, d]; no more of them are used than it takes.
+        queries: float32 [Q, d]; at most 256 are used, fewer for large catalogues.
         k: rows of a search.
         target: recall at k.
 
@@ -100,7 +100,7 @@ def tune(search: Search, first: SearchPlan, vectors: np.ndarray, queries: np.nda
         if rank > best_rank:
             best, best_rank = Tuned(plan, recall, latency), rank
         elif recall >= target and latency > _CLEARLY_SLOWER * -best_rank[1]:
-            break  # and even more candidates would only be slower still
+            break  # more candidates are slower still
     return best
 
 
@@ -127,7 +127,7 @@ def _first_to_reach(
 ) -> tuple[SearchPlan, float]:
     """The first plan that reaches the target, the last one where none does.
 
-    Goes up in steps that double, since a thorough plan takes long to measure, and then bisects.
+    Steps that double bound the reach, then bisection: the plans of high cost are measured only where needed.
     """
     low, high, step = 0, 0, 1
     reached = recall_of(plans[high])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,9 +21,9 @@ from dpsr.config import Config
 from dpsr.indexing import disk
 from dpsr.indexing import publish as publish_module
 from dpsr.indexing.catalogue import Catalogue
-from dpsr.indexing.manifest import MANIFEST_FILE, read_manifest
-from dpsr.indexing.publish import export, index_table
-from dpsr.indexing.servable import ExportError
+from dpsr.indexing.errors import ExportError
+from dpsr.indexing.manifest import MANIFEST_FILE, read_manifest, searcher_table
+from dpsr.indexing.publish import export
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.model.two_tower import TwoTower
 
@@ -116,19 +117,19 @@ def test_a_hashed_index_becomes_the_next_version_with_its_recall(string_shop: Sh
     assert manifest["searchers"]["dense"]["kind"] == "hashed"
     assert 0.95 <= manifest["searchers"]["dense"]["recall"]["serving_default"] <= 1.0
     assert manifest["searchers"]["dense"]["latency_ms"] > 0
-    header, _, row = index_table(version).splitlines()
-    assert header.split() == [
-        "items",
-        "index",
-        "reorder",
-        "precision",
-        f"recall@{K}",
-        "personalized",
-        "ms",
-        "per",
-        "vector",
-    ]
-    assert row.split()[:4] == [str(ITEMS), "hashed", str(manifest["searchers"]["dense"]["reorder"]), "float32"]
+    header, _, row = (re.split(r"\s{2,}", line.strip()) for line in searcher_table(version).splitlines())
+    shown = dict(zip(header, row, strict=True))
+    dense = manifest["searchers"]["dense"]
+    assert shown.pop("ms per vector") == f"{dense['latency_ms']:.2f}"
+    assert shown == {
+        "searcher": "dense",
+        "items": str(ITEMS),
+        "index": "hashed",
+        "reorder": str(dense["reorder"]),
+        "precision": "float32",
+        f"recall@{K}": f"{dense['recall']['serving_default']:.4f}",
+        "personalized": f"{dense['recall']['personalized']:.4f}",
+    }
 
 
 def test_below_the_recall_bar_nothing_is_published(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:

@@ -12,7 +12,9 @@ from dpsr.data.batches.features import QueryFeatures
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.exact import exact_search
-from dpsr.indexing.servable import ExportError, RetrievalModule, profile_inputs
+from dpsr.indexing.errors import ExportError
+from dpsr.indexing.servable import RetrievalModule
+from dpsr.indexing.signature import profile_inputs
 from dpsr.tokenizer_cc import Tokenizer
 
 from .conftest import ITEMS, K, Shop, make_shop

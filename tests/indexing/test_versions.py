@@ -11,14 +11,14 @@ import pytest
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 
 WRITES_FOR_EVER = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from dpsr.indexing.versions import staging_directory
 with staging_directory(Path(sys.argv[1])) as staging:
     (staging / "servable").mkdir()
     (staging / "servable" / "half").write_text("half")
     print(staging, flush=True)
-    time.sleep(600)
+    signal.pause()
 """
 
 

@@ -1,0 +1,48 @@
+"""Names and values of a servable's inputs and outputs, as a client sees them; needs no TensorFlow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from dpsr.indexing.errors import ExportError
+
+FILTER_PREFIX = "filter_"
+_RESERVED = ("query", "history")
+
+
+def tensor_name(column: str) -> str:
+    """A column's name with ``_`` in place of all but ASCII letters, digits and ``_``, as tensors are named."""
+    return re.sub(r"[^a-zA-Z0-9_]", "_", column)
+
+
+def filter_input(column: str) -> str:
+    """The input that filters by a column; for a range, ``column`` begins with ``min_`` or ``max_``."""
+    return FILTER_PREFIX + tensor_name(column)
+
+
+def profile_inputs(columns: Iterable[str]) -> dict[str, str]:
+    """Names the inputs of profile columns; see ``tensor_name``.
+
+    Returns:
+        column -> input.
+
+    Raises:
+        ExportError: two inputs would have one name.
+    """
+    names: dict[str, str] = {}
+    for column in columns:
+        name = tensor_name(column)
+        name = name if name[0].isalpha() else f"arg_{name}"
+        if name in (*_RESERVED, *names.values()) or name.startswith(FILTER_PREFIX):
+            raise ExportError(
+                f"profile column {column!r} would be input {name!r} of the servable, which another input has already; "
+                "rename the column"
+            )
+        names[column] = name
+    return names
+
+
+def item_key(item: bytes | int) -> str | int:
+    """An element of the output ``item_id`` as the dataset has it."""
+    return item.decode() if isinstance(item, bytes) else int(item)
