@@ -121,7 +121,8 @@ def _check_filter(answer: Answer, examples: ParityExamples) -> None:
     missing = np.count_nonzero(rows < 0, axis=1)
     if not np.array_equal(answer["shortfall"], missing):
         raise VerificationError(
-            f"filter {examples.filter}: shortfall is {answer['shortfall'].tolist()}, but {missing.tolist()} items are missing"
+            f"filter {examples.filter}: shortfall is {answer['shortfall'].tolist()}, but {missing.tolist()} items are "
+            "missing"
         )
 
 
