@@ -79,7 +79,7 @@ deps-cc: ## system packages for the C++ unit tests, sanitizers and the fuzzer (D
 	apt-get install -y -qq libgtest-dev clang
 
 .PHONY: bazel
-bazel: $(VENV)/.requirements ## the C++ parts built and tested by Bazel (BUILD.md)
+bazel: $(VENV)/.requirements ## build and test the C++ code by Bazel (BUILD.md)
 	bazel test //tokenizer_cc/...
 	bazel build //:dpsr_ops
 	cd deploy/bazel/linked_binary && bazel run //:linked_ops
@@ -93,7 +93,7 @@ deps-bazel: ## Debian's Bazel (needs root)
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist *.egg-info ops_cc/*.so serving/engine/*.so tokenizer_cc/*.so ops_cc/_build_info.py
 
-# The C++ parts compile against the installed TensorFlow, so it comes first and the build runs without isolation.
+# The C++ code compiles against the installed TensorFlow, which comes first; the build runs without isolation.
 $(VENV)/.requirements: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "dpsr needs Python 3.11 or newer; call: make PYTHON=python3.11 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }

@@ -1,6 +1,6 @@
 """Deep Personalized and Semantic Retrieval: from a click log to one TF Serving servable.
 
-Importing this package is cheap: nothing here imports TensorFlow. The parts are
+Importing this package does not import TensorFlow. Its packages are
 
 * ``dpsr.config``: the typed TOML configuration;
 * ``dpsr.tokenizer_cc``: the C++ tokenizer (Python module and TensorFlow op);

@@ -148,10 +148,10 @@ class BuildPackage(build_py):
 
 
 class BuildNative(build_ext):
-    """Builds the core once, and links it into both native parts."""
+    """Builds the core once, and links it into both native libraries."""
 
     def get_ext_filename(self, name: str) -> str:
-        """Gives the op library, which is no Python module, a plain name."""
+        """Gives the op library, which is not a Python module, a plain name."""
         if name.endswith("_dpsr_ops"):
             return str(Path(*name.split("."))) + ".so"
         return super().get_ext_filename(name)

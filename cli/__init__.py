@@ -47,7 +47,7 @@ def main() -> None:
       dpsr serve    -c shop.toml      servable -> gRPC server
       dpsr search   -c shop.toml "q"  query -> items
     """
-    # TensorFlow logs an error where there is no GPU; what goes wrong in a step is raised, not only logged.
+    # TensorFlow logs an error on a machine without a GPU; an error of a step is raised, not only logged.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Into a pipe or a file Python writes blocks of 8 KiB; a reader shall see each line of a running command at once.
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -41,7 +41,7 @@ def plan(
     network: float,
     examples_per_second: float | None,
 ) -> None:
-    """Tell how many parameter servers the tables need, what a step sends, and when the network is the limit.
+    """Estimate the parameter servers, the bytes of a step, and when the network is the limit.
 
     Reads the configuration and the prepared dataset; starts nothing.
 

@@ -28,7 +28,7 @@ _UBI_EVENTS = ("click", "purchase", "skip", "shown")
     type=click.Choice(["local", "spark"]),
     default="local",
     show_default=True,
-    help="What reads and sorts the log; the dataset is the same.",
+    help="Engine that reads and sorts the log; the dataset is the same.",
 )
 @click.option(
     "--spark-master", metavar="URL", help="With --runner spark: where, as local[2]; by default as Spark is configured."

@@ -12,7 +12,7 @@ from dpsr.config import Config
 @with_config
 @click.option("--no-resume", is_flag=True, help="Start anew instead of continuing from the last checkpoint.")
 def train(config: Config, no_resume: bool) -> None:
-    """Train the two towers on a prepared dataset, here or, where TF_CONFIG tells of one, on a cluster.
+    """Train the two towers on a prepared dataset: on this machine, or as a task of the cluster in TF_CONFIG.
 
     \b
     Example: dpsr train -c shop.toml --set training.epochs=10

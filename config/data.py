@@ -51,7 +51,7 @@ class DataConfig(Section):
 
     items: ItemsConfig
     interactions: InteractionsConfig | None = None
-    """Without a log all is learnt from the catalogue: ``training.epochs = 0`` and ``pretraining``."""
+    """Without a log the model learns from the catalogue alone: ``training.epochs = 0`` and ``pretraining``."""
     users: UsersConfig | None = None
     supervision: SupervisionConfig | None = None
     valid_share: Share = 0.05

@@ -37,7 +37,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         overrides: ``section.key=value`` strings; the value is TOML, or else a bare string.
 
     Raises:
-        ConfigError: the file is missing or is no TOML, or a key is unknown, missing or out of its range.
+        ConfigError: the file is missing or not TOML, or a key is unknown, missing or out of its range.
     """
     try:
         tree = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # an editor may have begun the file with a BOM

@@ -25,15 +25,15 @@ class ModelConfig(Section):
     shared_tokens: bool = False
     """One token table for both towers instead of one each."""
     head_tables: bool = False
-    """Every head has a table of query tokens and layers of its own, and adds what it finds there to what all share."""
+    """Each head has its own table of query tokens and layers, whose output is added to that of the shared ones."""
     profile: bool = True
     """Use the user profile (DPSR-p) where the dataset has one."""
     history_length: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Use the last so many items of a user (DPSR-h); 0 leaves the history out."""
+    """Number of a user's latest items in the query tower (DPSR-h); 0 leaves the history out."""
     history_titles: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Of the last so many of these items the first words of the title too: items of few clicks tell more by them."""
+    """Number of these items, the latest, whose first title words are read too; they describe items with few clicks."""
     history_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Every item of the history weighs this share of the next, later one."""
+    """Weight of an item of the history relative to the next, later one."""
     attention_temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """beta of the soft dot product (paper, equation 3)."""
     combiner: Literal["sqrtn", "sqrtn_by_kind", "mean", "sum"] = "sqrtn"

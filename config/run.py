@@ -25,7 +25,7 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
     """The model's name, as clients ask for it."""
     work_dir: PathName
-    """Everything that a run writes lands below this directory."""
+    """Directory of everything that a run writes."""
     data: DataConfig
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
@@ -57,7 +57,7 @@ class Config(Section):
             )
         if self.model.heads == 1 and (column is not None or self.model.head_tables):
             option = "model.head_tables" if column is None else "loss.head_column"
-            raise ValueError(f"{option} tells heads apart, and model.heads = 1 leaves only one; set 2 or more")
+            raise ValueError(f"{option} distinguishes heads, and model.heads = 1 is a single one; set 2 or more")
         return self
 
     @pydantic.model_validator(mode="after")
@@ -84,7 +84,7 @@ class Config(Section):
 
     @property
     def mixed_rows(self) -> int:
-        """Examples of a training step that are items with words of their own."""
+        """Examples of a training step that are items with synthetic queries of their own texts."""
         return round(self.pretraining.mixed_share * self.training.batch_size)
 
     @property

@@ -1,4 +1,4 @@
-"""What all sections of the configuration share: strictness, paths with environment variables, shares."""
+"""Base class and value types of all sections: unknown keys are errors, paths may hold environment variables."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Section(pydantic.BaseModel):
-    """A section: unknown keys are errors, and nothing changes after it was read."""
+    """A section: unknown keys are errors, and values are immutable."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)

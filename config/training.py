@@ -11,7 +11,7 @@ from dpsr.config.section import Section, Share
 
 
 class LossConfig(Section):
-    """What a training step minimises, and over which negatives (paper, sections 4.3 and 4.4)."""
+    """The loss of a training step and its negatives (paper, sections 4.3 and 4.4)."""
 
     kind: Literal["hinge", "softmax", "three_part"] = "hinge"
     margin: Annotated[float, Field(gt=0.0, le=2.0)] = 0.1
@@ -19,17 +19,17 @@ class LossConfig(Section):
     temperature: Annotated[float, Field(gt=0.0)] = 0.07
     """Temperature of the sampled softmax."""
     thresholds: tuple[float, float, float] = (0.9, 0.55, 0.2)
-    """Of ``three_part``: the least score of a positive, the most of a hard negative, the most of any other item."""
+    """Of ``three_part``: smallest score of a positive, largest of a hard negative, largest of any other item."""
     mixing_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """alpha: the share of random negatives in a query's negative set."""
     group_size: Annotated[int, Field(ge=2)] = 64
     """b: rows whose positives are each other's batch negatives; the batch size is a multiple of it."""
     popularity_correction: bool = False
-    """Softmax only: makes up for batch negatives being popular items, who would else be pushed away too often."""
+    """Softmax only: corrects the logits for batch negatives being drawn by popularity."""
     mask_clicked: bool = False
-    """An item that the query led to anywhere in the training log is no negative of it."""
+    """Items clicked for a query anywhere in the training log are not among its negatives."""
     head_column: str | None = None
-    """Item column that tells the meanings of a query apart, in place of the soft dot product: head i learns from the
+    """Item column that distinguishes the meanings of a query, in place of the soft dot product: head i learns from the
     clicks on the query's i-th commonest value, the last head from those on all further ones."""
     hard_negatives: Annotated[int, Field(ge=0, le=100)] = 0
     """Items labelled as wrong for a query, or else skipped most often there, as negatives of that query alone."""
@@ -44,7 +44,7 @@ class LossConfig(Section):
 
 
 class PretrainingConfig(Section):
-    """What is learnt from the catalogue alone, before and beside the log: random words of an item find the item.
+    """Learning from the catalogue, before and beside the log, by synthetic queries sampled from the items' texts.
 
     After Van Gysel et al., Learning Latent Vector Spaces for Product Search (CIKM 2016).
     """
@@ -77,7 +77,7 @@ class TrainingConfig(Section):
     """Sparse AdaGrad on the embedding tables."""
     initial_accumulator: Annotated[float, Field(gt=0.0)] = 0.1
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stops after so many epochs without a better ``valid_top1``; 0 never does."""
+    """Epochs without a better ``valid_top1`` after which training stops; 0 never stops early."""
     token_dropout: Share = 0.0
     """Share of the query tokens that a step leaves out at random: answers to misspelt queries get better."""
     typo_share: Share = 0.0
