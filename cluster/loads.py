@@ -211,10 +211,10 @@ def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
     """Shapes of the dense weights: kernels and biases of both towers, and those of the text encoders."""
     shapes: list[tuple[int, ...]] = []
     query, item = tower_inputs(config, schema)
-    of_query = [(query.shared_vectors, config.heads)]
+    of_query = [(query.num_vectors, config.heads)]
     if config.head_tables:
-        of_query = config.heads * [(query.shared_vectors + 1, 1)]
-    for inputs, outputs in (*of_query, (len(item.tables), 1)):
+        of_query = config.heads * [(query.num_vectors + 1, 1)]
+    for inputs, outputs in (*of_query, (item.num_vectors, 1)):
         width = inputs * config.dimension
         for units in [*config.hidden, outputs * config.dimension]:
             shapes += [(width, units), (units,)]

@@ -52,7 +52,7 @@ class QueryInputs:
         return set(self.text.tables).union(*(text.tables for text in self.head_texts))
 
     @property
-    def shared_vectors(self) -> int:
+    def num_vectors(self) -> int:
         """Number of vectors that all heads read."""
         return 1 + len(self._profile) + len(self._history)
 
@@ -114,6 +114,11 @@ class ItemInputs:
     def token_tables(self) -> set[str]:
         """Names of the tables whose rows are token ids."""
         return set(self.text.tables)
+
+    @property
+    def num_vectors(self) -> int:
+        """Number of vectors that the tower reads."""
+        return 1 + len(self._categories)
 
     def bags(self, items: ItemFeatures) -> TableBags:
         """The lookups of some items."""

@@ -83,7 +83,7 @@ class TwoTower(tf.Module):
         self.tables = self._draw_tables(seed, kinds, idf, placements)
         dense_seed = 1000 * seed
         self.query_tower = QueryTower(
-            self.query_inputs.shared_vectors,
+            self.query_inputs.num_vectors,
             config.dimension,
             config.hidden,
             config.heads,
@@ -92,7 +92,7 @@ class TwoTower(tf.Module):
             seed=dense_seed,
         )
         self.item_tower = ItemTower(
-            len(self.item_inputs.tables),
+            self.item_inputs.num_vectors,
             config.dimension,
             config.hidden,
             residual=config.residual,

@@ -65,7 +65,7 @@ def read_description(directory: Path) -> Description:
     """
     tree = _read_tree(directory)
     return Description(
-        tree.get("architecture", TWO_TOWER),
+        tree["architecture"],
         ModelConfig(**tree["model"]),
         Schema.from_json(tree["schema"]),
         tree["training"]["seed"],
@@ -86,6 +86,8 @@ def check_resumable(directory: Path, description: dict[str, Any]) -> None:
         for key, value in description[section].items()
         if stored[section][key] != value
     ]
+    if stored["architecture"] != description["architecture"]:
+        differences.insert(0, f"architecture = {stored['architecture']!r} there, {description['architecture']!r} here")
     if differences:
         raise CheckpointError(
             f"{directory}: holds checkpoints of another configuration ({'; '.join(differences)}); "
@@ -216,4 +218,4 @@ def _read_tree(directory: Path) -> dict[str, Any]:
         sections = {name: section(**tree[name]).model_dump(mode="json") for name, section in _SECTIONS.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not describe a model: {error}; train again with --no-resume") from None
-    return tree | sections
+    return {"architecture": TWO_TOWER} | tree | sections

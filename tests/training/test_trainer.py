@@ -169,6 +169,32 @@ def test_more_epochs_continue_and_a_finished_run_stays(
     assert_same_variables(all_variables(longer), all_variables(finished[0]))
 
 
+def test_a_run_of_an_earlier_release_goes_on(
+    make_config: Callable[..., Config], dataset: Dataset, finished: tuple[Config, dict]
+) -> None:
+    """One whose files name no architecture and no text encoder, and call a stage a phase."""
+    short, longer = make_config(training={"epochs": 1}), make_config()
+    train(short, dataset, progress=False)
+    model_file, metrics_file = (short.checkpoint_dir / name for name in ("model.json", "metrics.json"))
+    tree = json.loads(model_file.read_text())
+    del tree["architecture"], tree["model"]["text_encoder"]
+    model_file.write_text(json.dumps(tree))
+    metrics_file.write_text(metrics_file.read_text().replace('"stage"', '"phase"'))
+    assert load_trained(short.checkpoint_dir, dataset).config == short.model
+    assert curve(train(longer, dataset, progress=False)) == curve(finished[1])
+
+
+def test_an_unknown_architecture_is_named(make_config: Callable[..., Config], dataset: Dataset) -> None:
+    config = make_config(training={"epochs": 1})
+    train(config, dataset, progress=False)
+    path = config.checkpoint_dir / "model.json"
+    path.write_text(path.read_text().replace('"two_tower"', '"cross_encoder"'))
+    with pytest.raises(CheckpointError, match="architecture 'cross_encoder' is none of two_tower; upgrade dpsr"):
+        load_trained(config.checkpoint_dir)
+    with pytest.raises(CheckpointError, match="architecture = 'cross_encoder' there, 'two_tower' here"):
+        train(config, dataset, progress=False)
+
+
 def test_save_then_load_gives_the_same_vectors(
     make_config: Callable[..., Config], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
