@@ -12,7 +12,8 @@ from dpsr.config.section import PathName, Section, Share
 class SourceConfig(Section):
     """One raw input: a path and its column names.
 
-    The path is a file or a glob of ``.parquet``, ``.csv`` or ``.jsonl`` files, the latter two also ``.gz`` or ``.zst``.
+    The path is a file, a directory or a glob of ``.parquet``, ``.csv``, ``.jsonl``, ``.ndjson`` or ``.json`` files, all
+    but Parquet also ``.gz`` or ``.zst``.
 
     ``columns`` maps a name of the contract (``item_id``, ``query``, ...) to the column of the file; a name that is not
     mapped is looked up under itself.
