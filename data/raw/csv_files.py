@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from dpsr.data.dataset.schema import DatasetError
-from dpsr.data.raw.csv_records import Records, find_records
+from dpsr.data.raw.csv_records import Records, find_records, one_a_line
 from dpsr.data.raw.line_blocks import line_blocks
 from dpsr.data.raw.rejected import RejectsRows
 from dpsr.data.raw.rows import Rows
@@ -49,11 +49,16 @@ class CsvFile:
         block = next(blocks, None)
         while block is not None:
             following = next(blocks, None)
-            records = find_records(rest + block.data, len(header), last=following is None)
-            if header_pending and len(records.lines):
-                records = _without_first(records)
-                header_pending = False
-            read = self._parse(records, len(header), places, row, line, rejected)
+            read, simple = None, None if header_pending or rest else one_a_line(block.data)
+            if simple:
+                records, read = simple, self._parse(simple, len(header), places, row, line, rejected)
+            if read is None:
+                records = find_records(rest + block.data, len(header), last=following is None)
+                if header_pending and len(records.lines):
+                    records, header_pending = _without_first(records), False
+                read = self._parse(records, len(header), places, row, line, rejected)
+            if read is None:
+                raise DatasetError(f"{self._file}: line {line} and those after it cannot be parsed as CSV")
             row += len(records.lines) + len(records.malformed)
             line, rest = line + records.rest_line, records.rest
             if len(read.numbers):
@@ -81,8 +86,17 @@ class CsvFile:
 
     def _parse(
         self, records: Records, width: int, places: dict[str, int], row: int, line: int, rejected: RejectsRows
-    ) -> Rows:
-        """Parses records; ``row`` and ``line`` are the numbers of the first row and the first line."""
+    ) -> Rows | None:
+        """Parses records; None where the parser finds others.
+
+        Args:
+            records: of a block.
+            width: columns of the file.
+            places: names of the columns to read, and which they are.
+            row: the number of the first row.
+            line: the number of the first line.
+            rejected: takes what is malformed.
+        """
         # A malformed line is a row of its own: record i is row i and one more for each malformed line before it.
         numbers = np.arange(len(records.lines)) + row
         numbers += np.searchsorted([bad.record for bad in records.malformed], np.arange(len(numbers)), side="right")
@@ -104,7 +118,7 @@ class CsvFile:
         wanted = [names[place] for place in places.values()] or names[:1]
         if records.data:
             table = pa.csv.read_csv(
-                io.BytesIO(records.data),
+                pa.BufferReader(records.data),
                 # One thread: only then does the parser know the numbers of the rows that it cannot read.
                 read_options=pa.csv.ReadOptions(
                     use_threads=False, block_size=len(records.data) + 1, column_names=names
@@ -122,11 +136,11 @@ class CsvFile:
             )
         else:
             table = pa.table({name: pa.array([], pa.string()) for name in wanted})
-        for number, at, span, reason, text in sorted(found):
-            rejected.add(self._file, number, f"malformed CSV row: {reason}", text, line=at, lines=span)
         kept = np.delete(np.arange(len(numbers)), misfits)
         if len(kept) != len(table):
-            raise DatasetError(f"{self._file}: lines {line} to {line + records.rest_line}: cannot be parsed as CSV")
+            return None
+        for number, at, span, reason, text in sorted(found):
+            rejected.add(self._file, number, f"malformed CSV row: {reason}", text, line=at, lines=span)
         columns = {name: plain(_one(table.column(names[place]))) for name, place in places.items()}
         return Rows(numbers[kept], lines[kept], columns)
 

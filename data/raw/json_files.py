@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -165,11 +164,12 @@ def _parse(block: LineBlock, types: dict[str, pa.DataType]) -> Rows | None:
     """
     data = block.data
     count = data.count(b"\n") + (not data.endswith(b"\n"))
-    if data.count(b"}\n{") + data.count(b"}\r\n{") != count - 1 or not data.startswith(b"{"):
+    borders = data.count(b"}\n{") + (data.count(b"}\r\n{") if b"\r" in data else 0)
+    if borders != count - 1 or not data.startswith(b"{"):
         return None
     try:
         table = pa.json.read_json(
-            io.BytesIO(data),
+            pa.BufferReader(data),
             read_options=pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
             parse_options=pa.json.ParseOptions(
                 explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore"

@@ -60,7 +60,7 @@ def line_blocks(file: str, block_bytes: int | None = None) -> Iterator[LineBlock
             data = _whole_lines(file, stream, data, first, b"\r" if returns else b"\n")
             if returns:
                 data = data.replace(b"\r", b"\n")
-            elif data.count(b"\r") != data.count(b"\r\n"):
+            elif b"\r" in data and data.count(b"\r") != data.count(b"\r\n"):
                 data = _LONE_RETURN.sub(b" ", data)
             if data:
                 yield LineBlock(first, _valid_utf8(data))
