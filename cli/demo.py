@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dpsr.cli.search import item_key, item_texts
+from dpsr.cli.search import item_texts
 from dpsr.config import Config, load_config
 from dpsr.errors import DpsrError
+from dpsr.indexing.signature import item_key
 
 if TYPE_CHECKING:
     from dpsr.evaluation.report.results import Report

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dpsr.config import Config, ConfigError
+from dpsr.indexing.signature import FILTER_PREFIX, filter_input, item_key, profile_inputs
 
 if TYPE_CHECKING:
     import grpc
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from dpsr.data.dataset.schema import Schema
 
-_FILTER_INPUT = re.compile("^filter_(min_|max_)?")
+_FILTER_INPUT = re.compile(f"^{FILTER_PREFIX}(min_|max_)?")
 
 
 class TlsFiles(NamedTuple):
@@ -126,22 +127,24 @@ def _filters(filters: Sequence[str], offered: Iterable[str]) -> dict[str, list[A
     values: dict[str, list[Any]] = {}
     for entry in filters:
         column, _, value = entry.partition("=")
-        name = re.sub(r"[^a-zA-Z0-9_]", "_", column)
-        least, most = f"filter_min_{name}", f"filter_max_{name}"
+        equal, least, most = (filter_input(f"{bound}{column}") for bound in ("", "min_", "max_"))
         if least in offered and most in offered:
             begin, dots, end = value.partition("..")
             try:
-                values[least] = [float(begin) if begin else -math.inf]
-                values[most] = [(float(end) if end else math.inf) if dots else float(begin)]
+                low = float(begin) if begin or not dots else -math.inf
+                high = (float(end) if end else math.inf) if dots else low
             except ValueError:
                 raise ConfigError(
                     f"--filter {entry}: {column} is a number; expected {column}=FROM..TO, either of which may be left "
                     "out, or one number"
                 ) from None
-        elif f"filter_{name}" in offered and value:
-            values[f"filter_{name}"] = [value]
+            if not low <= high:
+                raise ConfigError(f"--filter {entry}: expected {column}=FROM..TO with FROM <= TO")
+            values[least], values[most] = [low], [high]
+        elif equal in offered and value:
+            values[equal] = [value]
         else:
-            known = sorted({_FILTER_INPUT.sub("", alias) for alias in offered if alias.startswith("filter_")})
+            known = sorted({_FILTER_INPUT.sub("", alias) for alias in offered if alias.startswith(FILTER_PREFIX)})
             raise ConfigError(
                 f"--filter {entry}: expected COLUMN=VALUE or COLUMN=FROM..TO, the columns of this server's items are "
                 f"{', '.join(known) or 'none'}"
@@ -155,8 +158,6 @@ def _inputs(
     """The inputs of a Predict call and the signature that takes them."""
     if not profile and not history:
         return {"query": list(queries)}, "serving_default"
-    from dpsr.indexing.servable import profile_inputs
-
     values = dict.fromkeys(schema.profile, "")
     for entry in profile:
         column, _, value = entry.partition("=")
@@ -184,11 +185,6 @@ def _history_array(ids: Sequence[Any], rows: int, item_id_type: str) -> np.ndarr
     return np.array([list(ids)] * rows, dtype=dtype).reshape(rows, len(ids))
 
 
-def item_key(item: Any) -> Any:
-    """The id as the dataset has it: str, or int."""
-    return item.decode() if isinstance(item, bytes) else int(item)
-
-
 def item_texts(config: Config, item_ids: Collection[Any]) -> dict[Any, str]:
     """The texts of some items of the dataset by id, for showing; an id that the dataset lacks is left out."""
     from dpsr.data.dataset.item_lookup import items_by_id
@@ -207,4 +203,6 @@ def _table(answer: Mapping[str, Any], row: int, count: int, texts: Mapping[Any, 
         if head < 0:  # nothing more was found
             break
         rows.append((rank + 1, f"{score:.3f}", head, item, texts.get(item, "")))
+    if not rows:
+        return "(no item found)"
     return tabulate(rows, headers=["", "score", "head", "item", "text"], disable_numparse=True)

@@ -1,4 +1,4 @@
-"""The items that an index is built over: those of the dataset, or of a file of items that came later."""
+"""The items that an index is built over: those of the dataset, or those of a later file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Catalogue:
 
     @classmethod
     def read(cls, path: str, config: Config, dataset: Dataset) -> Catalogue:
-        """The items of a file, none of which need have been there when the model was trained.
+        """The items of a file, which the training data need not contain.
 
         Args:
             path: file or glob, with the columns of ``data.items`` (and those of ``index.filter_range``).

@@ -1,4 +1,4 @@
-"""The towers over a dataset: item vectors for the index, query heads to tune and to check it with."""
+"""The towers over a dataset: item vectors for the index, query heads for its tuning and its check."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def embed_catalogue(
         catalogue: item row i becomes row i of the result.
         batch_size: items embedded at a time.
         progress: show a progress bar.
-        resume_from: rows that are done already and need not be done again; takes the others as they are done.
+        resume_from: holds the rows embedded by an earlier export, and receives the others.
 
     Returns:
-        float32 [items, d], unit vectors; that of ``resume_from``, if given.
+        float32 [items, d], unit vectors; the array of ``resume_from`` where it is given.
     """
     bags = tf.RaggedTensorSpec([None, None], tf.int32, ragged_rank=1)
     columns = {name: tf.TensorSpec([None], tf.int32) for name in catalogue.categorical}

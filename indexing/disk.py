@@ -1,4 +1,4 @@
-"""Whether what an export will write fits on the disk."""
+"""The disk space that an export needs, compared with what is free."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MARGIN = 1.1
 def export_bytes(config: IndexConfig, schema: Schema, model: Model, catalogue: Catalogue) -> int:
     """An upper estimate of what an export writes, in bytes.
 
-    The vectors are there three times until the export is done: as they are embedded, in the index, and for the check.
+    Until the export ends, the disk holds the vectors three times: as embedded, in the index, and for the check.
     """
     items, dimension = len(catalogue), model.config.dimension
     vectors = 4 * items * dimension
@@ -34,15 +34,15 @@ def export_bytes(config: IndexConfig, schema: Schema, model: Model, catalogue: C
     ids = 8 * items
     if schema.item_id_type == "string":
         ids = sum(len(item.encode()) + _ID_OVERHEAD for item in catalogue.item_ids)
-    # The ids are in the servable, in the table of histories, and in the examples.
+    # Three copies: of the servable, of the histories' table, of the parity examples.
     return int(_MARGIN * (3 * vectors + codes + weights + columns + 3 * ids)) + _FIXED
 
 
 def require_free(directory: Path, needed: int) -> None:
-    """Checks the free space of a directory's file system; the directory is made.
+    """Creates a directory and checks the free space of its file system.
 
     Raises:
-        ExportError: there is less than is needed; says both.
+        ExportError: less than ``needed`` bytes are free; the message states both.
     """
     directory.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(directory).free

@@ -1,4 +1,4 @@
-"""Item vectors on disk while they are made, so that an export that was killed does not embed them again."""
+"""Item vectors on disk, so that an export after a kill embeds only the remaining items."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class EmbeddedRows:
     _noted: float = field(default_factory=time.monotonic)
 
     def advance(self, done: int) -> None:
-        """Notes that the first ``done`` rows are finished, once in a few seconds and at the end."""
+        """Records that the first ``done`` rows are finished, every 5 s and at the end."""
         self.done = done
         now = time.monotonic()
         if done < len(self.vectors) and now - self._noted < _SECONDS_BETWEEN_NOTES:
@@ -47,15 +47,15 @@ class EmbeddedRows:
 
 @contextlib.contextmanager
 def embedded_rows(base: Path, model: Model, catalogue: Catalogue) -> Iterator[EmbeddedRows]:
-    """The vectors of a catalogue by a model, with the rows that an export that was killed had finished.
+    """The vectors of a catalogue by a model, with the rows that a killed export finished.
 
-    They are kept in a directory named by the content of the model and of the catalogue, so that those of another one
-    are never taken. It is removed when the block ends well; what other models and catalogues left behind goes too.
+    Their directory is named by a digest of model and catalogue, so that vectors of another one are never read. It is
+    removed when the block ends without an exception; those of other models and catalogues are removed at the start.
 
     Args:
         base: holds the directories.
-        model: its weights count.
-        catalogue: its tokens and categories count.
+        model: the digest covers its weights.
+        catalogue: the digest covers its tokens and categories.
 
     Raises:
         ExportError: another process is embedding the same items.
@@ -64,7 +64,7 @@ def embedded_rows(base: Path, model: Model, catalogue: Catalogue) -> Iterator[Em
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / _LOCK).open("w") as lock:
         if not _acquire(lock.fileno()):
-            raise ExportError(f"{directory}: another export is embedding these items; wait for it, or end it")
+            raise ExportError(f"{directory}: another export is embedding these items; wait until it ends, or stop it")
         _remove_abandoned(base, directory)
         yield _open(directory, (len(catalogue), model.config.dimension))
         shutil.rmtree(directory, ignore_errors=True)
@@ -95,7 +95,7 @@ def _digest(model: Model, catalogue: Catalogue) -> str:
 
 
 def _acquire(descriptor: int) -> bool:
-    """Locks a file until it is closed, be it by a kill; False where another process has it."""
+    """Locks a file until it is closed, as a kill does too; False where another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What goes wrong in an export."""
+"""The errors of an export."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from dpsr.errors import DpsrError
 
 
 class ExportError(DpsrError, ValueError):
-    """A model that cannot be published; the message says what was found and what to do."""
+    """A model that cannot be published; the message states the finding and the remedy."""

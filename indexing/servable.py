@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dpsr.config import IndexConfig
 from dpsr.data.batches.features import QueryFeatures, first_tokens, titles_of
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
@@ -25,8 +26,8 @@ from dpsr.indexing.signature import profile_inputs
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
-FILTER_CANDIDATES = 20_000
-"""Items of each head that a filter looks among, unless the caller says otherwise."""
+FILTER_CANDIDATES = IndexConfig().filter_candidates
+"""Nearest items of each head that a filter searches by default."""
 _OP_NAMESPACES = ["Scann"]
 
 
@@ -46,7 +47,7 @@ class RetrievalModule(tf.Module):
         filter_range: Sequence[str] = (),
         filter_candidates: int = FILTER_CANDIDATES,
     ) -> None:
-        """Puts the parts together.
+        """Joins tokenizer, query tower, searcher and tables, and traces the signatures.
 
         Args:
             model: the trained towers.
@@ -54,7 +55,7 @@ class RetrievalModule(tf.Module):
             index: over the item vectors of ``catalogue``, row by row.
             catalogue: the items that are found; those of ``dataset`` by default.
             filter_range: numeric columns of the catalogue that a request may restrict to a range.
-            filter_candidates: items of each head that a filter looks among.
+            filter_candidates: nearest items of each head among which a filter finds the matching ones.
 
         Raises:
             ExportError: a column has the name of another input, or is not there; see ``profile_inputs``, ``Filters``.
@@ -89,7 +90,7 @@ class RetrievalModule(tf.Module):
         # A function hides the model from the tracking of attributes, which would save the item tower too.
         self._query_heads: Callable[[QueryFeatures], tf.Tensor] = lambda queries: model.query_heads(queries)
         self._traced = self._trace()
-        # By their handles: a kernel that takes one reads the variable without TensorFlow's noticing.
+        # Compared by handle: a kernel that reads a variable by its handle leaves no trace in the function's variables.
         used = {id(handle) for function in self._traced.values() for handle in _captured(function)}
         self._query_tower_variables = [variable for variable in model.variables if id(variable.handle) in used]
 

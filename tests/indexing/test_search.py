@@ -86,6 +86,16 @@ def test_a_filter_that_the_server_does_not_have_is_named(priced_shop: Shop, serv
             found(priced_shop.config, server, keys, wrong)
     with pytest.raises(ConfigError, match=r"--filter price=cheap: price is a number; expected price=FROM\.\.TO"):
         found(priced_shop.config, server, keys, "price=cheap")
+    for empty in ("price=20..10", "price=nan", "price=nan..5"):
+        with pytest.raises(ConfigError, match=rf"--filter {empty}: expected price=FROM\.\.TO with FROM <= TO"):
+            found(priced_shop.config, server, keys, empty)
+
+
+def test_an_answer_without_items_says_so(priced_shop: Shop, server: int, keys: Path) -> None:
+    tls = TlsFiles(str(keys / "ca.pem"), str(keys / "client.pem"), str(keys / "client.key"))
+    target, filters = f"localhost:{server}", ["brand=Nobody"]
+    answer = search(priced_shop.config, ["red shoe"], target=target, count=5, filters=filters, tls=tls)
+    assert answer.splitlines() == ["red shoe", "(no item found)"]
 
 
 def test_the_server_is_only_reached_with_the_right_files(priced_shop: Shop, server: int, keys: Path) -> None:
