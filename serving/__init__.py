@@ -1,1 +1,1 @@
-"""The server of a servable and its client."""
+"""Model server with TensorFlow Serving's interfaces, and its client."""

@@ -13,7 +13,7 @@ import grpc
 from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.errors import ServableError, ServingError
 from dpsr.serving.manager.model_config import ServedModel, read_model_config
-from dpsr.serving.manager.versions import ModelVersions, VersionState
+from dpsr.serving.manager.versions import ModelVersions, VersionState, servable_not_found
 from dpsr.serving.metrics import ModelFigures
 
 _log = logging.getLogger(__name__)
@@ -57,8 +57,7 @@ class Models:
             version = self.version_of(name, label)
         model = self._models.get(name)
         if model is None:
-            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-            raise ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
+            raise servable_not_found(name, version)
         with model.use(version) as loaded:
             yield loaded
 

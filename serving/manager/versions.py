@@ -91,8 +91,7 @@ class ModelVersions:
             newest = max(self._loaded, default=None)
             loaded = self._loaded.get(newest if version is None else version) if newest is not None else None
             if loaded is None:
-                wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
-                raise ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
+                raise servable_not_found(self.name, version)
             self._calls[loaded] = self._calls.get(loaded, 0) + 1
         try:
             yield loaded
@@ -289,6 +288,12 @@ class ModelVersions:
             f"{self.base_path}: no version to serve; expected a directory with an integer name that holds "
             f"saved_model.pb, as `dpsr export` writes it",
         )
+
+
+def servable_not_found(name: str, version: int | None) -> ServingError:
+    """TensorFlow Serving's error for a model or a version that does not serve."""
+    request = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+    return ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {request}")
 
 
 def _failed(message: str) -> ServableError:

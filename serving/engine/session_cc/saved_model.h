@@ -16,7 +16,7 @@ namespace dpsr::serving {
 // Runs work in a thread of low priority (niceness 10); returns when it is done, and throws what it throws.
 void InBackground(const std::function<void()>& work);
 
-// Thread-safe. Must not be destroyed during a run: whoever runs it holds a share of the ownership.
+// Thread-safe. Must not be destroyed during a run: its runner holds a share of the ownership.
 class SavedModel {
  public:
   // Loads the graph tagged "serve" with its variables and assets, and initialises it. `config` is a serialised
