@@ -49,7 +49,7 @@ class CsvFile:
         block = next(blocks, None)
         while block is not None:
             following = next(blocks, None)
-            read, simple = None, None if header_pending or rest else one_a_line(block.data)
+            read, simple = None, None if header_pending or rest or len(header) == 1 else one_a_line(block.data)
             if simple:
                 records, read = simple, self._parse(simple, len(header), places, row, line, rejected)
             if read is None:
@@ -137,7 +137,7 @@ class CsvFile:
         else:
             table = pa.table({name: pa.array([], pa.string()) for name in wanted})
         kept = np.delete(np.arange(len(numbers)), misfits)
-        if len(kept) != len(table):
+        if len(kept) != len(table) or not all(text.strip("\r") for *_, text in found):
             return None
         for number, at, span, reason, text in sorted(found):
             rejected.add(self._file, number, f"malformed CSV row: {reason}", text, line=at, lines=span)

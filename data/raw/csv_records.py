@@ -46,11 +46,11 @@ class Records(NamedTuple):
 
 
 def one_a_line(data: bytes) -> Records | None:
-    """The records of lines each of which seems to be one; None where the last goes on, or a line is blank.
+    """The records of lines each of which seems to be one; None where the last goes on in the next block.
 
-    Whether it is so shows in the number of rows that a parser finds: with quotes over line ends they are fewer.
+    A parser shows whether it is so: with quotes over line ends it finds fewer rows, and blank lines are no rows.
     """
-    if _has_blank_lines(data) or _after_line(data[data.rfind(b"\n", 0, -1) + 1 :].rstrip(b"\n"), quoted=False)[0]:
+    if _after_line(data[data.rfind(b"\n", 0, -1) + 1 :].rstrip(b"\n"), quoted=False)[0]:
         return None
     count = data.count(b"\n") + (not data.endswith(b"\n"))
     return Records(data, np.arange(count), np.ones(count, np.int64), [], b"", count)
