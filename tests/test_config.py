@@ -86,7 +86,7 @@ def test_bad_values_are_named(config_file: Path, override: str, message: str) ->
 
 
 @pytest.mark.parametrize("option", ["loss.head_column=brand", "model.head_tables=true"])
-def test_what_tells_heads_apart_asks_for_two(config_file: Path, option: str) -> None:
+def test_options_that_distinguish_heads_need_two(config_file: Path, option: str) -> None:
     overrides = ["data.items.categorical=['brand']", option]
     assert load_config(config_file, [*overrides, "model.heads=2"]).model.heads == 2
     with pytest.raises(ConfigError, match=r"model\.heads = 1 is a single one; set 2 or more"):
