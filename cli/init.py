@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -42,4 +43,4 @@ def init(catalogue: str, log: str | None, users: str | None, out: Path | None, n
         click.echo("to check:")
         for doubt in proposal.doubts:
             click.echo(f"  {doubt}")
-    click.echo(f"configuration: {out}; next: dpsr prepare -c {out}")
+    click.echo(f"configuration: {out}; next: dpsr prepare -c {shlex.quote(str(out))}")

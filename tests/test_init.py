@@ -211,7 +211,10 @@ def test_what_cannot_be_guessed_is_an_error_that_lists_the_columns(tmp_path: Pat
     numbers = write(tmp_path / "no_query.csv", renamed(log(items), {"item": "item", "time": "ts"}))
     coded = write(tmp_path / "coded.csv", [row | {"event": "view"} for row in log(items)])
     ubi = write(tmp_path / "ubi.csv", [{"action_name": "click", "query_id": "1", "object_id": "sku-1"}] * 3)
+    twice = str(tmp_path / "twice.parquet")
+    pq.write_table(pa.table([["a", "b"]] * 2, names=["query", "query"]), twice)
     for files, message in (
+        ([good, twice], r"twice\.parquet: has two columns named 'query'"),
         ([without_id], r"no_id\.csv: no column looks like item ids, .*\(columns: brand, price\)"),
         ([without_text], r"no_text\.csv: no column has texts of several words, .*\(columns: id, price\)"),
         ([good, strange], r"strange\.csv: no column holds item ids of the catalogue \(columns: query, item, user, "),

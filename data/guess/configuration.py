@@ -15,7 +15,7 @@ from dpsr.data.guess.recipes import choose_recipe
 from dpsr.data.guess.roles import Guess, brands, guess_items, guess_log, guess_users
 from dpsr.data.guess.sample import read_ids, read_sample
 
-_READ_IDS = 5_000_000
+_READ_IDS = 2_000_000
 _REJECTED_ROOM = 0.005
 """Share of rejected rows in a sample from which the default limit of 1 % is raised."""
 

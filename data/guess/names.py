@@ -57,6 +57,7 @@ EVENT = (
     *("event", "eventtype", "eventname", "action", "actionname", "interaction", "interactiontype", "activity"),
     *("ereignis", "aktion", "事件", "行为", "behaviortype", "type"),
 )
+LABEL = ("label", "relevance", "relevanz", "grade", "judgement", "judgment", "gain")
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 

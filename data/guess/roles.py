@@ -11,6 +11,7 @@ from dpsr.data.guess.names import (
     CATEGORY,
     EVENT,
     ITEM_ID,
+    LABEL,
     MORE_TEXT,
     NUMBER,
     QUERY,
@@ -127,6 +128,10 @@ def guess_log(sample: Sample, item_ids: Collection[str], *, all_ids: bool) -> Gu
     usable = _choose_time(sample, free, guess, usable)
     usable = _choose_event(sample, free, guess, usable)
     guess.rejected_share = 1.0 - sum(usable) / len(usable)
+    if labels := by_rank(free, LABEL):
+        guess.doubts.append(
+            f"{labels[0]} looks like a judgement: see that only good pairs count as clicks (docs/data.md)"
+        )
     if left := [name for name in sample.columns if name not in guess.columns.values()]:
         guess.reasons.append(f"not used: {', '.join(left)}")
     return guess

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -156,7 +157,10 @@ def read_ids(path: str, column: str, limit: int) -> tuple[set[str], bool]:
 
 def _sampled(file: InputFile, reader: Format, count: int) -> list[tuple[int, dict[str, pa.Array]]]:
     """Rows spread over a file: over its row groups, or over its first blocks."""
-    names = [name for name, kind in reader.columns() if not is_nested(kind)]
+    found = reader.columns()
+    if twice := sorted(name for name, count in Counter(name for name, _ in found).items() if count > 1):
+        raise DatasetError(f"{file.path}: has two columns named {twice[0]!r}; rename or remove one of them")
+    names = [name for name, kind in found if not is_nested(kind)]
     splits = _spread(range(reader.num_splits()), _SAMPLED_SPLITS)
     blocks = _SAMPLED_SPLITS // len(splits)
     parts = []
