@@ -52,7 +52,7 @@ class Filters(tf.Module):
             if column not in ranges:
                 self._add_category(column, catalogue.table.column(column))
         for column in ranges:
-            self._add_range(column, _numbers(catalogue.table, column))
+            self._add_range(column, numeric_column(catalogue.table, column))
         self._example = self._values_of_an_item(len(catalogue))
 
     def __bool__(self) -> bool:
@@ -166,8 +166,12 @@ def stripped(values: tf.Tensor) -> tf.Tensor:
     return tf.strings.regex_replace(values, AT_ENDS, "")
 
 
-def _numbers(table: pa.Table, column: str) -> np.ndarray:
-    """A numeric column, or one of strings that are numbers, as float32 [items]; NaN where there is none."""
+def numeric_column(table: pa.Table, column: str) -> np.ndarray:
+    """A column of numbers, or of strings that are numbers, as float32 [items]; NaN where a value is missing.
+
+    Raises:
+        ExportError: the column is missing or holds no numbers.
+    """
     if column not in table.column_names:
         raise ExportError(
             f"index.filter_range names column {column!r}, which the items do not have "

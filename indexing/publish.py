@@ -22,7 +22,7 @@ from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.disk import export_bytes, require_free
 from dpsr.indexing.embedded_rows import embedded_rows
 from dpsr.indexing.errors import ExportError
-from dpsr.indexing.filters import Filters
+from dpsr.indexing.filters import Filters, numeric_column
 from dpsr.indexing.manifest import write_manifest
 from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.servable import RetrievalModule
@@ -60,6 +60,7 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
     """
     _check_belong_together(dataset, model)
     catalogue = Catalogue.of_dataset(dataset) if items is None else Catalogue.read(items, config, dataset)
+    _check_columns(config, dataset, catalogue)
     base = config.model_base_path
     require_free(base, export_bytes(config.index, dataset.schema, model, catalogue))
     tuning, checked = _held_out_records(dataset)
@@ -144,6 +145,13 @@ def _check_belong_together(dataset: Dataset, model: Model) -> None:
                 f"the model was trained with {name} = {trained}, but the dataset {dataset.directory} has {found}; "
                 "export with the dataset it was trained on, or train again"
             )
+
+
+def _check_columns(config: Config, dataset: Dataset, catalogue: Catalogue) -> None:
+    """Raises what the servable would raise of its input columns, before the items are embedded."""
+    profile_inputs(dataset.schema.profile)
+    for column in config.index.filter_range:
+        numeric_column(catalogue.table, column)
 
 
 def _held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

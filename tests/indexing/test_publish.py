@@ -244,6 +244,16 @@ def _toml(tree: dict[str, Any], prefix: str = "") -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.parametrize(("column", "message"), [("colour", "which the items do not have"), ("title", "no numbers")])
+def test_a_column_that_is_no_range_is_refused_before_items_are_embedded(
+    column: str, message: str, string_shop: Shop, tmp_path: Path
+) -> None:
+    config = elsewhere(string_shop.config, tmp_path, filter_range=[column])
+    with pytest.raises(ExportError, match=message):
+        export(config, string_shop.dataset, string_shop.model, progress=False)
+    assert names(config.model_base_path) == names(tmp_path / "embeddings") == set()
+
+
 def test_only_the_newest_versions_are_kept(string_shop: Shop, tmp_path: Path) -> None:
     config = elsewhere(string_shop.config, tmp_path, keep_versions=2)
     for name in ("3", "5", "6"):
