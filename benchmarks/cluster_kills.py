@@ -28,7 +28,7 @@ from dpsr.cluster.up import LocalCluster
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
 
-LOST = "chief: goes on from the last checkpoint"
+LOST = "chief: resumes from the last checkpoint"
 LISTENS = re.compile(r"(?:worker|ps) \d+: listens at")
 WORKED_SECONDS = 0.5
 """Of a processor: a worker that has used so much since it listens was given work."""
@@ -143,7 +143,7 @@ def kills(shop: Shop, options: argparse.Namespace) -> None:
                 memory.look(cluster, time.monotonic() - started)
 
         def kill() -> None:
-            while not BAR.search(log.read_bytes().decode(errors="ignore")):  # the start is no part of it
+            while not BAR.search(log.read_bytes().decode(errors="ignore")):  # without the start
                 if ended.wait(0.1):
                     return
             while len(done) < options.kills:
@@ -207,7 +207,7 @@ def show_kills(config: Config, done: list[Kill], log: bytes, checkpoints: dict[i
         rows.append([f"{kill.seconds:.1f}", kill.victim, reached, kill.checkpoint, f"{kill.checkpoint_age:.1f}"])
         rows[-1] += [restored[1] if restored else "", lost or ""]
         older += bool(restored) and int(restored[1]) < kill.checkpoint
-    headers = ["at s", "killed", "step then", "checkpoint", "its age s", "goes on from step", "steps lost"]
+    headers = ["at s", "killed", "step then", "checkpoint", "its age s", "resumes from step", "steps lost"]
     print(tabulate(rows, headers=headers, disable_numparse=True))
     starts = [int(match[1]) for match in START.finditer(log.decode(errors="ignore"))]
     intervals = sorted((later - earlier for earlier, later in itertools.pairwise(sorted(checkpoints))), reverse=True)
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1, help="of victims and times")
     parser.add_argument("--pause", type=float, nargs=2, default=[3.0, 11.0], help="seconds between two, uniform")
-    parser.add_argument("--when-back", action="store_true", help="count the pause from when the training goes on")
+    parser.add_argument("--when-back", action="store_true", help="count the pause from when the training resumes")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--checkpoint-seconds", type=float, default=2.0)
     run(kills, parser.parse_args())

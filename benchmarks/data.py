@@ -1,4 +1,4 @@
-"""The data part beside flat files: size and speed of training data, speed and memory of ``prepare`` and the generator.
+"""Datasets beside flat files: size and speed of training data, speed and memory of ``prepare`` and the generator.
 
     python benchmarks/data.py                              # 100 k items, 200 k users, 5 M interactions; some minutes
     python benchmarks/data.py --interactions 500000        # a quick look
@@ -83,7 +83,7 @@ def generate(folder: Path, items: int, users: int, part_rows: int) -> dict[str, 
 
 
 def rows_of(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Just so many of the rows; the rest of the last table is dropped."""
+    """The first ``count`` rows; the rest of the last table is dropped."""
     for table in tables:
         yield table.slice(0, rows)
         rows -= len(table)

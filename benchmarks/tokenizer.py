@@ -225,7 +225,7 @@ def overheads(tokenizer: Tokenizer, lines: list[str], core: dict[str, float], la
 
 
 def single_figures(lines: list[str], core: dict[str, float], layer: Any, folder: Path, rounds: int) -> str:
-    # The texts alone do not have so many tokens.
+    # The texts alone have fewer distinct tokens.
     large = build([*lines, *(f"part {number:06x} x{number}" for number in range(120_000))], 500_000)
     large.save(folder / "large.model")
     load = statistics.median(seconds(lambda: Tokenizer.load(folder / "large.model")) for _ in range(rounds))

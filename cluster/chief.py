@@ -30,7 +30,7 @@ def supervise(task: Task, config: Config, *, resume: bool, progress: bool) -> No
     Args:
         task: the chief.
         config: the run.
-        resume: go on from the last checkpoint instead of starting anew.
+        resume: resume from the last checkpoint instead of starting anew.
         progress: show a progress bar.
 
     Raises:
@@ -50,9 +50,9 @@ def supervise(task: Task, config: Config, *, resume: bool, progress: bool) -> No
         if unclear == _UNCLEAR_TRIES:
             raise ClusterError(
                 f"chief: gave up after {unclear} errors in a row from the same checkpoint, none of them of a lost task "
-                "(the last one is above); mend the cause and run the same command to go on from the last checkpoint"
+                "(the last one is above); mend the cause and run the same command to resume from the last checkpoint"
             )
-        print(f"chief: goes on from the last checkpoint (restart {restart + 1})", file=sys.stderr, flush=True)
+        print(f"chief: resumes from the last checkpoint (restart {restart + 1})", file=sys.stderr, flush=True)
         time.sleep(_PAUSE_SECONDS)
     raise ClusterError(
         f"chief: gave up after {config.cluster.max_restarts} restarts (cluster.max_restarts); the logs of the "

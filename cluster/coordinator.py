@@ -2,7 +2,7 @@
 
 ``python -m dpsr.cluster.coordinator`` reads ``TF_CONFIG`` and, from its standard input, the configuration as JSON. Its
 exit code says how it ended. After ``RETRY`` (a parameter server was lost) and ``UNCLEAR`` (another error of TensorFlow)
-the chief starts another one, which goes on from the last checkpoint.
+the chief starts another one, which resumes from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def coordinate(task: Task, config: Config, *, resume: bool, progress: bool) -> d
     Args:
         task: the chief.
         config: the run.
-        resume: whether to go on from the last checkpoint.
+        resume: whether to resume from the last checkpoint.
         progress: show a progress bar.
 
     Returns:

@@ -14,7 +14,7 @@ def train(config: Config, *, resume: bool = True, progress: bool = True) -> None
 
     Args:
         config: the run, the same for every task.
-        resume: go on from the last checkpoint instead of starting anew; on a cluster, that of the chief counts.
+        resume: resume from the last checkpoint instead of starting anew; on a cluster, that of the chief counts.
         progress: show a progress bar.
 
     Raises:

@@ -90,7 +90,7 @@ def _read_tree(text: str) -> dict[str, Any]:
     if "sparseCluster" in tree:
         raise _error(
             "",
-            "`sparseCluster` in place of `cluster`, which gives a task only a part of the addresses; every task needs "
+            "`sparseCluster` in place of `cluster`, which gives a task only some of the addresses; every task needs "
             "those of all",
             "set enableDynamicWorker: false in the TFJob",
         )
@@ -145,10 +145,10 @@ def _job(name: Any, task: str, where: str) -> str:
 
 
 def _read_cluster(tree: dict[str, Any], task: str) -> dict[str, tuple[str, ...]]:
-    """The addresses of every job but the evaluator's, which listens nowhere; empty where there is no cluster."""
+    """The addresses of every job but the evaluator's, which listens nowhere; empty without a cluster."""
     cluster = tree.get("cluster", {})
     if not isinstance(cluster, dict):
-        kind = "a string" if isinstance(cluster, str) else "no object"
+        kind = "a string" if isinstance(cluster, str) else "not an object"
         raise _error(task, f"`cluster` is {kind}: {_shown(cluster)}", "write an object of lists of host:port, unquoted")
     addresses: dict[str, tuple[str, ...]] = {}
     for name, places in cluster.items():

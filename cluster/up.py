@@ -150,7 +150,7 @@ class LocalCluster:
             raise ClusterError(
                 f"{entry.task.name}: gave up, it {_how(code)} after {entry.restarts} restarts "
                 f"(cluster.max_restarts = {self._max_restarts}); {entry.log} says what it did. Run the same command to "
-                "go on from the last checkpoint"
+                "resume from the last checkpoint"
             )
         entry.start_at = now + pause
 
@@ -205,7 +205,7 @@ def up(
         if code is None:
             print("stopping every task", flush=True)
     if code is None:
-        raise ClusterError("interrupted; run the same command to go on from the last checkpoint")
+        raise ClusterError("interrupted; run the same command to resume from the last checkpoint")
     if code:
         raise ClusterError(f"chief 0 failed with exit code {code}; see {logs}")
 

@@ -40,7 +40,7 @@ _WARMUP_ROWS = 8
 def export(config: Config, dataset: Dataset, model: Model, *, items: str | None = None, progress: bool = True) -> Path:
     """Publishes tokenizer, query tower, index and item ids as the next version of ``config.model_base_path``.
 
-    An export that is killed while it embeds items goes on where it was when it is called again.
+    An export that is killed while it embeds items resumes where it was when it is called again.
 
     Args:
         config: the run; ``index`` decides the index, its recall bar and how many versions are kept.

@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
 
 class Searcher(Protocol):
-    """Finds items in the graph of a servable; a ``tf.Module`` whose state becomes part of the SavedModel."""
+    """Finds items in the graph of a servable; a ``tf.Module`` whose state is saved with the SavedModel."""
 
     name: str
     """In manifests: ``dense``."""

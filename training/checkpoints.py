@@ -116,7 +116,7 @@ def check_same_dataset(directory: Path, stored: Schema, found: Schema) -> None:
 
 
 def read_epochs(directory: Path) -> list[dict[str, Any]]:
-    """The figures of the epochs done so far, from ``metrics.json``; none where there is no such file."""
+    """The figures of the epochs done so far, from ``metrics.json``; none without such a file."""
     try:
         epochs = json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["epochs"]
         # Runs before stages existed have the name under `phase`.
@@ -164,7 +164,7 @@ def writing(directory: Path) -> Iterator[None]:
         raise CheckpointError(
             f"{directory}{f' (written to by {task[1]} {task[2]})' if task else ''}: the disk is full, and no "
             "checkpoint can be written; free some space (training.keep_checkpoints is how many are kept) and start "
-            "again: the training goes on from the last whole one"
+            "again: the training resumes from the last whole one"
         ) from None
 
 

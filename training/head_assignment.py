@@ -63,7 +63,7 @@ class HeadAssignment(tf.Module):
         return cls(dataset.interaction_blocks("train"), columns[column], heads)
 
     def __call__(self, heads: tf.Tensor, vectors: tf.Tensor, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
-        """The head of every row: that of its item's value, or the nearest where the value is no meaning of its query.
+        """The head of every row: that of its item's value, or the nearest where the query lacks that meaning.
 
         Args:
             heads: float32 [B, m, d].

@@ -40,7 +40,7 @@ class Optimizer(Protocol):
 
     @property
     def state(self) -> tf_keras.optimizers.Optimizer:
-        """The part of a checkpoint that belongs to the optimiser."""
+        """The optimiser's entries of a checkpoint."""
 
     def iterations(self) -> tf.Variable:
         """Steps taken, int64 []."""
@@ -70,7 +70,7 @@ class Adagrad:
         self._structure = model.weights
         self.variables: list[tf.Variable] = tf.nest.flatten(self._structure)
         for table in model.tables.values():
-            if table.accumulator is None:  # else a stage before has them, and goes on here
+            if table.accumulator is None:  # else an earlier stage made them, and this one continues
                 table.start_training(initial_accumulator)
         self.state = tf_keras.optimizers.Adagrad(
             learning_rate, initial_accumulator_value=initial_accumulator, jit_compile=False

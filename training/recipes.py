@@ -95,7 +95,7 @@ def make_recipe(
 
 
 def adagrad(model: TwoTower, config: TrainingConfig) -> Adagrad:
-    """The optimiser of a run, with its learning rates; both stages go on with the same accumulators."""
+    """The optimiser of a run, with its learning rates; both stages share its accumulators."""
     return Adagrad(
         model,
         learning_rate=config.learning_rate,

@@ -35,7 +35,7 @@ class Stage:
     batches: BatchSource
     """The examples of an epoch."""
     step: Step
-    """What a batch does; stages may share an optimiser, whose state then goes on."""
+    """What a batch does; stages may share an optimiser, whose state then carries over."""
     validate: Callable[[], Figures]
     """The figures of the model at the end of an epoch; ``valid_top1`` chooses the best."""
     epochs: int

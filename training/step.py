@@ -51,7 +51,7 @@ class MatchingStep:
             seed: of the dropout.
             clicks: [items], how often an item is the positive of an example; takes the expected occurrences of batch
                 and random negatives off their logits (``loss.popularity_correction``).
-            known_positives: items that are no negatives of a query.
+            known_positives: items excluded from the negatives of a query.
             hard_negatives: negatives of single queries.
             head_assignment: the head that a row trains; without it, the soft dot product of all.
         """

@@ -23,7 +23,7 @@ def exclusive(path: Path, *, wait: bool) -> Iterator[None]:
     """Holds a lock file for the time of the block, and removes it behind.
 
     The kernel drops the lock (``flock``) of a process that dies, on NFS too, so that a lock file left by a killed
-    process holds up nobody. A file system without locks gives a warning, and no lock.
+    process blocks no other. A file system without locks gives a warning, and no lock.
 
     Args:
         path: the lock file, in an existing directory.

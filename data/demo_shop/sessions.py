@@ -238,7 +238,7 @@ class Sessions:
         shown = np.take_along_axis(candidates, order, axis=1)
         grade = np.take_along_axis(grade, order, axis=1)
         gap = np.take_along_axis(score, order, axis=1) == -np.inf
-        return np.where(gap, -1, shown), np.where(gap, -100, grade)  # nobody clicks a gap of a short page
+        return np.where(gap, -1, shown), np.where(gap, -100, grade)  # a gap of a short page gets no click
 
     def _taste(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """How much users like items, whatever they asked for: the brand, the size, a price that suits the purse."""

@@ -1,7 +1,7 @@
 """A generated shop: catalogue, users and click log with known structure (docs/demo_shop.md).
 
 People look for an item they would like, name it by some of its properties in their own words, see ten items and click
-what fits the query and their taste. What the words mean is in no title: only the clicks tell.
+what fits the query and their taste. No title has the words of such queries: only clicks join them to items.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ TASTES = 4
 MOST_ATTRIBUTES = 8
 """No leaf category has more."""
 FITS = 2
-"""What fixes the sizes somebody buys: their body for what is worn, their household for everything else."""
+"""What fixes the sizes that a user buys: the body for what is worn, the household for everything else."""
 WORN = ("sports", "fashion")
 """Departments whose sizes are sizes of a body."""
 _ROWS_AT_ONCE = 1 << 17

@@ -42,7 +42,7 @@ def propose(catalogue: str, log: str | None = None, users: str | None = None, *,
 
     Raises:
         DatasetError: a file is missing or cannot be read, or has no column that could be what is needed.
-        ConfigError: the name is no model name.
+        ConfigError: the name is not a valid model name.
     """
     item_sample = read_sample(catalogue)
     items = guess_items(item_sample)

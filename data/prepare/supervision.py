@@ -59,7 +59,7 @@ def read_labels(
 
 
 def labels_of(column: pa.Array) -> pa.Array:
-    """Labels as float64 [n]; null where there is no number that float32 holds."""
+    """Labels as float64 [n]; null where the value is not a finite float32."""
     found = numbers(column)
     fits = pc.less_equal(pc.abs(found), float(np.finfo(np.float32).max))
     return pc.if_else(fits, found, pa.scalar(None, pa.float64()))

@@ -52,7 +52,7 @@ class TimeRanges:
         return np.searchsorted(self._edges, self._codes(records["time"], records["row"]))
 
     def _codes(self, times: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Integers in the order of (time, row) as far as the edges can tell, int64 [n]."""
+        """Integers in the order of (time, row) to the resolution of the edges, int64 [n]."""
         if not len(self._edge_times):
             return np.zeros(len(times), dtype=np.int64)
         place = np.searchsorted(self._edge_times, times)

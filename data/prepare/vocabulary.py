@@ -13,7 +13,7 @@ from dpsr.data.dataset.tables import Bags
 from dpsr.data.raw.values import numbers, trimmed_strings
 from dpsr.tokenizer_cc import Tokenizer, VocabularyBuilder
 
-# The same on every machine: where counts are no longer exact, they depend on how the texts are shared out.
+# The same on every machine: counts that are not exact depend on the distribution of the texts over threads.
 _COUNTING_THREADS = 4
 
 

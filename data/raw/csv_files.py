@@ -74,7 +74,7 @@ class CsvFile:
                 try:
                     names = next(csv.reader(io.StringIO(first.decode("utf-8", "replace"), newline="")), [])
                 except csv.Error as error:
-                    raise DatasetError(f"{self._file}: line 1 is no header of CSV: {error}") from None
+                    raise DatasetError(f"{self._file}: line 1 is not a CSV header: {error}") from None
                 return [name.strip() for name in names]
             if records.malformed:
                 break
@@ -82,7 +82,7 @@ class CsvFile:
         else:
             if not rest:
                 return []
-        raise DatasetError(f"{self._file}: line 1 is no header of CSV: a quoted name is not closed")
+        raise DatasetError(f"{self._file}: line 1 is not a CSV header: a quoted name is not closed")
 
     def _parse(
         self, records: Records, width: int, places: dict[str, int], row: int, line: int, rejected: RejectsRows

@@ -19,7 +19,7 @@ _UNCLOSED = "a quoted value is not closed"
 
 
 class Malformed(NamedTuple):
-    """A line that is no record."""
+    """A line that is not a record."""
 
     record: int
     """How many records come before it."""
@@ -84,7 +84,7 @@ def _well_quoted(data: bytes, columns: int, last: bool) -> Records | None:
     ends = np.flatnonzero(characters == ord("\n"))
     whole = np.flatnonzero(np.searchsorted(quotes, ends) % 2 == 0)
     rest = b""
-    if len(quotes) % 2:  # the last record goes on in the next block
+    if len(quotes) % 2:  # the last record continues in the next block
         if last or not len(whole) or len(data) - ends[whole[-1]] > _LONGEST_RECORD:
             return None
         ends = ends[: whole[-1] + 1]

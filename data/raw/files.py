@@ -25,7 +25,7 @@ def find_files(path: str, key: str) -> list[InputFile]:
     """The files of an input in the order of their names.
 
     A path that exists is read as it is, also where it holds characters of a pattern. A directory stands for the files
-    below it. Names that begin with ``_`` or ``.`` (``_SUCCESS``, checksums) are no data unless the path names them.
+    below it. Names that begin with ``_`` or ``.`` (``_SUCCESS``, checksums) are ignored unless the path names them.
 
     Args:
         path: a file, a directory or a pattern.
@@ -52,7 +52,7 @@ def find_files(path: str, key: str) -> list[InputFile]:
 
 
 def _fixed(path: str) -> str:
-    """The longest leading part of a path that is no pattern."""
+    """The longest leading folders of a path without a pattern."""
     fixed = Path(path)
     while glob.has_magic(str(fixed)) and not fixed.exists():
         fixed = fixed.parent

@@ -24,14 +24,14 @@ _EXACT = 2.0**53
 
 
 class MalformedLineError(ValueError):
-    """A line that is no usable JSON object; the message is the reason."""
+    """A line that is not a usable JSON object; the message is the reason."""
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
     """The object on a line; bytes that are not UTF-8 become U+FFFD.
 
     Raises:
-        MalformedLineError: it is no JSON object.
+        MalformedLineError: the line is not a JSON object.
     """
     try:
         found = json.loads(line.decode("utf-8", "replace"))

@@ -180,7 +180,7 @@ def _instants(column: pa.Array) -> pa.Array:
 
 
 def _cast_by_halves(column: pa.Array) -> list[pa.Array]:
-    """Strings with a zone as int64 arrays; null where one is no time, which is found by halving."""
+    """Strings with a zone as int64 arrays; null for a string that is not a time, found by halving."""
     try:
         return [column.cast(_INSTANTS[1]).cast(pa.int64())]
     except pa.ArrowInvalid:

@@ -219,7 +219,7 @@ def integers_of(digits: pa.Array) -> pa.Array:
 
 
 def numbers(array: pa.Array) -> pa.Array:
-    """Values as float64 [n]; null where there is no finite number; truth values are 1 and 0."""
+    """Values as float64 [n]; null where the value is not a finite number; truth values are 1 and 0."""
     kind = array.type
     if pa.types.is_boolean(kind):
         return array.cast(pa.int8()).cast(pa.float64())

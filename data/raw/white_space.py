@@ -14,4 +14,4 @@ WHITE_SPACE = (
 """Every code point that is white space."""
 _CLASS = "[" + "".join(f"\\x{{{ord(character):x}}}" for character in WHITE_SPACE) + "]+"
 AT_ENDS = f"^{_CLASS}|{_CLASS}$"
-"""RE2 pattern of the white space at both ends of a text; what is no UTF-8 stays as it is."""
+"""RE2 pattern of the white space at both ends of a text; bytes that are not UTF-8 stay as they are."""

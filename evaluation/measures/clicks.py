@@ -1,7 +1,7 @@
 """Measures of methods on clicks: ranked lists of retrievers, Top-k of scorers.
 
 A retriever may return fewer items than asked for: a clicked item outside its list counts as not retrieved. A method
-that is no retriever has no ranked-list measure, one that is no scorer has no Top-k; their keys are absent.
+that is not a retriever lacks the ranked-list measures, one that is not a scorer lacks Top-k; their keys are absent.
 """
 
 from __future__ import annotations

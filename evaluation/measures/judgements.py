@@ -109,7 +109,7 @@ def measure_judged(
 
     Returns:
         For each method float64 [queries with a relevant item] for each of ``JUDGED_MEASURES``; no measure for a method
-        that is no retriever.
+        that is not a retriever.
     """
     gains = [judgements.gains(row) for row in range(len(judgements))]
     answerable = np.flatnonzero([bool(gain) for gain in gains])
@@ -143,7 +143,7 @@ def areas_under_curve(
         num_items: size of the catalogue.
 
     Returns:
-        Both measures for each scorer, NaN without a pair to compare; no measure for a method that is no scorer.
+        Both measures for each scorer, NaN without a pair to compare; no measure for a method that is not a scorer.
     """
     scorers = {name: method for name, method in methods.items() if isinstance(method, Scorer)}
     scores: dict[str, list[np.ndarray]] = {name: [] for name in scorers}

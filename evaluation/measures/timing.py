@@ -37,7 +37,7 @@ def retrieval_times(methods: Mapping[str, Method], examples: QueryExamples, num_
     A retriever answers all queries before the next retriever does, so that none profits from scores cached by another.
 
     Args:
-        methods: name -> method; those that are no retrievers are left out.
+        methods: name -> method; those that are not retrievers are left out.
         examples: clicks, in the order of their queries.
         num_items: size of the catalogue.
     """

@@ -35,7 +35,7 @@ def write_trec(
 
     Args:
         directory: made if missing.
-        methods: name -> method; those that are no retrievers have no run.
+        methods: name -> method; those that are not retrievers have no run.
         examples: n queries.
         gains: the relevant items of each and their gains.
         item_ids: ids by item row.

@@ -1,1 +1,1 @@
-"""Text encoders: the part of a tower that maps the tokens of a text to one vector."""
+"""Text encoders: the input of a tower that maps the tokens of a text to one vector."""

@@ -35,7 +35,7 @@ REGISTER_OP("DpsrTask")
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Tells who runs it.
+Returns the task that runs the op.
 
 device: full name of the op's device.
 library: fingerprint of this op library's file, as the process loaded it.

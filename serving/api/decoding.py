@@ -1,4 +1,4 @@
-"""Threads that decode large requests, so that the event loop goes on answering others meanwhile."""
+"""Threads that decode large requests, so that the event loop answers other requests meanwhile."""
 
 from __future__ import annotations
 

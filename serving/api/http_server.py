@@ -133,7 +133,7 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """The answer to a request that could not be parsed, or whose handler failed; the connection closes."""
         if request.writer.output_size > 0:
-            raise ConnectionError("a part of another answer was sent already")
+            raise ConnectionError("the start of another answer was sent already")
         self._count_error(status)
         text = " ".join((message or str(exc)).split()) or "unknown"
         response = error_response(status, f"malformed HTTP request: {text}" if status < 500 else text)

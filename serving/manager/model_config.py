@@ -91,7 +91,7 @@ def parse_model_config(config: Any, *, relative_to: Path | None = None) -> list[
         relative_to: directory from which relative base paths start; None refuses them.
 
     Raises:
-        ServableError: INVALID_ARGUMENT; a part of it cannot be served.
+        ServableError: INVALID_ARGUMENT; a model of it cannot be served.
     """
     if config.WhichOneof("config") != "model_config_list":
         raise _invalid("ModelServerConfig has no model_config_list; other kinds of configuration are not supported")

@@ -191,7 +191,7 @@ class ModelVersions:
             try:
                 self.update()
             except OSError as error:
-                _log.warning("%s cannot be read: %s; the loaded versions go on serving", self.base_path, error)
+                _log.warning("%s cannot be read: %s; the loaded versions keep serving", self.base_path, error)
 
     def _load_wanted(self, policy: VersionPolicy) -> set[int]:
         """Loads the versions of a policy that are not loaded yet; returns those that are loaded afterwards."""

@@ -111,7 +111,7 @@ def test_memory_ranks_by_clicks_then_by_the_back_off() -> None:
     texts = ["Halo", "halo ", "fable"]
     records = log((0, 3, CLICK), (1, 5, CLICK), (0, 5, PURCHASE), (1, 4, CLICK), (0, 1, SKIP), (2, 0, CLICK))
     memory = ClickMemoryRetriever(texts, [records[:2], records[2:]], backoff)
-    # "halo" was followed by item 5 twice, by 3 and 4 once each (3 is the more popular); the skip of 1 is no click.
+    # "halo" was followed by item 5 twice, by 3 and 4 once each (3 is the more popular); the skip of 1 is not a click.
     items, scores = memory.retrieve(queries("HALO", "unknown", "fable"), 6)
     assert items.tolist() == [[5, 3, 4, 0, 1, 2], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]
     assert scores[1].tolist() == [9, 8, 7, 6, 5, 4]

@@ -64,7 +64,7 @@ def counts(config: Config) -> dict:
 def test_a_cluster_trains_what_one_machine_trains(shop: Callable[[str], list[str]]) -> None:
     """One worker takes the steps in their order: the same losses, up to rounding, with tables in shards on two servers.
 
-    All that learns is on. The cluster goes on from one machine's checkpoint within the pre-training; its own then
+    All that learns is on. The cluster resumes from one machine's checkpoint within the pre-training; its own then
     trains on, and answers, on one machine.
     """
     clustered, alone = [*shop("clustered"), *ALL_OPTIONS], [*shop("alone"), *ALL_OPTIONS, "training.keep_checkpoints=9"]
@@ -138,7 +138,7 @@ def test_training_survives_kills_of_every_kind(shop: Callable[[str], list[str]])
         wait_until(look, "the training does not end", 400)
         assert cluster.processes["chief 0"].process.returncode == 0
         assert {name: cluster.processes[name].process.pid for name in survivors} == survivors
-    assert "goes on from the last checkpoint (restart 1)" in chief_log()
+    assert "resumes from the last checkpoint (restart 1)" in chief_log()
     starts = [int(step) for step in re.findall(r"chief: starts at step (\d+)", chief_log())]
     assert len(starts) >= 3
     assert starts == sorted(starts), "the position never goes back"
@@ -193,7 +193,7 @@ def test_no_process_outlives_its_launcher(number: signal.Signals, launched: Laun
     all_end(pids)
     if number != signal.SIGKILL:
         assert launcher.returncode == 1
-        assert "interrupted; run the same command to go on from the last checkpoint" in errors
+        assert "interrupted; run the same command to resume from the last checkpoint" in errors
 
 
 @pytest.mark.slow

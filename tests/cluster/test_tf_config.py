@@ -99,8 +99,8 @@ def test_what_launchers_write_is_read(environment: dict[str, str], name: str) ->
             config(json.dumps(CLUSTER)),
             ["of worker 1: `cluster` is a string: {", "write an object of lists of host:port"],
         ),
-        (config([CLUSTER]), ["of worker 1: `cluster` is no object: [{"]),
-        (config(None), ["of worker 1: `cluster` is no object: null"]),
+        (config([CLUSTER]), ["of worker 1: `cluster` is not an object: [{"]),
+        (config(None), ["of worker 1: `cluster` is not an object: null"]),
         # The task.
         (text({"cluster": CLUSTER}), ["no `task` in", "add `task` with the `type` and `index`"]),
         (config(task=None), ["`task` is null, expected an object"]),
