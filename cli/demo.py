@@ -20,6 +20,7 @@ from dpsr.cli.search import item_texts
 from dpsr.config import Config, load_config
 from dpsr.errors import DpsrError
 from dpsr.indexing.signature import item_key
+from dpsr.serving import READY_PREFIX
 
 if TYPE_CHECKING:
     from dpsr.evaluation.report.results import Report
@@ -30,7 +31,6 @@ SIZES = {
     "default": (5_000, 2_000, 150_000),
     "small": (1_000, 400, 20_000),
 }
-READY_PREFIX = "ready: "
 
 
 def run_demo(size: str, work_dir: Path) -> None:

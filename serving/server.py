@@ -25,7 +25,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from dpsr.config import ServingConfig
-from dpsr.serving import tls
+from dpsr.serving import READY_PREFIX, tls
 from dpsr.serving.api.decoding import Decoder
 from dpsr.serving.api.grpc_api import MODEL_SERVICE, PREDICTION_SERVICE, GrpcApi
 from dpsr.serving.api.health import Health
@@ -37,9 +37,6 @@ from dpsr.serving.logs import log_to_stderr
 from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.manager.models import Models
 from dpsr.serving.metrics import Metrics
-
-READY_PREFIX = "ready: "
-"""Start of the line that ``serve`` prints when the models are loaded; the line ends with ``host:port``."""
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpsr.cli.demo import READY_PREFIX
 from dpsr.config import Config, load_config
+from dpsr.serving import READY_PREFIX
 
 ROOT = Path(__file__).resolve().parent.parent
 

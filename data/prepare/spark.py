@@ -1,7 +1,7 @@
 """The log on Spark: executors read, check, group and sort it; this process writes what they have sorted.
 
-What happens to the rows is ``data.log``'s; here is who does it where. Between the stages the rows are Parquet in the
-scratch directory, which all executors have to reach.
+``data.prepare.log`` checks and converts the rows; this module distributes that work over executors. Between the stages
+the rows are Parquet in the scratch directory, which all executors have to reach.
 """
 
 from __future__ import annotations

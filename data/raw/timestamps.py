@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from dpsr.data.raw.values import integers_of, is_instant, number_texts, numbers, texts
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_SECOND = -62_135_596_800
 """Seconds of the beginning of year 1."""
 LAST_SECOND = 253_402_300_799
@@ -69,7 +69,7 @@ class Clock:
         """A time as the manifest shows it."""
         if self.unit != "timestamp":
             return int(time)
-        return (_EPOCH + timedelta(microseconds=int(time))).isoformat()
+        return (EPOCH + timedelta(microseconds=int(time))).isoformat()
 
     def _decide(self, column: pa.Array) -> None:
         """Takes the unit from the first times, where there is one among these."""

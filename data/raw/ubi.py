@@ -26,14 +26,13 @@ from dpsr.data.raw.json_files import MalformedLineError, parse_line
 from dpsr.data.raw.line_blocks import line_blocks
 from dpsr.data.raw.readers import readable
 from dpsr.data.raw.rejected import RejectedRows
-from dpsr.data.raw.timestamps import FIRST_SECOND, LAST_SECOND, Clock
+from dpsr.data.raw.timestamps import EPOCH, FIRST_SECOND, LAST_SECOND, Clock
 from dpsr.data.raw.values import NO_IDS, json_array, json_text, numbers, without_surrogates
 
 ACTIONS = {"click": "click", "click_through": "click", "purchase": "purchase", "impression": "shown"}
 """What becomes of the actions of UBI; all others are counted and left out."""
 
 _BUCKET_BYTES = 1 << 27
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOG = pa.schema(
     [
         ("query", pa.string()),
@@ -262,7 +261,7 @@ def _iso_microseconds(text: str) -> int | None:
     except ValueError:  # of a form that Python does not read, as "... UTC"
         times, known = Clock().read(json_array([text]))
         return int(times[0]) if known[0] else None
-    return ((time.replace(tzinfo=UTC) if time.tzinfo is None else time) - _EPOCH) // timedelta(microseconds=1)
+    return ((time.replace(tzinfo=UTC) if time.tzinfo is None else time) - EPOCH) // timedelta(microseconds=1)
 
 
 def _interactions(

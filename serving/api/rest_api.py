@@ -21,6 +21,7 @@ from dpsr.serving.api.http_body import read_body
 from dpsr.serving.api.http_server import CLIENT_CLOSED_REQUEST, HttpError, HttpServer, error_response
 from dpsr.serving.api.predictor import ModelSpec, Predictor
 from dpsr.serving.errors import ServingError
+from dpsr.serving.manager.model_config import MAX_VERSION
 from dpsr.serving.manager.models import Models
 from dpsr.serving.metrics import CONTENT_TYPE, Metrics
 from dpsr.serving.request_context import REQUEST_ID_HEADER, RequestContext
@@ -29,7 +30,6 @@ _MODEL = r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/
 _PREDICT = re.compile(_MODEL + r":(?P<method>predict|classify|regress)")
 _DESCRIBE = re.compile(_MODEL + r"(?P<metadata>/metadata)?")
 METRICS_PATH = "/monitoring/prometheus/metrics"
-_MAX_VERSION = 2**63 - 1
 _READING = ("GET", "HEAD")
 
 HTTP_STATUS = {
@@ -170,7 +170,7 @@ class RestApi:
 
 def _model_spec(match: re.Match[str]) -> ModelSpec:
     version = int(match["version"][:20]) if match["version"] else None
-    if version is not None and version > _MAX_VERSION:
+    if version is not None and version > MAX_VERSION:
         raise _invalid(f"Failed to convert version: {match['version'][:40]} to numeric.")
     return ModelSpec(match["name"], version, match["label"])
 

@@ -13,6 +13,8 @@ import grpc
 from dpsr.config import ServingConfig
 from dpsr.serving.errors import ServableError
 
+MAX_VERSION = 2**63 - 1
+"""The highest version that ``ModelSpec`` holds."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]+")
 

@@ -21,13 +21,12 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.engine.warmup import warm_up
 from dpsr.serving.errors import ServableError, ServingError
-from dpsr.serving.manager.model_config import ServedModel, VersionPolicy
+from dpsr.serving.manager.model_config import MAX_VERSION, ServedModel, VersionPolicy
 from dpsr.serving.metrics import ModelFigures
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 10.0
 MAX_RETRY_SECONDS = 600.0
-_MAX_VERSION = 2**63 - 1
 
 _log = logging.getLogger(__name__)
 
@@ -305,7 +304,7 @@ def versions_below(base_path: Path) -> dict[int, Path]:
     if not base_path.is_dir():
         return {}
     numbered = {int(entry.name): entry for entry in base_path.iterdir() if entry.name.isdecimal() and entry.is_dir()}
-    return {version: path for version, path in numbered.items() if version <= _MAX_VERSION}
+    return {version: path for version, path in numbered.items() if version <= MAX_VERSION}
 
 
 def _fingerprint(path: Path) -> int:
