@@ -40,7 +40,7 @@ from dpsr.config import parse_config
 
 PARTS = (1, 4, 16)
 ASKED = 4
-"""Of these parts is the log as long as asked for."""
+"""Files of a log of the length that was asked for."""
 BATCH = 1024
 HISTORY = 20
 WINDOW = 65_536
@@ -60,7 +60,7 @@ class Stopwatch:
 
 
 def generate(folder: Path, items: int, users: int, part_rows: int) -> dict[str, Any]:
-    """A shop whose log has sixteen parts; seconds of the catalogue, and of the log after each part."""
+    """A shop whose log has sixteen files; seconds of the catalogue, and of the log after each file."""
     from dpsr.data.demo_shop.sessions import Sessions
     from dpsr.data.demo_shop.shop import write_tables
     from dpsr.data.demo_shop.world import item_tables, make_catalogue, make_users, user_tables

@@ -109,7 +109,7 @@ class TableLoad:
         return 2 * FLOAT * self.rows * self.dimension
 
     def most_shards(self, split_above_bytes: int) -> int:
-        """The fewest equal parts whose rows, without accumulators, are at most ``split_above_bytes`` each."""
+        """The fewest equal shards whose rows, without accumulators, are at most ``split_above_bytes`` each."""
         return max(1, -(-FLOAT * self.rows * self.dimension // split_above_bytes))
 
     def traffic(self, shards: int = 1) -> Traffic:

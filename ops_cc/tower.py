@@ -1,4 +1,4 @@
-"""The dense part of a tower, and its gradient, in one operation each."""
+"""The dense layers of a tower, and their gradient, in one operation each."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 class Position(tf.Module):
-    """Epoch, step and losses so far; part of every checkpoint."""
+    """Epoch, step and losses so far; stored in every checkpoint."""
 
     def __init__(self) -> None:
         """Starts before the first step."""

@@ -54,7 +54,7 @@ class Windows(NamedTuple):
 
 
 class BlockOrder:
-    """Where the records of any part of a shuffled order are."""
+    """Where the records of any range of a shuffled order are."""
 
     def __init__(self, blocks: np.ndarray, num_records: int, seed: int) -> None:
         """Takes the blocks in their order.

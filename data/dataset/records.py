@@ -107,7 +107,7 @@ class Layout:
 
 
 def write_records(path: Path, layout: Layout, parts: Iterable[np.ndarray]) -> int:
-    """Writes INTERACTION records ([n] each part, in the order of the parts); returns their number."""
+    """Writes INTERACTION records (blocks [n], in their order); returns their number."""
     count = 0
     with path.open("wb") as file:
         file.write((_MAGIC + bytes(layout.bits)).ljust(HEADER_BYTES, b"\0"))

@@ -68,7 +68,7 @@ def words(name: str) -> list[str]:
 
 
 def rank(name: str, known: Sequence[str]) -> int | None:
-    """Place of a column's name among known ones, a whole match before a part; None where nothing matches."""
+    """Place of a column's name among known ones, whole names before words; None where nothing matches."""
     parts = words(name)
     whole = "".join(parts)
     if whole in known:

@@ -69,7 +69,7 @@ class SplitWriter:
         return Written(counts, self._times)
 
     def _timed(self, split: str, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Passes the parts on; keeps the first and the last time of the log's own records."""
+        """Passes the blocks on; keeps the first and the last time of the log's own records."""
         for records in parts:
             time = records["time"][records["row"] < self._log.accepted]
             if len(time):

@@ -56,7 +56,7 @@ FORMATS: dict[str, Callable[[str], Format]] = {".parquet": ParquetFile} | {
 
 
 def format_of(file: str) -> Callable[[str], Format] | None:
-    """The reader of a file by its name, or, for Parquet, by its first bytes (parts of Hive have no ending)."""
+    """The reader of a file by its name, or, for Parquet, by its first bytes (files of Hive have no ending)."""
     by_name = next((reader for end, reader in FORMATS.items() if file.lower().endswith(end)), None)
     if by_name or Path(file).suffix:
         return by_name

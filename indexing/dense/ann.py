@@ -37,7 +37,7 @@ _REORDERING = {"float32": ReorderType.FLOAT32, "int8": ReorderType.INT8}
 
 
 class Index(tf.Module):
-    """The k rows of largest inner product for a batch of vectors; saves and loads as part of a SavedModel.
+    """The k rows of largest inner product for a batch of vectors; saves and loads within a SavedModel.
 
     Saving needs ``SaveOptions(namespace_whitelist=["Scann"])``. The first search builds ScaNN's searcher from the saved
     tensors, in about 1 s per million items.
