@@ -15,25 +15,26 @@ from dpsr.baselines.interfaces import Retriever, Scorer
 from dpsr.baselines.registry import ENTRIES, HYBRIDS, build, resolve
 from dpsr.baselines.reranker import Reranker
 from dpsr.config import ConfigError, EvaluationConfig
-from dpsr.data.dataset.schema import CLICK, INTERACTION, LABEL, SKIP
+from dpsr.data.dataset.schema import CLICK, INTERACTION, LABEL
 from dpsr.tokenizer_cc import VocabularyBuilder
 
 TITLES = ["red shoe", "blue shoe", "green hat", "red hat"]
 
 
-def small_dataset(folder: Path, *, titles: list[str] = TITLES, event: int = CLICK, labels: int = 0) -> Any:
-    """Four items and one event on the first; as much of a dataset as the builders read."""
+def small_dataset(folder: Path, *, titles: list[str] = TITLES, clicks: int = 1, labels: int = 0) -> Any:
+    """Four items and ``clicks`` clicks on the first; as much of a dataset as the builders read."""
     builder = VocabularyBuilder(max_vocabulary=100, min_count=1, oov_buckets=4, bigrams=False, trigrams=False)
     builder.add(titles)
     builder.build().save(folder / "tokenizer.model")
-    train = np.zeros(1, dtype=INTERACTION)
-    train["event"] = event
+    train = np.zeros(clicks, dtype=INTERACTION)
+    train["event"] = CLICK
     splits = {"train": train, "valid": train[:0]}
     return SimpleNamespace(
         tokenizer_path=folder / "tokenizer.model",
         item_table=lambda: pa.table({"title": titles}),
         schema=SimpleNamespace(text=("title",), num_items=len(titles)),
         interaction_blocks=lambda split: iter([splits[split]]),
+        clicks_per_item=lambda split: np.bincount(splits[split]["item"], minlength=len(titles)),
         query_texts=lambda: pa.array(["hat"]),
         labels=lambda: np.zeros(labels, dtype=LABEL),
     )
@@ -95,7 +96,7 @@ def test_methods_come_in_the_order_of_their_names_and_are_built_once(tmp_path: P
     ("dataset", "left_out"),
     [
         ({"titles": ["?", "!"]}, {"bm25 bigrams", "lsa", "dssm", "bm25>lsa"}),
-        ({"event": SKIP}, {"popularity", "bm25+popularity", "memory", "dssm"}),
+        ({"clicks": 0}, {"popularity", "bm25+popularity", "memory", "dssm"}),
     ],
     ids=["no words", "no clicks"],
 )
