@@ -138,11 +138,10 @@ class Filters(tf.Module):
         return values
 
     def _add_category(self, column: str, values: pa.ChunkedArray) -> None:
-        encoded = trimmed_strings(values.combine_chunks()).dictionary_encode()
+        found, ids = category_ids(values)
         name = self._declare(column, tf.string, "")
-        self._texts[name] = ["", *encoded.dictionary.to_pylist()]
-        ids = pc.fill_null(pc.add(encoded.indices, 1), _MISSING).to_numpy(zero_copy_only=False)
-        self._ids[name] = tf.Variable(ids.astype(np.int32), trainable=False, name=name)
+        self._texts[name] = ["", *found]
+        self._ids[name] = tf.Variable(ids, trainable=False, name=name)
         texts = tf.constant(self._texts[name], tf.string)
         entries = tf.lookup.KeyValueTensorInitializer(texts, tf.range(len(self._texts[name])))
         self._tables[name] = tf.lookup.StaticHashTable(entries, _UNKNOWN)
@@ -166,6 +165,20 @@ def stripped(values: tf.Tensor) -> tf.Tensor:
     return tf.strings.regex_replace(values, AT_ENDS, "")
 
 
+def category_ids(values: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """Distinct values of a column without white space at the ends, and for each item the place of its value, from 1.
+
+    The chunks are encoded one by one, as together they may hold more than the 2 GiB of text that one array allows.
+
+    Returns:
+        The values in the order of their first items, and int32 [items]; -2 where a value is missing.
+    """
+    chunks = [trimmed_strings(chunk).dictionary_encode() for chunk in values.chunks]
+    encoded = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
+    ids = pc.fill_null(pc.add(encoded.indices, 1), _MISSING).to_numpy(zero_copy_only=False)
+    return encoded.dictionary.to_pylist(), ids.astype(np.int32)
+
+
 def numeric_column(table: pa.Table, column: str) -> np.ndarray:
     """A column of numbers, or of strings that are numbers, as float32 [items]; NaN where a value is missing.
 
@@ -177,8 +190,8 @@ def numeric_column(table: pa.Table, column: str) -> np.ndarray:
             f"index.filter_range names column {column!r}, which the items do not have "
             f"(found: {', '.join(table.column_names)}); take it into the dataset, or leave it out"
         )
-    given = table.column(column).combine_chunks()
-    found = numbers(given)
+    given = table.column(column)
+    found = pa.chunked_array([numbers(chunk) for chunk in given.chunks], pa.float64())
     if found.null_count == len(found) > given.null_count:
         raise ExportError(f"index.filter_range: column {column!r} holds no numbers (found {given.drop_null()[0]}, ...)")
-    return pc.fill_null(found, np.nan).to_numpy(zero_copy_only=False).astype(np.float32)
+    return pc.fill_null(found, np.nan).to_numpy().astype(np.float32)

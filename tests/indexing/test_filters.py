@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.errors import ExportError
-from dpsr.indexing.filters import Filters
+from dpsr.indexing.filters import Filters, category_ids, numeric_column
 from dpsr.indexing.servable import RetrievalModule
 from dpsr.ops_cc.head_merge import NO_SCORE
 from dpsr.tokenizer_cc import Tokenizer
@@ -256,3 +257,17 @@ def test_the_example_matches_an_item(shop: Shop) -> None:
     expected = matching(shop, brand=str(example["filter_brand"]), low=float(example["filter_min_price"]))
     np.testing.assert_array_equal(filters.matching_rows(example, ITEMS), np.flatnonzero(expected))
     assert expected.any()
+
+
+@pytest.mark.parametrize("cuts", [[], [3], [0, 3, 3, 5]])
+def test_a_column_in_chunks_is_read_as_in_one(cuts: list[int]) -> None:
+    """Columns of more than 2 GiB of text are in several chunks, which no one array can hold."""
+
+    def chunked(values: list[str | None]) -> pa.ChunkedArray:
+        ends = [0, *cuts, len(values)]
+        return pa.chunked_array([values[start:end] for start, end in pairwise(ends)], pa.string())
+
+    found, ids = category_ids(chunked(["b", " a\u3000", None, "", "b", "c", "a"]))
+    assert (found, ids.tolist()) == (["b", "a", "c"], [1, 2, -2, -2, 1, 3, 2])
+    numbers = numeric_column(pa.table({"x": chunked(["1", "x", None, "", " 2.5 ", "-3", "1"])}), "x")
+    np.testing.assert_array_equal(numbers, np.float32([1, np.nan, np.nan, np.nan, 2.5, -3, 1]))
