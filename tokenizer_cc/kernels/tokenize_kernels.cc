@@ -13,8 +13,8 @@
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/resource_op_kernel.h"
 #include "tensorflow/core/lib/core/threadpool.h"
-#include "tokenizer_cc/core/buffer.h"
 #include "tokenizer_cc/core/bags/tokenizer.h"
+#include "tokenizer_cc/core/buffer.h"
 #include "tokenizer_cc/kernels/tokenizer_resource.h"
 
 namespace dpsr {
