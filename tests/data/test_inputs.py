@@ -351,7 +351,7 @@ def test_marks_and_line_ends_are_no_part_of_values(tmp_path: Path, text: str) ->
             b'{"query": {"a": 1}, "item_id": 1}\n',
             "column 'query' has type struct<>; expected one value a row",
         ),
-        ("a.csv", b'"query,item_id\nx,1\n', "no header of CSV|is missing|has no rows"),
+        ("a.csv", b'"query,item_id\nx,1\n', "line 1 is not a CSV header: a quoted name is not closed"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes, message: str) -> None:
