@@ -72,7 +72,10 @@ class JsonFile:
             for name, value in row.items():
                 values.setdefault(without_surrogates(name), []).append(value)
         if lines and not values:
-            raise DatasetError(f"{self._file}: found no JSON object in its first lines; expected one on each line")
+            raise DatasetError(
+                f"{self._file}: found no JSON object in its first lines; expected one on each line; "
+                "write the input as JSON Lines, or name a file of another format"
+            )
         return [(name, _sampled_type(found)) for name, found in values.items()]
 
     def has_late_column(self, name: str) -> bool:

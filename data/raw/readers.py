@@ -216,7 +216,9 @@ def readable(file: str) -> Iterator[None]:
     except DatasetError:
         raise
     except (pa.ArrowException, OSError, ValueError, ArithmeticError, MemoryError, RecursionError) as error:
-        raise DatasetError(f"{file}: cannot be read: {error}") from None
+        raise DatasetError(
+            f"{file}: cannot be read: {error}; write the file again, or leave it out of the path"
+        ) from None
 
 
 def _python_value(scalar: pa.Scalar) -> Any:
