@@ -143,7 +143,7 @@ class BucketedRecords:
     def train(self) -> Iterator[np.ndarray]:
         """See ``log.SortedRecords``."""
         for part in self._buckets["train"].read():
-            yield part[np.lexsort((part["row"], shuffle_keys(part["row"])))]
+            yield part[_order_of_keys(shuffle_keys(part["row"]), part["row"])]
 
     def skips(self) -> Iterator[np.ndarray]:
         """See ``log.SortedRecords``."""
@@ -158,7 +158,7 @@ class BucketedRecords:
         records_of_user = np.zeros(self._num_users + 1, dtype=np.int64)
         in_train = 0
         for records in self._spilled.blocks():
-            records_of_user += np.bincount(records["user"] % len(records_of_user), minlength=len(records_of_user))
+            records_of_user += np.roll(np.bincount(records["user"] + 1, minlength=len(records_of_user)), -1)
             for name, chosen in self._choose(records):
                 if name == "train":
                     in_train += int(chosen.sum())
@@ -222,6 +222,16 @@ class BucketedRecords:
                 timed["row"] = np.arange(first, first + len(timed))
                 first += len(timed)
                 self._buckets["train"].append(self._by_key(timed["row"]), timed)
+
+
+def _order_of_keys(keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The order by key, equal keys by row.
+
+    Hashes of distinct rows are hardly ever equal, and one key sorts several times as fast as two.
+    """
+    order = np.argsort(keys)
+    ascending = keys[order]
+    return np.lexsort((rows, keys)) if (ascending[1:] == ascending[:-1]).any() else order
 
 
 def _in_order_of_time(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

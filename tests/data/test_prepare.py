@@ -14,6 +14,7 @@ from dpsr.data.dataset import spill
 from dpsr.data.dataset.schema import EVENTS
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare import job as prepare_module
+from dpsr.data.prepare import streamed
 from dpsr.data.prepare.job import prepare
 from dpsr.tokenizer_cc import Tokenizer
 
@@ -262,3 +263,11 @@ def test_real_clicks(dpsr_data: Path, tmp_path: Path) -> None:
     assert (counts["items"], counts["train"] + counts["valid"] + counts["test"]) == (458, 38128)
     assert counts["test"] == 3813
     assert len(dataset.history.values) == 38128
+
+
+@pytest.mark.parametrize("distinct", [3, 1 << 40])
+def test_the_shuffle_breaks_ties_of_its_keys_by_row(distinct: int) -> None:
+    rng = np.random.default_rng(1)
+    keys, rows = rng.integers(distinct, size=1000), rng.permutation(1000)
+    order = streamed._order_of_keys(keys, rows)
+    assert order.tolist() == sorted(range(1000), key=lambda place: (keys[place], rows[place]))
