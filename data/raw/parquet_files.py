@@ -69,6 +69,8 @@ class ParquetFile:
             # Timestamps of 96 bits (Spark, Hive) reach beyond the years that 64-bit nanoseconds have.
             parquet = pq.ParquetFile(self._file, coerce_int96_timestamp_unit="us")
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise DatasetError(f"{self._file}: not a Parquet file: {error}") from None
+            raise DatasetError(
+                f"{self._file}: not a Parquet file: {error}; write the file again, or rename it by its format"
+            ) from None
         with parquet:
             yield parquet
