@@ -149,12 +149,6 @@ def join_bags(first: TableBags, second: TableBags) -> TableBags:
     return {**first, **second, **joined}
 
 
-def join_items(first: ItemFeatures, second: ItemFeatures) -> ItemFeatures:
-    """The items of both, one after the other."""
-    columns = {name: tf.concat([ids, second.categorical[name]], axis=0) for name, ids in first.categorical.items()}
-    return ItemFeatures(tf.concat([first.tokens, second.tokens], axis=0), columns)
-
-
 def _encoded(text: TextEncoder, tokens: tf.RaggedTensor, values: TableValues, weights: Mapping[str, Any]) -> tf.Tensor:
     return text(tokens, values, weights.get(text.name, ()))
 

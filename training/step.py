@@ -10,9 +10,8 @@ import tensorflow as tf
 from dpsr.config import LossConfig
 from dpsr.data.batches.arrays import graph_array
 from dpsr.data.batches.batch import Batch
-from dpsr.data.batches.features import QueryFeatures
+from dpsr.data.batches.features import QueryFeatures, concatenated
 from dpsr.model.embeddings import lookup_together
-from dpsr.model.tower_inputs import join_items
 from dpsr.model.two_tower import TwoTower
 from dpsr.ops_cc.group_loss import LossAndGradients
 from dpsr.training.head_assignment import HeadAssignment
@@ -88,7 +87,7 @@ class MatchingStep:
         queries, items, hard = self._thin(batch.queries, copies), batch.items, None
         if self._hard_negatives is not None:
             hard, features = self._hard_negatives.of_queries(batch.query_rows)
-            items = join_items(items, features)
+            items = concatenated(items, features)
         query_bags, item_bags = model.query_inputs.bags(queries), model.item_inputs.bags(items)
         tables = [model.tables[name] for name in (*query_bags, *item_bags)]
         bags = [*query_bags.values(), *item_bags.values()]

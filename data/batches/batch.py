@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from dpsr.data.batches.augmentation import ItemTexts, QueryTexts
 from dpsr.data.batches.blocks import FIELDS
-from dpsr.data.batches.features import FeatureTables, ItemFeatures, QueryFeatures
+from dpsr.data.batches.features import FeatureTables, ItemFeatures, QueryFeatures, TextFeatures, concatenated
 
 
 class Batch(NamedTuple):
@@ -67,7 +67,7 @@ class BatchMaker:
             drawn = tf.random.stateless_uniform(
                 [self.mixed_rows], _mixed_seed(seed), maxval=self.num_items, dtype=tf.int32
             )
-            queries = tf.nest.map_structure(_concatenated, queries, self._synthetic_queries(drawn, seed))
+            queries = concatenated(queries, self._synthetic_queries(drawn, seed))
             query_rows = tf.concat([query_rows, -1 - drawn], axis=0)
             positives = tf.concat([positives, drawn], axis=0)
         return self._with_negatives(queries, query_rows, positives, seed)
@@ -94,14 +94,8 @@ class BatchMaker:
         if self.item_texts is None:
             raise ValueError("synthetic queries are sampled from item_texts, which is None")
         unknown_user = tf.fill(tf.shape(item_rows), -1)
-        tokens = self.item_texts.queries(item_rows, seed)
-        return self.tables.with_user_context(tokens, unknown_user, tf.zeros_like(item_rows))
-
-
-def _concatenated(
-    first: tf.Tensor | tf.RaggedTensor | None, second: tf.Tensor | tf.RaggedTensor | None
-) -> tf.Tensor | tf.RaggedTensor | None:
-    return None if first is None else tf.concat([first, second], axis=0)
+        text = TextFeatures(self.item_texts.queries(item_rows, seed))
+        return self.tables.with_user_context(text, unknown_user, tf.zeros_like(item_rows))
 
 
 def _mixed_seed(step_seed: tf.Tensor) -> tf.Tensor:

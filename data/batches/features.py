@@ -5,16 +5,26 @@ Joins are gathers inside the graph: a training step has row numbers, and reads f
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from dpsr.data.batches.arrays import graph_array
+from dpsr.data.batches.sequences import SequenceLengths, gathered_sequences, rows_of_bags
 from dpsr.data.dataset.tables import Bags, Dataset
 
 TITLE_TOKENS = 12
 """Most tokens that are read of an item of the history, its first ones: words come before bigrams and trigrams."""
+
+
+class TextFeatures(NamedTuple):
+    """What a text encoder reads, B texts."""
+
+    tokens: tf.RaggedTensor
+    """int32 [B, None] words, bigrams and trigrams."""
+    subwords: tf.RaggedTensor | None = None
+    """int32 [B, None] whole sequences, ``[CLS] ... [SEP]``; None where no model reads them."""
 
 
 class QueryFeatures(NamedTuple):
@@ -28,6 +38,17 @@ class QueryFeatures(NamedTuple):
     """int32 [B, None] item rows, oldest first, at most ``history_length``."""
     history_titles: tf.RaggedTensor | None = None
     """int32 [B, None] first tokens of the last ``history_titles`` of these items; None where no model reads them."""
+    subwords: tf.RaggedTensor | None = None
+    """int32 [B, None] whole sequences, ``[CLS] ... [SEP]``; None where no model reads them."""
+
+    @property
+    def text(self) -> TextFeatures:
+        """The text of the queries."""
+        return TextFeatures(self.tokens, self.subwords)
+
+    def with_text(self, text: TextFeatures) -> QueryFeatures:
+        """The same queries with other texts."""
+        return self._replace(tokens=text.tokens, subwords=text.subwords)
 
 
 class ItemFeatures(NamedTuple):
@@ -37,18 +58,41 @@ class ItemFeatures(NamedTuple):
     """int32 [N, None]."""
     categorical: dict[str, tf.Tensor]
     """int32 [N] for each categorical column."""
+    subwords: tf.RaggedTensor | None = None
+    """int32 [N, None] whole sequences, ``[CLS] ... [SEP]`` over all text columns; None where no model reads them."""
+    encoded: tf.Tensor | None = None
+    """float32 [N, w] vectors of a frozen text encoder; None where no model reads them."""
+
+    @property
+    def text(self) -> TextFeatures:
+        """The text of the items."""
+        return TextFeatures(self.tokens, self.subwords)
 
 
 class FeatureTables:
     """The item, query and user tables as tensors; joins are gathers inside the graph."""
 
-    def __init__(self, dataset: Dataset, history_length: int, history_titles: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        history_length: int,
+        history_titles: int = 0,
+        *,
+        subwords: SequenceLengths | None = None,
+        encoded: np.ndarray | None = None,
+    ) -> None:
         """Makes the tables readable by graphs.
 
         Args:
             dataset: an opened dataset.
             history_length: the most item rows of a history; 0 leaves histories empty.
             history_titles: the most items of a history whose titles are read too; 0 leaves them out.
+            subwords: the most subwords of a sequence; None leaves subwords out.
+            encoded: vectors of a frozen text encoder, float32 [items, w]; memory-mapped ones stay in their file.
+
+        Raises:
+            DatasetError: subwords of a dataset that has none.
+            ValueError: other than one vector for each item.
         """
         self._history_length = history_length
         self._history_titles = history_titles
@@ -65,6 +109,10 @@ class FeatureTables:
         self._user_profile = _Columns(profile)
         self._history_values = graph_array(dataset.history.values)
         self._history_starts = graph_array(dataset.history.row_splits)  # [users + 1], so the unknown user has a start
+        self._subwords = None if subwords is None else _SubwordTables(dataset, subwords)
+        if encoded is not None and len(encoded) != dataset.schema.num_items:
+            raise ValueError(f"{len(encoded):,} encoded items, expected {dataset.schema.num_items:,}")
+        self._encoded = None if encoded is None else graph_array(encoded)
 
     def queries(self, interactions: tf.Tensor) -> QueryFeatures:
         """Joins records with queries and users.
@@ -72,25 +120,29 @@ class FeatureTables:
         Args:
             interactions: int32 [B, 5], the fields of INTERACTION.
         """
-        return self.with_user_context(
-            tf.gather(_ragged(*self._query_tokens), interactions[:, 0]), interactions[:, 1], interactions[:, 4]
+        query_rows = interactions[:, 0]
+        text = TextFeatures(
+            tf.gather(_ragged(*self._query_tokens), query_rows),
+            None if self._subwords is None else self._subwords.queries(query_rows),
         )
+        return self.with_user_context(text, interactions[:, 1], interactions[:, 4])
 
-    def with_user_context(self, tokens: tf.RaggedTensor, user: tf.Tensor, history_end: tf.Tensor) -> QueryFeatures:
-        """Joins tokenized queries with users.
+    def with_user_context(self, text: TextFeatures, user: tf.Tensor, history_end: tf.Tensor) -> QueryFeatures:
+        """Joins the texts of queries with users.
 
         Args:
-            tokens: int32 [B, None].
+            text: B queries.
             user: int32 [B], -1 for an unknown user.
             history_end: int32 [B].
         """
         user = tf.where(user < 0, self._unknown_user, user)
         history = self._history(user, history_end)
         return QueryFeatures(
-            tokens=tokens,
+            tokens=text.tokens,
             profile=self._user_profile.gather(user),
             history=history,
             history_titles=self._titles_of(history),
+            subwords=text.subwords,
         )
 
     def items(self, item_rows: tf.Tensor) -> ItemFeatures:
@@ -102,6 +154,8 @@ class FeatureTables:
         return ItemFeatures(
             tokens=tf.gather(_ragged(*self._item_tokens), item_rows),
             categorical=self._item_categorical.gather(item_rows),
+            subwords=None if self._subwords is None else self._subwords.items(item_rows),
+            encoded=None if self._encoded is None else tf.gather(self._encoded, item_rows),
         )
 
     def _titles_of(self, history: tf.RaggedTensor) -> tf.RaggedTensor | None:
@@ -115,6 +169,18 @@ class FeatureTables:
         end = start + tf.cast(history_end, tf.int64)
         positions = tf.ragged.range(tf.maximum(start, end - self._history_length), end)
         return positions.with_flat_values(tf.gather(self._history_values, positions.flat_values))
+
+
+Features = TypeVar("Features", QueryFeatures, ItemFeatures)
+
+
+def concatenated(first: Features, second: Features) -> Features:
+    """The rows of both, one after the other; what is None in the first is None."""
+
+    def joined(ours: Any, theirs: Any) -> Any:
+        return None if ours is None else tf.concat([ours, theirs], axis=0)
+
+    return tf.nest.map_structure(joined, first, second)
 
 
 def first_tokens(bags: Bags) -> Bags:
@@ -137,6 +203,30 @@ def titles_of(history: tf.RaggedTensor, titles: tf.RaggedTensor, most: int) -> t
         int32 [B, None].
     """
     return tf.gather(titles, history[:, -most:]).merge_dims(1, 2)
+
+
+class _SubwordTables:
+    """The subwords of queries and items; a sequence is made of a row's subwords inside the graph."""
+
+    def __init__(self, dataset: Dataset, lengths: SequenceLengths) -> None:
+        self._special = dataset.subwords_schema
+        self._lengths = lengths
+        queries, items = dataset.query_subwords, dataset.item_subwords
+        self._queries = graph_array(queries.values), graph_array(queries.row_splits)
+        self._items = graph_array(items.values), graph_array(rows_of_bags(items, len(dataset.schema.text)))
+
+    def queries(self, rows: tf.Tensor) -> tf.RaggedTensor:
+        """Sequences of some queries, int32 [B] -> int32 [B, None]."""
+        return self._sequences(*self._queries, rows, self._lengths.query)
+
+    def items(self, rows: tf.Tensor) -> tf.RaggedTensor:
+        """Sequences of some items, int32 [N] -> int32 [N, None]."""
+        return self._sequences(*self._items, rows, self._lengths.item)
+
+    def _sequences(self, values: tf.Tensor, starts: tf.Tensor, rows: tf.Tensor, length: int) -> tf.RaggedTensor:
+        starts = tf.convert_to_tensor(starts)
+        bounds = tf.gather(starts, rows), tf.gather(starts, rows + 1)
+        return gathered_sequences(tf.convert_to_tensor(values), *bounds, self._special, length)
 
 
 class _Columns:

@@ -25,6 +25,7 @@ SPLITS = ("train", "valid", "test")
 FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.model"
+SUBWORDS_FILE = "subwords.model"
 ITEMS_FILE = "items/items.arrow"
 SKIPS_FILE = "supervision/skips.bin"
 LABELS_FILE = "supervision/labels.npy"
@@ -37,6 +38,19 @@ def split_file(split: str) -> str:
 
 class DatasetError(DpsrError, ValueError):
     """Raw inputs or a dataset directory that cannot be used; the message says where, what and what to do."""
+
+
+@dataclass(frozen=True)
+class SubwordsSchema:
+    """The subword vocabulary of a dataset: its size, and the ids of the special tokens by their role."""
+
+    num_ids: int
+    fingerprint: str
+    pad: int
+    unk: int
+    cls: int
+    sep: int
+    mask: int
 
 
 @dataclass(frozen=True)
@@ -58,10 +72,15 @@ class Schema:
     tokenizer_fingerprint: str
     numeric: tuple[str, ...] = ()
     """The columns of ``categorical`` whose ids are buckets of numbers."""
+    subwords: SubwordsSchema | None = None
+    """Of ``subwords.model``; None where the dataset has no subwords."""
 
     def to_json(self) -> dict[str, Any]:
-        """The schema as a JSON object."""
-        return asdict(self) | {"text": list(self.text), "numeric": list(self.numeric)}
+        """The schema as a JSON object; without ``subwords`` where the dataset has none."""
+        tree = asdict(self) | {"text": list(self.text), "numeric": list(self.numeric)}
+        if self.subwords is None:
+            del tree["subwords"]
+        return tree
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Schema:
@@ -71,6 +90,9 @@ class Schema:
             DatasetError: a field is missing or unknown.
         """
         try:
-            return cls(**(tree | {"text": tuple(tree["text"]), "numeric": tuple(tree.get("numeric", ()))}))
+            found = tree | {"text": tuple(tree["text"]), "numeric": tuple(tree.get("numeric", ()))}
+            if tree.get("subwords") is not None:
+                found["subwords"] = SubwordsSchema(**tree["subwords"])
+            return cls(**found)
         except (KeyError, TypeError) as error:
             raise DatasetError(f"not a schema of format {FORMAT_VERSION}: {error}; run `dpsr prepare` again") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from dpsr.data.dataset.schema import (
     MANIFEST_FILE,
     SKIPS_FILE,
     SPLITS,
+    SUBWORDS_FILE,
     TOKENIZER_FILE,
     DatasetError,
     Schema,
+    SubwordsSchema,
     split_file,
 )
 from dpsr.data.dataset.texts import one_array
@@ -119,6 +122,43 @@ class Dataset:
     def tokenizer_path(self) -> Path:
         """The tokenizer's model file."""
         return self.directory / TOKENIZER_FILE
+
+    @property
+    def subwords_path(self) -> Path:
+        """The subword tokenizer's model file; see ``subwords_schema``."""
+        return self.directory / SUBWORDS_FILE
+
+    @property
+    def subwords_schema(self) -> SubwordsSchema:
+        """``schema.subwords`` of a dataset that has subwords.
+
+        Raises:
+            DatasetError: it has none.
+        """
+        if self.schema.subwords is None:
+            raise DatasetError(
+                f"{self.directory}: was prepared without subwords, which a transformer reads; run `dpsr prepare` again "
+                'with model.text_encoder = "transformer" or a section [tokenizer.subwords]'
+            )
+        return self.schema.subwords
+
+    @cached_property
+    def item_subwords(self) -> Bags:
+        """Subwords of the texts of the items without special tokens, int32; row ``item * F + f`` is text column f of F.
+
+        Raises:
+            DatasetError: the dataset has no subwords, or damaged ones.
+        """
+        return self._subwords("items", self.schema.num_items * len(self.schema.text))
+
+    @cached_property
+    def query_subwords(self) -> Bags:
+        """Subwords of the queries without special tokens, int32 [queries]; raises as ``item_subwords``."""
+        return self._subwords("queries", self.schema.num_queries)
+
+    def _subwords(self, folder: str, rows: int) -> Bags:
+        _ = self.subwords_schema
+        return load_bags(self.directory / folder, "subwords", rows)
 
     def item_table(self) -> pa.Table:
         """The catalogue as given: ``item_id``, text and categorical columns; the row number is the item row."""

@@ -42,6 +42,22 @@ def joined_texts(table: pa.Table, columns: Sequence[str]) -> Iterator[pa.Array]:
         yield pc.binary_join_element_wise(*texts, space, null_handling="replace", null_replacement="")
 
 
+def field_texts(table: pa.Table, columns: Sequence[str]) -> Iterator[pa.Array]:
+    """The texts of every row one after the other, in the order of the columns; a missing text is empty.
+
+    Args:
+        table: the rows.
+        columns: F text columns.
+
+    Yields:
+        large_string, those of ``ROWS_AT_ONCE`` rows at a time, or of fewer where their texts are very long.
+    """
+    for rows in _slices(table.select(list(columns))):
+        texts = [pc.fill_null(one_array(column).cast(pa.large_string()), "") for column in rows.columns]
+        by_row = np.arange(len(columns) * len(rows)).reshape(len(columns), len(rows)).T.ravel()
+        yield pa.concat_arrays(texts).take(pa.array(by_row))
+
+
 def text_batches(texts: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array | pa.ChunkedArray]:
     """Texts [n], ``ROWS_AT_ONCE`` at a time, or fewer where they are very long."""
     return _slices(texts)
