@@ -49,7 +49,7 @@ MODULE = ["tokenizer_cc/pybind/*.cc"]
 BUILD_INFO = "dpsr/ops_cc/_build_info.py"
 SESSION = ["serving/engine/session_cc/*.cc"]
 OPS = [
-    "ops_cc/core/*.cc",
+    "ops_cc/core/**/*.cc",
     "tokenizer_cc/ops/*.cc",
     "tokenizer_cc/kernels/*.cc",
     "ops_cc/ops/*.cc",
