@@ -43,8 +43,8 @@ def evaluate(
     dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
     from dpsr.evaluation.compare.evaluate import evaluate as run
     from dpsr.evaluation.report.text import to_markdown, to_text
-    from dpsr.training.trained import load_trained
+    from dpsr.training.trained import load_model
 
-    model = load_trained(config.checkpoint_dir, dataset)
+    model = load_model(config, dataset)
     report = run(config, dataset, model, split=split, page=page, other_runs=other_runs, trec=trec)
     click.echo(to_markdown(report) if markdown else to_text(report))

@@ -24,8 +24,8 @@ def export(config: Config, items: str | None) -> None:
     dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
     from dpsr.indexing.manifest import searcher_table
     from dpsr.indexing.publish import export as run
-    from dpsr.training.trained import load_trained
+    from dpsr.training.trained import load_model
 
-    version = run(config, dataset, load_trained(config.checkpoint_dir, dataset), items=items)
+    version = run(config, dataset, load_model(config, dataset), items=items)
     click.echo(searcher_table(version))
     click.echo(f"servable: {version}")

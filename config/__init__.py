@@ -15,7 +15,7 @@ from dpsr.config.data import DataConfig, InteractionsConfig, ItemsConfig, Source
 from dpsr.config.evaluation import EvaluationConfig, LabelsConfig
 from dpsr.config.index import IndexConfig
 from dpsr.config.loading import ConfigError, load_config, load_serving_config, parse_config
-from dpsr.config.model import ModelConfig
+from dpsr.config.model import ModelConfig, TransformerConfig
 from dpsr.config.run import Config
 from dpsr.config.serving import ServingConfig
 from dpsr.config.tokenizer import TokenizerConfig
@@ -39,6 +39,7 @@ __all__ = [
     "SupervisionConfig",
     "TokenizerConfig",
     "TrainingConfig",
+    "TransformerConfig",
     "UsersConfig",
     "load_config",
     "load_serving_config",

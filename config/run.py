@@ -62,8 +62,11 @@ class Config(Section):
 
     @pydantic.model_validator(mode="after")
     def _something_is_learnt(self) -> Config:
-        if not self.training.epochs + self.pretraining.epochs:
-            raise ValueError("training.epochs = 0 and pretraining.epochs = 0: one of them has to be above 0")
+        if self.learns_nothing and self.model.initial is None:
+            raise ValueError(
+                "training.epochs = 0 and pretraining.epochs = 0: one of them has to be above 0, unless "
+                "model.transformer.initial names a published checkpoint that is served as it is"
+            )
         if self.training.epochs and self.data.interactions is None:
             raise ValueError(
                 f"training.epochs = {self.training.epochs} learns from a log, and data.interactions is missing; name "
@@ -81,6 +84,11 @@ class Config(Section):
                 f"{self.training.batch_size} for the log"
             )
         return self
+
+    @property
+    def learns_nothing(self) -> bool:
+        """Whether no stage has an epoch."""
+        return not self.training.epochs + self.pretraining.epochs
 
     @property
     def mixed_rows(self) -> int:

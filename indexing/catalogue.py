@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from dpsr.config import Config
+from dpsr.data.batches.sequences import rows_of_bags
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Bags, Dataset, id_array
-from dpsr.data.dataset.texts import joined_texts
+from dpsr.data.dataset.texts import field_texts, joined_texts
 from dpsr.data.prepare.entities import catalogue_ids, item_kinds, read_features, without_duplicates
 from dpsr.data.prepare.vocabulary import column_ids, token_bags
 from dpsr.data.raw.readers import Source
@@ -32,6 +33,8 @@ class Catalogue:
     """int32 [items] for each categorical column, ids of the dataset's vocabularies."""
     table: pa.Table
     """The columns as given."""
+    subwords: Bags | None = None
+    """Those of all text columns of an item, without special tokens; None where the dataset has none."""
 
     def __len__(self) -> int:
         """The number of items."""
@@ -40,7 +43,10 @@ class Catalogue:
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> Catalogue:
         """The items that the dataset was prepared with."""
-        return cls(dataset.item_ids, dataset.item_tokens, dataset.item_categorical, dataset.item_table())
+        subwords = None
+        if dataset.schema.subwords is not None:
+            subwords = _of_items(dataset.item_subwords, dataset)
+        return cls(dataset.item_ids, dataset.item_tokens, dataset.item_categorical, dataset.item_table(), subwords)
 
     @classmethod
     def read(cls, path: str, config: Config, dataset: Dataset) -> Catalogue:
@@ -66,8 +72,19 @@ class Catalogue:
             )
             for column in dataset.schema.categorical
         }
+        subwords, columns = None, dataset.schema.text
+        if dataset.schema.subwords is not None:
+            from dpsr.tokenizer_cc.subwords import SubwordTokenizer
+
+            of_columns = SubwordTokenizer.load(dataset.subwords_path)
+            subwords = _of_items(token_bags(of_columns, field_texts(table, columns)), dataset)
         item_ids = id_array(table.column("item_id"), dataset.schema.item_id_type)
-        return cls(item_ids, token_bags(tokenizer, joined_texts(table, dataset.schema.text)), categorical, table)
+        return cls(item_ids, token_bags(tokenizer, joined_texts(table, columns)), categorical, table, subwords)
+
+
+def _of_items(subwords: Bags, dataset: Dataset) -> Bags:
+    """A bag of every item from those of its text columns."""
+    return Bags(subwords.values, rows_of_bags(subwords, len(dataset.schema.text)))
 
 
 def _read_table(path: str, config: Config, dataset: Dataset) -> pa.Table:

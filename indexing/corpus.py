@@ -6,14 +6,19 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from dpsr.data.batches.features import FeatureTables, ItemFeatures
+from dpsr.data.batches.features import ItemFeatures
+from dpsr.data.batches.sequences import sequences
+from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.embedded_rows import EmbeddedRows
+from dpsr.model.feature_tables import feature_tables, sequence_lengths
 from dpsr.model.interface import Model
 
+_BAGS_AT_ONCE, _SEQUENCES_AT_ONCE = 4096, 256
 
-def embed_items(model: Model, dataset: Dataset, *, batch_size: int = 4096, progress: bool = True) -> np.ndarray:
+
+def embed_items(model: Model, dataset: Dataset, *, batch_size: int | None = None, progress: bool = True) -> np.ndarray:
     """The item tower over the dataset's items; see ``embed_catalogue``.
 
     Returns:
@@ -26,7 +31,7 @@ def embed_catalogue(
     model: Model,
     catalogue: Catalogue,
     *,
-    batch_size: int = 4096,
+    batch_size: int | None = None,
     progress: bool = True,
     resume_from: EmbeddedRows | None = None,
 ) -> np.ndarray:
@@ -35,29 +40,41 @@ def embed_catalogue(
     Args:
         model: the towers.
         catalogue: item row i becomes row i of the result.
-        batch_size: items embedded at a time.
+        batch_size: items embedded at a time; by default as many as the memory of their hidden states allows.
         progress: show a progress bar.
         resume_from: holds the rows embedded by an earlier export, and receives the others.
 
     Returns:
         float32 [items, d], unit vectors; the array of ``resume_from`` where it is given.
+
+    Raises:
+        DatasetError: the model reads subwords, and the catalogue has none.
     """
-    bags = tf.RaggedTensorSpec([None, None], tf.int32, ragged_rank=1)
+    special, lengths, texts = model.schema.subwords, sequence_lengths(model.config), [catalogue.tokens]
+    if lengths is not None:
+        if catalogue.subwords is None:
+            raise DatasetError("the model reads subwords, and the catalogue has none; run `dpsr prepare` again")
+        texts.append(catalogue.subwords)
+    batch_size = batch_size or (_BAGS_AT_ONCE if lengths is None else _SEQUENCES_AT_ONCE)
+
+    def item_vectors(bags: list[tf.RaggedTensor], categorical: dict[str, tf.Tensor]) -> tf.Tensor:
+        subwords = None
+        if lengths is not None and special is not None:
+            subwords = sequences(bags[1], special, lengths.item)
+        return model.item_vectors(ItemFeatures(bags[0], categorical, subwords))
+
     columns = {name: tf.TensorSpec([None], tf.int32) for name in catalogue.categorical}
-    embed = tf.function(
-        lambda tokens, categorical: model.item_vectors(ItemFeatures(tokens, categorical)),
-        input_signature=[bags, columns],
-        autograph=False,
-    )
+    signature = [[tf.RaggedTensorSpec([None, None], tf.int32, ragged_rank=1)] * len(texts), columns]
+    embed = tf.function(item_vectors, input_signature=signature, autograph=False)
     shape = (len(catalogue), model.config.dimension)
     vectors = np.empty(shape, np.float32) if resume_from is None else resume_from.vectors
     done = 0 if resume_from is None else resume_from.done
     with tqdm(total=len(catalogue), initial=done, desc="embedding items", unit="row", disable=not progress) as bar:
         for start in range(done, len(catalogue), batch_size):
             end = min(start + batch_size, len(catalogue))
-            tokens = catalogue.tokens.take(np.arange(start, end))
+            taken = [bags.take(np.arange(start, end)) for bags in texts]
             vectors[start:end] = embed(
-                tf.RaggedTensor.from_row_splits(tokens.values, tokens.row_splits, validate=False),
+                [tf.RaggedTensor.from_row_splits(bags.values, bags.row_splits, validate=False) for bags in taken],
                 {name: tf.constant(ids[start:end]) for name, ids in catalogue.categorical.items()},
             )
             bar.update(end - start)
@@ -78,7 +95,7 @@ def embed_queries(model: Model, dataset: Dataset, records: np.ndarray, *, batch_
     Returns:
         float32 [n, heads, d], unit vectors.
     """
-    tables = FeatureTables(dataset, model.config.history_length, model.config.history_titles)
+    tables = feature_tables(model.config, dataset)
     embed = tf.function(
         lambda fields: model.query_heads(tables.queries(fields)), input_signature=[tf.TensorSpec([None, 5], tf.int32)]
     )

@@ -55,7 +55,7 @@ def embedded_rows(base: Path, model: Model, catalogue: Catalogue) -> Iterator[Em
     Args:
         base: holds the directories.
         model: the digest covers its weights.
-        catalogue: the digest covers its tokens and categories.
+        catalogue: the digest covers its texts and categories.
 
     Raises:
         ExportError: another process is embedding the same items.
@@ -84,7 +84,8 @@ def _open(directory: Path, shape: tuple[int, int]) -> EmbeddedRows:
 def _digest(model: Model, catalogue: Catalogue) -> str:
     content = hashlib.blake2b(digest_size=16)
     arrays = [variable.numpy() for variable in model.variables]
-    arrays += [catalogue.tokens.values, catalogue.tokens.row_splits]
+    for bags in (catalogue.tokens, catalogue.subwords):
+        arrays += [] if bags is None else [bags.values, bags.row_splits]
     for name, ids in sorted(catalogue.categorical.items()):
         content.update(name.encode())
         arrays.append(ids)

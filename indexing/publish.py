@@ -138,7 +138,9 @@ def _check_belong_together(dataset: Dataset, model: Model) -> None:
             f"the model was trained with tokenizer {of_model}, but the dataset {dataset.directory} has tokenizer "
             f"{of_dataset}; export with the dataset it was trained on, or train again"
         )
-    for name in ("text", "categorical", "profile", *(("num_items",) if model.has_history else ())):
+    columns = ["text", "categorical", "profile"]
+    columns += ["num_items"] * model.has_history + ["subwords"] * model.config.reads_subwords
+    for name in columns:
         trained, found = getattr(model.schema, name), getattr(dataset.schema, name)
         if trained != found:
             raise ExportError(

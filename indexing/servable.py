@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.config import IndexConfig
-from dpsr.data.batches.features import QueryFeatures, first_tokens, titles_of
+from dpsr.data.batches.features import QueryFeatures, TextFeatures, first_tokens, titles_of
+from dpsr.data.batches.sequences import sequences
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.dense.ann import Index
@@ -23,6 +24,7 @@ from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.filters import Filters, stripped
 from dpsr.indexing.searcher import Found, Searcher
 from dpsr.indexing.signature import profile_inputs
+from dpsr.model.feature_tables import sequence_lengths
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
@@ -69,6 +71,12 @@ class RetrievalModule(tf.Module):
         self.release = self.searcher.release
         self.num_items = len(catalogue)
         self.tokenize_layer = TokenizeLayer(str(dataset.tokenizer_path))
+        self._lengths = sequence_lengths(model.config)
+        if self._lengths is not None:
+            from dpsr.tokenizer_cc.subword_op import SubwordLayer
+
+            self._special = dataset.subwords_schema
+            self.subword_layer = SubwordLayer(str(dataset.subwords_path))
         self._history_length = model.config.history_length
         self._history_titles = model.config.history_titles if model.has_history else 0
         if self._history_titles:  # as variables: constants of a graph are limited to 2 GB
@@ -125,14 +133,16 @@ class RetrievalModule(tf.Module):
 
     def _serve_personalized(self, query: tf.Tensor, history: tf.Tensor, **named: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = self._history_rows(history)
+        text = self._read(query)
         features = QueryFeatures(
-            tokens=self.tokenize_layer(query),
+            tokens=text.tokens,
             profile={
                 column: self._profile_tables[column].lookup(stripped(named[name]))
                 for column, name in self._profile_inputs.items()
             },
             history=rows,
             history_titles=self._titles_of(rows),
+            subwords=text.subwords,
         )
         return self._retrieve(features, {name: named[name] for name in self.filters.specs})
 
@@ -149,9 +159,15 @@ class RetrievalModule(tf.Module):
         no_items = tf.RaggedTensor.from_row_splits(
             tf.zeros([0], tf.int32), tf.zeros([tf.shape(query)[0] + 1], tf.int64), validate=False
         )
-        return QueryFeatures(
-            self.tokenize_layer(query), dict.fromkeys(self._profile_tables, missing), no_items, no_items
-        )
+        text = self._read(query)
+        profile = dict.fromkeys(self._profile_tables, missing)
+        return QueryFeatures(text.tokens, profile, no_items, no_items, text.subwords)
+
+    def _read(self, query: tf.Tensor) -> TextFeatures:
+        subwords = None
+        if self._lengths is not None:
+            subwords = sequences(self.subword_layer(query), self._special, self._lengths.query)
+        return TextFeatures(self.tokenize_layer(query), subwords)
 
     def _titles_of(self, rows: tf.RaggedTensor) -> tf.RaggedTensor | None:
         if not self._history_titles:

@@ -171,6 +171,8 @@ def drawn_rows(first_row: int, rows: int, columns: int, seed: tuple[int, int]) -
 
 def lookup_together(tables: Sequence[EmbeddingTable], bags: Sequence[tf.RaggedTensor]) -> list[tf.Tensor]:
     """``EmbeddingTable.lookup`` of each list of bags in its table, in one operation where all are on this machine."""
+    if not tables:
+        return []
     if not _are_local(tables):
         return _looked_up_in_shards(tables, bags)
     return embedding_bags(
@@ -195,6 +197,8 @@ def apply_gradients_together(
         gradients: float32 [B, d] by every list.
         learning_rate: step size.
     """
+    if not tables:
+        return
     distinct = list(dict.fromkeys(tables))
     if not _are_local(tables):
         for table in distinct:

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from dpsr.config import ModelConfig
-from dpsr.data.batches.features import ItemFeatures, QueryFeatures
+from dpsr.data.batches.features import ItemFeatures, QueryFeatures, TextFeatures
 from dpsr.data.dataset.schema import Schema
 from dpsr.model.embeddings import TableBags, TableValues
 from dpsr.model.text_encoders.bag import BagEncoder
@@ -25,7 +25,7 @@ class QueryInputs:
     def __init__(self, config: ModelConfig, schema: Schema) -> None:
         """Takes the inputs that the configuration asks for and the dataset has."""
         rows = schema.token_rows
-        self.text = text_encoder(config, "tokens" if config.shared_tokens else "query_tokens", rows)
+        self.text = text_encoder(config, schema, "query")
         """The text of a query; with ``model.shared_tokens`` encoded as that of an item."""
         self.head_texts = [
             BagEncoder(f"query_tokens.{head}", rows) for head in range(config.heads if config.head_tables else 0)
@@ -67,9 +67,9 @@ class QueryInputs:
         Raises:
             ValueError: the batch was joined without the titles of the history.
         """
-        bags = self.text.bags(queries.tokens)
+        bags = self.text.bags(queries.text)
         for text in self.head_texts:
-            bags |= text.bags(queries.tokens)
+            bags |= text.bags(queries.text)
         bags |= {name: _bags_of_one(queries.profile[name.removeprefix("user.")]) for name in self._profile}
         if "history" in self._history:
             bags["history"] = queries.history
@@ -80,7 +80,7 @@ class QueryInputs:
         return bags
 
     def vectors(
-        self, queries: QueryFeatures, values: TableValues, weights: Mapping[str, Any]
+        self, queries: QueryFeatures, values: TableValues, weights: Mapping[str, Any], seed: tf.Tensor | None = None
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """The inputs of the tower's dense layers.
 
@@ -88,13 +88,14 @@ class QueryInputs:
             queries: B rows.
             values: what was looked up for ``bags(queries)``.
             weights: of the text encoders by name; those without weights may be missing.
+            seed: int64 [2], of the dropout of a training step; None drops nothing.
 
         Returns:
             float32 [B, d] each: the inputs of all heads, and one more for every head that has its own.
         """
-        shared = [_encoded(self.text, queries.tokens, values, weights)]
+        shared = [_encoded(self.text, queries.text, values, weights, seed)]
         shared += [values[name] for name in (*self._profile, *self._history)]
-        return shared, [_encoded(text, queries.tokens, values, weights) for text in self.head_texts]
+        return shared, [_encoded(text, queries.text, values, weights, seed) for text in self.head_texts]
 
 
 class ItemInputs:
@@ -102,7 +103,7 @@ class ItemInputs:
 
     def __init__(self, config: ModelConfig, schema: Schema) -> None:
         """Takes the inputs that the dataset has."""
-        self.text = text_encoder(config, "tokens" if config.shared_tokens else "item_tokens", schema.token_rows)
+        self.text = text_encoder(config, schema, "item")
         self._categories = {f"item.{column}": rows for column, rows in schema.categorical.items()}
 
     @property
@@ -123,11 +124,13 @@ class ItemInputs:
     def bags(self, items: ItemFeatures) -> TableBags:
         """The lookups of some items."""
         columns = {name: _bags_of_one(items.categorical[name.removeprefix("item.")]) for name in self._categories}
-        return self.text.bags(items.tokens) | columns
+        return self.text.bags(items.text) | columns
 
-    def vectors(self, items: ItemFeatures, values: TableValues, weights: Mapping[str, Any]) -> list[tf.Tensor]:
+    def vectors(
+        self, items: ItemFeatures, values: TableValues, weights: Mapping[str, Any], seed: tf.Tensor | None = None
+    ) -> list[tf.Tensor]:
         """The inputs of the tower's dense layers, float32 [N, d] each; arguments as ``QueryInputs.vectors``."""
-        text = _encoded(self.text, items.tokens, values, weights)
+        text = _encoded(self.text, items.text, values, weights, seed)
         return [text, *(values[name] for name in self._categories)]
 
 
@@ -149,8 +152,10 @@ def join_bags(first: TableBags, second: TableBags) -> TableBags:
     return {**first, **second, **joined}
 
 
-def _encoded(text: TextEncoder, tokens: tf.RaggedTensor, values: TableValues, weights: Mapping[str, Any]) -> tf.Tensor:
-    return text(tokens, values, weights.get(text.name, ()))
+def _encoded(
+    text: TextEncoder, texts: TextFeatures, values: TableValues, weights: Mapping[str, Any], seed: tf.Tensor | None
+) -> tf.Tensor:
+    return text(texts, values, weights.get(text.name, ()), seed)
 
 
 def _bags_of_one(ids: tf.Tensor) -> tf.RaggedTensor:

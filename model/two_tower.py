@@ -14,6 +14,7 @@ from dpsr.data.batches.features import TITLE_TOKENS, ItemFeatures, QueryFeatures
 from dpsr.data.dataset.schema import Schema
 from dpsr.model.embeddings import EmbeddingTable, TableBags, TableValues, lookup_together
 from dpsr.model.shards import Placement
+from dpsr.model.text_encoders.checkpoint_config import resolved
 from dpsr.model.token_statistics import relative_idf, token_kinds
 from dpsr.model.tower_inputs import text_encoders, tower_inputs
 from dpsr.model.towers import ItemTower, QueryTower, TowerWeights
@@ -62,9 +63,13 @@ class TwoTower(tf.Module):
 
         Raises:
             ValueError: the tables are in shards, and their token kinds need the tokenizer.
+            DatasetError: the model reads subwords, and the dataset has none.
+            PublishedCheckpointError, SubwordError: ``config.transformer.initial`` cannot be used.
         """
         super().__init__()
+        config = resolved(config)
         self.config = config
+        """As given, with the sizes of a published checkpoint."""
         self.schema = schema
         self.is_local = placements is None
         """Whether all variables are on this machine."""
@@ -128,19 +133,24 @@ class TwoTower(tf.Module):
         values = lookup_together([self.tables[name] for name in bags], list(bags.values()))
         return dict(zip(bags, values, strict=True))
 
-    def project_query(self, queries: QueryFeatures, values: TableValues, weights: ModelWeights) -> tf.Tensor:
+    def project_query(
+        self, queries: QueryFeatures, values: TableValues, weights: ModelWeights, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """The dense computation of ``query_heads``.
 
         Args:
             queries: B rows.
             values: what was looked up for ``query_inputs.bags(queries)``.
             weights: tensors in the structure of ``self.weights``.
+            seed: int64 [2], of the dropout of a training step; None drops nothing.
         """
-        return self.query_tower(*self.query_inputs.vectors(queries, values, weights.texts), weights.query)
+        return self.query_tower(*self.query_inputs.vectors(queries, values, weights.texts, seed), weights.query)
 
-    def project_item(self, items: ItemFeatures, values: TableValues, weights: ModelWeights) -> tf.Tensor:
+    def project_item(
+        self, items: ItemFeatures, values: TableValues, weights: ModelWeights, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """The dense computation of ``item_vectors``; arguments as ``project_query``."""
-        return self.item_tower(self.item_inputs.vectors(items, values, weights.texts), weights.item)
+        return self.item_tower(self.item_inputs.vectors(items, values, weights.texts, seed), weights.item)
 
     def _draw_tables(
         self,
@@ -155,14 +165,17 @@ class TwoTower(tf.Module):
         texts = query.token_tables | item.token_tables
         small = query.tables.keys() - query.text.tables.keys()
         decays = {"history": config.history_decay, "history_titles": config.history_decay ** (1 / TITLE_TOKENS)}
+        # Beside a published checkpoint other inputs start at zero: a fresh tower gives the vector of the text.
+        zero = (query.tables | item.tables).keys() - texts if config.initial else set()
         combiner: Combiner = "sqrtn" if config.combiner == "sqrtn_by_kind" else config.combiner
         tables = {}
         for position, (name, rows) in enumerate((query.tables | item.tables).items()):
             by_kind = name in texts and kinds is not None
+            scale = 0.0 if name in zero else config.initial_scale
             tables[name] = EmbeddingTable(
                 rows,
                 config.dimension,
-                scale=config.initial_scale * (_SMALL_SCALE if name in small else 1.0),
+                scale=scale * (_SMALL_SCALE if name in small else 1.0),
                 seed=(seed, position),
                 combiner="sum" if by_kind else combiner,
                 decay=decays.get(name, 1.0),

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dpsr.config import Config, LossConfig, ModelConfig, PretrainingConfig, TrainingConfig
+from dpsr.data.dataset.directory import sha256
 from dpsr.data.dataset.schema import Schema
 from dpsr.errors import DpsrError
 from dpsr.model.architectures import TWO_TOWER
+from dpsr.model.text_encoders.checkpoint_config import WEIGHTS_FILE, self_contained
 
 MODEL_FILE = "model.json"
 METRICS_FILE = "metrics.json"
@@ -46,11 +48,19 @@ class Description(NamedTuple):
 
 
 def describe(config: Config, schema: Schema) -> dict[str, Any]:
-    """All that a training step depends on, as the JSON tree of ``model.json``."""
+    """All that a training step depends on, as the JSON tree of ``model.json``.
+
+    The sizes of a published checkpoint are part of it, its folder is not: the weights are in the run's own checkpoints.
+
+    Raises:
+        PublishedCheckpointError: the checkpoint that the model starts from cannot be used.
+    """
+    initial = config.model.initial
     return {
         "architecture": TWO_TOWER,
         "schema": schema.to_json(),
-        "model": config.model.model_dump(mode="json"),
+        "model": self_contained(config.model).model_dump(mode="json"),
+        "initial": None if initial is None else sha256(Path(initial) / WEIGHTS_FILE),
         "loss": config.loss.model_dump(mode="json"),
         "pretraining": config.pretraining.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json", exclude=_FREE_KEYS),
@@ -86,6 +96,10 @@ def check_resumable(directory: Path, description: dict[str, Any]) -> None:
         for key, value in description[section].items()
         if stored[section][key] != value
     ]
+    if stored["initial"] != description["initial"]:
+        differences.append(
+            f"model.transformer.initial has weights of SHA-256 {stored['initial']} there, {description['initial']} here"
+        )
     if stored["architecture"] != description["architecture"]:
         differences.insert(0, f"architecture = {stored['architecture']!r} there, {description['architecture']!r} here")
     if differences:
@@ -218,4 +232,4 @@ def _read_tree(directory: Path) -> dict[str, Any]:
         sections = {name: section(**tree[name]).model_dump(mode="json") for name, section in _SECTIONS.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not describe a model: {error}; train again with --no-resume") from None
-    return {"architecture": TWO_TOWER} | tree | sections
+    return {"architecture": TWO_TOWER, "initial": None} | tree | sections

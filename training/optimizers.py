@@ -108,7 +108,8 @@ class Adagrad:
         Returns:
             The copies after the step.
         """
-        flat = tf.nest.flatten(gradients)
+        # Of a table that is gathered from, a gradient has the rows that were read.
+        flat = [tf.convert_to_tensor(gradient) for gradient in tf.nest.flatten(gradients)]
         if copies is not None:
             return self._updated(copies, flat)
         if self._is_local:  # the optimiser of tf_keras takes five operations a variable

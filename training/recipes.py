@@ -11,11 +11,11 @@ import tensorflow as tf
 from dpsr.config import Config, TrainingConfig
 from dpsr.data.batches.augmentation import ItemTexts, QueryTexts
 from dpsr.data.batches.batch import BatchMaker
-from dpsr.data.batches.features import FeatureTables
 from dpsr.data.batches.steps import BatchSource, CatalogueBatches, LogBatches
 from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.factory import build_model
+from dpsr.model.feature_tables import feature_tables
 from dpsr.model.shards import Placement
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
@@ -125,14 +125,14 @@ def batch_maker(config: Config, dataset: Dataset) -> BatchMaker:
         config: the run.
         dataset: what it learns from.
     """
-    model, pretraining, typo_share = config.model, config.pretraining, config.training.typo_share
+    pretraining, typo_share = config.pretraining, config.training.typo_share
     query_texts = item_texts = None
     if typo_share and config.training.epochs:
         query_texts = QueryTexts(dataset, typo_share)
     if pretraining.epochs or config.mixed_rows:
         item_texts = ItemTexts(dataset, columns=pretraining.text, words=pretraining.words, typo_share=typo_share)
     return BatchMaker(
-        FeatureTables(dataset, model.history_length, model.history_titles),
+        feature_tables(config.model, dataset),
         batch_size=config.training.batch_size,
         random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
         num_items=dataset.schema.num_items,

@@ -19,6 +19,9 @@ from dpsr.training.losses import batch_loss
 from dpsr.training.negatives import HardNegatives, KnownPositives, expected_occurrences
 from dpsr.training.optimizers import Adagrad, Copies
 
+_DRAWS = 1 << 16
+"""Seeds that the dropout of one tower may take, counted up from its own."""
+
 
 class MatchingStep:
     """The matching objective: queries find their items among negatives (paper, sections 4.3 and 4.4).
@@ -98,8 +101,8 @@ class MatchingStep:
         sources: tuple[Any, ...] = query_values, item_values, weights
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tf.nest.flatten(sources))
-            heads = model.project_query(queries, query_values, weights)
-            vectors = model.project_item(items, item_values, weights)
+            heads = model.project_query(queries, query_values, weights, self._dropout_seed(copies, 0))
+            vectors = model.project_item(items, item_values, weights, self._dropout_seed(copies, 1))
         found = self._batch_loss(heads, vectors, batch, known, hard)
         gradients = tape.gradient([heads, vectors], sources, output_gradients=[found.heads, found.vectors])
         of_queries, of_items, of_weights = gradients
@@ -119,6 +122,11 @@ class MatchingStep:
         draws = tf.random.stateless_uniform(tf.shape(queries.tokens.values), seed)
         kept = queries.tokens.with_values(draws >= self._token_dropout)
         return queries._replace(tokens=tf.ragged.boolean_mask(queries.tokens, kept))
+
+    def _dropout_seed(self, copies: Copies | None, tower: int) -> tf.Tensor:
+        """The seed of the dropout of a tower, int64 [2]; another one in every step of a run."""
+        number = 2 * self.optimizer.iterations(copies) + tower
+        return tf.stack([tf.constant(self._seed, tf.int64), _DRAWS * (1 + number)])
 
     def _batch_loss(
         self,

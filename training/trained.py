@@ -1,16 +1,46 @@
-"""A trained model, read from the checkpoints of its run."""
+"""The model of a run: read from its checkpoints, or a published checkpoint as it is."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import tensorflow as tf
 
+from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.factory import build_model
 from dpsr.model.interface import Model
+from dpsr.model.text_encoders.checkpoint_config import resolved
 from dpsr.training import checkpoints
 from dpsr.training.checkpoints import CheckpointError
+
+
+def load_model(config: Config, dataset: Dataset) -> Model:
+    """The trained model of a run, or the published checkpoint that it would start from, where nothing was trained.
+
+    Args:
+        config: the run; without an epoch of any stage, or without checkpoints, ``model.transformer.initial`` is the
+            model.
+        dataset: what the run learns from.
+
+    Raises:
+        CheckpointError: as ``load_trained``, or fresh towers are not the identity on the text vectors.
+        PublishedCheckpointError, SubwordError: the published checkpoint cannot be used.
+    """
+    trained = (config.checkpoint_dir / checkpoints.MODEL_FILE).exists()
+    if config.model.initial is None or (trained and not config.learns_nothing):
+        return load_trained(config.checkpoint_dir, dataset)
+    model = resolved(config.model)
+    as_it_is = {"heads": 1, "residual": True, "dimension": model.transformer.width}
+    if any(getattr(model, key) != value for key, value in as_it_is.items()):
+        found = ", ".join(f"model.{key} = {json.dumps(getattr(model, key))}" for key in as_it_is)
+        wanted = ", ".join(f"model.{key} = {json.dumps(value)}" for key, value in as_it_is.items())
+        raise CheckpointError(
+            f"{config.checkpoint_dir}: nothing was trained, and towers of {found} put random weights behind "
+            f"{config.model.initial}; run `dpsr train` first, or serve the checkpoint as it is by {wanted}"
+        )
+    return build_model(model, dataset.schema, seed=config.training.seed)
 
 
 def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> Model:

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dpsr.data.batches.features import TextFeatures
 from dpsr.model.embeddings import TableBags, TableValues
 
 
@@ -26,10 +27,12 @@ class BagEncoder:
         """As ``TextEncoder.draw_weights``; there are none."""
         return ()
 
-    def bags(self, tokens: tf.RaggedTensor) -> TableBags:
+    def bags(self, texts: TextFeatures) -> TableBags:
         """As ``TextEncoder.bags``."""
-        return {self.name: tokens}
+        return {self.name: texts.tokens}
 
-    def __call__(self, tokens: tf.RaggedTensor, values: TableValues, weights: Any) -> tf.Tensor:
+    def __call__(
+        self, texts: TextFeatures, values: TableValues, weights: Any, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """As ``TextEncoder.__call__``: the combined rows as they were looked up."""
         return values[self.name]

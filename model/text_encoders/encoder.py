@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from dpsr.data.batches.features import TextFeatures
 from dpsr.model.embeddings import TableBags, TableValues
 
 
@@ -29,20 +30,19 @@ class TextEncoder(Protocol):
     def draw_weights(self, seed: int) -> Any:
         """Creates the dense variables, in any nested structure; the same seed draws the same ones."""
 
-    def bags(self, tokens: tf.RaggedTensor) -> TableBags:
-        """The lookups of some texts.
+    def bags(self, texts: TextFeatures) -> TableBags:
+        """The lookups of some texts."""
 
-        Args:
-            tokens: int32 [B, None].
-        """
-
-    def __call__(self, tokens: tf.RaggedTensor, values: TableValues, weights: Any) -> tf.Tensor:
+    def __call__(
+        self, texts: TextFeatures, values: TableValues, weights: Any, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Encodes texts.
 
         Args:
-            tokens: int32 [B, None].
-            values: what was looked up for ``bags(tokens)``; may hold more tables.
+            texts: B rows.
+            values: what was looked up for ``bags(texts)``; may hold more tables.
             weights: tensors in the structure of ``draw_weights``.
+            seed: int64 [2], of the dropout of a training step; None drops nothing.
 
         Returns:
             float32 [B, d].

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.config import Config, LossConfig, TrainingConfig
+from dpsr.config import Config, LossConfig, ModelConfig, TrainingConfig
 from dpsr.data.batches.batch import Batch
-from dpsr.data.batches.features import FeatureTables
+from dpsr.data.batches.features import FeatureTables, TextFeatures
+from dpsr.data.dataset.schema import Schema
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.embeddings import TableBags, TableValues
 from dpsr.model.text_encoders import registry
@@ -28,18 +29,21 @@ from ..model.test_two_tower import make_model, random_items, random_queries
 class SequenceEncoder:
     """Multiplies the row of every token by a matrix, and takes the mean over the text, as a transformer would pool."""
 
-    def __init__(self, table: str, rows: int) -> None:
-        self.name = table
-        self.tables = {table: rows}
+    def __init__(self, _: ModelConfig, schema: Schema, prefix: str) -> None:
+        self.name = f"{prefix}tokens"
+        self.tables = {self.name: schema.token_rows}
 
     def draw_weights(self, seed: int) -> Any:
         width = 8
         return {"kernel": tf.Variable(tf.random.stateless_normal([width, width], [seed, 1], stddev=0.5))}
 
-    def bags(self, tokens: tf.RaggedTensor) -> TableBags:
-        return {self.name: tf.RaggedTensor.from_uniform_row_length(tokens.values, 1)}
+    def bags(self, texts: TextFeatures) -> TableBags:
+        return {self.name: tf.RaggedTensor.from_uniform_row_length(texts.tokens.values, 1)}
 
-    def __call__(self, tokens: tf.RaggedTensor, values: TableValues, weights: Any) -> tf.Tensor:
+    def __call__(
+        self, texts: TextFeatures, values: TableValues, weights: Any, seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        tokens = texts.tokens
         vectors = tf.nn.relu(values[self.name] @ weights["kernel"])
         return tf.math.divide_no_nan(
             tf.math.unsorted_segment_sum(vectors, tokens.value_rowids(), tokens.nrows()),
