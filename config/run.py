@@ -55,9 +55,14 @@ class Config(Section):
             raise ValueError(
                 f"loss.head_column = {column!r}, but data.items.categorical has {', '.join(columns) or 'nothing'}"
             )
-        if self.model.heads == 1 and (column is not None or self.model.head_tables):
-            option = "model.head_tables" if column is None else "loss.head_column"
-            raise ValueError(f"{option} distinguishes heads, and model.heads = 1 is a single one; set 2 or more")
+        distinguishing = {
+            "loss.head_column": column is not None,
+            "loss.head_clusters": self.loss.head_clusters > 0,
+            "model.head_tables": self.model.head_tables,
+        }
+        for option, is_set in distinguishing.items():
+            if self.model.heads == 1 and is_set:
+                raise ValueError(f"{option} distinguishes heads, and model.heads = 1 is a single one; set 2 or more")
         return self
 
     @pydantic.model_validator(mode="after")

@@ -31,6 +31,9 @@ class LossConfig(Section):
     head_column: str | None = None
     """Item column that distinguishes the meanings of a query, in place of the soft dot product: head i learns from the
     clicks on the query's i-th commonest value, the last head from those on all further ones."""
+    head_clusters: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Clusters of the items by words and clicks, in place of ``head_column`` where no column distinguishes meanings:
+    near ones count as one meaning. 200 suit a shop of ten departments; 0 makes none."""
     hard_negatives: Annotated[int, Field(ge=0, le=100)] = 0
     """Items labelled as wrong for a query, or else skipped most often there, as negatives of that query alone."""
 
@@ -40,6 +43,10 @@ class LossConfig(Section):
             raise ValueError(f"popularity_correction is for kind = 'softmax', not for kind = {self.kind!r}")
         if not self.thresholds[0] >= self.thresholds[1] >= self.thresholds[2]:
             raise ValueError(f"thresholds = {self.thresholds} have to fall: positive, hard negative, any other")
+        if self.head_column is not None and self.head_clusters:
+            raise ValueError("head_column and head_clusters both distinguish the meanings of a query; set one of them")
+        if self.head_clusters == 1:
+            raise ValueError("head_clusters = 1 leaves a single meaning; set 2 or more, or 0 for none")
         return self
 
 

@@ -64,7 +64,11 @@ def make_recipe(
     if loss.hard_negatives:
         hard_negatives = HardNegatives.of_dataset(dataset, loss.hard_negatives, maker.tables, config.arrays_dir)
     if loss.head_column:
-        head_assignment = HeadAssignment.of_dataset(dataset, loss.head_column, config.model.heads)
+        head_assignment = HeadAssignment.of_column(dataset, loss.head_column, config.model.heads)
+    elif loss.head_clusters:
+        head_assignment = HeadAssignment.of_clusters(
+            dataset, loss.head_clusters, config.model.heads, seed=training.seed
+        )
     if loss.popularity_correction:
         # Random items are the positives of the mixed rows.
         steps_of_log = -(-dataset.num_interactions("train") // maker.batch_records)
