@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import pydantic
 from pydantic import Field
 
 from dpsr.config.data import SourceConfig
@@ -17,6 +18,28 @@ class LabelsConfig(SourceConfig):
     """Lowest label of a relevant pair."""
     graded: bool = True
     """nDCG takes a relevant pair's label, an integer, as its gain; else every relevant pair has gain 1."""
+    exact_from: float | None = None
+    """Lowest label of an exact match; with ``substitute_from``, the shares of exact, substitute and other matches among
+    the 100 best items are measured too."""
+    substitute_from: float | None = None
+    """Lowest label of a substitute match, below ``exact_from``."""
+
+    @property
+    def match_thresholds(self) -> tuple[float, float] | None:
+        """Lowest labels of an exact and of a substitute match."""
+        if self.exact_from is None or self.substitute_from is None:
+            return None
+        return self.exact_from, self.substitute_from
+
+    @pydantic.model_validator(mode="after")
+    def _matches_are_ordered(self) -> LabelsConfig:
+        if (self.exact_from is None) != (self.substitute_from is None):
+            raise ValueError("exact_from and substitute_from tell kinds of matches together; set both, or neither")
+        if self.match_thresholds is not None and self.match_thresholds[0] <= self.match_thresholds[1]:
+            raise ValueError(
+                f"exact_from = {self.exact_from:g} has to be above substitute_from = {self.substitute_from:g}"
+            )
+        return self
 
 
 class EvaluationConfig(Section):

@@ -14,6 +14,7 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.evaluation.measures.clicks import measure_all
 from dpsr.evaluation.measures.intervals import bootstrap_means, half_width, interval
 from dpsr.evaluation.measures.judgements import JUDGED_MEASURES, Judgements, areas_under_curve, measure_judged
+from dpsr.evaluation.measures.matches import MATCH_MEASURES
 from dpsr.evaluation.measures.metrics import CLICKS, COMPARED, sample_candidates
 from dpsr.evaluation.measures.slices import TYPO, slices_of
 from dpsr.evaluation.report.results import Comparison, Difference, Judged, Result
@@ -148,7 +149,13 @@ def compare_judged(
     queries = np.arange(sum(bool(judgements.gains(row)) for row in range(len(judgements))))
     areas = areas_under_curve(methods, judgements, num_items=num_items)
     found = summarise(
-        "judged queries", values, queries, JUDGED_MEASURES, subject=subject, reference=reference, seed=seed
+        "judged queries",
+        values,
+        queries,
+        JUDGED_MEASURES + MATCH_MEASURES,
+        subject=subject,
+        reference=reference,
+        seed=seed,
     )
     results = [replace(result, metrics=result.metrics | areas[result.retriever]) for result in found.results]
     return Judged(

@@ -19,6 +19,7 @@ from dpsr.config import LabelsConfig
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.evaluation.measures.clicks import concatenated, retrieved
+from dpsr.evaluation.measures.matches import match_shares
 from dpsr.evaluation.measures.metrics import RANKED_DEPTH, ranked_values
 from dpsr.evaluation.measures.parquet import column_names, read_columns
 
@@ -43,6 +44,8 @@ class Judgements:
     """Whether the gain of a relevant pair is its label; else 1."""
     unknown_items: int
     """Judged pairs left out because their item is not in the catalogue."""
+    match_thresholds: tuple[float, float] | None = None
+    """Lowest labels of an exact and of a substitute match."""
 
     def __len__(self) -> int:
         """Returns the number of queries."""
@@ -91,6 +94,7 @@ def load_judgements(config: LabelsConfig, dataset: Dataset, *, seed: int) -> Jud
         positive_from=config.positive_from,
         graded=config.graded,
         unknown_items=int((~known).sum()),
+        match_thresholds=config.match_thresholds,
     )
 
 
@@ -108,8 +112,8 @@ def measure_judged(
         progress: show a progress bar.
 
     Returns:
-        For each method float64 [queries with a relevant item] for each of ``JUDGED_MEASURES``; no measure for a method
-        that is not a retriever.
+        For each method float64 [queries with a relevant item] for each of ``JUDGED_MEASURES`` and, where kinds of
+        matches are told apart, ``MATCH_MEASURES``; no measure for a method that is not a retriever.
     """
     gains = [judgements.gains(row) for row in range(len(judgements))]
     answerable = np.flatnonzero([bool(gain) for gain in gains])
@@ -124,9 +128,19 @@ def measure_judged(
             for name, retriever in retrievers.items():
                 items = retrieved(retriever, batch, min(RANKED_DEPTH, num_items))
                 values = ranked_values(items, [gains[row] for row in rows])
-                found[name].append({measure: values[measure] for measure in JUDGED_MEASURES})
+                found[name].append(
+                    {measure: values[measure] for measure in JUDGED_MEASURES} | _matches(judgements, rows, items)
+                )
                 bar.update(len(rows))
     return {name: concatenated(batches) for name, batches in found.items()}
+
+
+def _matches(judgements: Judgements, rows: np.ndarray, ranked: np.ndarray) -> dict[str, np.ndarray]:
+    """``MATCH_MEASURES`` of some queries' lists; nothing where kinds of matches are not told apart."""
+    if judgements.match_thresholds is None:
+        return {}
+    items, labels = ([each[row] for row in rows] for each in (judgements.items, judgements.labels))
+    return match_shares(ranked, items, labels, judgements.match_thresholds)
 
 
 def areas_under_curve(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from dpsr.evaluation.measures.intervals import Interval
+from dpsr.evaluation.measures.matches import EITHER, MATCH_MEASURES
 from dpsr.evaluation.measures.metrics import CLICKS, COMPARED
 from dpsr.evaluation.measures.slices import ALL, SEEN, TYPO, UNSEEN
 from dpsr.evaluation.report.results import Comparison, Report, Result
@@ -26,7 +27,7 @@ WORDS = ("index",)
 """Columns of text, aligned left."""
 JUDGED_COLUMNS = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000", "AUC", "AUC within queries")
 """Measures of the table of judged queries."""
-JUDGED_PAIRED = ("nDCG@10", "MRR@10", "Recall@100")
+JUDGED_PAIRED = ("nDCG@10", "MRR@10", "Recall@100", EITHER)
 """Measures of the table of paired differences from BM25 on judged queries."""
 
 
@@ -113,9 +114,11 @@ def judged_tables(report: Report) -> list[Table]:
     if judged is None:
         return []
     title = f"{judged.queries:,} judged queries, {judged.pairs:,} pairs"
+    measured = {measure for result in judged.comparison.results for measure in result.metrics}
+    of_matches, paired = ([name for name in names if name in measured] for names in (MATCH_MEASURES, JUDGED_PAIRED))
     return [
-        _measures(title, judged.comparison, JUDGED_COLUMNS, JUDGED_COLUMNS[:1]),
-        *paired_table(judged.comparison, JUDGED_PAIRED, "judged queries"),
+        _measures(title, judged.comparison, [*JUDGED_COLUMNS, *of_matches], JUDGED_COLUMNS[:1]),
+        *paired_table(judged.comparison, paired, "judged queries"),
     ]
 
 

@@ -20,6 +20,7 @@ from dpsr.evaluation.measures.judgements import (
     load_judgements,
     measure_judged,
 )
+from dpsr.evaluation.measures.matches import match_shares
 
 ITEMS = 30
 
@@ -82,6 +83,32 @@ def test_measures_equal_their_formulas(tmp_path: Path) -> None:
         assert found["MRR@10"][at] == pytest.approx(1 / first if first <= 10 else 0)
         assert found["Recall@100"][at] == 1.0
     assert len(found["nDCG@10"]) == 3  # the query without an answer is left out
+
+
+def test_shares_of_matches_are_those_of_the_best_hundred(tmp_path: Path) -> None:
+    rows = [("a", "i0", 3), ("a", "i1", 3), ("a", "i2", 2), ("a", "i3", 1), ("b", "i4", 2)]
+    labels = load(tmp_path, rows, positive_from=1, exact_from=3, substitute_from=2)
+    down = np.arange(ITEMS, 0, -1.0)  # the whole catalogue of 30 items is the list
+    measured = measure_judged({"fixed": Fixed({"a": down, "b": down})}, labels, num_items=ITEMS, progress=False)
+    found = {measure: values.tolist() for measure, values in measured["fixed"].items()}
+    assert found["E@100"] == pytest.approx([2 / 30, 0])
+    assert found["S@100"] == pytest.approx([1 / 30, 1 / 30])
+    assert found["E+S@100"] == pytest.approx([3 / 30, 1 / 30])
+    assert found["O@100"] == pytest.approx([27 / 30, 29 / 30])
+    # Of a longer list only the first hundred count.
+    ranked = np.arange(250)[np.newaxis]
+    shares = match_shares(ranked, [np.array([5, 99, 100])], [np.array([3.0, 2.0, 3.0])], (3.0, 2.0))
+    assert {measure: values.item() for measure, values in shares.items()} == pytest.approx(
+        {"E@100": 0.01, "S@100": 0.01, "E+S@100": 0.02, "O@100": 0.98}
+    )
+
+
+def test_matches_are_told_apart_only_where_both_labels_are_given(tmp_path: Path) -> None:
+    assert load(tmp_path, [("a", "i0", 3)]).match_thresholds is None
+    with pytest.raises(ValueError, match="set both, or neither"):
+        load(tmp_path, [("a", "i0", 3)], exact_from=3)
+    with pytest.raises(ValueError, match="above substitute_from"):
+        load(tmp_path, [("a", "i0", 3)], exact_from=2, substitute_from=2)
 
 
 def test_area_is_the_chance_of_the_right_order(tmp_path: Path) -> None:
