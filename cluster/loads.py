@@ -17,9 +17,11 @@ from dpsr.config import Config, ModelConfig
 from dpsr.data.batches.features import TITLE_TOKENS
 from dpsr.data.dataset.schema import Schema
 from dpsr.data.dataset.tables import Bags, Dataset
+from dpsr.model.encoded_items import EncodedItems
 from dpsr.model.shards import NUM_KINDS
-from dpsr.model.tower_inputs import text_encoders, tower_inputs
+from dpsr.model.tower_inputs import encoders_of, tower_inputs
 from dpsr.training.negatives import count_random_negatives
+from dpsr.training.teachers import encoded_items
 
 FLOAT, INT32, INT64 = 4, 4, 8
 WIRE_BYTES = {"float32": 4, "bfloat16": 2}
@@ -179,7 +181,7 @@ class DenseLoad:
 
 def table_loads(config: Config, schema: Schema, lookups: Mapping[str, Lookups]) -> list[TableLoad]:
     """The tables of a model in the order of its inputs, given what a step looks up in each."""
-    query_inputs, item_inputs = tower_inputs(config.model, schema)
+    query_inputs, item_inputs = tower_inputs(config.model, schema, encoded_items(config))
     of_tokens = query_inputs.token_tables | item_inputs.token_tables
     return [
         TableLoad(
@@ -198,7 +200,7 @@ def table_loads(config: Config, schema: Schema, lookups: Mapping[str, Lookups]) 
 
 def dense_load(config: Config, schema: Schema) -> DenseLoad:
     """The dense layers of a model."""
-    shapes = dense_shapes(config.model, schema)
+    shapes = dense_shapes(config.model, schema, encoded_items(config))
     return DenseLoad(
         parameters=sum(math.prod(shape) for shape in shapes),
         tensors=len(shapes),
@@ -207,20 +209,21 @@ def dense_load(config: Config, schema: Schema) -> DenseLoad:
     )
 
 
-def dense_shapes(config: ModelConfig, schema: Schema) -> list[tuple[int, ...]]:
+def dense_shapes(config: ModelConfig, schema: Schema, encoded: EncodedItems | None = None) -> list[tuple[int, ...]]:
     """Shapes of the dense weights: kernels and biases of both towers, and those of the text encoders."""
     shapes: list[tuple[int, ...]] = []
-    query, item = tower_inputs(config, schema)
+    query, item = tower_inputs(config, schema, encoded)
     of_query = [(query.num_vectors, config.heads)]
     if config.head_tables:
         of_query = config.heads * [(query.num_vectors + 1, 1)]
-    for inputs, outputs in (*of_query, (item.num_vectors, 1)):
+    of_item = [(item.num_vectors, 1)] if item.num_vectors else []
+    for inputs, outputs in (*of_query, *of_item):
         width = inputs * config.dimension
         for units in [*config.hidden, outputs * config.dimension]:
             shapes += [(width, units), (units,)]
             width = units
-    for text in text_encoders(config, schema).values():
-        shapes += [tuple(variable.shape) for variable in tf.nest.flatten(text.draw_weights(0))]
+    for encoder in encoders_of(query, item).values():
+        shapes += [tuple(variable.shape) for variable in tf.nest.flatten(encoder.draw_weights(0))]
     return shapes
 
 
@@ -230,7 +233,7 @@ def expected_loads(config: Config, dataset: Dataset) -> list[Load]:
     A table is placed by these before the training starts. Hard negatives count with the most that a query may have.
     """
     model, schema = config.model, dataset.schema
-    query_inputs, item_inputs = tower_inputs(model, schema)
+    query_inputs, item_inputs = tower_inputs(model, schema, encoded_items(config))
     queries = config.training.batch_size
     items = queries + count_random_negatives(config.loss.mixing_ratio, config.loss.group_size)
     items += queries * config.loss.hard_negatives

@@ -26,6 +26,7 @@ from dpsr.model.embeddings import TableBags
 from dpsr.model.tower_inputs import join_bags, tower_inputs
 from dpsr.training.negatives import HardNegatives
 from dpsr.training.recipes import TRAINING, batch_maker, batch_sources
+from dpsr.training.teachers import encoded_items
 
 USABLE_MEMORY = 0.8
 """Share of a parameter server's memory that is for tables, layers and accumulators."""
@@ -180,7 +181,7 @@ def count_lookups(config: Config, dataset: Dataset, steps: int) -> dict[str, Loo
 def _bags_of_steps(config: Config, dataset: Dataset, random: np.random.Generator) -> Iterator[TableBags]:
     """The bags that every step of the first epoch over the log looks up, or over the catalogue where no log is read."""
     loss, training = config.loss, config.training
-    query_inputs, item_inputs = tower_inputs(config.model, dataset.schema)
+    query_inputs, item_inputs = tower_inputs(config.model, dataset.schema, encoded_items(config))
     maker, hard = batch_maker(config, dataset), None
     sources = batch_sources(config, dataset, maker)
     if TRAINING in sources and loss.hard_negatives:

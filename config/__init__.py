@@ -12,6 +12,7 @@ Example:
 
 from dpsr.config.cluster import ClusterConfig
 from dpsr.config.data import DataConfig, InteractionsConfig, ItemsConfig, SourceConfig, SupervisionConfig, UsersConfig
+from dpsr.config.distillation import DistillationConfig
 from dpsr.config.evaluation import EvaluationConfig, LabelsConfig
 from dpsr.config.index import IndexConfig
 from dpsr.config.loading import ConfigError, load_config, load_serving_config, parse_config
@@ -26,6 +27,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataConfig",
+    "DistillationConfig",
     "EvaluationConfig",
     "IndexConfig",
     "InteractionsConfig",

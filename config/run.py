@@ -10,6 +10,7 @@ from pydantic import Field
 
 from dpsr.config.cluster import ClusterConfig
 from dpsr.config.data import DataConfig
+from dpsr.config.distillation import DistillationConfig
 from dpsr.config.evaluation import EvaluationConfig
 from dpsr.config.index import IndexConfig
 from dpsr.config.model import ModelConfig
@@ -32,6 +33,7 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     pretraining: PretrainingConfig = PretrainingConfig()
     training: TrainingConfig = TrainingConfig()
+    distillation: DistillationConfig = DistillationConfig()
     cluster: ClusterConfig = ClusterConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
@@ -69,8 +71,8 @@ class Config(Section):
     def _something_is_learnt(self) -> Config:
         if self.learns_nothing and self.model.initial is None:
             raise ValueError(
-                "training.epochs = 0 and pretraining.epochs = 0: one of them has to be above 0, unless "
-                "model.transformer.initial names a published checkpoint that is served as it is"
+                "pretraining.epochs, training.epochs and distillation.epochs are 0: one of them has to be above 0, "
+                "unless model.transformer.initial names a published checkpoint that is served as it is"
             )
         if self.training.epochs and self.data.interactions is None:
             raise ValueError(
@@ -93,7 +95,7 @@ class Config(Section):
     @property
     def learns_nothing(self) -> bool:
         """Whether no stage has an epoch."""
-        return not self.training.epochs + self.pretraining.epochs
+        return not self.training.epochs + self.pretraining.epochs + self.distillation.epochs
 
     @property
     def mixed_rows(self) -> int:

@@ -57,14 +57,18 @@ def embed_catalogue(
         texts.append(catalogue.subwords)
     batch_size = batch_size or (_BAGS_AT_ONCE if lengths is None else _SEQUENCES_AT_ONCE)
 
-    def item_vectors(bags: list[tf.RaggedTensor], categorical: dict[str, tf.Tensor]) -> tf.Tensor:
+    def item_vectors(
+        bags: list[tf.RaggedTensor], categorical: dict[str, tf.Tensor], encoded: list[tf.Tensor]
+    ) -> tf.Tensor:
         subwords = None
         if lengths is not None and special is not None:
             subwords = sequences(bags[1], special, lengths.item)
-        return model.item_vectors(ItemFeatures(bags[0], categorical, subwords))
+        return model.item_vectors(ItemFeatures(bags[0], categorical, subwords, *encoded))
 
     columns = {name: tf.TensorSpec([None], tf.int32) for name in catalogue.categorical}
-    signature = [[tf.RaggedTensorSpec([None, None], tf.int32, ragged_rank=1)] * len(texts), columns]
+    frozen = [] if model.item_encoders is None else [tf.TensorSpec([None, model.item_encoders.width], tf.float32)]
+    encode = None if model.item_encoders is None else model.item_encoders.reader(catalogue.table)
+    signature = [[tf.RaggedTensorSpec([None, None], tf.int32, ragged_rank=1)] * len(texts), columns, frozen]
     embed = tf.function(item_vectors, input_signature=signature, autograph=False)
     shape = (len(catalogue), model.config.dimension)
     vectors = np.empty(shape, np.float32) if resume_from is None else resume_from.vectors
@@ -76,6 +80,7 @@ def embed_catalogue(
             vectors[start:end] = embed(
                 [tf.RaggedTensor.from_row_splits(bags.values, bags.row_splits, validate=False) for bags in taken],
                 {name: tf.constant(ids[start:end]) for name, ids in catalogue.categorical.items()},
+                [] if encode is None else [tf.constant(encode(start, end))],
             )
             bar.update(end - start)
             if resume_from is not None:

@@ -83,6 +83,8 @@ def _open(directory: Path, shape: tuple[int, int]) -> EmbeddedRows:
 
 def _digest(model: Model, catalogue: Catalogue) -> str:
     content = hashlib.blake2b(digest_size=16)
+    if model.item_encoders is not None:
+        content.update(model.item_encoders.items_file(catalogue.table).name.encode())
     arrays = [variable.numpy() for variable in model.variables]
     for bags in (catalogue.tokens, catalogue.subwords):
         arrays += [] if bags is None else [bags.values, bags.row_splits]

@@ -200,6 +200,8 @@ def apply_gradients_together(
     if not tables:
         return
     distinct = list(dict.fromkeys(tables))
+    if not distinct:
+        return
     if not _are_local(tables):
         for table in distinct:
             own = _places(table, tables)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dpsr.config import ModelConfig
 from dpsr.data.dataset.schema import Schema
 from dpsr.model.architectures import TWO_TOWER
+from dpsr.model.encoded_items import EncodedItems
 from dpsr.model.shards import Placement
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
@@ -22,6 +23,7 @@ def build_model(
     seed: int = 1,
     tokenizer: Tokenizer | None = None,
     placements: Mapping[str, Placement] | None = None,
+    encoded: EncodedItems | None = None,
 ) -> TwoTower:
     """Builds an untrained model.
 
@@ -32,10 +34,13 @@ def build_model(
         seed: as ``TwoTower``, like all further arguments.
         tokenizer: as ``TwoTower``.
         placements: as ``TwoTower``.
+        encoded: as ``TwoTower``.
 
     Raises:
         ValueError: the architecture is unknown.
     """
     if architecture not in _ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r} is none of {', '.join(_ARCHITECTURES)}")
-    return _ARCHITECTURES[architecture](config, schema, seed=seed, tokenizer=tokenizer, placements=placements)
+    return _ARCHITECTURES[architecture](
+        config, schema, seed=seed, tokenizer=tokenizer, placements=placements, encoded=encoded
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dpsr.config import ModelConfig
 from dpsr.data.batches.features import FeatureTables
 from dpsr.data.batches.sequences import SequenceLengths
@@ -16,10 +18,16 @@ def sequence_lengths(config: ModelConfig) -> SequenceLengths | None:
     return SequenceLengths(transformer.max_query_length, transformer.max_item_length)
 
 
-def feature_tables(config: ModelConfig, dataset: Dataset) -> FeatureTables:
+def feature_tables(config: ModelConfig, dataset: Dataset, *, encoded: np.ndarray | None = None) -> FeatureTables:
     """The tables of a dataset, with what the model reads of them.
+
+    Args:
+        config: the model.
+        dataset: an opened dataset.
+        encoded: as ``FeatureTables``.
 
     Raises:
         DatasetError: the model reads subwords, and the dataset has none.
     """
-    return FeatureTables(dataset, config.history_length, config.history_titles, subwords=sequence_lengths(config))
+    lengths = sequence_lengths(config)
+    return FeatureTables(dataset, config.history_length, config.history_titles, subwords=lengths, encoded=encoded)

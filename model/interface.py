@@ -10,6 +10,7 @@ import tensorflow as tf
 from dpsr.config import ModelConfig
 from dpsr.data.batches.features import ItemFeatures, QueryFeatures
 from dpsr.data.dataset.schema import Schema
+from dpsr.model.frozen_encoder import FrozenEncoders
 
 
 class Model(Protocol):
@@ -19,6 +20,8 @@ class Model(Protocol):
     schema: Schema
     has_history: bool
     """Whether the query tower reads the history of the user."""
+    item_encoders: FrozenEncoders | None
+    """What gives ``ItemFeatures.encoded``; None where the item tower reads no frozen vectors."""
 
     @property
     def variables(self) -> Sequence[tf.Variable]:

@@ -14,6 +14,7 @@ from dpsr.config import ModelConfig
 from dpsr.data.batches.features import ItemFeatures, QueryFeatures, TextFeatures
 from dpsr.data.dataset.schema import Schema
 from dpsr.model.embeddings import TableBags, TableValues
+from dpsr.model.encoded_items import EncodedInput, EncodedItems
 from dpsr.model.text_encoders.bag import BagEncoder
 from dpsr.model.text_encoders.encoder import TextEncoder
 from dpsr.model.text_encoders.registry import text_encoder
@@ -99,50 +100,67 @@ class QueryInputs:
 
 
 class ItemInputs:
-    """Text and categories: what the item tower reads."""
+    """Text, categories and vectors of a frozen encoder: what the item tower reads."""
 
-    def __init__(self, config: ModelConfig, schema: Schema) -> None:
-        """Takes the inputs that the dataset has."""
-        self.text = text_encoder(config, schema, "item")
+    def __init__(self, config: ModelConfig, schema: Schema, encoded: EncodedItems | None = None) -> None:
+        """Takes the inputs that the dataset has; none where frozen vectors alone are the item vectors."""
+        self.texts: list[TextEncoder] = []
+        self._categories: dict[str, int] = {}
+        self.projected: EncodedInput | None = None
+        """Frozen vectors as one more input."""
+        if encoded is not None and encoded.alone:
+            return
+        self.texts = [text_encoder(config, schema, "item")]
         self._categories = {f"item.{column}": rows for column, rows in schema.categorical.items()}
+        if encoded is not None:
+            self.projected = EncodedInput(encoded, config.dimension)
 
     @property
     def tables(self) -> dict[str, int]:
         """Name and rows of every table."""
-        return {**self.text.tables, **self._categories}
+        return {name: rows for text in self.texts for name, rows in text.tables.items()} | self._categories
 
     @property
     def token_tables(self) -> set[str]:
         """Names of the tables whose rows are token ids."""
-        return set(self.text.tables)
+        return {name for text in self.texts for name in text.tables}
 
     @property
     def num_vectors(self) -> int:
-        """Number of vectors that the tower reads."""
-        return 1 + len(self._categories)
+        """Number of vectors that the tower reads; 0 where there is no item tower."""
+        return len(self.texts) + len(self._categories) + (self.projected is not None)
 
     def bags(self, items: ItemFeatures) -> TableBags:
         """The lookups of some items."""
         columns = {name: _bags_of_one(items.categorical[name.removeprefix("item.")]) for name in self._categories}
-        return self.text.bags(items.text) | columns
+        return {name: bags for text in self.texts for name, bags in text.bags(items.text).items()} | columns
 
     def vectors(
         self, items: ItemFeatures, values: TableValues, weights: Mapping[str, Any], seed: tf.Tensor | None = None
     ) -> list[tf.Tensor]:
         """The inputs of the tower's dense layers, float32 [N, d] each; arguments as ``QueryInputs.vectors``."""
-        text = _encoded(self.text, items.text, values, weights, seed)
-        return [text, *(values[name] for name in self._categories)]
+        found = [_encoded(text, items.text, values, weights, seed) for text in self.texts]
+        found += [values[name] for name in self._categories]
+        if self.projected is not None:
+            found.append(self.projected(items.encoded, weights[self.projected.name]))
+        return found
 
 
-def tower_inputs(config: ModelConfig, schema: Schema) -> tuple[QueryInputs, ItemInputs]:
+def tower_inputs(
+    config: ModelConfig, schema: Schema, encoded: EncodedItems | None = None
+) -> tuple[QueryInputs, ItemInputs]:
     """The inputs of the query tower and of the item tower."""
-    return QueryInputs(config, schema), ItemInputs(config, schema)
+    return QueryInputs(config, schema), ItemInputs(config, schema, encoded)
 
 
-def text_encoders(config: ModelConfig, schema: Schema) -> dict[str, TextEncoder]:
-    """The text encoders of both towers by name, each once."""
-    query, item = tower_inputs(config, schema)
-    return {text.name: text for text in (query.text, *query.head_texts, item.text)}
+def encoders_of(query: QueryInputs, item: ItemInputs) -> dict[str, TextEncoder | EncodedInput]:
+    """What may have dense weights among the inputs of both towers, by name, each once."""
+    found: dict[str, TextEncoder | EncodedInput] = {
+        text.name: text for text in (query.text, *query.head_texts, *item.texts)
+    }
+    if item.projected is not None:
+        found[item.projected.name] = item.projected
+    return found
 
 
 def join_bags(first: TableBags, second: TableBags) -> TableBags:

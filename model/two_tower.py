@@ -13,10 +13,11 @@ from dpsr.data.batches.arrays import graph_array
 from dpsr.data.batches.features import TITLE_TOKENS, ItemFeatures, QueryFeatures
 from dpsr.data.dataset.schema import Schema
 from dpsr.model.embeddings import EmbeddingTable, TableBags, TableValues, lookup_together
+from dpsr.model.encoded_items import EncodedItems, required
 from dpsr.model.shards import Placement
 from dpsr.model.text_encoders.checkpoint_config import resolved
 from dpsr.model.token_statistics import relative_idf, token_kinds
-from dpsr.model.tower_inputs import text_encoders, tower_inputs
+from dpsr.model.tower_inputs import encoders_of, tower_inputs
 from dpsr.model.towers import ItemTower, QueryTower, TowerWeights
 from dpsr.ops_cc.embedding_bag import Combiner
 from dpsr.tokenizer_cc import Tokenizer
@@ -30,7 +31,8 @@ class ModelWeights(NamedTuple):
     """The dense weights of a model; flattened in the order of the optimiser's slots in a checkpoint."""
 
     query: TowerWeights
-    item: TowerWeights
+    item: TowerWeights | tuple[()]
+    """Without any where vectors of a frozen encoder are the item vectors."""
     texts: dict[str, Any]
     """Of every text encoder that has weights, by its name."""
 
@@ -50,6 +52,7 @@ class TwoTower(tf.Module):
         seed: int = 1,
         tokenizer: Tokenizer | None = None,
         placements: Mapping[str, Placement] | None = None,
+        encoded: EncodedItems | None = None,
     ):
         """Draws the tables and the layers; the same seed draws the same model.
 
@@ -60,6 +63,7 @@ class TwoTower(tf.Module):
             tokenizer: gives a new model the kinds and frequencies of tokens, where ``config.reads_tokenizer``; a
                 checkpoint holds them.
             placements: the shards of every table; without it all tables are on this machine.
+            encoded: how the item side reads vectors of a frozen encoder; None where it has none.
 
         Raises:
             ValueError: the tables are in shards, and their token kinds need the tokenizer.
@@ -73,8 +77,10 @@ class TwoTower(tf.Module):
         self.schema = schema
         self.is_local = placements is None
         """Whether all variables are on this machine."""
-        self.query_inputs, self.item_inputs = tower_inputs(config, schema)
+        self.query_inputs, self.item_inputs = tower_inputs(config, schema, encoded)
         self.has_history = self.query_inputs.has_history
+        self.item_encoders: Any = None
+        """``FrozenEncoders`` that give ``ItemFeatures.encoded``, of a trained model that reads it."""
         self.token_kinds: tf.Variable | None = None
         kinds: Any = None
         if config.combiner == "sqrtn_by_kind":
@@ -96,21 +102,25 @@ class TwoTower(tf.Module):
             separate=config.head_tables,
             seed=dense_seed,
         )
-        self.item_tower = ItemTower(
-            self.item_inputs.num_vectors,
-            config.dimension,
-            config.hidden,
-            residual=config.residual,
-            seed=dense_seed + 100,
-        )
-        drawn = {name: text.draw_weights(dense_seed + 200) for name, text in text_encoders(config, schema).items()}
+        self.item_tower: ItemTower | None = None
+        if self.item_inputs.num_vectors:
+            self.item_tower = ItemTower(
+                self.item_inputs.num_vectors,
+                config.dimension,
+                config.hidden,
+                residual=config.residual,
+                seed=dense_seed + 100,
+            )
+        encoders = encoders_of(self.query_inputs, self.item_inputs)
+        drawn = {name: encoder.draw_weights(dense_seed + 200) for name, encoder in encoders.items()}
         self.text_weights = {name: weights for name, weights in drawn.items() if tf.nest.flatten(weights)}
-        """The variables of every text encoder that has any, by its name."""
+        """The variables of every text encoder, and of the map of frozen vectors, by name where there are any."""
 
     @property
     def weights(self) -> ModelWeights:
         """The dense variables."""
-        return ModelWeights(self.query_tower.weights, self.item_tower.weights, dict(self.text_weights))
+        item = () if self.item_tower is None else self.item_tower.weights
+        return ModelWeights(self.query_tower.weights, item, dict(self.text_weights))
 
     def query_heads(self, queries: QueryFeatures) -> tf.Tensor:
         """Embeds queries.
@@ -150,6 +160,8 @@ class TwoTower(tf.Module):
         self, items: ItemFeatures, values: TableValues, weights: ModelWeights, seed: tf.Tensor | None = None
     ) -> tf.Tensor:
         """The dense computation of ``item_vectors``; arguments as ``project_query``."""
+        if self.item_tower is None:
+            return tf.math.l2_normalize(required(items.encoded), axis=1)
         return self.item_tower(self.item_inputs.vectors(items, values, weights.texts, seed), weights.item)
 
     def _draw_tables(
@@ -161,7 +173,7 @@ class TwoTower(tf.Module):
     ) -> dict[str, EmbeddingTable]:
         """The tables of all inputs by name, those of the query tower first."""
         config, query, item = self.config, self.query_inputs, self.item_inputs
-        words = query.text.tables.keys() | item.text.tables.keys()
+        words = query.text.tables.keys() | item.token_tables
         texts = query.token_tables | item.token_tables
         small = query.tables.keys() - query.text.tables.keys()
         decays = {"history": config.history_decay, "history_titles": config.history_decay ** (1 / TITLE_TOKENS)}

@@ -57,7 +57,10 @@ def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
         ("training.epoch=3", "unknown key training.epoch (known here: batch_size"),
         ("modle.heads=2", "unknown key modle (known here: cluster"),
         ("training.epochs=-1", "training.epochs = -1: input should be greater than or equal to 0"),
-        ("training.epochs=0", "training.epochs = 0 and pretraining.epochs = 0: one of them has to be above 0"),
+        (
+            "training.epochs=0",
+            "pretraining.epochs, training.epochs and distillation.epochs are 0: one of them has to be above 0, unless",
+        ),
         ("pretraining.words=[4, 2]", "words = [4, 2]: the fewest words come first"),
         ("pretraining.text=['name']", "pretraining.text names name, but data.items.text has title"),
         ("pretraining.mixed_share=0.999", "leaves no row of a batch of"),

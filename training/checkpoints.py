@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dpsr.config import Config, LossConfig, ModelConfig, PretrainingConfig, TrainingConfig
+from dpsr.config import Config, DistillationConfig, LossConfig, ModelConfig, PretrainingConfig, TrainingConfig
 from dpsr.data.dataset.directory import sha256
 from dpsr.data.dataset.schema import Schema
 from dpsr.errors import DpsrError
@@ -23,6 +23,7 @@ METRICS_FILE = "metrics.json"
 DIVERGED_FILE = "diverged.json"
 EVENTS_FOLDER = "events"
 EVALUATOR_FOLDER = "evaluator"
+TEACHERS_FOLDER = "teachers"
 CHECKPOINT_PREFIX = "ckpt"
 BEST_PREFIX = "best"
 _REMOTE_TASK = re.compile(r"remote target /job:(\w+)/replica:\d+/task:(\d+)")
@@ -30,7 +31,15 @@ _REMOTE_TASK = re.compile(r"remote target /job:(\w+)/replica:\d+/task:(\d+)")
 
 # Keys that may change between two runs of one training, as no step depends on them.
 _FREE_KEYS = {"epochs", "patience", "checkpoint_every", "keep_checkpoints"}
-_SECTIONS = {"model": ModelConfig, "loss": LossConfig, "pretraining": PretrainingConfig, "training": TrainingConfig}
+_SECTIONS = {
+    "model": ModelConfig,
+    "loss": LossConfig,
+    "pretraining": PretrainingConfig,
+    "training": TrainingConfig,
+    "distillation": DistillationConfig,
+}
+_YOUNGER = {"distillation"}
+"""Sections that older files lack; each then has its defaults."""
 
 
 class CheckpointError(DpsrError, ValueError):
@@ -45,6 +54,8 @@ class Description(NamedTuple):
     model: ModelConfig
     schema: Schema
     seed: int
+    items: str
+    """``distillation.items``."""
 
 
 def describe(config: Config, schema: Schema) -> dict[str, Any]:
@@ -64,6 +75,7 @@ def describe(config: Config, schema: Schema) -> dict[str, Any]:
         "loss": config.loss.model_dump(mode="json"),
         "pretraining": config.pretraining.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json", exclude=_FREE_KEYS),
+        "distillation": config.distillation.model_dump(mode="json", exclude=_FREE_KEYS),
     }
 
 
@@ -79,6 +91,7 @@ def read_description(directory: Path) -> Description:
         ModelConfig(**tree["model"]),
         Schema.from_json(tree["schema"]),
         tree["training"]["seed"],
+        tree["distillation"]["items"],
     )
 
 
@@ -212,7 +225,7 @@ def clear(directory: Path) -> None:
             path.unlink(missing_ok=True)
     for name in (MODEL_FILE, METRICS_FILE, DIVERGED_FILE, end_of_run(directory).name):
         (directory / name).unlink(missing_ok=True)
-    for folder in (EVENTS_FOLDER, EVALUATOR_FOLDER):
+    for folder in (EVENTS_FOLDER, EVALUATOR_FOLDER, TEACHERS_FOLDER):
         shutil.rmtree(directory / folder, ignore_errors=True)
 
 
@@ -224,12 +237,12 @@ def _read_tree(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no trained model here; run `dpsr train` first") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: not JSON: {error}; train again with --no-resume") from None
-    if not isinstance(tree, dict) or not {"schema", *_SECTIONS} <= tree.keys():
+    if not isinstance(tree, dict) or not {"schema", *_SECTIONS} - _YOUNGER <= tree.keys():
         raise CheckpointError(f"{path}: does not describe a model; train again with --no-resume")
     try:
         Schema.from_json(tree["schema"])
         # A key that is younger than the file has its default, which changes nothing.
-        sections = {name: section(**tree[name]).model_dump(mode="json") for name, section in _SECTIONS.items()}
+        sections = {name: section(**tree.get(name, {})).model_dump(mode="json") for name, section in _SECTIONS.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not describe a model: {error}; train again with --no-resume") from None
     return {"architecture": TWO_TOWER, "initial": None} | tree | sections

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from dpsr.config import Config, TrainingConfig
@@ -24,6 +25,7 @@ from dpsr.training.negatives import HardNegatives, KnownPositives, count_random_
 from dpsr.training.optimizers import Adagrad
 from dpsr.training.stages import Stage
 from dpsr.training.step import MatchingStep
+from dpsr.training.teachers import Teachers, encoded_items
 from dpsr.training.validation import Validation
 
 PRETRAINING, TRAINING = "pretraining", "training"
@@ -43,6 +45,7 @@ def make_recipe(
     *,
     placements: Mapping[str, Placement] | None = None,
     dense_device: str | None = None,
+    progress: bool = False,
 ) -> Recipe:
     """Builds the model, its optimiser and its stages.
 
@@ -51,11 +54,16 @@ def make_recipe(
         dataset: what it learns from.
         placements: the shards of every table; on this machine if None.
         dense_device: of the dense weights; this machine's if None.
+        progress: show a progress bar while a teacher embeds texts.
 
     Raises:
         DatasetError: the dataset has no record to train on, or not the column that ``loss.head_column`` names.
+        TeacherError: as ``Teachers.of_run``.
     """
-    maker = batch_maker(config, dataset)
+    teachers = Teachers.of_run(config, dataset, progress=progress)
+    vectors = None if teachers is None or config.distillation.items == "own" else teachers.item_vectors()
+    encoded = encoded_items(config, vectors)
+    maker = batch_maker(config, dataset, encoded=vectors)
     sources = batch_sources(config, dataset, maker)
     loss, training, schema = config.loss, config.training, dataset.schema
     known_positives = hard_negatives = head_assignment = clicks = None
@@ -75,7 +83,10 @@ def make_recipe(
         clicks = dataset.clicks_per_item("train") + steps_of_log * maker.mixed_rows / schema.num_items
     tokenizer = Tokenizer.load(dataset.tokenizer_path) if config.model.reads_tokenizer else None
     with tf.device(dense_device):
-        model = build_model(config.model, schema, seed=training.seed, tokenizer=tokenizer, placements=placements)
+        model = build_model(
+            config.model, schema, seed=training.seed, tokenizer=tokenizer, placements=placements, encoded=encoded
+        )
+        model.item_encoders = None if teachers is None or encoded is None else teachers.encoders
         optimizer = adagrad(model, training)
     step = partial(
         MatchingStep,
@@ -122,12 +133,13 @@ def batch_sources(config: Config, dataset: Dataset, maker: BatchMaker) -> dict[s
     return sources
 
 
-def batch_maker(config: Config, dataset: Dataset) -> BatchMaker:
+def batch_maker(config: Config, dataset: Dataset, *, encoded: np.ndarray | None = None) -> BatchMaker:
     """Makes ready what the batches of a run are made of.
 
     Args:
         config: the run.
         dataset: what it learns from.
+        encoded: float32 [items, w], the items' vectors by the teachers, where the model reads them.
     """
     pretraining, typo_share = config.pretraining, config.training.typo_share
     query_texts = item_texts = None
@@ -136,7 +148,7 @@ def batch_maker(config: Config, dataset: Dataset) -> BatchMaker:
     if pretraining.epochs or config.mixed_rows:
         item_texts = ItemTexts(dataset, columns=pretraining.text, words=pretraining.words, typo_share=typo_share)
     return BatchMaker(
-        feature_tables(config.model, dataset),
+        feature_tables(config.model, dataset, encoded=encoded),
         batch_size=config.training.batch_size,
         random_negatives=count_random_negatives(config.loss.mixing_ratio, config.loss.group_size),
         num_items=dataset.schema.num_items,

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model.encoded_items import EncodedItems
 from dpsr.model.factory import build_model
+from dpsr.model.frozen_encoder import FrozenEncoders
 from dpsr.model.interface import Model
 from dpsr.model.text_encoders.checkpoint_config import resolved
 from dpsr.training import checkpoints
@@ -61,9 +63,17 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
     path = checkpoints.best_path(directory, best) if best else tf.train.latest_checkpoint(directory)
     if path is None:
         raise CheckpointError(f"{directory}: no checkpoint was written yet; run `dpsr train` first")
+    encoders = encoded = None
+    if description.items != "own":
+        encoders = load_teachers(directory)
+        encoded = EncodedItems(encoders.width, alone=description.items == "teacher")
     try:
-        model: Model = build_model(
-            description.model, description.schema, architecture=description.architecture, seed=description.seed
+        model = build_model(
+            description.model,
+            description.schema,
+            architecture=description.architecture,
+            seed=description.seed,
+            encoded=encoded,
         )
     except ValueError as error:
         raise CheckpointError(f"{directory / checkpoints.MODEL_FILE}: {error}; upgrade dpsr, or train anew") from None
@@ -72,4 +82,19 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
         tf.train.Checkpoint(model=model).read(str(path)).assert_existing_objects_matched().expect_partial()
     except (tf.errors.OpError, AssertionError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); train anew with --no-resume") from None
+    model.item_encoders = encoders
     return model
+
+
+def load_teachers(checkpoint_dir: Path) -> FrozenEncoders:
+    """The teachers that a run keeps in its checkpoint directory.
+
+    Raises:
+        FrozenEncoderError: they are missing, or cannot be read.
+    """
+    return FrozenEncoders.load(checkpoint_dir / checkpoints.TEACHERS_FOLDER, teacher_arrays(checkpoint_dir))
+
+
+def teacher_arrays(checkpoint_dir: Path) -> Path:
+    """Directory of the teachers' vectors of a run, below its ``arrays``."""
+    return checkpoint_dir.parent / "arrays" / "teacher"

@@ -33,7 +33,7 @@ def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bo
             examples of the first bad step are in ``diverged.json``.
     """
     start_run(config, dataset, resume=resume)
-    return Training(config, dataset, make_recipe(config, dataset), progress=progress).run()
+    return Training(config, dataset, make_recipe(config, dataset, progress=progress), progress=progress).run()
 
 
 def start_run(config: Config, dataset: Dataset, *, resume: bool) -> None:

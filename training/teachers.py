@@ -1,0 +1,122 @@
+"""The teachers of a run: read once, kept in its checkpoint directory, their vectors in files of its work directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dpsr.config import Config
+from dpsr.data.dataset.directory import atomic_directory
+from dpsr.data.dataset.tables import Dataset
+from dpsr.errors import DpsrError
+from dpsr.model.architectures import TWO_TOWER
+from dpsr.model.encoded_items import EncodedItems, principal_axes
+from dpsr.model.frozen_encoder import FrozenEncoder, FrozenEncoders
+from dpsr.model.two_tower import TwoTower
+from dpsr.model.vector_files import vectors_in_file
+from dpsr.training import checkpoints
+from dpsr.training.catalogues import catalogue_difference
+from dpsr.training.trained import load_teachers, load_trained, teacher_arrays
+
+
+class TeacherError(DpsrError, ValueError):
+    """A teacher that is missing, or cannot teach this run."""
+
+
+class Teachers:
+    """The teachers of a run, and what they know of its dataset."""
+
+    def __init__(self, encoders: FrozenEncoders, dataset: Dataset, *, progress: bool) -> None:
+        """Takes the encoders, whose vectors are computed when they are first asked for."""
+        self.encoders = encoders
+        self._dataset = dataset
+        self._progress = progress
+
+    @classmethod
+    def of_run(cls, config: Config, dataset: Dataset, *, progress: bool) -> Teachers | None:
+        """The teachers that the configuration names, or the run's copy of them; None where it names none.
+
+        The copy is made before the first step, so that a teacher may be trained further or removed meanwhile.
+
+        Raises:
+            TeacherError: a teacher is missing, was trained on another catalogue, or its width does not fit.
+        """
+        if not config.distillation.teachers:
+            return None
+        kept = config.checkpoint_dir / checkpoints.TEACHERS_FOLDER
+        if kept.is_dir():
+            encoders = load_teachers(config.checkpoint_dir)
+        else:
+            opened = [_opened(Path(path), dataset) for path in config.distillation.teachers]
+            encoders = FrozenEncoders(opened, teacher_arrays(config.checkpoint_dir))
+        if config.distillation.items == "teacher" and encoders.width != config.model.dimension:
+            raise TeacherError(
+                f"distillation.items = 'teacher': the vectors of {', '.join(config.distillation.teachers)} have width "
+                f"{encoders.width}, and model.dimension = {config.model.dimension}; set model.dimension = "
+                f"{encoders.width}, or distillation.items = 'both', whose item tower maps them to any width"
+            )
+        if not kept.is_dir():
+            with atomic_directory(kept) as folder:
+                encoders.save(folder, TWO_TOWER)
+        return cls(encoders, dataset, progress=progress)
+
+    def item_vectors(self) -> np.ndarray:
+        """The vectors of the dataset's items, float32 [items, w], mapped from their file."""
+        table, encoders = self._dataset.item_table(), self.encoders
+        return vectors_in_file(
+            encoders.items_file(table),
+            len(table),
+            encoders.width,
+            lambda first, end: encoders.item_vectors(table.slice(first, end - first)),
+            name="items by the teacher",
+            progress=self._progress,
+        )
+
+
+def encoded_items(config: Config, vectors: np.ndarray | None = None) -> EncodedItems | None:
+    """How the item side of a run reads its teachers' vectors; None where it does not.
+
+    Args:
+        config: the run.
+        vectors: float32 [items, w]; a new model starts from their principal axes.
+
+    Raises:
+        CheckpointError: a teacher is missing.
+    """
+    items = config.distillation.items
+    if items == "own":
+        return None
+    if items == "teacher":
+        return EncodedItems(config.model.dimension, alone=True)
+    if vectors is not None:
+        return EncodedItems(vectors.shape[1], False, principal_axes(vectors, config.model.dimension))
+    directories = [Path(path) / config.checkpoint_dir.name for path in config.distillation.teachers]
+    return EncodedItems(sum(checkpoints.read_description(each).model.dimension for each in directories), alone=False)
+
+
+def _opened(path: Path, dataset: Dataset) -> FrozenEncoder:
+    """Opens a teacher, the ``work_dir`` of a run."""
+    directory = path / "checkpoints"
+    if not path.is_dir():
+        raise TeacherError(
+            f"{path}: no such teacher; distillation.teacher is the work_dir of a trained run, or a folder in Hugging "
+            "Face's format"
+        )
+    if not (directory / checkpoints.MODEL_FILE).is_file():
+        raise TeacherError(
+            f"{path}: holds no trained run (no checkpoints/{checkpoints.MODEL_FILE}), and no model in Hugging Face's "
+            "format (no config.json); train the teacher first"
+        )
+    of_teacher = Dataset.load(path / "dataset")
+    model = load_trained(directory, of_teacher)
+    if not isinstance(model, TwoTower) or model.item_encoders is not None:
+        raise TeacherError(f"{path}: its items are read from a teacher of its own; name that one")
+    encoder = FrozenEncoder.of_dataset(model, of_teacher)
+    difference = catalogue_difference(of_teacher.item_table(), dataset.item_table(), encoder.columns)
+    if difference is not None:
+        raise TeacherError(
+            f"{path}: the teacher was trained on another catalogue than {dataset.directory}: {difference}; train it on "
+            "this one, with the same data.items"
+        )
+    return encoder
