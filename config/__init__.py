@@ -19,7 +19,7 @@ from dpsr.config.loading import ConfigError, load_config, load_serving_config, p
 from dpsr.config.model import ModelConfig, TransformerConfig
 from dpsr.config.run import Config
 from dpsr.config.serving import ServingConfig
-from dpsr.config.tokenizer import TokenizerConfig
+from dpsr.config.tokenizer import SubwordsConfig, TokenizerConfig
 from dpsr.config.training import LossConfig, PretrainingConfig, TrainingConfig
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "PretrainingConfig",
     "ServingConfig",
     "SourceConfig",
+    "SubwordsConfig",
     "SupervisionConfig",
     "TokenizerConfig",
     "TrainingConfig",

@@ -163,7 +163,8 @@ except DpsrError as error:
 def test_the_stubs_are_those_of_the_module(tmp_path: Path) -> None:
     """Every name, argument and default of ``_tokenizer.pyi``, but for the metaclass that pybind11 gives classes."""
     (tmp_path / "allowed").write_text(
-        "dpsr.tokenizer_cc._tokenizer.Tokenizer\ndpsr.tokenizer_cc._tokenizer.VocabularyBuilder\n"
+        "dpsr.tokenizer_cc._tokenizer.SubwordTokenizer\ndpsr.tokenizer_cc._tokenizer.Tokenizer\n"
+        "dpsr.tokenizer_cc._tokenizer.VocabularyBuilder\n"
     )
     (tmp_path / "dpsr").symlink_to(ROOT)
     command = [sys.executable, "-m", "mypy.stubtest", "dpsr.tokenizer_cc._tokenizer", "--allowlist", "allowed"]

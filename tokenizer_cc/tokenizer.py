@@ -39,6 +39,14 @@ class ModelFileError(DpsrError, ValueError):
     """A ``tokenizer.model`` that cannot be used: empty, truncated, corrupt, newer, or of another format."""
 
 
+def write_model(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a model file atomically."""
+    target = Path(path)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    fresh.write_bytes(content)
+    fresh.replace(target)
+
+
 class Tokenizer:
     """Turns texts into bags of token ids: words, bigrams of neighbours, letter trigrams of Latin words.
 
@@ -69,10 +77,7 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model file atomically."""
-        target = Path(path)
-        fresh = target.with_name(f".{target.name}.{os.getpid()}")
-        fresh.write_bytes(self._core.content)
-        fresh.replace(target)
+        write_model(path, self._core.content)
 
     def encode(self, text: str | bytes) -> npt.NDArray[np.int32]:
         """Encodes one text; invalid UTF-8 bytes and lone surrogates are read as U+FFFD.

@@ -1,15 +1,8 @@
 #include "tokenizer_cc/core/bags/model_file.h"
 
-#include <sys/stat.h>
-
-#include <cerrno>
-#include <cstdio>
+#include <cstring>
 
 #include "tokenizer_cc/core/text/unicode_tables.h"
-
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "tokenizer.model is little-endian and used in place"
-#endif
 
 namespace dpsr {
 namespace {
@@ -18,44 +11,12 @@ constexpr uint64_t kMaxVocabulary = uint64_t{1} << 30;
 constexpr uint64_t kMaxOovBuckets = uint64_t{1} << 24;
 constexpr uint64_t kMaxSectionBytes = uint64_t{1} << 40;
 
-uint64_t RoundUp8(uint64_t bytes) { return (bytes + 7) & ~uint64_t{7}; }
-
-std::string Quoted(const char* text, size_t size) {
-  std::string quoted = "'";
-  for (size_t i = 0; i < size && text[i] != '\0'; ++i) quoted += text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
-  return quoted + "'";
-}
-
 // Checks of the header alone, each of which the next ones rely on.
 std::string CheckHeader(const ModelBytes& model) {
-  if (model.size() == 0) return "the file is empty; write it again with Tokenizer.save";
-  const size_t known = model.size() < sizeof(kModelMagic) ? model.size() : sizeof(kModelMagic);
-  if (std::memcmp(model.data(), kModelMagic, known) != 0) {
-    return "not a tokenizer model: it does not start with DPSRTOK; give the tokenizer.model of a dataset or a servable";
-  }
-  const auto truncated = [&](uint64_t expected) {
-    return "truncated: " + std::to_string(model.size()) + " bytes, expected " + std::to_string(expected) +
-           "; copy the file again";
-  };
-  if (model.size() < sizeof(ModelHeader)) return truncated(sizeof(ModelHeader));
+  const std::string problem = CheckFile(model, kTokenizerFile);
+  if (!problem.empty()) return problem;
   ModelHeader header;
   std::memcpy(&header, model.data(), sizeof(header));
-  if (header.format_version > kFormatVersion) {
-    return "format version " + std::to_string(header.format_version) + " is newer than version " +
-           std::to_string(kFormatVersion) + ", the newest that this build reads; upgrade dpsr";
-  }
-  if (header.format_version != kFormatVersion || header.header_bytes != sizeof(ModelHeader)) {
-    return "corrupt: format version " + std::to_string(header.format_version) + " with a header of " +
-           std::to_string(header.header_bytes) + " bytes does not exist";
-  }
-  if (model.size() < header.file_bytes) return truncated(header.file_bytes);
-  if (model.size() > header.file_bytes) {
-    return "corrupt: " + std::to_string(model.size()) + " bytes, expected " + std::to_string(header.file_bytes);
-  }
-  const Checksum found = ComputeChecksum(model.data() + kChecksummedFrom, model.size() - kChecksummedFrom);
-  if (!(found == Checksum{header.checksum[0], header.checksum[1]})) {
-    return "corrupt: the checksum does not match the content; copy the file again";
-  }
   if (header.rules_version != kRulesVersion ||
       std::strncmp(header.unicode_version, unicode::kVersion, sizeof(header.unicode_version)) != 0) {
     return "made for tokenization rules " + std::to_string(header.rules_version) + " under Unicode " +
@@ -113,24 +74,6 @@ std::string TokenizerConfig::Problem() const {
   if (min_count < 1) return "min_count = 0, expected at least 1";
   if (oov_buckets < 1 || oov_buckets > kMaxOovBuckets) return out_of_range("oov_buckets", oov_buckets, kMaxOovBuckets);
   return "";
-}
-
-ModelBytes::ModelBytes(size_t size) : words_(new uint64_t[(size + 7) / 8]()), size_(size) {}
-
-ModelBytes::ModelBytes(std::string_view content)
-    : words_(new uint64_t[(content.size() + 7) / 8]), size_(content.size()) {
-  if (!content.empty()) std::memcpy(words_.get(), content.data(), content.size());
-}
-
-std::string ModelBytes::Read(const std::string& path, ModelBytes* model) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), &std::fclose);
-  struct stat status;
-  if (file == nullptr || fstat(fileno(file.get()), &status) != 0) return std::strerror(errno);
-  if (!S_ISREG(status.st_mode)) return "not a regular file";
-  const auto size = static_cast<size_t>(status.st_size);
-  model->words_.reset(new uint64_t[(size + 7) / 8]);
-  model->size_ = std::fread(model->words_.get(), 1, size, file.get());
-  return std::ferror(file.get()) ? std::strerror(errno) : "";
 }
 
 uint64_t ModelFileBytes(const ModelHeader& header) {

@@ -5,12 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <memory>
 #include <string>
-#include <string_view>
 
-#include "tokenizer_cc/core/hashing.h"
+#include "tokenizer_cc/core/model_bytes.h"
 
 namespace dpsr {
 
@@ -59,12 +56,16 @@ struct ModelHeader {
 };
 static_assert(sizeof(ModelHeader) == 144);
 
-inline constexpr char kModelMagic[8] = {'D', 'P', 'S', 'R', 'T', 'O', 'K', '\n'};
-inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr FileKind kTokenizerFile = {{'D', 'P', 'S', 'R', 'T', 'O', 'K', '\n'},
+                                            1,
+                                            sizeof(ModelHeader),
+                                            "tokenizer model",
+                                            "Tokenizer.save",
+                                            "give the tokenizer.model of a dataset or a servable"};
 // Counts changes of segmentation, token kinds and hashes, which a file cannot carry: it only says which it was made
 // for.
 inline constexpr uint32_t kRulesVersion = 1;
-inline constexpr size_t kChecksummedFrom = offsetof(ModelHeader, unicode_version);
+static_assert(offsetof(ModelHeader, unicode_version) == sizeof(FileHeader));
 
 // The lookup tables: open addressing with linear probing; a key starts at Reduce(hash, capacity).
 //   kShortWords: up to 8 bytes, the key is the word itself     kLongWords: the key is the hash, the text decides
@@ -77,27 +78,6 @@ struct TableSlot {
   uint32_t padding;
 };
 static_assert(sizeof(TableSlot) == 16);
-
-// The bytes of a model, aligned for direct use.
-class ModelBytes {
- public:
-  ModelBytes() = default;
-  // Zeroed bytes.
-  explicit ModelBytes(size_t size);
-  explicit ModelBytes(std::string_view content);
-
-  // Reads a whole file. Returns what went wrong; empty if nothing.
-  static std::string Read(const std::string& path, ModelBytes* model);
-
-  const uint8_t* data() const { return reinterpret_cast<const uint8_t*>(words_.get()); }
-  uint8_t* data() { return reinterpret_cast<uint8_t*>(words_.get()); }
-  size_t size() const { return size_; }
-  std::string_view view() const { return {reinterpret_cast<const char*>(data()), size_}; }
-
- private:
-  std::unique_ptr<uint64_t[]> words_;
-  size_t size_ = 0;
-};
 
 // Pointers into the sections of a model.
 struct ModelSections {

@@ -21,8 +21,8 @@ std::string GoodModel() {
 
 // Makes the checksum right again after a change that should be found by what it means.
 void Sign(std::string* content) {
-  const Checksum checksum = ComputeChecksum(reinterpret_cast<const uint8_t*>(content->data()) + kChecksummedFrom,
-                                            content->size() - kChecksummedFrom);
+  const Checksum checksum = ComputeChecksum(reinterpret_cast<const uint8_t*>(content->data()) + sizeof(FileHeader),
+                                            content->size() - sizeof(FileHeader));
   const uint64_t words[2] = {checksum.high, checksum.low};
   std::memcpy(content->data() + offsetof(ModelHeader, checksum), words, sizeof(words));
 }

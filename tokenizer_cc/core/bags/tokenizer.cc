@@ -31,10 +31,7 @@ void AppendUtf8(uint32_t code_point, std::string* text) {
 
 Tokenizer::Tokenizer(ModelBytes model)
     : model_(std::move(model)), sections_(LocateSections(model_)), vocabulary_(sections_) {
-  char digits[33];
-  std::snprintf(digits, sizeof(digits), "%016llx%016llx", static_cast<unsigned long long>(header().checksum[0]),
-                static_cast<unsigned long long>(header().checksum[1]));
-  fingerprint_ = digits;
+  fingerprint_ = FingerprintOf(model_);
   if (header().trigrams) FillAsciiTrigrams();
 }
 

@@ -46,12 +46,13 @@ ModelBytes SmallModel() {
 ModelBytes Damaged(const ModelBytes& model, const uint8_t* data, size_t size) {
   std::string content(model.view());
   for (; size >= 4; data += 4, size -= 4) {
-    const size_t place = dpsr::kChecksummedFrom + (data[0] | data[1] << 8) % (content.size() - dpsr::kChecksummedFrom);
+    const size_t place =
+        sizeof(dpsr::FileHeader) + (data[0] | data[1] << 8) % (content.size() - sizeof(dpsr::FileHeader));
     std::memcpy(content.data() + place, data + 2, place + 2 <= content.size() ? 2 : 1);
   }
   const auto* bytes = reinterpret_cast<const uint8_t*>(content.data());
   const dpsr::Checksum checksum =
-      dpsr::ComputeChecksum(bytes + dpsr::kChecksummedFrom, content.size() - dpsr::kChecksummedFrom);
+      dpsr::ComputeChecksum(bytes + sizeof(dpsr::FileHeader), content.size() - sizeof(dpsr::FileHeader));
   const uint64_t words[2] = {checksum.high, checksum.low};
   std::memcpy(content.data() + offsetof(ModelHeader, checksum), words, sizeof(words));
   return ModelBytes(content);

@@ -57,9 +57,6 @@ void Insert(TableSlot* slots, uint64_t capacity, const TableEntry& entry, uint32
 ModelHeader MakeHeader(const TokenizerConfig& config, const std::vector<VocabularyEntry>& entries,
                        uint64_t num_documents) {
   ModelHeader header{};
-  std::memcpy(header.magic, kModelMagic, sizeof(kModelMagic));
-  header.format_version = kFormatVersion;
-  header.header_bytes = sizeof(ModelHeader);
   std::strncpy(header.unicode_version, unicode::kVersion, sizeof(header.unicode_version) - 1);
   header.rules_version = kRulesVersion;
   header.oov_buckets = config.oov_buckets;
@@ -127,9 +124,7 @@ std::string WriteModel(const TokenizerConfig& config, const std::vector<Vocabula
     insert({kBigrams, key, Vocabulary::BigramSlotHash(key)}, static_cast<uint32_t>(i + 1));
   }
 
-  const Checksum checksum = ComputeChecksum(model->data() + kChecksummedFrom, model->size() - kChecksummedFrom);
-  const uint64_t words[2] = {checksum.high, checksum.low};
-  std::memcpy(model->data() + offsetof(ModelHeader, checksum), words, sizeof(words));
+  Sign(kTokenizerFile, model);
   return "";
 }
 

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "tokenizer_cc/core/buffer.h"
+#include "tokenizer_cc/core/text/canonical.h"
+#include "tokenizer_cc/core/text/unicode_tables.h"
 
 namespace dpsr {
 
@@ -24,12 +26,9 @@ class Normalizer {
  private:
   // Normalizes code points that cannot be looked at one by one: a starter and what may join it.
   void NormalizeCluster(Buffer<uint8_t>* out);
-  void Decompose(uint32_t code_point);
-  void Reorder();
-  void Compose();
 
   std::vector<uint32_t> cluster_;
-  std::vector<uint32_t> decomposed_;
+  Canonical<unicode::Nfkc> canonical_;
 };
 
 }  // namespace dpsr

@@ -74,14 +74,26 @@ inline uint8_t SegmentClassOf(uint32_t code_point) {
   return Lookup(tables::kSegmentClassStage1, tables::kSegmentClassStage2, code_point);
 }
 
+// The composition that a sorted table has for a pair; 0 where it has none.
+template <size_t kPairs>
+inline uint32_t ComposePair(const uint64_t (&pairs)[kPairs], const uint32_t (&composed)[kPairs], uint32_t first,
+                            uint32_t second) {
+  const uint64_t pair = static_cast<uint64_t>(first) << 21 | second;
+  const uint64_t* found = std::lower_bound(std::begin(pairs), std::end(pairs), pair);
+  return found != std::end(pairs) && *found == pair ? composed[found - std::begin(pairs)] : 0;
+}
+
 // The canonical composition of a pair, Hangul apart; 0 where there is none.
 inline uint32_t Compose(uint32_t first, uint32_t second) {
-  const uint64_t pair = static_cast<uint64_t>(first) << 21 | second;
-  const uint64_t* found =
-      std::lower_bound(std::begin(tables::kCompositionPair), std::end(tables::kCompositionPair), pair);
-  if (found == std::end(tables::kCompositionPair) || *found != pair) return 0;
-  return tables::kComposition[found - std::begin(tables::kCompositionPair)];
+  return ComposePair(tables::kCompositionPair, tables::kComposition, first, second);
 }
+
+// Data of NFKC; see canonical.h.
+struct Nfkc {
+  static Span<uint32_t> Decomposition(uint32_t code_point) { return unicode::Decomposition(code_point); }
+  static uint8_t CombiningClass(uint32_t code_point) { return unicode::CombiningClass(code_point); }
+  static uint32_t Compose(uint32_t first, uint32_t second) { return unicode::Compose(first, second); }
+};
 
 }  // namespace dpsr::unicode
 

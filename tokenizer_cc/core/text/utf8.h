@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace dpsr {
 
@@ -48,6 +49,13 @@ inline Decoded DecodeValid(const uint8_t* p) {
   if (lead < 0xE0) return {(lead & 0x1F) << 6 | (p[1] & 0x3Fu), 2};
   if (lead < 0xF0) return {(lead & 0x0F) << 12 | (p[1] & 0x3Fu) << 6 | (p[2] & 0x3Fu), 3};
   return {(lead & 0x07) << 18 | (p[1] & 0x3Fu) << 12 | (p[2] & 0x3Fu) << 6 | (p[3] & 0x3Fu), 4};
+}
+
+// The number of code points of well-formed UTF-8.
+inline size_t CountCodePoints(std::string_view text) {
+  size_t count = 0;
+  for (const char byte : text) count += (static_cast<uint8_t>(byte) & 0xC0) != 0x80;
+  return count;
 }
 
 // Writes a code point at `out`, which has room for 4 bytes; returns how many it took.

@@ -1,0 +1,99 @@
+"""The law of subwords: whatever the bytes, the ids are those of Hugging Face ``tokenizers``."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpsr.tokenizer_cc.subwords import Kind, SubwordError, SubwordTokenizer, train_subwords
+
+from .pipelines import PIPELINES, expected_ids, replaced
+from .texts import HARD, SHOP, shuffled, texts_or_bytes
+
+Texts = list[str | bytes]
+
+
+def check(name: str, texts: Texts) -> None:
+    pipeline, ours = PIPELINES[name].get()
+    values, row_splits = ours.encode_batch(texts)
+    for text, (begin, end) in zip(texts, itertools.pairwise(row_splits.tolist()), strict=True):
+        assert values[begin:end].tolist() == expected_ids(pipeline, text), text
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_known_texts(name: str) -> None:
+    check(name, SHOP + HARD)
+    check(name, [])
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(texts_or_bytes, max_size=6))
+def test_any_batch(name: str, texts: Texts) -> None:
+    check(name, texts)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_mixtures(name: str) -> None:
+    check(name, [shuffled(400, seed) for seed in range(200)])
+
+
+def test_bad_input_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such tokenizer"):
+        SubwordTokenizer.from_tokenizer_json(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(SubwordError, match=r"tokenizer.json: not a tokenizer"):
+        SubwordTokenizer.from_tokenizer_json(tmp_path)
+    with pytest.raises(SubwordError, match="kind = 'words'"):
+        train_subwords(SHOP, kind="words", vocabulary=100, lowercase=True)  # type: ignore[arg-type]
+
+
+REFUSED = {
+    "normalizer ByteLevel": {"normalizer": {"type": "ByteLevel"}},
+    "normalizer Replace with the pattern": {
+        "normalizer": {"type": "Replace", "pattern": {"Regex": "a+"}, "content": ""}
+    },
+    "pre_tokenizer ByteLevel": {
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    },
+    "pre_tokenizer Split": {
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "a+"}, "behavior": "Isolated", "invert": False}
+    },
+    "pre_tokenizer Metaspace with prepend_scheme 'first'": {
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": True}
+    },
+    "model WordLevel": {"model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"}},
+    "model Unigram with byte_fallback": {
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]], "byte_fallback": True}
+    },
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_reproduced_is_refused_by_name(what: str, tmp_path: Path) -> None:
+    pipeline, _ = PIPELINES["BERT uncased"].get()
+    replaced(pipeline, added_tokens=[], **REFUSED[what]).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(SubwordError, match=what):
+        SubwordTokenizer.from_tokenizer_json(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram", "bpe"])
+def test_saved_and_loaded_it_is_the_same(kind: Kind, tmp_path: Path) -> None:
+    trained = train_subwords(SHOP, kind=kind, vocabulary=300, lowercase=True)
+    trained.save(tmp_path / "subwords.model")
+    loaded = SubwordTokenizer.load(tmp_path / "subwords.model")
+    assert (loaded.kind, loaded.fingerprint, loaded.vocabulary) == (kind, trained.fingerprint, trained.vocabulary)
+    roles = [loaded.pad_id, loaded.unk_id, loaded.cls_id, loaded.sep_id, loaded.mask_id]
+    assert len(set(roles)) == 5
+    assert len(loaded.vocabulary) == loaded.num_ids <= 300
+    for text in SHOP:
+        tokens = loaded.tokens(text)
+        assert [token.id for token in tokens] == trained.encode(text).tolist()
+        assert [token.text for token in tokens] == [loaded.vocabulary[token.id] for token in tokens]
+        words = [token for token in tokens if not loaded.continues_word[token.id]]
+        assert len(words) >= len(text.split())
+    assert not loaded.continues_word[roles].any()
