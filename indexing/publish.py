@@ -29,6 +29,7 @@ from dpsr.indexing.servable import RetrievalModule
 from dpsr.indexing.signature import profile_inputs
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
+from dpsr.model.feature_tables import truncation_notes
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc import Tokenizer
 
@@ -61,6 +62,8 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
     _check_belong_together(dataset, model)
     catalogue = Catalogue.of_dataset(dataset) if items is None else Catalogue.read(items, config, dataset)
     _check_columns(config, dataset, catalogue)
+    for note in truncation_notes(model.config, dataset) if progress else ():
+        tqdm.write(note)
     base = config.model_base_path
     require_free(base, export_bytes(config.index, dataset.schema, model, catalogue))
     tuning, checked = _held_out_records(dataset)

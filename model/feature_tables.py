@@ -6,7 +6,7 @@ import numpy as np
 
 from dpsr.config import ModelConfig
 from dpsr.data.batches.features import FeatureTables
-from dpsr.data.batches.sequences import SequenceLengths
+from dpsr.data.batches.sequences import SequenceLengths, truncated
 from dpsr.data.dataset.tables import Dataset
 
 
@@ -31,3 +31,9 @@ def feature_tables(config: ModelConfig, dataset: Dataset, *, encoded: np.ndarray
     """
     lengths = sequence_lengths(config)
     return FeatureTables(dataset, config.history_length, config.history_titles, subwords=lengths, encoded=encoded)
+
+
+def truncation_notes(config: ModelConfig, dataset: Dataset) -> list[str]:
+    """How many texts are longer than what the model reads of them; see ``sequences.truncated``."""
+    lengths = sequence_lengths(config)
+    return [] if lengths is None else truncated(dataset, lengths)

@@ -123,8 +123,10 @@ class MatchingStep:
         kept = queries.tokens.with_values(draws >= self._token_dropout)
         return queries._replace(tokens=tf.ragged.boolean_mask(queries.tokens, kept))
 
-    def _dropout_seed(self, copies: Copies | None, tower: int) -> tf.Tensor:
-        """The seed of the dropout of a tower, int64 [2]; another one in every step of a run."""
+    def _dropout_seed(self, copies: Copies | None, tower: int) -> tf.Tensor | None:
+        """The seed of the dropout of a tower, int64 [2]; another one in every step of a run, None without dropout."""
+        if not (self._model.config.reads_subwords and self._model.config.transformer.dropout):
+            return None
         number = 2 * self.optimizer.iterations(copies) + tower
         return tf.stack([tf.constant(self._seed, tf.int64), _DRAWS * (1 + number)])
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dpsr.config import Config
+from tqdm import tqdm
+
+from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model.feature_tables import truncation_notes
 from dpsr.training import checkpoints
 from dpsr.training.loop import Training
 from dpsr.training.recipes import make_recipe
@@ -28,16 +31,25 @@ def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bo
         ``valid_top1``, whose model ``load_trained`` loads, and ``steps``, ``examples``, ``parameters``.
 
     Raises:
+        ConfigError: no stage has an epoch.
+        PublishedCheckpointError, SubwordError: ``model.transformer.initial`` cannot be used.
         CheckpointError: the checkpoints there come from another dataset or configuration.
         TrainingDivergedError: the loss became NaN or infinite, or more than twice that of the stage's first steps; the
             examples of the first bad step are in ``diverged.json``.
     """
     start_run(config, dataset, resume=resume)
+    for note in truncation_notes(config.model, dataset) if progress else ():
+        tqdm.write(note)
     return Training(config, dataset, make_recipe(config, dataset, progress=progress), progress=progress).run()
 
 
 def start_run(config: Config, dataset: Dataset, *, resume: bool) -> None:
     """Prepares the checkpoint directory of a run; arguments and errors are those of ``train``."""
+    if config.learns_nothing:
+        raise ConfigError(
+            "no stage has an epoch, so there is nothing to train; `dpsr evaluate` and `dpsr export` use "
+            f"model.transformer.initial = {config.model.initial!r} as it is, without `dpsr train`"
+        )
     directory = config.checkpoint_dir
     directory.mkdir(parents=True, exist_ok=True)
     description = checkpoints.describe(config, dataset.schema)
