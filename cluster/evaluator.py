@@ -25,8 +25,9 @@ _LOOK_SECONDS = 2.0
 def evaluate_checkpoints(task: Task, config: Config) -> dict[str, Any]:
     """Scores each new checkpoint until the training is over.
 
-    ``<checkpoint_dir>/evaluator/`` has ``metrics.json`` (every checkpoint with ``step``, ``valid_loss`` and
-    ``valid_top1``; ``best_step``), the model of the best as ``best-<step>``, and TensorBoard events.
+    ``<checkpoint_dir>/evaluator/`` has ``metrics.json`` (every checkpoint with ``step``, ``stage`` and the figures of the
+    stage; ``best_step``, of the last stage that has a checkpoint), the model of the best as ``best-<step>``, and
+    TensorBoard events.
 
     Args:
         task: the evaluator.
@@ -76,10 +77,12 @@ class _Scores:
         self._writer = tf.summary.create_file_writer(str(self._folder / checkpoints.EVENTS_FOLDER))
         self._done: list[dict[str, Any]] = []
         self._seen: set[str] = set()
+        self._figure = ""
 
     @property
     def metrics(self) -> dict[str, Any]:
-        best = max(self._done, key=lambda figures: (figures["valid_top1"] or 0.0, figures["step"]), default=None)
+        last = [figures for figures in self._done if figures["stage"] == self._done[-1]["stage"]]
+        best = max(last, key=lambda figures: (figures[self._figure] or 0.0, figures["step"]), default=None)
         return {"checkpoints": self._done, "best_step": best and best["step"]}
 
     def add(self, path: str) -> bool:
@@ -88,15 +91,17 @@ class _Scores:
         if path in self._seen:
             return False
         try:
-            figures = {"step": step, **self._training.validate(path)}
+            stage = self._training.stage_at(path)
+            figures = {"step": step, "stage": stage.name, **stage.validate()}
         except tf.errors.NotFoundError:
             return False  # newer checkpoints have replaced it
+        self._figure = stage.figure
         self._seen.add(path)
         self._done.append(figures)
         with self._writer.as_default():
-            for name in ("valid_loss", "valid_top1"):
-                if figures[name] is not None:
-                    tf.summary.scalar(f"evaluator/{name}", figures[name], step=step)
+            for name, value in figures.items():
+                if isinstance(value, float):
+                    tf.summary.scalar(f"evaluator/{name}", value, step=step)
         self._writer.flush()
         if self.metrics["best_step"] == step:
             self._training.write_model(self._folder / f"{checkpoints.BEST_PREFIX}-{step}")

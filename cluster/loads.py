@@ -148,7 +148,9 @@ class DenseLoad:
     wire: int = FLOAT
     """Bytes of a number of a layer or change on its way, 4 or 2."""
     sync_steps: int = 1
-    """Steps between two exchanges; 1 sends the gradients of every step."""
+    """Steps between two exchanges."""
+    slots: int = 1
+    """Numbers beside a parameter: 1 of AdaGrad, 2 moments."""
     name: str = DENSE
 
     @property
@@ -158,8 +160,8 @@ class DenseLoad:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the layers and their AdaGrad accumulators."""
-        return 2 * FLOAT * self.parameters
+        """Bytes of the layers and the slots of their optimiser."""
+        return (1 + self.slots) * FLOAT * self.parameters
 
     def most_shards(self, split_above_bytes: int) -> int:
         """Dense layers are never split."""
@@ -167,12 +169,12 @@ class DenseLoad:
 
     def traffic(self, shards: int = 1) -> Traffic:
         """A step's share of an exchange."""
-        if self.sync_steps == 1:
+        if self.sync_steps == 1 and self.slots == 1:  # only the gradients of AdaGrad go to the parameter server
             return self.peer_traffic()
-        # Layers and accumulators there, the changes of both back.
-        share = 1 / self.sync_steps
-        overhead = TENSOR_OVERHEAD * 4 * self.tensors * share
-        return Traffic(dense=4 * self.wire * self.parameters * share, overhead=overhead)
+        # Layers and slots there, the changes of both back.
+        crossings = 2 * (1 + self.slots) / self.sync_steps
+        overhead = TENSOR_OVERHEAD * crossings * self.tensors
+        return Traffic(dense=crossings * self.wire * self.parameters, overhead=overhead)
 
     def peer_traffic(self) -> Traffic:
         """Layers to the worker and gradients back, at every step."""
@@ -206,6 +208,7 @@ def dense_load(config: Config, schema: Schema) -> DenseLoad:
         tensors=len(shapes),
         wire=WIRE_BYTES[config.cluster.wire],
         sync_steps=config.cluster.dense_sync_steps_at(config.training.batch_size),
+        slots=2 if config.training.has_schedule else 1,
     )
 
 

@@ -92,6 +92,7 @@ class ClusterTraining(Training):
             recipe = make_recipe(config, dataset, placements=placements, dense_device=dense_device)
         for stage in recipe.stages:
             stage.step.optimizer.wire = wire
+            stage.step.optimizer.workers = num_workers
         super().__init__(config, dataset, recipe, progress=progress)
         self._coordinator = coordinator
         self._num_workers = num_workers
@@ -134,6 +135,7 @@ class ClusterTraining(Training):
         """
         cluster, before, take = self._config.cluster, self._read_progress(), self.work_unit(stage)
         end, steps_of_unit = stage.batches.steps, max(1, cluster.examples_per_call // stage.batches.batch_size)
+        steps_of_unit = stage.step.optimizer.whole_updates(steps_of_unit)
         given = done = 0
         self._expect_work(before)
         while True:

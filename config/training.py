@@ -1,4 +1,4 @@
-"""Sections ``loss``, ``pretraining`` and ``training``."""
+"""Sections ``loss``, ``mlm``, ``interaction``, ``pretraining`` and ``training``."""
 
 from __future__ import annotations
 
@@ -78,13 +78,28 @@ class TrainingConfig(Section):
     epochs: Annotated[int, Field(ge=0)] = 5
     """Passes over the log; 0 leaves it at the pre-training."""
     batch_size: Annotated[int, Field(ge=2)] = 64
+    optimizer: Literal["adagrad", "adamw", "lamb", "lans"] = "adagrad"
+    """Of the dense weights, in all stages. AdaGrad has a constant rate; the others have one that rises and falls
+    linearly within each stage, and read the four keys after the rates. Embedding tables always have sparse AdaGrad."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
-    """AdaGrad on the dense layers."""
+    """Rate of the dense weights, at its peak where it rises and falls."""
     table_learning_rate: Annotated[float, Field(gt=0.0)] = 0.01
     """Sparse AdaGrad on the embedding tables."""
+    warmup_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    """Share of a stage's updates in which the rate rises; it falls to zero in the others."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    """Decoupled decay of matrices; biases and layer norms have none."""
+    clip_norm: Annotated[float, Field(ge=0.0)] = 1.0
+    """Largest norm of the gradient of all dense weights together; 0 clips nothing."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Batches whose mean gradient is one update: the effective batch is that much larger, the memory is not."""
     initial_accumulator: Annotated[float, Field(gt=0.0)] = 0.1
+    """First value of AdaGrad's accumulators."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Epochs without a better ``valid_top1`` after which training stops; 0 never stops early."""
+    """Epochs without a better ``stop_by`` after which training stops; 0 never stops early."""
+    stop_by: Literal["valid_top1", "valid_recall_100"] = "valid_top1"
+    """Figure of the validation split that chooses the best epoch: Top-1 among ``evaluation.candidates`` items, or the
+    share of examples whose item is among the 100 nearest of the whole catalogue, embedded after every epoch."""
     token_dropout: Share = 0.0
     """Share of the query tokens that a step leaves out at random: answers to misspelt queries get better."""
     typo_share: Share = 0.0
@@ -93,3 +108,24 @@ class TrainingConfig(Section):
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
     """Steps between checkpoints."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 3
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the rate of a step depends on the number of steps of the whole stage."""
+        return self.optimizer != "adagrad"
+
+    @pydantic.model_validator(mode="after")
+    def _adagrad_has_no_schedule(self) -> TrainingConfig:
+        if self.optimizer == "adagrad":
+            fields = type(self).model_fields
+            given = [key for key in _SCHEDULED if getattr(self, key) != fields[key].default]
+            if given:
+                raise ValueError(
+                    f"{', '.join(given)}: not read by optimizer = 'adagrad'; set optimizer = 'adamw', 'lamb' or "
+                    "'lans', or leave them out"
+                )
+        return self
+
+
+_SCHEDULED = ("warmup_share", "weight_decay", "clip_norm", "accumulate")
+"""Keys that AdaGrad does not read."""

@@ -38,6 +38,8 @@ _SECTIONS = {
     "training": TrainingConfig,
     "distillation": DistillationConfig,
 }
+_CONTINUED = ("training", "distillation")
+"""Sections of stages that may go on for more epochs."""
 _YOUNGER = {"distillation"}
 """Sections that older files lack; each then has its defaults."""
 
@@ -67,16 +69,18 @@ def describe(config: Config, schema: Schema) -> dict[str, Any]:
         PublishedCheckpointError: the checkpoint that the model starts from cannot be used.
     """
     initial = config.model.initial
-    return {
+    # A rate that rises and falls depends on the number of epochs.
+    free = _FREE_KEYS - {"epochs"} if config.training.has_schedule else _FREE_KEYS
+    tree: dict[str, Any] = {
         "architecture": TWO_TOWER,
         "schema": schema.to_json(),
-        "model": self_contained(config.model).model_dump(mode="json"),
         "initial": None if initial is None else sha256(Path(initial) / WEIGHTS_FILE),
-        "loss": config.loss.model_dump(mode="json"),
-        "pretraining": config.pretraining.model_dump(mode="json"),
-        "training": config.training.model_dump(mode="json", exclude=_FREE_KEYS),
-        "distillation": config.distillation.model_dump(mode="json", exclude=_FREE_KEYS),
     }
+    for name in _SECTIONS:
+        section = getattr(config, name)
+        tree[name] = section.model_dump(mode="json", exclude=free if name in _CONTINUED else {"patience"})
+    tree["model"] = self_contained(config.model).model_dump(mode="json")
+    return tree
 
 
 def read_description(directory: Path) -> Description:
@@ -154,11 +158,18 @@ def read_epochs(directory: Path) -> list[dict[str, Any]]:
         raise CheckpointError(f"{directory / METRICS_FILE}: cannot be read: {error}; train with --no-resume") from None
 
 
-def best_epoch(epochs: list[dict[str, Any]]) -> int | None:
-    """The epoch with the highest ``valid_top1``, the later of equals; the last one where nothing was validated."""
+def best_epoch(epochs: list[dict[str, Any]], figure: str = "valid_top1") -> int | None:
+    """The epoch with the highest figure of a name, the later of equals; the last one where nothing was validated."""
     if not epochs:
         return None
-    return max(epochs, key=lambda figures: (figures["valid_top1"] or 0.0, figures["epoch"]))["epoch"]
+    return max(epochs, key=lambda figures: (figures.get(figure) or 0.0, figures["epoch"]))["epoch"]
+
+
+def read_best_epoch(directory: Path) -> int | None:
+    """The epoch whose model is that of the run, from ``metrics.json``; None before the end of the first."""
+    if not read_epochs(directory):
+        return None
+    return json.loads((directory / METRICS_FILE).read_text(encoding="utf-8"))["best_epoch"]
 
 
 def best_path(directory: Path, epoch: int) -> Path:
@@ -166,10 +177,11 @@ def best_path(directory: Path, epoch: int) -> Path:
     return directory / f"{BEST_PREFIX}-{epoch}"
 
 
-def remove_all_but_best(directory: Path, epoch: int | None) -> None:
-    """Removes the models of epochs that are no longer the best."""
+def remove_all_but_best(directory: Path, *epochs: int | None) -> None:
+    """Removes the models of epochs that are no longer the best of their stage."""
+    kept = {f"{BEST_PREFIX}-{epoch}" for epoch in epochs}
     for path in directory.glob(f"{BEST_PREFIX}-*"):
-        if path.name.partition(".")[0] != f"{BEST_PREFIX}-{epoch}":
+        if path.name.partition(".")[0] not in kept:
             path.unlink(missing_ok=True)
 
 
@@ -241,7 +253,7 @@ def _read_tree(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: does not describe a model; train again with --no-resume")
     try:
         Schema.from_json(tree["schema"])
-        # A key that is younger than the file has its default, which changes nothing.
+        # A key or section that is younger than the file has its default, which changes nothing.
         sections = {name: section(**tree.get(name, {})).model_dump(mode="json") for name, section in _SECTIONS.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not describe a model: {error}; train again with --no-resume") from None

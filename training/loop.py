@@ -18,12 +18,12 @@ from dpsr.training.checkpoint_writer import TracedCheckpoint
 from dpsr.training.divergence import StepPlace, diverged, first_bad_step
 from dpsr.training.position import Position
 from dpsr.training.recipes import Recipe
-from dpsr.training.stages import Figures, ScheduledStage, Stage, schedule
+from dpsr.training.stages import EpochStart, ScheduledStage, Stage, schedule
 
 # Examples of one call of the graph: enough to hide the call, few enough for a progress bar that moves every second.
 _EXAMPLES_PER_CALL = 16_384
 _UNROLLED = 4
-_SHOWN = ("train_loss", "valid_loss", "valid_top1")
+_TIMINGS = ("seconds", "examples_per_second")
 
 
 class Training:
@@ -46,7 +46,7 @@ class Training:
         self._directory = config.checkpoint_dir
         self._calls: dict[str, Any] = {}
         self._position = Position()
-        self._checkpoint = TracedCheckpoint(model=self._model, position=self._position, **_optimizers(recipe.stages))
+        self._checkpoint = TracedCheckpoint(model=self._model, position=self._position, **_states(recipe.stages))
         self._checkpoints = tf.train.CheckpointManager(
             self._checkpoint,
             str(self._directory),
@@ -69,15 +69,18 @@ class Training:
                 for epoch in range(max(int(self._position.epoch), scheduled.first_epoch), scheduled.end):
                     if self._has_settled(scheduled.stage):
                         break
+                    if epoch == scheduled.first_epoch and not int(self._position.step):
+                        self._begin(scheduled)
                     self._run_epoch(scheduled, epoch)
         metrics = self._write_metrics()
         checkpoints.end_of_run(self._directory).touch()
         return metrics
 
-    def validate(self, path: str) -> Figures:
-        """The validation figures of a checkpoint, as its stage has them."""
+    def stage_at(self, path: str) -> Stage:
+        """Restores a checkpoint; returns the stage that its steps are of."""
         self._checkpoint.restore(path).assert_existing_objects_matched()
-        return self._stage_of(int(self._position.epoch)).stage.validate()
+        epoch, step = int(self._position.epoch), int(self._position.step)
+        return self._stage_of(epoch if step or not epoch else epoch - 1).stage
 
     def write_model(self, path: Path) -> None:
         """Writes the model without the state of optimisers."""
@@ -85,14 +88,32 @@ class Training:
             self._model_alone.write(str(path))
 
     def _has_settled(self, stage: Stage) -> bool:
-        return stage.has_settled([figures["valid_top1"] for figures in self._epochs if figures["stage"] == stage.name])
+        return stage.has_settled([figures.get(stage.figure) for figures in self._epochs_of(stage)])
+
+    def _epochs_of(self, stage: Stage) -> list[dict[str, Any]]:
+        return [figures for figures in self._epochs if figures["stage"] == stage.name]
+
+    def _best_of(self, stage: Stage) -> int | None:
+        """The best epoch of a stage so far."""
+        return checkpoints.best_epoch(self._epochs_of(stage), stage.figure)
+
+    def _bests(self) -> list[int]:
+        """The best epoch of every stage that has one, in their order."""
+        return [best for each in self._schedule if (best := self._best_of(each.stage)) is not None]
+
+    def _begin(self, scheduled: ScheduledStage) -> None:
+        """Starts a stage from the best model of the one before; again so after a death before its first checkpoint."""
+        if bests := self._bests():
+            self._model_alone.read(str(checkpoints.best_path(self._directory, bests[-1]))).assert_consumed()
+        scheduled.stage.step.optimizer.begin_stage()
+        self._position.first_loss.assign(0.0)
 
     def _run_epoch(self, scheduled: ScheduledStage, epoch: int) -> None:
         """Takes the steps of an epoch that are not done yet, validates, and keeps what was found."""
         stage = scheduled.stage
         step, loss_sum = int(self._position.step), float(self._position.loss_sum)
-        if epoch == scheduled.first_epoch and not step:
-            self._position.first_loss.assign(0.0)
+        if stage.before_epoch is not None:
+            stage.before_epoch(EpochStart(epoch - scheduled.first_epoch, step))
         steps, batch_size = stage.batches.steps, stage.batches.batch_size
         first_step, started = step, time.monotonic()
         with tqdm(
@@ -105,6 +126,8 @@ class Training:
         ) as bar:
             loss_sum = self.take_steps(scheduled, epoch, step, loss_sum, bar)
             seconds = time.monotonic() - started
+            if stage.after_epoch is not None:
+                stage.after_epoch()
             figures = {
                 "epoch": epoch + 1,
                 "stage": stage.name,
@@ -113,7 +136,8 @@ class Training:
                 "seconds": round(seconds, 3),
                 "examples_per_second": round((steps - first_step) * batch_size / seconds, 1),
             }
-            bar.set_postfix({key: f"{figures[key]:.4f}" for key in _SHOWN if figures[key] is not None})
+            found = {name: value for name, value in figures.items() if isinstance(value, float)}
+            bar.set_postfix({name: f"{value:.4f}" for name, value in found.items() if name not in _TIMINGS})
         for name, value in figures.items():
             if name not in ("epoch", "stage") and value is not None:
                 tf.summary.scalar(f"{stage.name}/epoch/{name}", value, step=epoch)
@@ -126,12 +150,12 @@ class Training:
         In this order a process may die at any moment: ``metrics.json`` never names a model that is not there, and an
         epoch without its last checkpoint is done again.
         """
-        best = checkpoints.best_epoch(self._epochs)
-        if best == epoch:
+        bests = self._bests()
+        if bests[-1] == epoch:
             self.write_model(checkpoints.best_path(self._directory, epoch))
         self._write_metrics()
         self._save(epoch, 0, 0.0)
-        checkpoints.remove_all_but_best(self._directory, best)
+        checkpoints.remove_all_but_best(self._directory, *bests)
 
     def take_steps(self, scheduled: ScheduledStage, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
         """Takes the steps of an epoch from number ``step`` on, with checkpoints on the way.
@@ -204,7 +228,7 @@ class Training:
         done = [stages[figures["stage"]] for figures in self._epochs]
         metrics = {
             "epochs": self._epochs,
-            "best_epoch": checkpoints.best_epoch(self._epochs),
+            "best_epoch": bests[-1] if (bests := self._bests()) else None,
             "steps": sum(batches.steps for batches in done),
             "examples": sum(batches.steps * batches.batch_size for batches in done),
             "parameters": sum(int(np.prod(variable.shape)) for variable in self._model.trainable_variables),
@@ -236,11 +260,15 @@ def take_steps(stage: Stage, plan: Any, steps: tf.Tensor) -> tf.Tensor:
     return losses.stack()
 
 
-def _optimizers(stages: list[Stage]) -> dict[str, Any]:
-    """The state of every optimiser by its name in a checkpoint: ``optimizer``, or the stage that has another one."""
+def _states(stages: list[Stage]) -> dict[str, Any]:
+    """What a checkpoint holds of the stages, by name.
+
+    The state of every optimiser is ``optimizer``, or ``optimizer_of_<stage>`` where the stage has another one. Weights
+    that are no part of the model are ``weights_of_<stage>``.
+    """
     states: dict[str, Any] = {}
     for stage in stages:
         state = stage.step.optimizer.state
         if not any(state is known for known in states.values()):
             states[f"optimizer_of_{stage.name}" if states else "optimizer"] = state
-    return states
+    return states | {f"weights_of_{stage.name}": stage.weights for stage in stages if stage.weights is not None}

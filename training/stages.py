@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -26,6 +26,15 @@ class Step(Protocol):
         """Takes one step inside a graph; as ``MatchingStep.take``."""
 
 
+class EpochStart(NamedTuple):
+    """Where an epoch is entered."""
+
+    epoch: int
+    """Of the stage, from 0."""
+    step: int
+    """Steps of the epoch that are done; above 0 after an interruption."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """Some epochs of training; a run is a list of stages, on one machine and on a cluster."""
@@ -37,16 +46,26 @@ class Stage:
     step: Step
     """What a batch does; stages may share an optimiser, whose state then carries over."""
     validate: Callable[[], Figures]
-    """The figures of the model at the end of an epoch; ``valid_top1`` chooses the best."""
+    """The figures of the model at the end of an epoch."""
     epochs: int
     patience: int = 0
-    """Epochs without a better ``valid_top1`` after which the stage ends early; 0 for no early end."""
+    """Epochs without a better ``figure`` after which the stage ends early; 0 for no early end."""
+    figure: str = "valid_top1"
+    """The validation figure whose highest value, the later of equals, marks the best epoch. The next stage starts from
+    the model of that epoch; that of the last stage is the model of the run."""
+    weights: tf.Module | None = None
+    """Variables of the stage that are no part of the model, as the output layer of a language model: checkpoints have
+    them to resume from."""
+    before_epoch: Callable[[EpochStart], None] | None = None
+    """Called before the first step of an epoch that is taken, also where an interrupted epoch is entered again."""
+    after_epoch: Callable[[], None] | None = None
+    """Called after the last step of an epoch, before the validation."""
 
     def has_settled(self, found: Sequence[float | None]) -> bool:
         """Whether the stage ends early.
 
         Args:
-            found: ``valid_top1`` after every epoch of the stage so far; None where nothing was validated.
+            found: ``figure`` after every epoch of the stage so far; None where nothing was validated.
         """
         known = [value for value in found if value is not None]
         if not self.patience or len(found) <= self.patience or len(known) < len(found):

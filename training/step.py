@@ -17,7 +17,7 @@ from dpsr.ops_cc.group_loss import LossAndGradients
 from dpsr.training.head_assignment import HeadAssignment
 from dpsr.training.losses import batch_loss
 from dpsr.training.negatives import HardNegatives, KnownPositives, expected_occurrences
-from dpsr.training.optimizers import Adagrad, Copies
+from dpsr.training.optimizers import Copies, Optimizer
 
 _DRAWS = 1 << 16
 """Seeds that the dropout of one tower may take, counted up from its own."""
@@ -34,7 +34,7 @@ class MatchingStep:
         self,
         model: TwoTower,
         loss: LossConfig,
-        optimizer: Adagrad,
+        optimizer: Optimizer,
         *,
         token_dropout: float = 0.0,
         seed: int = 1,

@@ -46,7 +46,7 @@ def load_model(config: Config, dataset: Dataset) -> Model:
 
 
 def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> Model:
-    """Loads the model of the best epoch by validation, or of the latest checkpoint before an epoch is done.
+    """Loads the model of the last stage's best epoch, or of the latest checkpoint before an epoch is done.
 
     Args:
         checkpoint_dir: a run's ``checkpoint_dir``.
@@ -59,7 +59,7 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
     description = checkpoints.read_description(directory)
     if dataset is not None:
         checkpoints.check_same_dataset(directory, description.schema, dataset.schema)
-    best = checkpoints.best_epoch(checkpoints.read_epochs(directory))
+    best = checkpoints.read_best_epoch(directory)
     path = checkpoints.best_path(directory, best) if best else tf.train.latest_checkpoint(directory)
     if path is None:
         raise CheckpointError(f"{directory}: no checkpoint was written yet; run `dpsr train` first")

@@ -13,7 +13,7 @@ from dpsr.data.batches.features import ItemFeatures, QueryFeatures
 from dpsr.data.dataset.schema import Schema
 from dpsr.model.embeddings import TableBags, TableValues
 from dpsr.model.two_tower import TwoTower
-from dpsr.training.recipes import adagrad
+from dpsr.training.run_optimizers import adagrad
 from dpsr.training.step import MatchingStep
 
 from ..ops.stock_embedding_bag import stock_embedding_bag

@@ -9,7 +9,7 @@ from dpsr.config import LossConfig, TrainingConfig
 from dpsr.data.batches.batch import Batch
 from dpsr.data.dataset.schema import INTERACTION
 from dpsr.training.head_assignment import HeadAssignment
-from dpsr.training.recipes import adagrad
+from dpsr.training.run_optimizers import adagrad
 from dpsr.training.step import MatchingStep
 
 from ..model.test_two_tower import SCHEMA, make_model, random_items, random_queries

@@ -17,7 +17,7 @@ from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.two_tower import TwoTower
 from dpsr.training.optimizers import Copies
-from dpsr.training.recipes import adagrad
+from dpsr.training.run_optimizers import adagrad
 from dpsr.training.step import MatchingStep
 
 

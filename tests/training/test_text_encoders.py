@@ -18,7 +18,8 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.model.embeddings import TableBags, TableValues
 from dpsr.model.text_encoders import registry
 from dpsr.training.loop import Training
-from dpsr.training.recipes import adagrad, make_recipe
+from dpsr.training.recipes import make_recipe
+from dpsr.training.run_optimizers import adagrad
 from dpsr.training.step import MatchingStep
 from dpsr.training.trained import load_trained
 from dpsr.training.trainer import start_run
