@@ -25,8 +25,8 @@ _LOOK_SECONDS = 2.0
 def evaluate_checkpoints(task: Task, config: Config) -> dict[str, Any]:
     """Scores each new checkpoint until the training is over.
 
-    ``<checkpoint_dir>/evaluator/`` has ``metrics.json`` (every checkpoint with ``step``, ``stage`` and the figures of the
-    stage; ``best_step``, of the last stage that has a checkpoint), the model of the best as ``best-<step>``, and
+    ``<checkpoint_dir>/evaluator/`` has ``metrics.json`` (every checkpoint with ``step``, ``stage`` and the figures of
+    the stage; ``best_step``, of the last stage that has a checkpoint), the model of the best as ``best-<step>``, and
     TensorBoard events.
 
     Args:
