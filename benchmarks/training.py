@@ -40,7 +40,8 @@ from dpsr.data.prepare.job import prepare
 from dpsr.model.towers import ItemTower, QueryTower
 from dpsr.model.two_tower import TwoTower
 from dpsr.training.loop import take_steps
-from dpsr.training.recipes import TRAINING, batch_maker, batch_sources, make_recipe
+from dpsr.training.recipes import batch_maker, batch_sources, make_recipe
+from dpsr.training.stages import TRAINING
 
 Run = Callable[[], tuple[float, float]]
 """Takes some steps, and waits for them; returns seconds by the clock and of the processors."""

@@ -25,7 +25,8 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.model.embeddings import TableBags
 from dpsr.model.tower_inputs import join_bags, tower_inputs
 from dpsr.training.negatives import HardNegatives
-from dpsr.training.recipes import TRAINING, batch_maker, batch_sources
+from dpsr.training.recipes import batch_maker, batch_sources
+from dpsr.training.stages import TRAINING
 from dpsr.training.teachers import encoded_items
 
 USABLE_MEMORY = 0.8

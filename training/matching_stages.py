@@ -13,11 +13,9 @@ from dpsr.model.two_tower import TwoTower
 from dpsr.training.head_assignment import HeadAssignment
 from dpsr.training.negatives import HardNegatives, KnownPositives
 from dpsr.training.run_optimizers import RunOptimizers
-from dpsr.training.stages import Stage
+from dpsr.training.stages import PRETRAINING, TRAINING, Stage
 from dpsr.training.step import MatchingStep
 from dpsr.training.validation import Validation
-
-PRETRAINING, TRAINING = "pretraining", "training"
 
 
 def matching_stages(

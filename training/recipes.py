@@ -19,10 +19,10 @@ from dpsr.model.feature_tables import feature_tables
 from dpsr.model.shards import Placement
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
-from dpsr.training.matching_stages import PRETRAINING, TRAINING, matching_stages
+from dpsr.training.matching_stages import matching_stages
 from dpsr.training.negatives import count_random_negatives
 from dpsr.training.run_optimizers import RunOptimizers
-from dpsr.training.stages import Stage
+from dpsr.training.stages import PRETRAINING, TRAINING, Stage
 from dpsr.training.teachers import Teachers, encoded_items
 
 

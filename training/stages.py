@@ -11,6 +11,9 @@ import tensorflow as tf
 from dpsr.data.batches.steps import BatchSource
 from dpsr.training.optimizers import Copies, Optimizer
 
+MLM, INTERACTION, PRETRAINING, TRAINING = "mlm", "interaction", "pretraining", "training"
+"""Names of the stages of a run, in their order."""
+
 Figures = dict[str, float | None]
 """Figures of the validation split by name; None where the split is empty."""
 

@@ -13,7 +13,7 @@ from dpsr.data.batches.features import ItemFeatures, QueryFeatures, TextFeatures
 from dpsr.data.dataset.schema import DatasetError, SubwordsSchema
 from dpsr.model.text_encoders.transformer import TransformerEncoder
 from dpsr.model.two_tower import TwoTower
-from dpsr.training.recipes import adagrad
+from dpsr.training.run_optimizers import adagrad
 from dpsr.training.step import MatchingStep
 
 from .numpy_encoder import last_hidden_states
