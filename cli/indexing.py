@@ -22,10 +22,13 @@ def export(config: Config, items: str | None) -> None:
     from dpsr.data.dataset.tables import Dataset
 
     dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
-    from dpsr.indexing.manifest import searcher_table
+    from dpsr.indexing.manifest import read_manifest, searcher_table
     from dpsr.indexing.publish import export as run
+    from dpsr.indexing.text_encoder import text_encoder_line
     from dpsr.training.trained import load_model
 
     version = run(config, dataset, load_model(config, dataset), items=items)
     click.echo(searcher_table(version))
+    if line := text_encoder_line(read_manifest(version)):
+        click.echo(line)
     click.echo(f"servable: {version}")

@@ -26,3 +26,6 @@ class IndexConfig(Section):
     """Nearest items of each head among which a filter finds the matching ones."""
     precision: Literal["float32", "int8"] = "float32"
     """Of the vectors inside an approximate index; ``int8`` takes a quarter of the memory, its score error is 0.01."""
+    text_encoder_precision: Literal["float32", "int8"] = "float32"
+    """Of the matrices of a transformer that reads the query: ``int8`` multiplies them several times as fast. What it
+    costs is measured at export and kept in the manifest. Items are always embedded in float32."""

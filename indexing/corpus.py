@@ -13,12 +13,11 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.embedded_rows import EmbeddedRows
 from dpsr.model.feature_tables import feature_tables, sequence_lengths
+from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
 
-_BAGS_AT_ONCE, _SEQUENCES_AT_ONCE = 4096, 256
 
-
-def embed_items(model: Model, dataset: Dataset, *, batch_size: int | None = None, progress: bool = True) -> np.ndarray:
+def embed_items(model: Model, dataset: Dataset, *, batch_size: int = 4096, progress: bool = True) -> np.ndarray:
     """The item tower over the dataset's items; see ``embed_catalogue``.
 
     Returns:
@@ -31,7 +30,7 @@ def embed_catalogue(
     model: Model,
     catalogue: Catalogue,
     *,
-    batch_size: int | None = None,
+    batch_size: int = 4096,
     progress: bool = True,
     resume_from: EmbeddedRows | None = None,
 ) -> np.ndarray:
@@ -40,7 +39,7 @@ def embed_catalogue(
     Args:
         model: the towers.
         catalogue: item row i becomes row i of the result.
-        batch_size: items embedded at a time; by default as many as the memory of their hidden states allows.
+        batch_size: items embedded at a time.
         progress: show a progress bar.
         resume_from: holds the rows embedded by an earlier export, and receives the others.
 
@@ -55,7 +54,7 @@ def embed_catalogue(
         if catalogue.subwords is None:
             raise DatasetError("the model reads subwords, and the catalogue has none; run `dpsr prepare` again")
         texts.append(catalogue.subwords)
-    batch_size = batch_size or (_BAGS_AT_ONCE if lengths is None else _SEQUENCES_AT_ONCE)
+    model = for_inference(model)
 
     def item_vectors(
         bags: list[tf.RaggedTensor], categorical: dict[str, tf.Tensor], encoded: list[tf.Tensor]

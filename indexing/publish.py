@@ -27,9 +27,11 @@ from dpsr.indexing.manifest import write_manifest
 from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.servable import RetrievalModule
 from dpsr.indexing.signature import profile_inputs
+from dpsr.indexing.text_encoder import describe_text_encoder
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
 from dpsr.model.feature_tables import truncation_notes
+from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc import Tokenizer
 
@@ -67,17 +69,19 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
     base = config.model_base_path
     require_free(base, export_bytes(config.index, dataset.schema, model, catalogue))
     tuning, checked = _held_out_records(dataset)
+    precision = config.index.text_encoder_precision
+    served = for_inference(model, precision)
     with (
         embedded_rows(Path(config.work_dir) / "embeddings", model, catalogue) as rows,
         staging_directory(base) as staging,
         tqdm(total=4, desc="exporting", unit="step", disable=not progress) as steps,
     ):
         vectors = embed_catalogue(model, catalogue, progress=progress, resume_from=rows)
-        index = _build_index(config, model, dataset, vectors, tuning)
+        index = _build_index(config, served, dataset, vectors, tuning)
         steps.update()
         path, examples_dir = staging / "servable", staging / "examples"
         servable = RetrievalModule(
-            model,
+            served,
             dataset,
             index,
             catalogue=catalogue,
@@ -85,7 +89,9 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
             filter_candidates=config.index.filter_candidates,
         )
         servable.save(path)
-        examples = _examples(model, dataset, catalogue, vectors, checked, servable.filters)
+        # In float32 the servable has to answer as the model was trained, in int8 as the towers that are served.
+        answering = model if precision == "float32" else served
+        examples = _examples(answering, dataset, catalogue, vectors, checked, servable.filters)
         _write_warmup(path / WARMUP_FILE, config.name, examples)
         examples_dir.mkdir()
         examples.write(examples_dir)
@@ -94,6 +100,9 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
         _check_recall(recall, config, index)
         steps.update()
         manifest = _manifest(config, dataset, model, servable, {**recall, "queries": len(checked)}, items)
+        if model.config.reads_subwords:
+            exact, heads = embed_queries(model, dataset, checked), examples.personalized_heads
+            manifest["text_encoder"] = describe_text_encoder(precision, exact, heads, vectors, index.k)
         write_manifest(path, manifest)
         version = publish(path, base)
         remove_old_versions(base, config.index.keep_versions)

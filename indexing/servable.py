@@ -25,6 +25,7 @@ from dpsr.indexing.filters import Filters, stripped
 from dpsr.indexing.searcher import Found, Searcher
 from dpsr.indexing.signature import profile_inputs
 from dpsr.model.feature_tables import sequence_lengths
+from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
@@ -52,7 +53,7 @@ class RetrievalModule(tf.Module):
         """Joins tokenizer, query tower, searcher and tables, and traces the signatures.
 
         Args:
-            model: the trained towers.
+            model: the trained towers, or those of ``for_inference``, which takes care of the speed.
             dataset: tokenizer, vocabularies, and the items that histories are made of.
             index: over the item vectors of ``catalogue``, row by row.
             catalogue: the items that are found; those of ``dataset`` by default.
@@ -63,6 +64,7 @@ class RetrievalModule(tf.Module):
             ExportError: a column has the name of another input, or is not there; see ``profile_inputs``, ``Filters``.
         """
         super().__init__(name="servable")
+        model = for_inference(model)
         catalogue = catalogue or Catalogue.of_dataset(dataset)
         self.filters = Filters(catalogue, dataset.schema.categorical, filter_range)
         self.searcher: Searcher = DenseSearcher(

@@ -12,6 +12,7 @@ from dpsr.data.batches.features import TextFeatures
 from dpsr.data.dataset.schema import SubwordsSchema
 from dpsr.model.embeddings import TableBags, TableValues
 from dpsr.model.text_encoders.checkpoint_import import import_weights
+from dpsr.ops_cc.packed_encoder import PackedEncoder, Precision, encode_packed, pack_encoder
 from dpsr.ops_cc.text_encoder import BlockWeights, EncoderShape, EncoderWeights, encode, pool
 
 _SCALE = 0.02
@@ -24,6 +25,14 @@ class TransformerWeights(NamedTuple):
     encoder: EncoderWeights
     projection: Any
     """float32 [H, d]; () where the width is the dimension."""
+
+
+class PackedTransformerWeights(NamedTuple):
+    """The same for inference."""
+
+    encoder: PackedEncoder
+    """Of variables."""
+    projection: Any
 
 
 class TransformerEncoder:
@@ -77,10 +86,26 @@ class TransformerEncoder:
         """As ``TextEncoder.bags``: none, as the word table is dense."""
         return {}
 
+    def pack(self, weights: TransformerWeights, precision: Precision) -> PackedTransformerWeights:
+        """Weights for inference, in variables of their own on the CPU: one operation encodes texts with them.
+
+        Raises:
+            PackingError: a weight is not finite.
+        """
+        packed = pack_encoder(weights.encoder, self.shape, precision=precision)
+        with tf.device("CPU:0"):
+            return PackedTransformerWeights(
+                packed.map(lambda array: tf.Variable(array, trainable=False)), weights.projection
+            )
+
     def __call__(
-        self, texts: TextFeatures, values: TableValues, weights: TransformerWeights, seed: tf.Tensor | None = None
+        self,
+        texts: TextFeatures,
+        values: TableValues,
+        weights: TransformerWeights | PackedTransformerWeights,
+        seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """As ``TextEncoder.__call__``.
+        """As ``TextEncoder.__call__``; packed weights drop nothing.
 
         Raises:
             ValueError: the batch was joined without subwords.
@@ -88,8 +113,10 @@ class TransformerEncoder:
         subwords = texts.subwords
         if subwords is None:
             raise ValueError("the model reads subwords, and the batch was joined without them")
-        hidden = self.hidden(subwords, weights, seed)
-        pooled = pool(hidden, subwords, self.config.pooling)
+        if isinstance(weights, PackedTransformerWeights):
+            pooled = encode_packed(subwords, weights.encoder, pooling=self.config.pooling)
+        else:
+            pooled = pool(self.hidden(subwords, weights, seed), subwords, self.config.pooling)
         return pooled if self.config.width == self.dimension else tf.matmul(pooled, weights.projection)
 
     def hidden(
