@@ -20,6 +20,7 @@ from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectedRows
 from dpsr.data.raw.values import whole_ids
 from dpsr.tokenizer_cc import Tokenizer
+from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,6 @@ class Catalogue:
         }
         subwords, columns = None, dataset.schema.text
         if dataset.schema.subwords is not None:
-            from dpsr.tokenizer_cc.subwords import SubwordTokenizer
-
             of_columns = SubwordTokenizer.load(dataset.subwords_path)
             subwords = _of_items(token_bags(of_columns, field_texts(table, columns)), dataset)
         item_ids = id_array(table.column("item_id"), dataset.schema.item_id_type)

@@ -18,6 +18,7 @@ from dpsr.model.text_encoders.checkpoint_config import (
     read_published,
 )
 from dpsr.ops_cc.text_encoder import BlockWeights, EncoderWeights
+from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 
 class _Entry(NamedTuple):
@@ -79,8 +80,6 @@ def import_weights(folder: str | Path, config: TransformerConfig, subwords: Subw
             with another tokenizer.
         SubwordError: the tokenizer cannot be reproduced.
     """
-    from dpsr.tokenizer_cc.subwords import SubwordTokenizer
-
     path, published, num_ids = Path(folder) / WEIGHTS_FILE, read_published(folder), subwords.num_ids
     fingerprint = SubwordTokenizer.from_tokenizer_json(folder).fingerprint
     if fingerprint != subwords.fingerprint:
