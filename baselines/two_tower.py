@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
-from dpsr.data.batches.features import FeatureTables
+from dpsr.data.batches.text_reader import TextReader
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model.feature_tables import feature_tables, sequence_lengths
 from dpsr.model.interface import Model
-from dpsr.tokenizer_cc import Tokenizer
 
 
 class TwoTowerRetriever(ExhaustiveRetriever):
@@ -29,8 +29,9 @@ class TwoTowerRetriever(ExhaustiveRetriever):
         """
         super().__init__(len(item_vectors))
         self._model = model
-        self._tables = FeatureTables(dataset, model.config.history_length, model.config.history_titles)
-        self._tokenizer = Tokenizer.load(dataset.tokenizer_path)
+        lengths = sequence_lengths(model.config)
+        self._tables = feature_tables(model.config, dataset)
+        self._read = TextReader(dataset, None if lengths is None else lengths.query)
         self._columns = np.ascontiguousarray(item_vectors.T)
         items, dimension = item_vectors.shape
         self.index = f"exact: {model.config.heads} x {items:,} inner products of {dimension}"
@@ -38,11 +39,9 @@ class TwoTowerRetriever(ExhaustiveRetriever):
     def query_heads(self, examples: QueryExamples) -> np.ndarray:
         """Embeds query texts with profile and history of their users, float32 [n, heads, d]."""
         fields = np.ascontiguousarray(examples.records).view("<i4").reshape(len(examples), -1)
-        values, row_splits = self._tokenizer.encode_batch(examples.texts.tolist())
-        # Texts may differ from the logged query (one typo): their tokens replace those of the query table.
-        queries = self._tables.queries(tf.constant(fields))._replace(
-            tokens=tf.RaggedTensor.from_row_splits(values, row_splits)
-        )
+        # Texts may differ from the logged query (one typo): they take the place of those of the query table.
+        text = self._read(tf.constant(examples.texts.tolist(), tf.string))
+        queries = self._tables.queries(tf.constant(fields)).with_text(text)
         return self._model.query_heads(queries).numpy()
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:

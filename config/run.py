@@ -16,7 +16,7 @@ from dpsr.config.index import IndexConfig
 from dpsr.config.model import ModelConfig
 from dpsr.config.section import PathName, Section
 from dpsr.config.serving import ServingConfig
-from dpsr.config.tokenizer import TokenizerConfig
+from dpsr.config.tokenizer import SubwordsConfig, TokenizerConfig
 from dpsr.config.training import LossConfig, PretrainingConfig, TrainingConfig
 
 
@@ -92,10 +92,28 @@ class Config(Section):
             )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _a_checkpoint_has_its_subwords(self) -> Config:
+        if self.model.initial is not None and self.tokenizer.subwords is not None:
+            raise ValueError(
+                f"tokenizer.subwords is given, and model.transformer.initial = {self.model.initial!r} brings a "
+                "tokenizer of its own; leave one of them out"
+            )
+        return self
+
     @property
     def learns_nothing(self) -> bool:
         """Whether no stage has an epoch."""
         return not self.training.epochs + self.pretraining.epochs + self.distillation.epochs
+
+    @property
+    def subwords(self) -> SubwordsConfig | None:
+        """The subwords of the dataset; None where no model reads them."""
+        if self.tokenizer.subwords is not None:
+            return self.tokenizer.subwords
+        if self.model.initial is not None:
+            return SubwordsConfig(file=self.model.initial)
+        return SubwordsConfig() if self.model.reads_subwords else None
 
     @property
     def mixed_rows(self) -> int:

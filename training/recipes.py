@@ -15,7 +15,7 @@ from dpsr.data.batches.steps import BatchSource, CatalogueBatches, LogBatches
 from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.factory import build_model
-from dpsr.model.feature_tables import feature_tables
+from dpsr.model.feature_tables import feature_tables, sequence_lengths
 from dpsr.model.shards import Placement
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
@@ -83,7 +83,7 @@ def batch_sources(config: Config, dataset: Dataset, maker: BatchMaker) -> dict[s
     """
     sources: dict[str, BatchSource] = {}
     if config.pretraining.epochs:
-        sources[PRETRAINING] = CatalogueBatches(maker)
+        sources[PRETRAINING] = CatalogueBatches(maker, np.arange(dataset.schema.num_items, dtype=np.int32))
     if config.training.epochs:
         sources[TRAINING] = LogBatches(maker, dataset.directory / split_file("train"))
     return sources
@@ -98,11 +98,19 @@ def batch_maker(config: Config, dataset: Dataset, *, encoded: np.ndarray | None 
         encoded: float32 [items, w], the items' vectors by the teachers, where the model reads them.
     """
     pretraining, typo_share = config.pretraining, config.training.typo_share
+    lengths = sequence_lengths(config.model)
+    query_length = None if lengths is None else lengths.query
     query_texts = item_texts = None
     if typo_share and config.training.epochs:
-        query_texts = QueryTexts(dataset, typo_share)
+        query_texts = QueryTexts(dataset, typo_share, query_length=query_length)
     if pretraining.epochs or config.mixed_rows:
-        item_texts = ItemTexts(dataset, columns=pretraining.text, words=pretraining.words, typo_share=typo_share)
+        item_texts = ItemTexts(
+            dataset,
+            columns=pretraining.text,
+            words=pretraining.words,
+            typo_share=typo_share,
+            query_length=query_length,
+        )
     return BatchMaker(
         feature_tables(config.model, dataset, encoded=encoded),
         batch_size=config.training.batch_size,

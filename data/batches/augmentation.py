@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from dpsr.data.batches.features import TextFeatures
+from dpsr.data.batches.text_reader import TextReader
 from dpsr.data.batches.texts import Texts
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.texts import spaced_texts
-from dpsr.tokenizer_cc import tokenize
 
 _LETTER = r"[\p{L}\p{N}]"
 _EDITS = 4
@@ -83,33 +84,38 @@ def one_edit(texts: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 class QueryTexts:
     """The texts of the logged queries; a share of them gets a typo."""
 
-    def __init__(self, dataset: Dataset, typo_share: float) -> None:
+    def __init__(self, dataset: Dataset, typo_share: float, *, query_length: int | None = None) -> None:
         """Makes the texts readable by graphs.
 
         Args:
             dataset: an opened dataset.
             typo_share: share of the rows of a step that get one random edit.
+            query_length: the most subwords of a query; None leaves subwords out.
         """
         self._texts = Texts(dataset.query_texts())
         self._typo_share = typo_share
-        self._tokenizer_path = dataset.tokenizer_path
+        self._read = TextReader(dataset, query_length)
 
-    def with_typos(self, tokens: tf.RaggedTensor, query_rows: tf.Tensor, seed: tf.Tensor) -> tf.RaggedTensor:
-        """Tokens of queries, those of a random share after one edit of the text.
+    def with_typos(self, text: TextFeatures, query_rows: tf.Tensor, seed: tf.Tensor) -> TextFeatures:
+        """What encoders read of queries, of a random share after one edit of the text.
 
         Args:
-            tokens: int32 [B, None].
+            text: B queries, with subwords where these texts have them.
             query_rows: int32 [B].
             seed: int64 [2].
 
         Returns:
-            int32 [B, None].
+            B queries.
         """
         edited = tf.random.stateless_uniform(tf.shape(query_rows), _stream(seed, 10)) < self._typo_share
         texts = one_edit(self._texts.take(tf.boolean_mask(query_rows, edited)), _stream(seed, 11))
-        both = tf.concat([tokens, tokenize(texts, self._tokenizer_path)], axis=0)
         place = tf.shape(query_rows)[0] + tf.cumsum(tf.cast(edited, tf.int32), exclusive=True)
-        return tf.gather(both, tf.where(edited, place, tf.range(tf.shape(query_rows)[0])))
+        place = tf.where(edited, place, tf.range(tf.shape(query_rows)[0]))
+
+        def chosen(first: tf.RaggedTensor | None, second: tf.RaggedTensor | None) -> tf.RaggedTensor | None:
+            return None if first is None else tf.gather(tf.concat([first, second], axis=0), place)
+
+        return TextFeatures(*map(chosen, text, self._read(texts)))
 
 
 class ItemTexts:
@@ -125,6 +131,7 @@ class ItemTexts:
         columns: list[str] | None,
         words: tuple[int, int],
         typo_share: float,
+        query_length: int | None = None,
     ) -> None:
         """Makes the texts readable by graphs.
 
@@ -133,24 +140,25 @@ class ItemTexts:
             columns: text columns that words come from; all of them if None.
             words: fewest and most words of a query.
             typo_share: share of the queries that get one random edit.
+            query_length: the most subwords of a query; None leaves subwords out.
         """
         texts = spaced_texts(dataset.item_table(), columns or dataset.schema.text)
         self._texts = Texts(texts)
         self._words = words
         self._typo_share = typo_share
-        self._tokenizer_path = dataset.tokenizer_path
+        self._read = TextReader(dataset, query_length)
 
-    def queries(self, item_rows: tf.Tensor, seed: tf.Tensor) -> tf.RaggedTensor:
-        """The tokens of one synthetic query for every item, another one for every seed.
+    def queries(self, item_rows: tf.Tensor, seed: tf.Tensor) -> TextFeatures:
+        """What encoders read of one synthetic query for every item, another one for every seed.
 
         Args:
             item_rows: int32 [N].
             seed: int64 [2].
 
         Returns:
-            int32 [N, None].
+            N queries.
         """
-        return tokenize(self.query_texts(item_rows, seed), self._tokenizer_path)
+        return self._read(self.query_texts(item_rows, seed))
 
     def query_texts(self, item_rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """The texts behind ``queries``, string [N]."""

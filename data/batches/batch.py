@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from dpsr.data.batches.augmentation import ItemTexts, QueryTexts
 from dpsr.data.batches.blocks import FIELDS
-from dpsr.data.batches.features import FeatureTables, ItemFeatures, QueryFeatures, TextFeatures, concatenated
+from dpsr.data.batches.features import FeatureTables, ItemFeatures, QueryFeatures, concatenated
 
 
 class Batch(NamedTuple):
@@ -62,7 +62,7 @@ class BatchMaker:
         records = tf.ensure_shape(records, [self.batch_records, FIELDS])
         queries, query_rows, positives = self.tables.queries(records), records[:, 0], records[:, 2]
         if self.query_texts:
-            queries = queries._replace(tokens=self.query_texts.with_typos(queries.tokens, query_rows, seed))
+            queries = queries.with_text(self.query_texts.with_typos(queries.text, query_rows, seed))
         if self.mixed_rows:
             drawn = tf.random.stateless_uniform(
                 [self.mixed_rows], _mixed_seed(seed), maxval=self.num_items, dtype=tf.int32
@@ -94,7 +94,7 @@ class BatchMaker:
         if self.item_texts is None:
             raise ValueError("synthetic queries are sampled from item_texts, which is None")
         unknown_user = tf.fill(tf.shape(item_rows), -1)
-        text = TextFeatures(self.item_texts.queries(item_rows, seed))
+        text = self.item_texts.queries(item_rows, seed)
         return self.tables.with_user_context(text, unknown_user, tf.zeros_like(item_rows))
 
 

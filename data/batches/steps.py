@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow as tf
 
 from dpsr.data.batches.arrays import graph_array
-from dpsr.data.batches.batch import Batch, BatchMaker
 from dpsr.data.batches.blocks import FIELDS, BlockOrder, Blocks, Windows, read_windows
 from dpsr.data.dataset.schema import DatasetError
 
@@ -61,8 +60,34 @@ class BatchSource(Protocol):
     def epoch(self, seed: int, epoch: int) -> EpochPlan:
         """The plan of an epoch, from 0; the same arguments give the same batches."""
 
-    def batches(self, plan: Any) -> Callable[[tf.Tensor], Batch]:
+    def batches(self, plan: Any) -> Callable[[tf.Tensor], Any]:
         """What makes the batch of the plan's step of a number, int64 [] from 0, inside a graph."""
+
+
+class RecordMaker(Protocol):
+    """Makes the batch of a step of its records, as ``BatchMaker``."""
+
+    @property
+    def batch_size(self) -> int:
+        """B, examples of a step."""
+
+    @property
+    def batch_records(self) -> int:
+        """Records of a step."""
+
+    def of_records(self, records: tf.Tensor, seed: tf.Tensor) -> Any:
+        """The batch of records, int32 [batch_records, 5], and a seed, int64 [2]."""
+
+
+class ItemMaker(Protocol):
+    """Makes the batch of a step of its items, as ``BatchMaker``."""
+
+    @property
+    def batch_size(self) -> int:
+        """B, items of a step."""
+
+    def of_items(self, item_rows: tf.Tensor, seed: tf.Tensor) -> Any:
+        """The batch of items, int32 [B], and a seed, int64 [2]."""
 
 
 class LogBatches:
@@ -75,11 +100,11 @@ class LogBatches:
         ),
     )
 
-    def __init__(self, maker: BatchMaker, records_file: str | os.PathLike[str]) -> None:
+    def __init__(self, maker: RecordMaker, records_file: str | os.PathLike[str]) -> None:
         """Prepares to read a file.
 
         Args:
-            maker: joins records with the tables.
+            maker: makes batches of records.
             records_file: of ``data.dataset.records``, shuffled when it was written.
 
         Raises:
@@ -96,7 +121,7 @@ class LogBatches:
         order_seed, draws_seed = epoch_seeds(seed, epoch)
         return _LogEpoch(self._blocks.order(order_seed), draws_seed, self._maker.batch_records)
 
-    def batches(self, plan: LogPlan) -> Callable[[tf.Tensor], Batch]:
+    def batches(self, plan: LogPlan) -> Callable[[tf.Tensor], Any]:
         """As ``BatchSource.batches``."""
         records = read_windows(tf.convert_to_tensor(self._file), self._blocks.layout, plan.windows)
         records = tf.reshape(records, [-1, self._maker.batch_records, FIELDS])
@@ -104,31 +129,33 @@ class LogBatches:
 
 
 class CatalogueBatches:
-    """Batches of the catalogue: every item once an epoch, in random order, each with another synthetic query."""
+    """Batches of the catalogue: every item once an epoch, in random order."""
 
-    def __init__(self, maker: BatchMaker) -> None:
+    def __init__(self, maker: ItemMaker, item_rows: np.ndarray) -> None:
         """Prepares to make batches of items.
 
         Args:
-            maker: has ``item_texts``.
+            maker: makes batches of items.
+            item_rows: the items, int32 [n].
 
         Raises:
-            DatasetError: the catalogue is empty.
+            DatasetError: there is no item.
         """
-        if not maker.num_items:
+        if not len(item_rows):
             raise DatasetError("the catalogue holds no item to train on")
         self._maker = maker
+        self._item_rows = item_rows
         self.batch_size = maker.batch_size
-        self.steps = -(-maker.num_items // maker.batch_size)
+        self.steps = -(-len(item_rows) // maker.batch_size)
         self.spec = CataloguePlan(tf.TensorSpec([2], tf.int64), tf.TensorSpec([None, maker.batch_size], tf.int32))
 
     def epoch(self, seed: int, epoch: int) -> _CatalogueEpoch:
         """As ``BatchSource.epoch``."""
         order_seed, draws_seed = epoch_seeds(seed, epoch, *_CATALOGUE_KEY)
-        order = np.random.default_rng(order_seed).permutation(self._maker.num_items).astype(np.int32)
+        order = np.random.default_rng(order_seed).permutation(self._item_rows)
         return _CatalogueEpoch(order, draws_seed, self.batch_size)
 
-    def batches(self, plan: CataloguePlan) -> Callable[[tf.Tensor], Batch]:
+    def batches(self, plan: CataloguePlan) -> Callable[[tf.Tensor], Any]:
         """As ``BatchSource.batches``."""
         items = tf.convert_to_tensor(plan.items)
         return lambda position: self._maker.of_items(items[position], _seed_of_step(plan.seed, position))
@@ -155,7 +182,7 @@ class _CatalogueEpoch(NamedTuple):
         return CataloguePlan(np.array([self.draws_seed, first_step]), items)
 
 
-def epoch_batches(source: BatchSource, *, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+def epoch_batches(source: BatchSource, *, seed: int, epoch: int, first_step: int = 0) -> Iterator[Any]:
     """The batches of an epoch one by one, outside a graph, from step ``first_step`` on; one call of a graph each."""
     plan = source.epoch(seed, epoch)
     make = tf.function(lambda of_step: source.batches(of_step)(tf.zeros([], tf.int64)), input_signature=[source.spec])

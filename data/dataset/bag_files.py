@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -45,8 +47,7 @@ class BagsWriter:
         row_splits = self._splits()
         np.save(self._directory / f"{self._name}.row_splits.npy", row_splits)
         with (self._directory / f"{self._name}.values.npy").open("wb") as file:
-            header = {"descr": "<i4", "fortran_order": False, "shape": (int(row_splits[-1]),)}
-            np.lib.format.write_array_header_1_0(file, header)
+            _write_header(file, int(row_splits[-1]))
             if before is None:
                 with self._raw.open("rb") as raw:
                     shutil.copyfileobj(raw, file, 1 << 22)
@@ -72,7 +73,29 @@ def _joined(before: Bags, new: Bags, start: int, end: int) -> np.ndarray:
     return np.concatenate([first.values, second.values])[np.argsort(owner, kind="stable")]
 
 
-def save_bags(directory: Path, name: str, bags: Bags) -> None:
-    """Writes bags held in memory, as ``BagsWriter`` does."""
-    np.save(directory / f"{name}.values.npy", bags.values)
-    np.save(directory / f"{name}.row_splits.npy", bags.row_splits)
+def write_bags(directory: Path, name: str, batches: Iterable[Bags]) -> int:
+    """Writes the bags of some batches, one batch after another, as ``<name>.values.npy`` and ``<name>.row_splits.npy``.
+
+    Memory holds one batch, and eight bytes for each row.
+
+    Returns:
+        The number of rows.
+    """
+    lengths = [np.zeros(1, dtype=np.int64)]
+    raw = directory / f"{name}.raw"
+    with raw.open("wb") as file:
+        for bags in batches:
+            np.asarray(bags.values, dtype=np.int32).tofile(file)
+            lengths.append(np.diff(bags.row_splits))
+    row_splits = np.cumsum(np.concatenate(lengths), dtype=np.int64)
+    np.save(directory / f"{name}.row_splits.npy", row_splits)
+    with (directory / f"{name}.values.npy").open("wb") as file, raw.open("rb") as values:
+        _write_header(file, int(row_splits[-1]))
+        shutil.copyfileobj(values, file, 1 << 22)
+    raw.unlink()
+    return len(row_splits) - 1
+
+
+def _write_header(file: BinaryIO, num_values: int) -> None:
+    header = {"descr": "<i4", "fortran_order": False, "shape": (num_values,)}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from dpsr.data.dataset import spill
 from dpsr.data.dataset.bag_files import BagsWriter
 from dpsr.data.dataset.directory import scratch_directory
-from dpsr.data.dataset.schema import split_file
+from dpsr.data.dataset.schema import SKIPS_FILE, split_file
 from dpsr.data.dataset.tables import Bags, Dataset, load_bags
 
 Blocks = Callable[[], Iterator[np.ndarray]]
@@ -106,19 +107,55 @@ def clicked_items(dataset: Dataset, folder: Path) -> Bags:
     Returns:
         Memory-mapped bags of item rows, [queries].
     """
-    schema, train = dataset.schema, split_file("train")
-    name = f"clicked_items.{dataset.manifest['files'][train]['sha256'][:24]}"
-    files = [f"{name}.values.npy", f"{name}.row_splits.npy"]
+    sources = [lambda: dataset.interaction_blocks("train")]
+    return _kept_bags(dataset, folder, "clicked_items", [split_file("train")], sources, lambda clicked: clicked.keys)
+
+
+def skipped_items(dataset: Dataset, folder: Path) -> Bags:
+    """The distinct items that each query was shown, that were skipped, and that it never led to in the train split.
+
+    Args:
+        dataset: an opened dataset.
+        folder: as of ``clicked_items``.
+
+    Returns:
+        Memory-mapped bags of item rows, [queries], ascending.
+    """
+    sources = [dataset.skip_blocks, lambda: dataset.interaction_blocks("train")]
+    files = [SKIPS_FILE, split_file("train")]
+    return _kept_bags(
+        dataset,
+        folder,
+        "skipped_items",
+        files,
+        sources,
+        lambda skipped, clicked: np.setdiff1d(skipped.keys, clicked.keys),
+    )
+
+
+def _kept_bags(
+    dataset: Dataset,
+    folder: Path,
+    kind: str,
+    files: Sequence[str],
+    sources: Sequence[Blocks],
+    keys_of: Callable[..., np.ndarray],
+) -> Bags:
+    """Bags of items by query, made of the pairs of ``sources``, unless the folder has those of the same files."""
+    schema = dataset.schema
+    digests = "".join(dataset.manifest["files"][file]["sha256"] for file in files)
+    name = f"{kind}.{hashlib.sha256(digests.encode()).hexdigest()[:24]}"
     with scratch_directory(folder) as scratch:
-        if not all((folder / file).exists() for file in files):
+        parts = [f"{name}.values.npy", f"{name}.row_splits.npy"]
+        if not all((folder / part).exists() for part in parts):
             writer = BagsWriter(scratch, name, schema.num_queries)
-            blocks = [lambda: dataset.interaction_blocks("train")]
-            for _, (pairs,) in pairs_by_query(blocks, schema.num_queries, schema.num_items, scratch):
-                writer.add(pairs.keys // schema.num_items, pairs.keys % schema.num_items)
+            for _, counts in pairs_by_query(sources, schema.num_queries, schema.num_items, scratch):
+                keys = keys_of(*counts)
+                writer.add(keys // schema.num_items, keys % schema.num_items)
             writer.close()
-            for file in files:
-                (scratch / file).replace(folder / file)
-            for path in folder.glob("clicked_items.*.npy"):
-                if path.name not in files:  # of a train split that is gone
+            for part in parts:
+                (scratch / part).replace(folder / part)
+            for path in folder.glob(f"{kind}.*.npy"):
+                if path.name not in parts:  # of a log that is gone
                     path.unlink(missing_ok=True)
     return load_bags(folder, name, schema.num_queries)

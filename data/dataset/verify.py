@@ -20,6 +20,7 @@ from dpsr.data.dataset.schema import (
     SKIP,
     SKIPS_FILE,
     SPLITS,
+    SUBWORDS_FILE,
     DatasetError,
     split_file,
 )
@@ -49,6 +50,7 @@ def verify(directory: Path, *, advance: Callable[[str], object] = lambda _: None
         ("checksums", _checksums),
         ("tables", _tables),
         ("tokens", _tokens),
+        ("subwords", _subwords),
         ("labelled pairs", _labels),
         ("records", _records),
         ("histories", _histories),
@@ -104,6 +106,24 @@ def _tokens(dataset: Dataset) -> Iterator[str]:
         yield f"tokenizer.model: has {tokenizer.num_ids:,} ids, the schema says {dataset.schema.token_rows:,}"
     for name, bags in (("items", dataset.item_tokens), ("queries", dataset.query_tokens)):
         yield from _bags(f"{name}/tokens", bags, 1, dataset.schema.token_rows)
+
+
+def _subwords(dataset: Dataset) -> Iterator[str]:
+    schema = dataset.schema.subwords
+    if schema is None:
+        return
+    from dpsr.tokenizer_cc.subwords import SubwordTokenizer
+
+    tokenizer = SubwordTokenizer.load(dataset.subwords_path)
+    special = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
+    if tokenizer.fingerprint != schema.fingerprint:
+        yield f"{SUBWORDS_FILE}: is {tokenizer.fingerprint}, the schema has {schema.fingerprint}"
+    if tokenizer.num_ids != schema.num_ids:
+        yield f"{SUBWORDS_FILE}: has {tokenizer.num_ids:,} ids, the schema says {schema.num_ids:,}"
+    if special != (schema.pad, schema.unk, schema.cls, schema.sep, schema.mask):
+        yield f"{SUBWORDS_FILE}: its special tokens are not those of the schema"
+    for name, bags in (("items", dataset.item_subwords), ("queries", dataset.query_subwords)):
+        yield from _bags(f"{name}/subwords", bags, 0, schema.num_ids)
 
 
 def _labels(dataset: Dataset) -> Iterator[str]:

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from dpsr.config import Config
-from dpsr.data.dataset.bag_files import save_bags
 from dpsr.data.dataset.directory import atomic_directory, sha256
 from dpsr.data.dataset.schema import (
     EVENTS,
@@ -29,12 +27,11 @@ from dpsr.data.dataset.schema import (
     LABELS_FILE,
     MANIFEST_FILE,
     SPLITS,
-    TOKENIZER_FILE,
     DatasetError,
     Schema,
+    SubwordsSchema,
 )
 from dpsr.data.dataset.tables import Dataset
-from dpsr.data.dataset.texts import joined_texts, text_batches
 from dpsr.data.prepare.append import check_new_times, check_same_inputs, later_time
 from dpsr.data.prepare.catalogue_queries import CatalogueQueries
 from dpsr.data.prepare.entities import (
@@ -50,7 +47,8 @@ from dpsr.data.prepare.privacy import UserIds
 from dpsr.data.prepare.splits import SplitWriter, Written
 from dpsr.data.prepare.streamed import read_log
 from dpsr.data.prepare.supervision import read_labels
-from dpsr.data.prepare.vocabulary import RowIndex, build_tokenizer, token_bags
+from dpsr.data.prepare.token_files import TokenFiles
+from dpsr.data.prepare.vocabulary import RowIndex
 from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectedRows
 from dpsr.data.raw.timestamps import Clock
@@ -152,7 +150,9 @@ class _Preparation:
         with self._bar("splits", log.accepted) as bar:
             writer = SplitWriter(self._directory, log, boundaries, before)
             written = writer.write(len(items), len(users), bar.update)
-        tokenizer = self._tokens(items, query_texts, self._in_train(log, boundaries, log_queries, len(queries)))
+        tokenizer, subwords = self._tokens(
+            items, query_texts, self._in_train(log, boundaries, log_queries, len(queries))
+        )
         log.records.close()
         shutil.rmtree(self._directory / "scratch")
         schema = Schema(
@@ -166,6 +166,7 @@ class _Preparation:
             item_id_type=item_type,
             tokenizer_fingerprint=tokenizer.fingerprint,
             numeric=tuple(data.items.numeric),
+            subwords=subwords,
         )
         self._write_manifest(schema, log, written)
 
@@ -275,23 +276,21 @@ class _Preparation:
             in_train[queries] = True
         return in_train
 
-    def _tokens(self, items: pa.Table, query_texts: pa.Array | pa.ChunkedArray, in_train: np.ndarray) -> Tokenizer:
-        """Builds the tokenizer, or keeps the one of the dataset before; writes the tokenizer and all token bags."""
-        columns = self._config.data.items.text
-        with self._bar("tokens", len(items) + len(query_texts)) as bar:
-            if self._before and not self._grow:
-                tokenizer = Tokenizer.load(self._before.tokenizer_path)
-            else:
-                counted = text_batches(query_texts.filter(pa.array(in_train)))
-                tokenizer = build_tokenizer(self._config.tokenizer, chain(joined_texts(items, columns), counted))
-            tokenizer.save(self._directory / TOKENIZER_FILE)
-            for folder, texts, size in (
-                ("items", joined_texts(items, columns), len(items)),
-                ("queries", text_batches(query_texts), len(query_texts)),
-            ):
-                save_bags(self._directory / folder, "tokens", token_bags(tokenizer, texts))
-                bar.update(size)
-        return tokenizer
+    def _tokens(
+        self, items: pa.Table, query_texts: pa.Array, in_train: np.ndarray
+    ) -> tuple[Tokenizer, SubwordsSchema | None]:
+        """Writes the tokenizers, those of the dataset before or new ones, and what they make of all texts."""
+        counted = query_texts.filter(pa.array(in_train))
+        files = TokenFiles(
+            self._config, self._directory, items, query_texts, counted, before=self._before, grow=self._grow
+        )
+        rows = len(items) + len(query_texts)
+        with self._bar("tokens", rows) as bar:
+            tokenizer = files.write_tokens(bar.update)
+        if not files.have_subwords:
+            return tokenizer, None
+        with self._bar("subwords", rows) as bar:
+            return tokenizer, files.write_subwords(bar.update)
 
     def _write_manifest(self, schema: Schema, log: Log, written: Written) -> None:
         past = self._before.manifest if self._before else None

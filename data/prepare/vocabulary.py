@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -92,13 +93,26 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[pa.Array]) -> Token
     return builder.build()
 
 
-def token_bags(tokenizer: Tokenizer, texts: Iterable[pa.Array]) -> Bags:
-    """The token ids of every text of some batches, a bag for each."""
-    values, lengths = [np.empty(0, dtype=np.int32)], [np.zeros(1, dtype=np.int64)]
+class Encoder(Protocol):
+    """A tokenizer of words or of subwords."""
+
+    def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of all texts, int32 [nnz], and where those of each begin, int64 [n + 1]."""
+
+
+def encoded(tokenizer: Encoder, texts: Iterable[pa.Array]) -> Iterator[Bags]:
+    """The ids of the texts of each batch, a bag for each text."""
     for batch in texts:
-        ids, row_splits = tokenizer.encode_batch(batch.to_pylist())
-        values.append(np.asarray(ids, dtype=np.int32))
-        lengths.append(np.diff(row_splits))
+        values, row_splits = tokenizer.encode_batch(batch.to_pylist())
+        yield Bags(np.asarray(values, dtype=np.int32), np.asarray(row_splits, dtype=np.int64))
+
+
+def token_bags(tokenizer: Encoder, texts: Iterable[pa.Array]) -> Bags:
+    """The ids of every text of some batches, a bag for each, in memory."""
+    values, lengths = [np.empty(0, dtype=np.int32)], [np.zeros(1, dtype=np.int64)]
+    for bags in encoded(tokenizer, texts):
+        values.append(bags.values)
+        lengths.append(np.diff(bags.row_splits))
     return Bags(np.concatenate(values), np.cumsum(np.concatenate(lengths), dtype=np.int64))
 
 

@@ -176,7 +176,12 @@ def pretraining_epoch(dataset: Dataset, **order: int) -> list[Batch]:
         num_items=dataset.schema.num_items,
         item_texts=ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3),
     )
-    return list(epoch_batches(CatalogueBatches(maker), **{"seed": 1, "epoch": 0} | order))
+    return list(
+        epoch_batches(
+            CatalogueBatches(maker, np.arange(dataset.schema.num_items, dtype=np.int32)),
+            **{"seed": 1, "epoch": 0} | order,
+        )
+    )
 
 
 def seen(batches: list[Batch]) -> list[tuple[list[int], list[list[int]]]]:
@@ -219,4 +224,4 @@ def test_item_tokens_are_those_of_the_texts(dataset: Dataset) -> None:
     rows, tokenizer = tf.range(10), Tokenizer.load(dataset.tokenizer_path)
     expected = Bags(*tokenizer.encode_batch(decoded(texts.query_texts(rows, seed_of(4, 5)))))
     found = texts.queries(rows, seed_of(4, 5))
-    assert bags_of(found) == [expected[row].tolist() for row in range(10)]
+    assert bags_of(found.tokens) == [expected[row].tolist() for row in range(10)]

@@ -13,8 +13,7 @@ import pytest
 from dpsr.data.dataset import spill
 from dpsr.data.dataset.schema import EVENTS
 from dpsr.data.dataset.tables import Dataset
-from dpsr.data.prepare import job as prepare_module
-from dpsr.data.prepare import streamed
+from dpsr.data.prepare import streamed, token_files
 from dpsr.data.prepare.job import prepare
 from dpsr.tokenizer_cc import Tokenizer
 
@@ -229,7 +228,7 @@ def test_an_interrupted_prepare_leaves_nothing_and_keeps_the_dataset_before(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare_module, "build_tokenizer", interrupt)
+    monkeypatch.setattr(token_files, "build_tokenizer", interrupt)
     with pytest.raises(KeyboardInterrupt):
         prepare(raw.config(), progress=False)
     with pytest.raises(KeyboardInterrupt):

@@ -142,7 +142,9 @@ def test_files_without_records_are_an_error(tmp_path: Path) -> None:
 
 def test_a_catalogue_without_items_is_an_error() -> None:
     with pytest.raises(DatasetError, match="holds no item to train on"):
-        CatalogueBatches(BatchMaker(NumbersOnly(), batch_size=8, random_negatives=1, num_items=0))
+        CatalogueBatches(
+            BatchMaker(NumbersOnly(), batch_size=8, random_negatives=1, num_items=0), np.empty(0, np.int32)
+        )
 
 
 def flat(batch: Batch) -> list[np.ndarray]:
@@ -202,7 +204,8 @@ def test_any_worker_makes_the_batches_of_the_catalogue(dataset: Dataset, tmp_pat
             texts = ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3)
             tables = FeatureTables(dataset, 3)
         return CatalogueBatches(
-            BatchMaker(tables, batch_size=16, random_negatives=5, num_items=items, item_texts=texts)
+            BatchMaker(tables, batch_size=16, random_negatives=5, num_items=items, item_texts=texts),
+            np.arange(items, dtype=np.int32),
         )
 
     expected = list(epoch_batches(source(None), seed=4, epoch=2))
