@@ -22,6 +22,7 @@ from dpsr.data.batches.steps import CatalogueBatches, LogBatches
 from dpsr.data.dataset.pairs import skipped_items
 from dpsr.data.dataset.schema import DatasetError, split_file
 from dpsr.data.dataset.tables import Dataset
+from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 HELD_OUT = 2048
 """Most examples on which a stage is validated."""
@@ -51,8 +52,6 @@ class _Items:
         self._share = mask_share
         self._continues = None
         if whole_words:
-            from dpsr.tokenizer_cc.subwords import SubwordTokenizer
-
             self._continues = graph_array(as_continues(SubwordTokenizer.load(dataset.subwords_path).continues_word))
 
     def of_items(self, item_rows: tf.Tensor, seed: tf.Tensor) -> MaskedBatch:

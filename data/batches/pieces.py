@@ -11,6 +11,7 @@ import tensorflow as tf
 from dpsr.data.batches.arrays import graph_array
 from dpsr.data.batches.sequences import MARKS
 from dpsr.data.dataset.tables import Dataset
+from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 
 class Pieces(NamedTuple):
@@ -68,8 +69,6 @@ class FieldPieces:
         Args:
             dataset: has subwords.
         """
-        from dpsr.tokenizer_cc.subwords import SubwordTokenizer
-
         special, columns = dataset.subwords_schema, dataset.schema.text
         tokenizer = SubwordTokenizer.load(dataset.subwords_path)
         names, splits = tokenizer.encode_batch([column.replace("_", " ") for column in columns])

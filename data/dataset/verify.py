@@ -26,6 +26,7 @@ from dpsr.data.dataset.schema import (
 )
 from dpsr.data.dataset.tables import Bags, Dataset
 from dpsr.tokenizer_cc import Tokenizer
+from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 _ROWS_AT_ONCE = 1 << 20
 _EVENTS_AT_ONCE = 1 << 22
@@ -112,8 +113,6 @@ def _subwords(dataset: Dataset) -> Iterator[str]:
     schema = dataset.schema.subwords
     if schema is None:
         return
-    from dpsr.tokenizer_cc.subwords import SubwordTokenizer
-
     tokenizer = SubwordTokenizer.load(dataset.subwords_path)
     special = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
     if tokenizer.fingerprint != schema.fingerprint:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -16,9 +15,7 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.texts import field_texts, joined_texts, text_batches
 from dpsr.data.prepare.vocabulary import build_tokenizer, encoded
 from dpsr.tokenizer_cc import Tokenizer
-
-if TYPE_CHECKING:
-    from dpsr.tokenizer_cc.subwords import SubwordTokenizer
+from dpsr.tokenizer_cc.subwords import SubwordTokenizer, train_subwords
 
 
 class TokenFiles:
@@ -97,8 +94,6 @@ class TokenFiles:
 
     def _subword_tokenizer(self) -> SubwordTokenizer:
         """That of the dataset before, of a file, or a new one."""
-        from dpsr.tokenizer_cc.subwords import SubwordTokenizer, train_subwords
-
         wanted, before = self._config.subwords or SubwordsConfig(), self._before
         given = SubwordTokenizer.from_tokenizer_json(wanted.file) if wanted.file else None
         if before and before.schema.subwords and not self._grow:

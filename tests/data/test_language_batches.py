@@ -19,13 +19,11 @@ from dpsr.data.batches.steps import epoch_batches, plan_tensors
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
+from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 from .conftest import random_raw
 from .test_steps import assert_same_batches, flat
 from .test_subwords import COLUMNS, with_descriptions, with_subwords
-
-pytest.importorskip("dpsr.tokenizer_cc.subwords")
-from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 LONG = SequenceLengths(query=100, item=200)
 SHORT = SequenceLengths(query=5, item=9)

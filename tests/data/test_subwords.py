@@ -22,11 +22,9 @@ from dpsr.data.dataset.schema import DatasetError, split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.verify import verify
 from dpsr.data.prepare.job import prepare
+from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 from .conftest import Raw, random_raw
-
-pytest.importorskip("dpsr.tokenizer_cc.subwords")
-from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 COLUMNS = ["title", "description"]
 LENGTHS = SequenceLengths(query=6, item=12)
@@ -145,6 +143,7 @@ def test_what_is_cut_off_is_counted(raw: Raw, dataset: Dataset, tokenizer: Subwo
 
 
 def test_synthetic_queries_and_typos_have_subwords(dataset: Dataset, tokenizer: SubwordTokenizer) -> None:
+    pytest.importorskip("dpsr.tokenizer_cc.subword_op")
     item_texts = ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3, query_length=LENGTHS.query)
     query_texts = QueryTexts(dataset, 0.4, query_length=LENGTHS.query)
     maker = BatchMaker(
@@ -243,7 +242,10 @@ def test_a_vocabulary_of_a_file(raw: Raw, tmp_path: Path) -> None:
 
 
 def test_a_file_leaves_nothing_to_choose(raw: Raw) -> None:
-    with pytest.raises((ConfigError, ValueError), match=r"kind, vocabulary: the file tokenizer.json says so itself"):
+    with pytest.raises(
+        (ConfigError, ValueError),
+        match=r"file = 'tokenizer.json' brings a vocabulary of its own; leave out kind, vocabulary",
+    ):
         with_subwords(raw.config(), file="tokenizer.json")
 
 
