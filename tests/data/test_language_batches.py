@@ -83,7 +83,9 @@ def test_masks_cover_a_share_of_the_texts_only(dataset: Dataset, tokenizer: Subw
 
 
 def test_words_are_masked_whole(tmp_path: Path) -> None:
-    raw = random_raw(tmp_path, rows=300)
+    raw, random = random_raw(tmp_path, rows=300), np.random.default_rng(1)
+    for item in raw.items:
+        item["title"] = " ".join("".join(random.choice(list("abcdefgh"), 6)) for _ in range(3))
     raw.write()
     of_letters = Dataset.load(prepare(with_subwords(raw.config(), vocabulary=64), progress=False))
     continues = SubwordTokenizer.load(of_letters.subwords_path).continues_word
@@ -127,8 +129,8 @@ def test_spans_hide_one_side_of_a_clicked_pair(
     counts = {"query": 0, "product": 0}
     orders = set()
     for batch in epoch_batches(source, seed=1, epoch=0):
-        for query, item, masked in sides(batch, tokenizer):
-            assert (tuple(query), tuple(item)) in pairs
+        for words, item, masked in sides(batch, tokenizer):
+            assert (tuple(words), tuple(item)) in pairs
             assert len(masked) == 1
             counts[masked[0]] += 1
             orders.add(item[0] if item else None)

@@ -22,7 +22,7 @@ from dpsr.data.dataset.schema import DatasetError, split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.verify import verify
 from dpsr.data.prepare.job import prepare
-from dpsr.tokenizer_cc.subwords import SubwordTokenizer
+from dpsr.tokenizer_cc.subwords import Kind, SubwordTokenizer, train_subwords
 
 from .conftest import Raw, random_raw
 
@@ -113,6 +113,15 @@ def test_the_size_of_the_batches_of_texts_changes_nothing(
     assert again.manifest["files"] == dataset.manifest["files"]
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram", "bpe"])
+def test_the_same_texts_give_the_same_vocabulary(kind: Kind) -> None:
+    random = np.random.default_rng(2)
+    words = ["".join(random.choice(list("abcdefgh東京"), random.integers(1, 6))) for _ in range(80)]
+    lines = [" ".join(random.choice(words, 4)) for _ in range(200)]
+    found = {train_subwords(lines, kind=kind, vocabulary=100, lowercase=True).fingerprint for _ in range(3)}
+    assert len(found) == 1
+
+
 def test_models_read_whole_sequences(raw: Raw, dataset: Dataset, tokenizer: SubwordTokenizer) -> None:
     encoded = np.random.default_rng(1).normal(size=(dataset.schema.num_items, 5)).astype(np.float32)
     tables = FeatureTables(dataset, 0, subwords=LENGTHS, encoded=encoded)
@@ -163,9 +172,9 @@ def test_synthetic_queries_and_typos_have_subwords(dataset: Dataset, tokenizer: 
     assert 5 <= changed <= 32
     seed = tf.constant([7, 8], tf.int64)
     drawn = [text.decode() for text in item_texts.query_texts(tf.range(50), seed).numpy()]
-    assert item_texts.queries(tf.range(50), seed).subwords.to_list() == [
-        sequence(tokenizer, [text], LENGTHS.query) for text in drawn
-    ]
+    synthetic = item_texts.queries(tf.range(50), seed).subwords
+    assert synthetic is not None
+    assert synthetic.to_list() == [sequence(tokenizer, [text], LENGTHS.query) for text in drawn]
 
 
 def next_day(raw: Raw, tmp_path: Path) -> Raw:
