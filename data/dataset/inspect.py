@@ -66,6 +66,12 @@ def _bags(dataset: Dataset) -> str:
         (name, f"{len(bags):,}", *_quantiles(bags), f"{_share(bags.values <= vocabulary):.1%}", f"{_empty(bags):.1%}")
         for name, bags in (("items", dataset.item_tokens), ("queries", dataset.query_tokens))
     ]
+    if dataset.schema.subwords is not None:
+        unknown = dataset.schema.subwords.unk
+        rows += [
+            (name, f"{len(bags):,}", *_quantiles(bags), f"{_share(bags.values != unknown):.1%}", f"{_empty(bags):.1%}")
+            for name, bags in (("item subwords", dataset.item_subwords), ("query subwords", dataset.query_subwords))
+        ]
     history = dataset.history
     rows.append(("histories", f"{len(history):,}", *_quantiles(history), "", f"{_empty(history):.1%}"))
     headers = ["", "bags", "median length", "90 %", "longest", "in vocabulary", "empty"]

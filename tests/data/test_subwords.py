@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from dpsr.data.batches.features import FeatureTables
 from dpsr.data.batches.sequences import SequenceLengths, truncated
 from dpsr.data.batches.steps import LogBatches, epoch_batches
 from dpsr.data.dataset import texts
+from dpsr.data.dataset.inspect import inspect
 from dpsr.data.dataset.schema import DatasetError, split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.verify import verify
@@ -83,6 +85,7 @@ def test_every_text_column_has_a_row_of_its_own(raw: Raw, dataset: Dataset, toke
     for row, text in enumerate(dataset.query_texts().to_pylist()):
         np.testing.assert_array_equal(dataset.query_subwords[row], tokenizer.encode(text))
     assert verify(dataset.directory) == []
+    assert re.search(r"^item subwords +100 .* 100.0% ", inspect(dataset.directory), re.MULTILINE)
 
 
 def test_subwords_leave_the_other_files_as_they_are(raw: Raw, dataset: Dataset) -> None:
