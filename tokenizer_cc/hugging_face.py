@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -85,6 +86,7 @@ _NORMALIZERS: dict[str, Callable[[Node], _Step]] = {
     "StripAccents": lambda node: _Step(_STRIP_ACCENTS),
     "Strip": lambda node: _Step(_STRIP, _flags(node["strip_left"], node["strip_right"])),
     "Replace": _replace,
+    "Precompiled": lambda node: _Step(_PRECOMPILED, first=base64.b64decode(node["precompiled_charsmap"])),
     "Prepend": lambda node: _Step(_PREPEND, first=node["prepend"].encode()),
 }
 _PRE_TOKENIZERS: dict[str, Callable[[Node], _Step]] = {

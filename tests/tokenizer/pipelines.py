@@ -14,6 +14,7 @@ from dpsr.tokenizer_cc.hugging_face import compile_pipeline
 from dpsr.tokenizer_cc.subword_training import train_pipeline
 from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
+from .charsmap import nfkc_map
 from .texts import HARD, SHOP, as_bytes
 
 BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -69,6 +70,40 @@ ADDED = (
     AddedToken("x", normalized=False, single_word=True, rstrip=True),
 )
 
+
+def prefixed_bpe(**model: Any) -> tokenizers.Tokenizer:
+    pipeline = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]", continuing_subword_prefix="##", **model))
+    pipeline.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=BERT_TOKENS,
+        limit_alphabet=120,
+        continuing_subword_prefix="##",
+        show_progress=False,
+    )
+    pipeline.train_from_iterator(corpus(), trainer)
+    return pipeline
+
+
+def replaced(pipeline: tokenizers.Tokenizer, **parts: Any) -> tokenizers.Tokenizer:
+    """The pipeline with other parts of its JSON."""
+    return tokenizers.Tokenizer.from_str(json.dumps(json.loads(pipeline.to_str()) | parts))
+
+
+SPACES = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
+
+
+def xlm_r(*more: dict[str, Any], split: bool = True) -> tokenizers.Tokenizer:
+    """A pipeline as the XLM-R family has it: a character map, marked words, Unigram, and a mask that takes spaces."""
+    pipeline = train_pipeline(corpus(), "unigram", 300, False)
+    marks = pre_tokenizers.Metaspace(prepend_scheme="always", split=split)
+    cuts = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
+    pipeline.pre_tokenizer = marks if more else cuts
+    pipeline.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    charsmap = {"type": "Precompiled", "precompiled_charsmap": nfkc_map()}
+    return replaced(pipeline, normalizer={"type": "Sequence", "normalizers": [charsmap, *more]})
+
+
 PIPELINES = {
     "BERT uncased": Pipeline(lambda: bert(lowercase=True)),
     "BERT cased": Pipeline(lambda: bert(lowercase=False)),
@@ -101,9 +136,12 @@ PIPELINES = {
     "our Unigram": Pipeline(lambda: train_pipeline(corpus(), "unigram", 300, True)),
     "our Unigram, cased": Pipeline(lambda: train_pipeline(corpus(), "unigram", 300, False)),
     "our BPE": Pipeline(lambda: train_pipeline(corpus(), "bpe", 400, True)),
+    "BPE with a prefix": Pipeline(lambda: prefixed_bpe(fuse_unk=False)),
+    "BPE, whole words first": Pipeline(lambda: prefixed_bpe(fuse_unk=True, ignore_merges=True)),
+    "XLM-R": Pipeline(xlm_r),
+    "XLM-R, runs of spaces": Pipeline(lambda: xlm_r(SPACES)),
+    "XLM-R, spaces stripped": Pipeline(
+        lambda: xlm_r({"type": "Strip", "strip_left": False, "strip_right": True}, {**SPACES, "content": "▁"})
+    ),
+    "XLM-R, whole texts": Pipeline(lambda: xlm_r(SPACES, split=False)),
 }
-
-
-def replaced(pipeline: tokenizers.Tokenizer, **parts: Any) -> tokenizers.Tokenizer:
-    """The pipeline with other parts of its JSON."""
-    return tokenizers.Tokenizer.from_str(json.dumps(json.loads(pipeline.to_str()) | parts))

@@ -1,12 +1,11 @@
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
+#include "tokenizer_cc/ops/shapes.h"
 
 namespace dpsr {
 
-using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
-using tensorflow::shape_inference::ShapeHandle;
 
 REGISTER_OP("DpsrTokenizerHandle")
     .Output("tokenizer: resource")
@@ -39,11 +38,7 @@ REGISTER_OP("DpsrTokenizerLoad")
     .Input("tokenizer: resource")
     .Input("model_path: string")
     .SetIsStateful()
-    .SetShapeFn([](InferenceContext* context) {
-      ShapeHandle scalar;
-      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 0, &scalar));
-      return context->WithRank(context->input(1), 0, &scalar);
-    })
+    .SetShapeFn(TwoScalars)
     .Doc(R"doc(
 Reads a model file into a tokenizer.
 
@@ -55,31 +50,12 @@ tokenizer: a handle, a scalar.
 model_path: the path of a tokenizer.model, a scalar; as an asset of a SavedModel it moves with it.
 )doc");
 
-namespace {
-
-// Values and row splits of texts that are input number `input`.
-absl::Status RaggedShape(InferenceContext* context, int input) {
-  ShapeHandle texts;
-  TF_RETURN_IF_ERROR(context->WithRank(context->input(input), 1, &texts));
-  DimensionHandle splits;
-  TF_RETURN_IF_ERROR(context->Add(context->Dim(texts, 0), 1, &splits));
-  context->set_output(0, context->Vector(InferenceContext::kUnknownDim));
-  context->set_output(1, context->Vector(splits));
-  return absl::OkStatus();
-}
-
-}  // namespace
-
 REGISTER_OP("DpsrTokenize")
     .Input("tokenizer: resource")
     .Input("texts: string")
     .Output("values: int32")
     .Output("row_splits: int64")
-    .SetShapeFn([](InferenceContext* context) {
-      ShapeHandle scalar;
-      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 0, &scalar));
-      return RaggedShape(context, 1);
-    })
+    .SetShapeFn(IdsOfSecondInput)
     .Doc(R"doc(
 Turns texts into bags of token ids.
 
@@ -99,7 +75,7 @@ REGISTER_OP("DpsrTokenizeWithFile")
     .Output("row_splits: int64")
     .Attr("model_path: string")
     .Attr("fingerprint: string")
-    .SetShapeFn([](InferenceContext* context) { return RaggedShape(context, 0); })
+    .SetShapeFn([](InferenceContext* context) { return IdsOfTexts(context, 0); })
     .Doc(R"doc(
 Turns texts into bags of token ids as DpsrTokenize, with a model file of the machine where it runs.
 

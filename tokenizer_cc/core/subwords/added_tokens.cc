@@ -15,7 +15,7 @@ bool HasFlag(std::string_view text, size_t place, hf::Flag flag) {
 // Where the code point before `end` begins.
 size_t Before(std::string_view text, size_t end) {
   do --end;
-  while ((static_cast<uint8_t>(text[end]) & 0xC0) == 0x80);
+  while (IsContinuation(static_cast<uint8_t>(text[end])));
   return end;
 }
 
@@ -30,9 +30,13 @@ AddedTokens::AddedTokens(const SubwordSections& model, SubwordSection section)
 
 AddedTokens::Match AddedTokens::Find(std::string_view text, size_t place) const {
   for (; place < text.size(); ++place) {
-    if (!first_bytes_[static_cast<uint8_t>(text[place])]) continue;
+    const auto byte = static_cast<uint8_t>(text[place]);
+    if (!first_bytes_[byte] || IsContinuation(byte)) continue;
     const auto [value, bytes] = trie_.LongestPrefix(At(text, place), At(text, text.size()));
-    if (value >= 0) return {tokens_ + value, place, place + bytes};
+    // In a damaged model a token may be a part of a character.
+    const size_t end = place + bytes;
+    const bool whole = value >= 0 && (end == text.size() || !IsContinuation(*At(text, end)));
+    if (whole) return {tokens_ + value, place, end};
   }
   return {nullptr, 0, 0};
 }

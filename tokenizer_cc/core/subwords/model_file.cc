@@ -2,7 +2,9 @@
 
 #include <cstring>
 
+#include "tokenizer_cc/core/subwords/precompiled.h"
 #include "tokenizer_cc/core/text/hf_unicode.h"
+#include "tokenizer_cc/core/text/utf8.h"
 
 namespace dpsr {
 namespace {
@@ -12,7 +14,7 @@ constexpr uint64_t kMaxSectionBytes = uint64_t{1} << 40;
 std::string CheckHeader(const ModelBytes& model) {
   const std::string problem = CheckFile(model, kSubwordFile);
   if (!problem.empty()) return problem;
-  const SubwordHeader& header = SubwordSections(model).header();
+  const auto& header = *reinterpret_cast<const SubwordHeader*>(model.data());
   if (header.rules_version != kSubwordRules ||
       std::strncmp(header.library_version, hf::kVersion, sizeof(header.library_version)) != 0) {
     return "made for rules " + std::to_string(header.rules_version) + " of tokenizers " +
@@ -89,6 +91,9 @@ bool StepsAreSound(const SubwordSections& model) {
     sound &= uint64_t{step.first_begin} + step.first_size <= bytes;
     sound &= uint64_t{step.second_begin} + step.second_size <= bytes;
     sound &= (step.kind != StepKind::kReplace && step.kind != StepKind::kMetaspace) || step.first_size != 0;
+    if (!sound) break;
+    sound &= step.kind == StepKind::kPrecompiled ? Precompiled::IsSound(model.first(step))
+                                                 : IsWellFormed(model.first(step)) && IsWellFormed(model.second(step));
     metaspaces += step.kind == StepKind::kMetaspace;
     last = step.kind;
   }

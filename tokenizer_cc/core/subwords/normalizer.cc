@@ -196,7 +196,7 @@ std::string_view Stripped(std::string_view text, uint32_t flags) {
   while (flags & kStripLeft && p != end && IsWhite(DecodeValid(p).code_point)) p += DecodeValid(p).bytes;
   while (flags & kStripRight && p != end) {
     const uint8_t* last = end - 1;
-    while ((*last & 0xC0) == 0x80) --last;
+    while (IsContinuation(*last)) --last;
     if (!IsWhite(DecodeValid(last).code_point)) break;
     end = last;
   }
@@ -230,8 +230,9 @@ void ReplaceSpaces(std::string_view text, std::string_view to, Buffer<uint8_t>* 
 SubwordNormalizer::SubwordNormalizer(const SubwordSections& model) {
   const auto* steps = model.data<Step>(kSteps);
   for (size_t i = 0; i < model.size<Step>(kSteps) && steps[i].kind <= StepKind::kLastNormalizer; ++i) {
-    Normalizer normalizer = {steps[i], model.first(steps[i]), model.second(steps[i]), {}};
+    Normalizer normalizer = {steps[i], model.first(steps[i]), model.second(steps[i]), {}, {}};
     if (steps[i].kind == StepKind::kBert) normalizer.bert_ascii = BertAscii(steps[i].flags);
+    if (steps[i].kind == StepKind::kPrecompiled) normalizer.charsmap = Precompiled(normalizer.first);
     normalizers_.push_back(normalizer);
   }
 }
@@ -255,9 +256,11 @@ void SubwordNormalizer::Apply(const Normalizer& normalizer, std::string_view tex
       return Replace(text, normalizer.first, normalizer.second, out);
     case StepKind::kReplaceSpaces:
       return ReplaceSpaces(text, normalizer.second, out);
-    default:
+    case StepKind::kPrepend:
       if (!text.empty()) Append(normalizer.first, out);
       return Append(text, out);
+    default:
+      return normalizer.charsmap.Apply(text, out);
   }
 }
 

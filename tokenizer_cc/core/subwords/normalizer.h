@@ -10,6 +10,7 @@
 
 #include "tokenizer_cc/core/buffer.h"
 #include "tokenizer_cc/core/subwords/model_file.h"
+#include "tokenizer_cc/core/subwords/precompiled.h"
 #include "tokenizer_cc/core/text/canonical.h"
 #include "tokenizer_cc/core/text/hf_unicode.h"
 
@@ -37,6 +38,7 @@ class SubwordNormalizer {
     Step step;
     std::string_view first, second;
     std::array<uint8_t, 128> bert_ascii;
+    Precompiled charsmap;
   };
 
   static void Apply(const Normalizer& normalizer, std::string_view text, Workspace* workspace, Buffer<uint8_t>* out);

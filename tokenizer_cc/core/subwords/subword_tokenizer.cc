@@ -46,7 +46,7 @@ std::string_view SubwordTokenizer::Repaired(std::string_view text, Workspace* wo
   const uint8_t* p = begin;
   while ((p = AsciiEnd(p, end)) != end) {
     const Decoded decoded = DecodeReplacing(p, end);
-    if (decoded.code_point == kReplacement && (decoded.bytes != 3 || p[0] != 0xEF)) {
+    if (IsInvalid(p, decoded)) {
       repaired->Append(good, static_cast<size_t>(p - good));
       repaired->Reserve(4);
       repaired->Advance(EncodeUtf8(kReplacement, repaired->end()));

@@ -51,10 +51,27 @@ inline Decoded DecodeValid(const uint8_t* p) {
   return {(lead & 0x07) << 18 | (p[1] & 0x3Fu) << 12 | (p[2] & 0x3Fu) << 6 | (p[3] & 0x3Fu), 4};
 }
 
+// Whether `decoded`, read at `p`, stands for bytes that are no UTF-8; U+FFFD itself does not.
+inline bool IsInvalid(const uint8_t* p, Decoded decoded) {
+  return decoded.code_point == kReplacement && (decoded.bytes != 3 || p[0] != 0xEF);
+}
+
+inline bool IsContinuation(uint8_t byte) { return (byte & 0xC0) == 0x80; }
+
+inline bool IsWellFormed(std::string_view text) {
+  const auto* p = reinterpret_cast<const uint8_t*>(text.data());
+  for (const uint8_t* const end = p + text.size(); p != end;) {
+    const Decoded decoded = DecodeReplacing(p, end);
+    if (IsInvalid(p, decoded)) return false;
+    p += decoded.bytes;
+  }
+  return true;
+}
+
 // The number of code points of well-formed UTF-8.
 inline size_t CountCodePoints(std::string_view text) {
   size_t count = 0;
-  for (const char byte : text) count += (static_cast<uint8_t>(byte) & 0xC0) != 0x80;
+  for (const char byte : text) count += !IsContinuation(static_cast<uint8_t>(byte));
   return count;
 }
 
