@@ -8,6 +8,7 @@ from dpsr.data.batches.features import TextFeatures
 from dpsr.data.batches.sequences import sequences
 from dpsr.data.dataset.tables import Dataset
 from dpsr.tokenizer_cc import tokenize
+from dpsr.tokenizer_cc.subword_op import subwords
 
 
 class TextReader:
@@ -33,6 +34,4 @@ class TextReader:
         tokens = tokenize(texts, self._tokenizer_path)
         if self._special is None or self._length is None:
             return TextFeatures(tokens)
-        from dpsr.tokenizer_cc.subword_op import subwords
-
         return TextFeatures(tokens, sequences(subwords(texts, self._subwords_path), self._special, self._length))

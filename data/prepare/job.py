@@ -47,7 +47,7 @@ from dpsr.data.prepare.privacy import UserIds
 from dpsr.data.prepare.splits import SplitWriter, Written
 from dpsr.data.prepare.streamed import read_log
 from dpsr.data.prepare.supervision import read_labels
-from dpsr.data.prepare.token_files import TokenFiles
+from dpsr.data.prepare.token_files import TokenFiles, subwords_of_run
 from dpsr.data.prepare.vocabulary import RowIndex
 from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectedRows
@@ -118,6 +118,7 @@ class _Preparation:
         self._user_ids = UserIds.from_environment(config.data.user_id_key_variable)
         if before:
             check_same_inputs(config.data, before)
+        self._subwords = subwords_of_run(config, before, grow=grow)
         for name in ("items", "queries", "users", "vocabularies", "supervision", "scratch"):
             (directory / name).mkdir()
 
@@ -282,12 +283,19 @@ class _Preparation:
         """Writes the tokenizers, those of the dataset before or new ones, and what they make of all texts."""
         counted = query_texts.filter(pa.array(in_train))
         files = TokenFiles(
-            self._config, self._directory, items, query_texts, counted, before=self._before, grow=self._grow
+            self._config,
+            self._directory,
+            items,
+            query_texts,
+            counted,
+            before=self._before,
+            grow=self._grow,
+            subwords=self._subwords,
         )
         rows = len(items) + len(query_texts)
         with self._bar("tokens", rows) as bar:
             tokenizer = files.write_tokens(bar.update)
-        if not files.have_subwords:
+        if self._subwords is None:
             return tokenizer, None
         with self._bar("subwords", rows) as bar:
             return tokenizer, files.write_subwords(bar.update)

@@ -17,6 +17,38 @@ from dpsr.data.prepare.vocabulary import build_tokenizer, encoded
 from dpsr.tokenizer_cc import Tokenizer
 from dpsr.tokenizer_cc.subwords import SubwordTokenizer, train_subwords
 
+Subwords = SubwordTokenizer | SubwordsConfig | None
+"""A tokenizer of subwords, how one is to be trained, or none."""
+
+
+def subwords_of_run(config: Config, before: Dataset | None, *, grow: bool) -> Subwords:
+    """The subwords that a dataset gets: those of the dataset that is appended to, of a file, or trained ones.
+
+    Args:
+        config: asks for subwords, or does not.
+        before: dataset that is appended to.
+        grow: makes the vocabularies anew.
+
+    Raises:
+        DatasetError: the file is missing; an increment asks for another vocabulary than that of the dataset.
+        SubwordError: the file cannot be used; the message says why.
+    """
+    wanted, given = config.subwords, None
+    file = wanted.file if wanted else None
+    if file is not None:
+        try:
+            given = SubwordTokenizer.from_tokenizer_json(file)
+        except FileNotFoundError as error:
+            raise DatasetError(str(error)) from None
+    if before is None or before.schema.subwords is None or grow:
+        return given or wanted
+    if given and given.fingerprint != before.schema.subwords.fingerprint:
+        raise DatasetError(
+            f"{before.directory}: was prepared with other subwords than those of {file}; an increment needs the same: "
+            "run `dpsr prepare` without --append, or with --grow-vocabulary"
+        )
+    return SubwordTokenizer.load(before.subwords_path)
+
 
 class TokenFiles:
     """Writes the tokenizers and the ids of all texts of one dataset directory, a batch of texts at a time."""
@@ -31,6 +63,7 @@ class TokenFiles:
         *,
         before: Dataset | None = None,
         grow: bool = False,
+        subwords: Subwords = None,
     ) -> None:
         """Takes the texts.
 
@@ -42,6 +75,7 @@ class TokenFiles:
             counted: the queries that a vocabulary may learn from, string [n].
             before: dataset that is appended to; keeps its tokenizers unless ``grow``.
             grow: makes the vocabularies anew.
+            subwords: of ``subwords_of_run``.
         """
         self._config = config
         self._directory = directory
@@ -50,11 +84,7 @@ class TokenFiles:
         self._counted = counted
         self._before = before
         self._grow = grow
-
-    @property
-    def have_subwords(self) -> bool:
-        """Whether the configuration, or the dataset that is appended to, has subwords."""
-        return self._config.subwords is not None or bool(self._before and self._before.schema.subwords)
+        self._subwords = subwords
 
     def write_tokens(self, advance: Callable[[int], object]) -> Tokenizer:
         """Writes ``tokenizer.model`` and the token bags: one bag for all text columns of an item."""
@@ -69,14 +99,23 @@ class TokenFiles:
             advance(write_bags(self._directory / folder, "tokens", encoded(tokenizer, texts)))
         return tokenizer
 
-    def write_subwords(self, advance: Callable[[int], object]) -> SubwordsSchema:
+    def write_subwords(self, advance: Callable[[int], object]) -> SubwordsSchema | None:
         """Writes ``subwords.model`` and the subwords of every text column of an item and of every query.
 
+        Returns:
+            What they are; None, and nothing is written, where there are none.
+
         Raises:
-            DatasetError: an increment asks for another vocabulary than that of the dataset.
-            SubwordError: the vocabulary cannot be read or trained.
+            SubwordError: no vocabulary can be trained on the texts.
         """
-        tokenizer = self._subword_tokenizer()
+        tokenizer = self._subwords
+        if tokenizer is None:
+            return None
+        if isinstance(tokenizer, SubwordsConfig):
+            wanted = tokenizer
+            tokenizer = train_subwords(
+                self._texts(), kind=wanted.kind, vocabulary=wanted.vocabulary, lowercase=wanted.lowercase
+            )
         tokenizer.save(self._directory / SUBWORDS_FILE)
         columns = self._config.data.items.text
         fields = encoded(tokenizer, field_texts(self._items, columns))
@@ -91,21 +130,6 @@ class TokenFiles:
             sep=tokenizer.sep_id,
             mask=tokenizer.mask_id,
         )
-
-    def _subword_tokenizer(self) -> SubwordTokenizer:
-        """That of the dataset before, of a file, or a new one."""
-        wanted, before = self._config.subwords or SubwordsConfig(), self._before
-        given = SubwordTokenizer.from_tokenizer_json(wanted.file) if wanted.file else None
-        if before and before.schema.subwords and not self._grow:
-            if given and given.fingerprint != before.schema.subwords.fingerprint:
-                raise DatasetError(
-                    f"{before.directory}: was prepared with other subwords than those of {wanted.file}; an increment "
-                    "needs the same: run `dpsr prepare` without --append, or with --grow-vocabulary"
-                )
-            return SubwordTokenizer.load(before.subwords_path)
-        if given:
-            return given
-        return train_subwords(self._texts(), kind=wanted.kind, vocabulary=wanted.vocabulary, lowercase=wanted.lowercase)
 
     def _texts(self) -> Iterator[str]:
         """What a subword vocabulary learns from: names and texts of the columns, and the counted queries."""

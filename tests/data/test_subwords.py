@@ -24,7 +24,7 @@ from dpsr.data.dataset.schema import DatasetError, split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.verify import verify
 from dpsr.data.prepare.job import prepare
-from dpsr.tokenizer_cc.subwords import Kind, SubwordTokenizer, train_subwords
+from dpsr.tokenizer_cc.subwords import Kind, SubwordError, SubwordTokenizer, train_subwords
 
 from .conftest import Raw, random_raw
 
@@ -155,7 +155,6 @@ def test_what_is_cut_off_is_counted(raw: Raw, dataset: Dataset, tokenizer: Subwo
 
 
 def test_synthetic_queries_and_typos_have_subwords(dataset: Dataset, tokenizer: SubwordTokenizer) -> None:
-    pytest.importorskip("dpsr.tokenizer_cc.subword_op")
     item_texts = ItemTexts(dataset, columns=None, words=(1, 3), typo_share=0.3, query_length=LENGTHS.query)
     query_texts = QueryTexts(dataset, 0.4, query_length=LENGTHS.query)
     maker = BatchMaker(
@@ -251,6 +250,16 @@ def test_a_vocabulary_of_a_file(raw: Raw, tmp_path: Path) -> None:
     row = next(row for row, item in enumerate(raw.items) if item["title"] == item["title"].lower())
     given = SubwordTokenizer.from_tokenizer_json(tmp_path)
     np.testing.assert_array_equal(found.item_subwords[2 * row], given.encode(raw.items[row]["title"]))
+
+
+def test_a_file_that_cannot_be_used_ends_the_job_at_once(raw: Raw, tmp_path: Path) -> None:
+    config = with_subwords(raw.config("broken"), kind=None, vocabulary=None, file=str(tmp_path))
+    with pytest.raises(DatasetError, match=r"tokenizer.json: no such tokenizer; give a Hugging Face tokenizer.json"):
+        prepare(config, progress=False)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(SubwordError, match=r"tokenizer\.json: not a tokenizer of Hugging Face"):
+        prepare(config, progress=False)
+    assert not config.dataset_dir.exists()
 
 
 def test_a_file_leaves_nothing_to_choose(raw: Raw) -> None:
