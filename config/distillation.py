@@ -19,6 +19,9 @@ class DistillationConfig(Section):
     """What the vector of an item is: ``own``, of the student's item tower, in a space of its own; ``teacher``, the
     teacher's vector, and only queries are learnt; ``both``, of an item tower that reads the teacher's vector beside its
     other inputs."""
+    text: Annotated[list[str], Field(min_length=1)] | None = None
+    """Text columns of an item that a teacher in Hugging Face's format reads; all of ``data.items.text`` without it. A
+    trained run reads those that it was trained on."""
     epochs: Annotated[int, Field(ge=0)] = 0
     """Passes of the stage ``distillation``, after the passes over the log; 0 leaves the stage out."""
     synthetic_queries: Annotated[int, Field(ge=0)] = 1

@@ -43,6 +43,7 @@ class EmbeddingTable(tf.Module):
         placement: Placement | None = None,
         kinds: tf.Variable | tf.Tensor | MappedArray | None = None,
         row_scales: np.ndarray | None = None,
+        first_rows: np.ndarray | None = None,
     ) -> None:
         """Draws the table from a normal distribution.
 
@@ -58,6 +59,7 @@ class EmbeddingTable(tf.Module):
                 their number, and the kinds of a bag are added; requires ``combiner = "sum"`` and ``decay = 1``. A
                 table in shards reads them on the worker and beside every shard, so they are a mapped array there.
             row_scales: float32 [rows], factor of every drawn row; 1 if None.
+            first_rows: float32 [rows, d], in the place of a draw.
         """
         super().__init__()
         self.rows = rows
@@ -69,6 +71,8 @@ class EmbeddingTable(tf.Module):
         self.accumulator: tf.Variable | None = None
 
         def draw(shard: Shard) -> tf.Tensor:
+            if first_rows is not None:
+                return tf.constant(first_rows[shard.first_row : shard.first_row + shard.rows])
             drawn = scale * drawn_rows(shard.first_row, shard.rows, dimension, seed)
             if row_scales is None:
                 return drawn

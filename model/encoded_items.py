@@ -10,7 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from dpsr.data.dataset.tables import Bags
+
 _SAMPLE = 100_000
+_MOST_ITEMS, _ITEMS_AT_ONCE = 2_000_000, 1024
 
 
 class EncodedItems(NamedTuple):
@@ -21,7 +24,10 @@ class EncodedItems(NamedTuple):
     alone: bool
     """They are the item vectors; else the item tower reads them beside its other inputs."""
     projection: np.ndarray | None = None
-    """float32 [w, d], what a new model starts from where not ``alone``; a checkpoint holds it else."""
+    """float32 [w, d], the first map of frozen vectors to the tower's inputs, where not ``alone``; the identity if None,
+    which a checkpoint replaces."""
+    token_vectors: np.ndarray | None = None
+    """float32 [token ids, d], first rows of the query tokens' table; a random draw if None."""
 
 
 class EncodedInput:
@@ -61,6 +67,32 @@ def required(encoded: tf.Tensor | None) -> tf.Tensor:
     if encoded is None:
         raise ValueError("the model reads vectors of a frozen encoder, and the batch of items was joined without them")
     return encoded
+
+
+def mean_item_vectors(tokens: Bags, vectors: np.ndarray, rows: int) -> np.ndarray:
+    """The mean vector of the items that contain a token, by token: what a query of it should find.
+
+    Args:
+        tokens: ids of every item; of a large catalogue, evenly spaced items are read.
+        vectors: float32 [items, w].
+        rows: token ids.
+
+    Returns:
+        float32 [rows, w], of vectors less their mean; zeros for a token that no item has.
+    """
+    step = -(-len(vectors) // _MOST_ITEMS) if len(vectors) else 1
+    mean = vectors[::step].mean(axis=0)
+    sums, counts = np.zeros((rows, vectors.shape[1]), np.float32), np.zeros(rows, np.float32)
+    for start in range(0, len(vectors), _ITEMS_AT_ONCE * step):
+        items = np.arange(start, min(start + _ITEMS_AT_ONCE * step, len(vectors)), step)
+        bags, of_items = tokens.take(items), vectors[items] - mean
+        order = np.argsort(bags.values, kind="stable")
+        ids, first = np.unique(bags.values[order], return_index=True)
+        item = np.repeat(np.arange(len(items)), np.diff(bags.row_splits))[order]
+        if len(ids):
+            sums[ids] += np.add.reduceat(of_items[item], first, axis=0)
+            counts += np.bincount(bags.values, minlength=rows).astype(np.float32)
+    return sums / np.maximum(counts, 1.0)[:, np.newaxis]
 
 
 def principal_axes(vectors: np.ndarray, dimension: int) -> np.ndarray:

@@ -23,11 +23,18 @@ from dpsr.model.text_encoders.registry import text_encoder
 class QueryInputs:
     """Text, profile and history: what the query tower reads."""
 
-    def __init__(self, config: ModelConfig, schema: Schema) -> None:
+    def __init__(self, config: ModelConfig, schema: Schema, encoded: EncodedItems | None = None) -> None:
         """Takes the inputs that the configuration asks for and the dataset has."""
         rows = schema.token_rows
-        self.text = text_encoder(config, schema, "query")
-        """The text of a query; with ``model.shared_tokens`` encoded as that of an item."""
+        self.texts = [text_encoder(config, schema, "query")]
+        """The text of a query; with ``model.shared_tokens`` encoded as that of an item. Where the item tower reads
+        frozen vectors too, a shared table cannot stand for them, and queries have one of their own beside it."""
+        if encoded is not None and not encoded.alone and config.shared_tokens and config.text_encoder == "bag":
+            self.texts.append(BagEncoder("query_tokens", rows))
+        self.taught_tables: set[str] = set()
+        """Tables of query tokens that stand for frozen vectors of items."""
+        if encoded is not None:
+            self.taught_tables = set(self.texts[-1].tables)
         self.head_texts = [
             BagEncoder(f"query_tokens.{head}", rows) for head in range(config.heads if config.head_tables else 0)
         ]
@@ -42,20 +49,20 @@ class QueryInputs:
     @property
     def tables(self) -> dict[str, int]:
         """Name and rows of every table."""
-        tables = dict(self.text.tables)
-        for text in self.head_texts:
+        tables: dict[str, int] = {}
+        for text in (*self.texts, *self.head_texts):
             tables |= text.tables
         return tables | self._profile | self._history
 
     @property
     def token_tables(self) -> set[str]:
         """Names of the tables whose rows are token ids of the query."""
-        return set(self.text.tables).union(*(text.tables for text in self.head_texts))
+        return {name for text in (*self.texts, *self.head_texts) for name in text.tables}
 
     @property
     def num_vectors(self) -> int:
         """Number of vectors that all heads read."""
-        return 1 + len(self._profile) + len(self._history)
+        return len(self.texts) + len(self._profile) + len(self._history)
 
     @property
     def has_history(self) -> bool:
@@ -68,8 +75,8 @@ class QueryInputs:
         Raises:
             ValueError: the batch was joined without the titles of the history.
         """
-        bags = self.text.bags(queries.text)
-        for text in self.head_texts:
+        bags: TableBags = {}
+        for text in (*self.texts, *self.head_texts):
             bags |= text.bags(queries.text)
         bags |= {name: _bags_of_one(queries.profile[name.removeprefix("user.")]) for name in self._profile}
         if "history" in self._history:
@@ -94,7 +101,7 @@ class QueryInputs:
         Returns:
             float32 [B, d] each: the inputs of all heads, and one more for every head that has its own.
         """
-        shared = [_encoded(self.text, queries.text, values, weights, seed)]
+        shared = [_encoded(text, queries.text, values, weights, seed) for text in self.texts]
         shared += [values[name] for name in (*self._profile, *self._history)]
         return shared, [_encoded(text, queries.text, values, weights, seed) for text in self.head_texts]
 
@@ -150,13 +157,13 @@ def tower_inputs(
     config: ModelConfig, schema: Schema, encoded: EncodedItems | None = None
 ) -> tuple[QueryInputs, ItemInputs]:
     """The inputs of the query tower and of the item tower."""
-    return QueryInputs(config, schema), ItemInputs(config, schema, encoded)
+    return QueryInputs(config, schema, encoded), ItemInputs(config, schema, encoded)
 
 
 def encoders_of(query: QueryInputs, item: ItemInputs) -> dict[str, TextEncoder | EncodedInput]:
     """What may have dense weights among the inputs of both towers, by name, each once."""
     found: dict[str, TextEncoder | EncodedInput] = {
-        text.name: text for text in (query.text, *query.head_texts, *item.texts)
+        text.name: text for text in (*query.texts, *query.head_texts, *item.texts)
     }
     if item.projected is not None:
         found[item.projected.name] = item.projected

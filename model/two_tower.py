@@ -31,8 +31,8 @@ class ModelWeights(NamedTuple):
     """The dense weights of a model; flattened in the order of the optimiser's slots in a checkpoint."""
 
     query: TowerWeights
-    item: TowerWeights | tuple[()]
-    """Without any where vectors of a frozen encoder are the item vectors."""
+    item: Any
+    """``TowerWeights``; () where vectors of a frozen encoder are the item vectors."""
     texts: dict[str, Any]
     """Of every text encoder that has weights, by its name."""
 
@@ -91,7 +91,8 @@ class TwoTower(tf.Module):
                 self.token_kinds = tf.Variable(of_ids, trainable=False, name="token_kinds")
             kinds = self.token_kinds if placements is None else graph_array(of_ids)
         idf = relative_idf(tokenizer) if config.initial_idf and tokenizer is not None else None
-        self.tables = self._draw_tables(seed, kinds, idf, placements)
+        first_rows = None if encoded is None else encoded.token_vectors
+        self.tables = self._draw_tables(seed, kinds, idf, first_rows, placements)
         dense_seed = 1000 * seed
         self.query_tower = QueryTower(
             self.query_inputs.num_vectors,
@@ -169,13 +170,14 @@ class TwoTower(tf.Module):
         seed: int,
         kinds: Any,
         idf: np.ndarray | None,
+        first_rows: np.ndarray | None,
         placements: Mapping[str, Placement] | None,
     ) -> dict[str, EmbeddingTable]:
         """The tables of all inputs by name, those of the query tower first."""
         config, query, item = self.config, self.query_inputs, self.item_inputs
-        words = query.text.tables.keys() | item.token_tables
+        words = {name for text in query.texts for name in text.tables} | item.token_tables
         texts = query.token_tables | item.token_tables
-        small = query.tables.keys() - query.text.tables.keys()
+        small = query.tables.keys() - words
         decays = {"history": config.history_decay, "history_titles": config.history_decay ** (1 / TITLE_TOKENS)}
         # Beside a published checkpoint other inputs start at zero: a fresh tower gives the vector of the text.
         zero = (query.tables | item.tables).keys() - texts if config.initial else set()
@@ -194,5 +196,6 @@ class TwoTower(tf.Module):
                 placement=None if placements is None else placements[name],
                 kinds=kinds if by_kind else None,
                 row_scales=idf if name in words else None,
+                first_rows=first_rows if name in query.taught_tables else None,
             )
         return tables

@@ -23,7 +23,7 @@ from dpsr.training.matching_stages import matching_stages
 from dpsr.training.negatives import count_random_negatives
 from dpsr.training.run_optimizers import RunOptimizers
 from dpsr.training.stages import PRETRAINING, TRAINING, Stage
-from dpsr.training.teachers import Teachers, encoded_items
+from dpsr.training.teachers import Teachers, encoded_items, first_encoded_items
 
 
 class Recipe(NamedTuple):
@@ -57,7 +57,9 @@ def make_recipe(
     """
     teachers = Teachers.of_run(config, dataset, progress=progress)
     vectors = None if teachers is None or config.distillation.items == "own" else teachers.item_vectors()
-    encoded = encoded_items(config, vectors)
+    encoded = encoded_items(config)
+    if vectors is not None and tf.train.latest_checkpoint(config.checkpoint_dir) is None:
+        encoded = first_encoded_items(config, dataset, vectors)
     maker = batch_maker(config, dataset, encoded=vectors)
     sources = batch_sources(config, dataset, maker)
     tokenizer = Tokenizer.load(dataset.tokenizer_path) if config.model.reads_tokenizer else None

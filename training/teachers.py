@@ -10,11 +10,13 @@ from dpsr.config import Config
 from dpsr.data.dataset.directory import atomic_directory
 from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
-from dpsr.model.architectures import TWO_TOWER
-from dpsr.model.encoded_items import EncodedItems, principal_axes
+from dpsr.model.encoded_items import EncodedItems, mean_item_vectors, principal_axes
 from dpsr.model.frozen_encoder import FrozenEncoder, FrozenEncoders
+from dpsr.model.text_encoders.checkpoint_config import CONFIG_FILE, read_published
+from dpsr.model.token_statistics import relative_idf
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.vector_files import vectors_in_file
+from dpsr.tokenizer_cc import Tokenizer
 from dpsr.training import checkpoints
 from dpsr.training.catalogues import catalogue_difference
 from dpsr.training.trained import load_teachers, load_trained, teacher_arrays
@@ -48,7 +50,7 @@ class Teachers:
         if kept.is_dir():
             encoders = load_teachers(config.checkpoint_dir)
         else:
-            opened = [_opened(Path(path), dataset) for path in config.distillation.teachers]
+            opened = [_opened(Path(path), config, dataset) for path in config.distillation.teachers]
             encoders = FrozenEncoders(opened, teacher_arrays(config.checkpoint_dir))
         if config.distillation.items == "teacher" and encoders.width != config.model.dimension:
             raise TeacherError(
@@ -58,7 +60,7 @@ class Teachers:
             )
         if not kept.is_dir():
             with atomic_directory(kept) as folder:
-                encoders.save(folder, TWO_TOWER)
+                encoders.save(folder)
         return cls(encoders, dataset, progress=progress)
 
     def item_vectors(self) -> np.ndarray:
@@ -74,12 +76,8 @@ class Teachers:
         )
 
 
-def encoded_items(config: Config, vectors: np.ndarray | None = None) -> EncodedItems | None:
-    """How the item side of a run reads its teachers' vectors; None where it does not.
-
-    Args:
-        config: the run.
-        vectors: float32 [items, w]; a new model starts from their principal axes.
+def encoded_items(config: Config) -> EncodedItems | None:
+    """How the item side of a run reads its teachers' vectors, whose files may be missing; None where it does not.
 
     Raises:
         CheckpointError: a teacher is missing.
@@ -89,20 +87,52 @@ def encoded_items(config: Config, vectors: np.ndarray | None = None) -> EncodedI
         return None
     if items == "teacher":
         return EncodedItems(config.model.dimension, alone=True)
-    if vectors is not None:
-        return EncodedItems(vectors.shape[1], False, principal_axes(vectors, config.model.dimension))
-    directories = [Path(path) / config.checkpoint_dir.name for path in config.distillation.teachers]
-    return EncodedItems(sum(checkpoints.read_description(each).model.dimension for each in directories), alone=False)
+    return EncodedItems(sum(_width(Path(path)) for path in config.distillation.teachers), alone=False)
 
 
-def _opened(path: Path, dataset: Dataset) -> FrozenEncoder:
-    """Opens a teacher, the ``work_dir`` of a run."""
+def first_encoded_items(config: Config, dataset: Dataset, vectors: np.ndarray) -> EncodedItems:
+    """As ``encoded_items``, with what a new model starts from.
+
+    Frozen vectors become inputs of the item tower by their principal axes, as long as a freshly drawn text. A token of
+    a query starts as the mean of the items that have it, rare ones longer.
+
+    Args:
+        config: the run.
+        dataset: its items.
+        vectors: float32 [items, w], of the items.
+    """
+    model, alone = config.model, config.distillation.items == "teacher"
+    projection = None
+    if not alone:
+        projection = principal_axes(vectors, model.dimension) * np.float32(model.initial_scale * model.dimension**0.5)
+    token_vectors = None
+    if model.text_encoder == "bag":
+        token_vectors = mean_item_vectors(dataset.item_tokens, vectors, dataset.schema.token_rows)
+        token_vectors *= relative_idf(Tokenizer.load(dataset.tokenizer_path))[:, np.newaxis]
+        token_vectors = token_vectors if projection is None else token_vectors @ projection
+    return EncodedItems(vectors.shape[1], alone, projection, token_vectors)
+
+
+def _width(path: Path) -> int:
+    """The width of a teacher's vectors, of which no weight is read."""
+    if (path / CONFIG_FILE).is_file():
+        width: int = read_published(path).sizes["width"]
+        return width
+    return checkpoints.read_description(path / "checkpoints").model.dimension
+
+
+def _opened(path: Path, config: Config, dataset: Dataset) -> FrozenEncoder:
+    """Opens a teacher: the ``work_dir`` of a run, or a folder in Hugging Face's format."""
     directory = path / "checkpoints"
     if not path.is_dir():
         raise TeacherError(
             f"{path}: no such teacher; distillation.teacher is the work_dir of a trained run, or a folder in Hugging "
             "Face's format"
         )
+    if (path / CONFIG_FILE).is_file():
+        from dpsr.model.published_encoder import published_encoder
+
+        return published_encoder(path, config.distillation.text or dataset.schema.text)
     if not (directory / checkpoints.MODEL_FILE).is_file():
         raise TeacherError(
             f"{path}: holds no trained run (no checkpoints/{checkpoints.MODEL_FILE}), and no model in Hugging Face's "

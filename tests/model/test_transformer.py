@@ -51,7 +51,7 @@ def queries_and_items(seed: int, queries: int, items: int) -> tuple[QueryFeature
 
 
 def encoder_of(model: TwoTower) -> tuple[TransformerEncoder, Any]:
-    encoder = model.query_inputs.text
+    encoder = model.query_inputs.texts[0]
     assert isinstance(encoder, TransformerEncoder)
     return encoder, model.weights.texts[encoder.name]
 
