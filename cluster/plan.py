@@ -20,13 +20,14 @@ import tensorflow as tf
 from dpsr.cluster.loads import DenseLoad, Load, Lookups, TableLoad, Traffic, dense_load, expected_loads, table_loads
 from dpsr.cluster.placement import ROWS_TOGETHER, num_shards, place
 from dpsr.config import Config
-from dpsr.data.batches.steps import epoch_batches
+from dpsr.data.batches.steps import LogBatches, epoch_batches
+from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.embeddings import TableBags
 from dpsr.model.tower_inputs import join_bags, tower_inputs
 from dpsr.training.negatives import HardNegatives
 from dpsr.training.recipes import batch_maker, batch_sources
-from dpsr.training.stages import TRAINING
+from dpsr.training.stages import DISTILLATION, TRAINING
 from dpsr.training.teachers import encoded_items
 
 USABLE_MEMORY = 0.8
@@ -184,7 +185,10 @@ def _bags_of_steps(config: Config, dataset: Dataset, random: np.random.Generator
     loss, training = config.loss, config.training
     query_inputs, item_inputs = tower_inputs(config.model, dataset.schema, encoded_items(config))
     maker, hard = batch_maker(config, dataset), None
-    sources = batch_sources(config, dataset, maker)
+    # Distillation reads the log too.
+    sources = batch_sources(config, dataset, maker) or {
+        DISTILLATION: LogBatches(maker, dataset.directory / split_file("train"))
+    }
     if TRAINING in sources and loss.hard_negatives:
         with TemporaryDirectory() as scratch:
             hard = HardNegatives.of_dataset(dataset, loss.hard_negatives, maker.tables, Path(scratch))

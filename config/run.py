@@ -101,6 +101,22 @@ class Config(Section):
             )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _teachers_have_texts(self) -> Config:
+        distillation, columns = self.distillation, self.data.items.text
+        unknown = set(distillation.text or ()) - set(columns)
+        if unknown:
+            raise ValueError(
+                f"distillation.text names {', '.join(sorted(unknown))}, but data.items.text has {', '.join(columns)}"
+            )
+        silent = self.data.interactions is None and not distillation.synthetic_queries
+        if distillation.epochs and distillation.teachers and silent:
+            raise ValueError(
+                "distillation.synthetic_queries = 0, and data.interactions is missing: there is no query whose scores "
+                "a teacher could give; name the log there, or set distillation.synthetic_queries above 0"
+            )
+        return self
+
     @property
     def learns_nothing(self) -> bool:
         """Whether no stage has an epoch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from dpsr.errors import DpsrError
 from dpsr.model.architectures import TWO_TOWER
 from dpsr.model.factory import build_model
 from dpsr.model.feature_tables import sequence_lengths
+from dpsr.model.inference_model import for_inference
+from dpsr.model.interface import Model
 from dpsr.model.text_encoders.checkpoint_config import self_contained
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.vector_files import texts_digest
@@ -72,10 +75,6 @@ class FrozenEncoder:
         """Columns of a catalogue that are read."""
         self.fingerprint = self._digest()
         """Hex digest of all that decides the vectors, but the texts."""
-        self._embed_items = tf.function(model.item_vectors, autograph=False, reduce_retracing=True)
-        self._embed_queries = tf.function(
-            lambda queries: model.query_heads(queries)[:, 0], autograph=False, reduce_retracing=True
-        )
 
     @classmethod
     def of_dataset(cls, model: TwoTower, dataset: Dataset) -> FrozenEncoder:
@@ -144,6 +143,19 @@ class FrozenEncoder:
             some = texts.slice(start, self._at_once)
             found[start : start + len(some)] = self._embed_queries(self._query_features(some))
         return found
+
+    @cached_property
+    def _for_inference(self) -> Model:
+        return for_inference(self._model)
+
+    @cached_property
+    def _embed_items(self) -> Callable[[ItemFeatures], tf.Tensor]:
+        return tf.function(self._for_inference.item_vectors, autograph=False, reduce_retracing=True)
+
+    @cached_property
+    def _embed_queries(self) -> Callable[[QueryFeatures], tf.Tensor]:
+        model = self._for_inference
+        return tf.function(lambda queries: model.query_heads(queries)[:, 0], autograph=False, reduce_retracing=True)
 
     @property
     def _at_once(self) -> int:

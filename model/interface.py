@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 from dpsr.config import ModelConfig
 from dpsr.data.batches.features import ItemFeatures, QueryFeatures
 from dpsr.data.dataset.schema import Schema
-from dpsr.model.frozen_encoder import FrozenEncoders
+
+
+class ItemEncoders(Protocol):
+    """What gives the vectors of ``ItemFeatures.encoded``: ``frozen_encoder.FrozenEncoders``."""
+
+    width: int
+    """w, of a vector."""
+
+    def reader(self, table: pa.Table) -> Callable[[int, int], np.ndarray]:
+        """What gives the vectors of rows first to end - 1 of a catalogue, float32 [end - first, w]."""
+
+    def items_file(self, table: pa.Table) -> Path:
+        """A name for encoders and texts together: a file that may hold the vectors."""
 
 
 class Model(Protocol):
@@ -20,7 +35,7 @@ class Model(Protocol):
     schema: Schema
     has_history: bool
     """Whether the query tower reads the history of the user."""
-    item_encoders: FrozenEncoders | None
+    item_encoders: ItemEncoders | None
     """What gives ``ItemFeatures.encoded``; None where the item tower reads no frozen vectors."""
 
     @property

@@ -51,9 +51,7 @@ def vectors_in_file(
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         with part.open("r+b" if part.exists() else "w+b") as file:
-            np.lib.format.write_array_header_2_0(  # type: ignore[no-untyped-call]
-                file, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
-            )
+            np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
             first, row_bytes = file.tell(), 4 * width
             done = max(0, file.seek(0, os.SEEK_END) - first) // row_bytes // _ROWS * _ROWS
             file.truncate(first + done * row_bytes)

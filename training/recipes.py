@@ -19,6 +19,7 @@ from dpsr.model.feature_tables import feature_tables, sequence_lengths
 from dpsr.model.shards import Placement
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
+from dpsr.training.distillation_stages import distillation_stages
 from dpsr.training.matching_stages import matching_stages
 from dpsr.training.negatives import count_random_negatives
 from dpsr.training.run_optimizers import RunOptimizers
@@ -56,7 +57,7 @@ def make_recipe(
         TeacherError: as ``Teachers.of_run``.
     """
     teachers = Teachers.of_run(config, dataset, progress=progress)
-    vectors = None if teachers is None or config.distillation.items == "own" else teachers.item_vectors()
+    vectors = None if teachers is None or config.distillation.items == "own" else teachers.item_vectors
     encoded = encoded_items(config)
     if vectors is not None and tf.train.latest_checkpoint(config.checkpoint_dir) is None:
         encoded = first_encoded_items(config, dataset, vectors)
@@ -74,7 +75,9 @@ def make_recipe(
         )
         model.item_encoders = None if teachers is None or encoded is None else teachers.encoders
     optimizers = RunOptimizers(model, config.training, dense_device)
-    return Recipe(model, matching_stages(config, dataset, maker, sources, model, optimizers))
+    stages = matching_stages(config, dataset, maker, sources, model, optimizers)
+    stages += distillation_stages(config, dataset, maker, teachers, model, optimizers)
+    return Recipe(model, stages)
 
 
 def batch_sources(config: Config, dataset: Dataset, maker: BatchMaker) -> dict[str, BatchSource]:

@@ -12,6 +12,7 @@ from dpsr.data.batches.steps import BatchSource
 from dpsr.training.optimizers import Copies, Optimizer
 
 MLM, INTERACTION, PRETRAINING, TRAINING = "mlm", "interaction", "pretraining", "training"
+DISTILLATION, SCORES = "distillation", "scores"
 """Names of the stages of a run, in their order."""
 
 Figures = dict[str, float | None]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from dpsr.config import Config
 from dpsr.data.dataset.directory import atomic_directory
@@ -29,9 +31,10 @@ class TeacherError(DpsrError, ValueError):
 class Teachers:
     """The teachers of a run, and what they know of its dataset."""
 
-    def __init__(self, encoders: FrozenEncoders, dataset: Dataset, *, progress: bool) -> None:
-        """Takes the encoders, whose vectors are computed when they are first asked for."""
+    def __init__(self, encoders: FrozenEncoders, paths: list[str], dataset: Dataset, *, progress: bool) -> None:
+        """Takes the encoders, and the paths that they were read from; vectors are computed when they are asked for."""
         self.encoders = encoders
+        self._paths = paths
         self._dataset = dataset
         self._progress = progress
 
@@ -61,8 +64,31 @@ class Teachers:
         if not kept.is_dir():
             with atomic_directory(kept) as folder:
                 encoders.save(folder)
-        return cls(encoders, dataset, progress=progress)
+        return cls(encoders, config.distillation.teachers, dataset, progress=progress)
 
+    def query_vectors(self, texts: pa.Array) -> np.ndarray:
+        """The vectors of queries, float32 [n, w], mapped from their file.
+
+        Raises:
+            TeacherError: a teacher has more vectors than one of a query.
+        """
+        encoders = self.encoders
+        for encoder, path in zip(encoders, self._paths, strict=True):
+            if encoder.heads > 1:
+                raise TeacherError(
+                    f"{path}: distillation learns the scores of one vector a query, and this teacher has "
+                    f"{encoder.heads} heads; train it with model.heads = 1"
+                )
+        return vectors_in_file(
+            encoders.queries_file(texts),
+            len(texts),
+            encoders.width,
+            lambda first, end: encoders.query_vectors(texts.slice(first, end - first)),
+            name="queries by the teacher",
+            progress=self._progress,
+        )
+
+    @cached_property
     def item_vectors(self) -> np.ndarray:
         """The vectors of the dataset's items, float32 [items, w], mapped from their file."""
         table, encoders = self._dataset.item_table(), self.encoders

@@ -7,13 +7,13 @@ batches that it has not seen, and any worker of a cluster makes the batch of any
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
-from dpsr.data.batches.augmentation import ItemTexts, QueryTexts
+from dpsr.data.batches.augmentation import QueryTexts
 from dpsr.data.batches.blocks import FIELDS
-from dpsr.data.batches.features import FeatureTables, ItemFeatures, QueryFeatures, concatenated
+from dpsr.data.batches.features import FeatureTables, ItemFeatures, QueryFeatures, TextFeatures, concatenated
 
 
 class Batch(NamedTuple):
@@ -29,6 +29,13 @@ class Batch(NamedTuple):
     """int32 [B + R]."""
 
 
+class SyntheticQueries(Protocol):
+    """Gives synthetic queries: ``ItemTexts`` anew in every step, ``QueryPool`` those that were sampled once."""
+
+    def queries(self, item_rows: tf.Tensor, seed: tf.Tensor) -> TextFeatures:
+        """What encoders read of a query of every item, int32 [N]; the same for the same seed, int64 [2]."""
+
+
 @dataclass(frozen=True)
 class BatchMaker:
     """Makes the batch of a step of its records or items; the same arguments always give the same batch."""
@@ -42,7 +49,7 @@ class BatchMaker:
     """Size of the catalogue."""
     query_texts: QueryTexts | None = None
     """Puts a typo into a share of the logged queries."""
-    item_texts: ItemTexts | None = None
+    item_texts: SyntheticQueries | None = None
     """Samples synthetic queries from the items' texts."""
     mixed_rows: int = 0
     """The last ``mixed_rows`` of the B examples of a step of the log are random items with a synthetic query each."""

@@ -1,0 +1,62 @@
+"""The stage ``distillation``: a student learns a teacher's scores (Muhamed et al., 2023, section 3.4)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from dpsr.data.batches.taught import TaughtBatch
+from dpsr.model.two_tower import TwoTower
+from dpsr.ops_cc.group_loss import LossAndGradients
+from dpsr.training.optimizers import Optimizer
+from dpsr.training.tower_step import TowerStep
+
+
+class DistillationStep(TowerStep):
+    """The mean squared error between the cosine scores of student and teacher, over all pairs of a batch.
+
+    The gradient is that of the error of ``score / temperature``, the logits of the softmax loss, so that the stage goes
+    on with the learning rates and the accumulators of the stages before.
+    """
+
+    def __init__(
+        self, model: TwoTower, optimizer: Optimizer, *, temperature: float, token_dropout: float = 0.0, seed: int = 1
+    ) -> None:
+        """Chooses what a step minimises.
+
+        Args:
+            model: the student.
+            optimizer: takes the steps.
+            temperature: of the gradient.
+            token_dropout: share of the query tokens that a step leaves out.
+            seed: of the dropout.
+        """
+        super().__init__(model, optimizer, token_dropout=token_dropout, seed=seed)
+        self._scale = temperature**-2
+
+    def objective(self, heads: tf.Tensor, vectors: tf.Tensor, batch: TaughtBatch, prepared: None) -> LossAndGradients:
+        """As ``TowerStep.objective``."""
+        with tf.GradientTape() as tape:
+            tape.watch([heads, vectors])
+            scores = soft_dot_products(heads, vectors, self._model.config.attention_temperature)
+            if batch.scores.shape.rank == 1:  # of each query with the item of its row
+                scores = tf.linalg.diag_part(scores)
+            loss = tf.reduce_mean(tf.square(scores - batch.scores))
+        of_heads, of_vectors = tape.gradient(loss, [heads, vectors])
+        return LossAndGradients(loss, self._scale * of_heads, self._scale * of_vectors)
+
+
+def soft_dot_products(heads: tf.Tensor, vectors: tf.Tensor, attention_temperature: float) -> tf.Tensor:
+    """The scores of all pairs of queries and items (paper, equation 3).
+
+    Args:
+        heads: float32 [B, m, d].
+        vectors: float32 [N, d].
+        attention_temperature: beta.
+
+    Returns:
+        float32 [B, N].
+    """
+    products = tf.einsum("bmd,nd->bmn", heads, vectors)
+    if heads.shape[1] == 1:
+        return products[:, 0]
+    return tf.reduce_sum(tf.nn.softmax(products / attention_temperature, axis=1) * products, axis=1)
