@@ -27,6 +27,7 @@ from dpsr.indexing.signature import profile_inputs
 from dpsr.model.feature_tables import sequence_lengths
 from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
+from dpsr.tokenizer_cc.subword_op import SubwordLayer
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
 FILTER_CANDIDATES = IndexConfig().filter_candidates
@@ -75,8 +76,6 @@ class RetrievalModule(tf.Module):
         self.tokenize_layer = TokenizeLayer(str(dataset.tokenizer_path))
         self._lengths = sequence_lengths(model.config)
         if self._lengths is not None:
-            from dpsr.tokenizer_cc.subword_op import SubwordLayer
-
             self._special = dataset.subwords_schema
             self.subword_layer = SubwordLayer(str(dataset.subwords_path))
         self._history_length = model.config.history_length
