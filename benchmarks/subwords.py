@@ -18,7 +18,7 @@ import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,10 +67,40 @@ def word_piece_row(name: str, pipeline: tokenizers.Tokenizer) -> Row:
     return Row(name, pipeline, {"TensorFlow Text": lambda texts: int(encode(tf.constant(texts)))})
 
 
+def fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and content of the fields of a protocol buffer; that of numbers is empty."""
+    place = 0
+
+    def varint() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = message[place]
+            place += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while place < len(message):
+        key = varint()
+        size = {0: 0, 1: 8, 5: 4}.get(key & 7)
+        if key & 7 == 0:
+            varint()
+        elif size is None:
+            size = varint()
+        yield key >> 3, message[place : place + size]
+        place += size
+
+
+def character_map(model: bytes) -> bytes:
+    """ModelProto.normalizer_spec.precompiled_charsmap; the stubs of the package do not go with dpsr's protobuf."""
+    return dict(fields(dict(fields(model))[3]))[2]
+
+
 def sentencepiece_row(name: str, lines: list[str], folder: Path, kind: str) -> Row:
     """A model of SentencePiece, and the pipeline that transformers makes of it for the XLM-R family."""
     import sentencepiece
-    from sentencepiece import sentencepiece_model_pb2
 
     (folder / "lines.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
@@ -85,15 +115,13 @@ def sentencepiece_row(name: str, lines: list[str], folder: Path, kind: str) -> R
     )
     path = folder / f"{kind}.model"
     processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    proto = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
-    pipeline = tokenizers.Tokenizer(
-        tokenizers.models.Unigram([(piece.piece, piece.score) for piece in proto.pieces], proto.trainer_spec.unk_id)
-    )
+    pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.get_piece_size())]
+    pipeline = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, processor.unk_id()))
     marks = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="always")
     pipeline.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([tokenizers.pre_tokenizers.WhitespaceSplit(), marks])
     pipeline.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     tree = json.loads(pipeline.to_str())
-    charsmap = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+    charsmap = base64.b64encode(character_map(path.read_bytes())).decode()
     tree["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": charsmap}
     pipeline = tokenizers.Tokenizer.from_str(json.dumps(tree))
 

@@ -57,7 +57,9 @@ def prepare(config: Config, append: bool, grow_vocabulary: bool, runner: str, sp
 @with_config
 @click.argument("text")
 def explain(config: Config, text: str) -> None:
-    """Show the tokens of a text as the model sees them: kind, id and document frequency.
+    """Show the tokens of a text as the model sees them: kind, id and document frequency; and its subwords.
+
+    Subwords and their ids come second, where the dataset has some.
 
     \b
     Example: dpsr explain -c shop.toml "xbox 360 controler"
@@ -65,6 +67,7 @@ def explain(config: Config, text: str) -> None:
     from tabulate import tabulate
 
     from dpsr.tokenizer_cc import Tokenizer
+    from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
     tokenizer = Tokenizer.load(config.dataset_dir / "tokenizer.model")
     rows = [
@@ -77,6 +80,10 @@ def explain(config: Config, text: str) -> None:
         for token in tokenizer.tokens(text)
     ]
     click.echo(tabulate(rows, headers=["token", "kind", "id", "documents"], disable_numparse=True))
+    if (path := config.dataset_dir / "subwords.model").exists():
+        click.echo()
+        subwords = SubwordTokenizer.load(path).tokens(text)
+        click.echo(tabulate(subwords, headers=["subword", "id"], disable_numparse=True))
 
 
 @click.command(name="demo-shop")

@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from dpsr.cli import main
+from dpsr.tokenizer_cc import VocabularyBuilder
+from dpsr.tokenizer_cc.subwords import train_subwords
 
 COMMANDS = sorted(main.commands)
 
@@ -66,6 +68,26 @@ def test_a_missing_dataset_exits_with_1_and_says_what_to_run(config_file: Path, 
     assert code == 1
     assert str(config_file.parent / "work") in output
     assert "dpsr prepare" in output
+
+
+def test_explain_shows_tokens_and_subwords(config_file: Path) -> None:
+    folder = config_file.parent / "work" / "dataset"
+    folder.mkdir(parents=True)
+    texts = ["steel sink", "stainless steel hammer"]
+    builder = VocabularyBuilder(max_vocabulary=50, min_count=1, oov_buckets=5, bigrams=True, trigrams=False)
+    builder.add(texts)
+    builder.build().save(folder / "tokenizer.model")
+    code, output = run("explain", "-c", str(config_file), "steel zinks")
+    assert code == 0
+    assert "subword" not in output
+    subwords = train_subwords(texts, kind="wordpiece", vocabulary=64, lowercase=True)
+    subwords.save(folder / "subwords.model")
+    code, output = run("explain", "-c", str(config_file), "steel zinks")
+    assert code == 0
+    words, pieces = output.split("\n\n")
+    assert re.search(r"^steel +word +1 +2$", words, re.MULTILINE)
+    shown = re.findall(r"^(\S+) +(\d+)$", pieces, re.MULTILINE)
+    assert shown == [(token.text, str(token.id)) for token in subwords.tokens("steel zinks")]
 
 
 def test_demo_keeps_a_directory_it_did_not_write(tmp_path: Path) -> None:
