@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import random
+import sys
+import unicodedata
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +20,9 @@ from .pipelines import PIPELINES, expected_ids, replaced
 from .texts import HARD, SHOP, shuffled, texts_or_bytes
 
 Texts = list[str | bytes]
+MARKS = [
+    number for number in range(sys.maxunicode + 1) if unicodedata.category(chr(number)) in ("Mn", "Mc", "Me", "Cf")
+]
 
 
 def check(name: str, texts: Texts) -> None:
@@ -40,6 +48,48 @@ def test_any_batch(name: str, texts: Texts) -> None:
 @pytest.mark.parametrize("name", PIPELINES)
 def test_mixtures(name: str) -> None:
     check(name, [shuffled(400, seed) for seed in range(200)])
+
+
+def clusters(seed: int) -> str:
+    """Letters, marks, jamo, conjuncts, joiners and pictographs in any order."""
+    source = random.Random(seed)
+    pools = (MARKS, MARKS, range(0x1100, 0x1200), range(0x900, 0x980), range(0xAC00, 0xAC40), range(0x1F3F0, 0x1F470))
+    pools = (
+        *pools,
+        (0x200D, 0xFE0F, 0xAD, 0x0D, 0x0A, 0x20),
+        range(0x41, 0x7B),
+        range(0xC0, 0x250),
+        range(0x600, 0x700),
+    )
+    return "".join(chr(source.choice(source.choice(pools))) for _ in range(source.randrange(1, 12)))
+
+
+@pytest.mark.parametrize("name", ["BERT uncased", "NFKD, words and digits", "NFC, punctuation", "our Unigram", "XLM-R"])
+def test_marks_and_clusters_are_normalized_alike(name: str) -> None:
+    pipeline, ours = PIPELINES[name].get()
+    # Marks that the library does not drop, parted by one that it does.
+    for text in ["\U0001e005\U000e012b\u0a81\U0001d16e", *map(clusters, range(4000))]:
+        assert ours._core.normalize(text).decode() == pipeline.normalizer.normalize_str(text), ascii(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["BERT uncased", "BERT cased", "NFKD, words and digits", "NFC, punctuation", "XLM-R"])
+def test_every_code_point_is_normalized_alike(name: str) -> None:
+    pipeline, ours = PIPELINES[name].get()
+    for code_point in (*range(0xD800), *range(0xE000, sys.maxunicode + 1)):
+        for text in (chr(code_point), f"a{chr(code_point)}\u0301"):
+            assert ours._core.normalize(text).decode() == pipeline.normalizer.normalize_str(text), ascii(text)
+
+
+@pytest.mark.parametrize("name", ["BERT uncased", "our Unigram", "our BPE", "XLM-R"])
+def test_real_texts(name: str) -> None:
+    folder = Path(os.environ.get("DPSR_DATA", "nowhere"))
+    if not folder.is_dir():
+        pytest.skip("DPSR_DATA names no real texts")
+    sources = (("homedepot/items", "title"), ("chorus_icecat/items", "title"), ("multicpr_ecom/queries", "query"))
+    for file, column in sources:
+        texts = pq.read_table(folder / f"{file}.parquet", columns=[column])[column].to_pylist()
+        check(name, [str(text) for text in texts[::10]])
 
 
 def test_bad_input_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

@@ -117,11 +117,13 @@ class Bert {
   }
 
   void EmitDecomposed(uint32_t code_point) {
-    if (hf::Flags(code_point) & hf::kNonspacing) return;
-    if (hf::Forms<false>::CombiningClass(code_point) != 0) {
+    const bool stays = !(hf::Flags(code_point) & hf::kNonspacing);
+    if (hf::Forms<false>::CombiningClass(code_point) == 0) {
+      // What is dropped has parted the marks before it from those behind it all the same.
+      Flush();
+      if (stays) Append(code_point);
+    } else if (stays) {
       marks_.push_back(code_point);
-    } else {
-      Emit(code_point);
     }
   }
 
