@@ -175,5 +175,7 @@ def test_the_stubs_are_those_of_the_module(tmp_path: Path) -> None:
 
 
 def test_the_tokenizer_needs_no_tensorflow() -> None:
-    script = "import sys; from dpsr.tokenizer_cc import Tokenizer, tokenize; sys.exit('tensorflow' in sys.modules)"
+    script = (
+        "import sys; from dpsr.tokenizer_cc import Tokenizer, subwords, tokenize; sys.exit('tensorflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

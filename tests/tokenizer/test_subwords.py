@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +91,16 @@ def test_real_texts(name: str) -> None:
     for file, column in sources:
         texts = pq.read_table(folder / f"{file}.parquet", columns=[column])[column].to_pylist()
         check(name, [str(text) for text in texts[::10]])
+
+
+def test_format_1_stays_readable() -> None:
+    """``subwords_format_1`` was saved from SHOP when the format was new, and is never written again."""
+    kept = Path(__file__).with_name("subwords_format_1.model")
+    pipeline = tokenizers.Tokenizer.from_file(str(kept.with_suffix(".json")))
+    loaded = SubwordTokenizer.load(kept)
+    assert loaded.fingerprint == SubwordTokenizer.from_tokenizer_json(kept.with_suffix(".json")).fingerprint
+    for text in [*SHOP, *HARD, "a new <mask> text, 手机"]:
+        assert loaded.encode(text).tolist() == expected_ids(pipeline, text)
 
 
 def test_bad_input_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

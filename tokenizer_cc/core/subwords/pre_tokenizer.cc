@@ -86,22 +86,27 @@ void PreTokenizer::MarkSpaces(const Cutter& cutter, const Words& from, Words* wo
   for (size_t i = 0; i < from.size(); ++i) {
     const std::string_view text = from.data()[i];
     size_t begin = texts->size();
-    const auto is_mark = [&](size_t k) { return text[k] == space[0] && text.substr(k, space.size()) == space; };
+    const auto is_mark = [&](size_t k) { return text.compare(k, space.size(), space) == 0; };
     if (cutter.step.flags & kPrependAlways && text[0] != ' ' && !is_mark(0)) mark();
+    size_t plain = 0;  // what follows is not in `texts` yet
+    const auto copy = [&](size_t end) {
+      texts->Append(reinterpret_cast<const uint8_t*>(text.data()) + plain, end - plain);
+    };
     for (size_t k = 0; k < text.size();) {
       const bool blank = text[k] == ' ';
-      if (!blank && !is_mark(k)) {
-        *texts->end() = static_cast<uint8_t>(text[k++]);
-        texts->Advance(1);
+      if (!blank && !(text[k] == space[0] && is_mark(k))) {
+        ++k;
         continue;
       }
+      copy(k);
       if (cutter.step.flags & kSplitWords) {
         add(begin);
         begin = texts->size();
       }
       mark();
-      k += blank ? 1 : space.size();
+      plain = k += blank ? 1 : space.size();
     }
+    copy(text.size());
     add(begin);
   }
 }
