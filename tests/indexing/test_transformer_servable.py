@@ -75,8 +75,8 @@ def untouched(tmp_path_factory: pytest.TempPathFactory, weights: EncoderWeights)
 
 def shape_of(model: Model) -> EncoderShape:
     assert isinstance(model, TwoTower)
-    assert isinstance(model.query_inputs.text, TransformerEncoder)
-    return model.query_inputs.text.shape
+    assert isinstance(model.query_inputs.texts[0], TransformerEncoder)
+    return model.query_inputs.texts[0].shape
 
 
 def test_an_untouched_checkpoint_is_exported_and_served(untouched: Shop, weights: EncoderWeights) -> None:
