@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
+from dpsr.ops_cc import library
+
 Activation = Literal["gelu", "gelu_tanh", "relu"]
 Norm = Literal["post", "pre"]
 Pooling = Literal["cls", "mean"]
@@ -84,8 +86,12 @@ def encode(
     dropout: float = 0.0,
     seed: tf.Tensor | None = None,
     bfloat16: bool = False,
+    differentiable: bool = True,
 ) -> tf.Tensor:
-    """The last hidden states of some sequences, without padding; differentiable by all weights.
+    """The last hidden states of some sequences, without padding, in one operation; differentiable by all weights.
+
+    The same bits for any number of threads, and what is dropped is a function of the seed and of places in the batch.
+    The gradient by the words is dense.
 
     Args:
         tokens: int32 [B, None], ids of subwords, rows of ``weights.words``.
@@ -96,62 +102,56 @@ def encode(
         seed: int [2], which decides what is dropped; None drops nothing.
         bfloat16: products of operands rounded to bfloat16, summed in float32, where the processor has such
             instructions.
+        differentiable: keeps 6 H + F numbers of a token and block for the gradient; without it, memory does not grow
+            with T and the blocks.
 
     Returns:
         float32 [T, H], rows of ``tokens.values``.
 
     Raises:
-        tf.errors.InvalidArgumentError: an id that is no row of the words, or a sequence longer than the positions.
+        tf.errors.InvalidArgumentError: shapes do not fit each other, an id is no row of the words, or a sequence is
+            longer than the positions.
     """
-    del bfloat16
-    rate = 0.0 if seed is None else dropout
-    draws = iter(range(1 << 20))
-
-    def drop(values: tf.Tensor) -> tf.Tensor:
-        if not rate:
-            return values
-        key = tf.cast(seed, tf.int64) + tf.constant([0, next(draws)], tf.int64)
-        return tf.nn.experimental.stateless_dropout(values, rate=rate, seed=key)
-
-    def norm(values: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-        mean, variance = tf.nn.moments(values, [1], keepdims=True)
-        return tf.nn.batch_normalization(values, mean, variance, offset, scale, shape.norm_epsilon)
-
-    def attend(hidden: tf.Tensor, block: BlockWeights) -> tf.Tensor:
-        qkv = tf.matmul(hidden, block.qkv_kernel) + block.qkv_bias
-        padded = tokens.with_values(qkv).to_tensor()
-        heads = tf.reshape(padded, [tf.shape(padded)[0], tf.shape(padded)[1], 3, shape.heads, -1])
-        queries, keys, values = tf.unstack(tf.transpose(heads, [2, 0, 3, 1, 4]))
-        scores = tf.matmul(queries, keys, transpose_b=True) * (shape.width // shape.heads) ** -0.5
-        present = tf.sequence_mask(tokens.row_lengths(), tf.shape(padded)[1])
-        probabilities = tf.nn.softmax(tf.where(present[:, None, None, :], scores, scores.dtype.min))
-        attended = tf.transpose(tf.matmul(drop(probabilities), values), [0, 2, 1, 3])
-        attended = tf.reshape(tf.boolean_mask(attended, present), [-1, shape.width])
-        return drop(tf.matmul(attended, block.attention_kernel) + block.attention_bias)
-
-    def feed(hidden: tf.Tensor, block: BlockWeights) -> tf.Tensor:
-        inner = _activate(tf.matmul(hidden, block.intermediate_kernel) + block.intermediate_bias, shape.activation)
-        return drop(tf.matmul(inner, block.output_kernel) + block.output_bias)
-
-    places = tf.ragged.range(tokens.row_lengths()).values + shape.position_offset
-    hidden = tf.gather(weights.words, tokens.values) + tf.gather(weights.positions, places) + weights.type_embedding
-    if shape.norm == "post":
-        hidden = drop(norm(hidden, weights.embedding_scale, weights.embedding_offset))
-        for block in weights.blocks:
-            hidden = norm(hidden + attend(hidden, block), block.attention_scale, block.attention_offset)
-            hidden = norm(hidden + feed(hidden, block), block.output_scale, block.output_offset)
-        return hidden
-    hidden = drop(hidden)
-    for block in weights.blocks:
-        hidden += attend(norm(hidden, block.attention_scale, block.attention_offset), block)
-        hidden += feed(norm(hidden, block.output_scale, block.output_offset), block)
-    return norm(hidden, weights.embedding_scale, weights.embedding_offset)
+    drops = seed is not None and dropout > 0.0
+    return (
+        library.load()
+        .dpsr_text_encoder(
+            tokens=tokens.values,
+            row_splits=tf.cast(tokens.row_splits, tf.int64),
+            seed=tf.cast(seed, tf.int64) if drops else tf.zeros([2], tf.int64),
+            weights=tf.nest.flatten(weights),
+            heads=shape.heads,
+            activation=shape.activation,
+            norm=shape.norm,
+            norm_epsilon=shape.norm_epsilon,
+            position_offset=shape.position_offset,
+            dropout=dropout if drops else 0.0,
+            round_operands=bfloat16,
+            differentiable=differentiable,
+        )
+        .hidden
+    )
 
 
-def _activate(values: tf.Tensor, activation: Activation) -> tf.Tensor:
-    if activation == "relu":
-        return tf.nn.relu(values)
-    return tf.nn.gelu(values, approximate=activation == "gelu_tanh")
+@tf.RegisterGradient("DpsrTextEncoder")
+def _text_encoder_gradient(operation: tf.Operation, gradient: tf.Tensor, *_: tf.Tensor) -> list[tf.Tensor | None]:
+    if not operation.get_attr("differentiable"):
+        raise ValueError("encode(..., differentiable=False) keeps nothing for a gradient; leave the argument out")
+    tokens, row_splits, seed, *weights = operation.inputs
+    names = ("heads", "activation", "norm", "norm_epsilon", "position_offset", "dropout", "round_operands")
+    settings = {name: operation.get_attr(name) for name in names}
+    for name in ("activation", "norm"):
+        settings[name] = tf.compat.as_str(settings[name])
+    by_weights = library.load().dpsr_text_encoder_gradient(
+        tokens=tokens,
+        row_splits=row_splits,
+        seed=seed,
+        weights=weights,
+        activations=operation.outputs[1],
+        gradient=gradient,
+        **settings,
+    )
+    return [None, None, None, *by_weights]
 
 
 def pool(hidden: tf.Tensor, tokens: tf.RaggedTensor, pooling: Pooling) -> tf.Tensor:

@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 
 from dpsr.ops_cc.packed_encoder import PackedEncoder, PackingError, Precision, encode_packed, pack_encoder
-from dpsr.ops_cc.text_encoder import Activation, EncoderShape, Norm, Pooling, encode, pool
+from dpsr.ops_cc.text_encoder import Activation, EncoderShape, Norm, Pooling, pool
 
 from .encoder_weights import draw_weights
+from .stock_text_encoder import stock_encode
 from .threads import outputs_by_threads
 
 WORDS, POSITIONS = 50, 80
@@ -48,7 +49,7 @@ def test_float32_equals_the_encoder_it_was_packed_from(
 ) -> None:
     shape = SHAPES[name]._replace(activation=activation, norm=norm)
     weights = draw_weights(shape, 2, WORDS, POSITIONS)
-    expected = pool(encode(TEXTS, weights, shape), TEXTS, pooling)
+    expected = pool(stock_encode(TEXTS, weights, shape), TEXTS, pooling)
     found = encode_packed(TEXTS, pack_encoder(weights, shape, precision="float32"), pooling=pooling)
     np.testing.assert_allclose(found, expected, atol=1e-5 if norm == "post" else 2e-5)
 
