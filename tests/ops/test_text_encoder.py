@@ -15,7 +15,6 @@ from .encoder_weights import draw_weights
 from .stock_text_encoder import stock_encode
 from .threads import outputs_by_threads
 
-
 TOKENS = tf.ragged.constant([[3, 1, 4, 1, 5], [], [9], [2, 6, 5], []], dtype=tf.int32)
 
 
