@@ -159,11 +159,11 @@ def _bpe(node: Node) -> _Model:
 _MODELS: dict[str, Callable[[Node], _Model]] = {"WordPiece": _word_piece, "Unigram": _unigram, "BPE": _bpe}
 
 
-def _role_ids(ids: dict[str, int], unknown: int) -> list[int]:
-    """The id of each of ROLES."""
+def _role_ids(ids: dict[str, int], added: set[str], unknown: int) -> list[int]:
+    """The id of each of ROLES; an added token comes before a piece that is spelt like one."""
     found = {"unk": unknown}
     for role, tokens in _ROLE_TOKENS.items():
-        token = next((token for token in tokens if token in ids), None)
+        token = next((token for known in (added, ids) for token in tokens if token in known), None)
         if token is None:
             raise SubwordError(f"the vocabulary has no {' or '.join(tokens)}, which models of text need ('{role}')")
         found[role] = ids[token]
@@ -220,7 +220,7 @@ def compile_pipeline(pipeline: tokenizers.Tokenizer) -> _tokenizer.SubwordTokeni
         merges=model.merges,
         added=_added_tokens(node["added_tokens"], pipeline),
         steps=steps,
-        roles=_role_ids(ids, model.unknown),
+        roles=_role_ids(ids, {added["content"] for added in node["added_tokens"]}, model.unknown),
         prefix=model.prefix,
         max_word_characters=model.max_word_characters,
         fuse_unknown=model.fuse_unknown,

@@ -15,6 +15,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpsr.tokenizer_cc.hugging_face import compile_pipeline
 from dpsr.tokenizer_cc.subwords import Kind, SubwordError, SubwordTokenizer, train_subwords
 
 from .pipelines import PIPELINES, expected_ids, replaced
@@ -140,6 +141,18 @@ def test_what_cannot_be_reproduced_is_refused_by_name(what: str, tmp_path: Path)
     replaced(pipeline, added_tokens=[], **REFUSED[what]).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(SubwordError, match=what):
         SubwordTokenizer.from_tokenizer_json(tmp_path)
+
+
+def test_roles_are_added_tokens_first() -> None:
+    """As in the MPNet family, whose vocabulary has BERT's names as well."""
+    ids = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "[UNK]", "<mask>", "[PAD]", "[CLS]"])}
+    pipeline = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token="[UNK]"))
+    pipeline.add_special_tokens(["<s>", "<pad>", "</s>", "<mask>"])
+    ours = SubwordTokenizer(compile_pipeline(pipeline))
+    assert (ours.pad_id, ours.unk_id, ours.cls_id, ours.sep_id, ours.mask_id) == (1, 3, 0, 2, 4)
+    nameless = tokenizers.Tokenizer(tokenizers.models.WordPiece({"[UNK]": 0, "[PAD]": 1}, unk_token="[UNK]"))
+    with pytest.raises(SubwordError, match=r"no \[CLS\] or <s>"):
+        compile_pipeline(nameless)
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram", "bpe"])
