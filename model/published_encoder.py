@@ -6,29 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpsr.config import ModelConfig, TransformerConfig
+from dpsr.data.batches.sequences import SequenceLengths
 from dpsr.data.dataset.schema import Schema, SubwordsSchema
 from dpsr.model.factory import build_model
 from dpsr.model.frozen_encoder import FrozenEncoder
 from dpsr.model.text_encoders.checkpoint_config import read_published
 from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
-_LONGEST = 256
-"""Most subwords that are read of an item."""
 
-
-def published_encoder(folder: Path, text: Sequence[str]) -> FrozenEncoder:
+def published_encoder(folder: Path, text: Sequence[str], lengths: SequenceLengths) -> FrozenEncoder:
     """Reads a folder in Hugging Face's format.
 
     Args:
         folder: as ``model.transformer.initial``.
         text: columns of a catalogue that make the text of an item, in their order.
+        lengths: the most subwords that are read of a text.
 
     Raises:
         PublishedCheckpointError, SubwordError: the checkpoint cannot be used.
     """
-    published, tokenizer = read_published(folder), SubwordTokenizer.from_tokenizer_json(folder)
-    width = published.sizes["width"]
-    transformer = TransformerConfig(initial=str(folder), max_item_length=min(_LONGEST, published.sizes["positions"]))
+    width, tokenizer = read_published(folder).sizes["width"], SubwordTokenizer.from_tokenizer_json(folder)
+    transformer = TransformerConfig(initial=str(folder), max_query_length=lengths.query, max_item_length=lengths.item)
     # Fresh residual towers without hidden layers are the identity.
     config = ModelConfig(
         text_encoder="transformer",

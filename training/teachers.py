@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from dpsr.config import Config
+from dpsr.data.batches.sequences import SequenceLengths
 from dpsr.data.dataset.directory import atomic_directory
 from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
@@ -158,7 +159,9 @@ def _opened(path: Path, config: Config, dataset: Dataset) -> FrozenEncoder:
     if (path / CONFIG_FILE).is_file():
         from dpsr.model.published_encoder import published_encoder
 
-        return published_encoder(path, config.distillation.text or dataset.schema.text)
+        sizes = config.model.transformer
+        lengths = SequenceLengths(sizes.max_query_length, sizes.max_item_length)
+        return published_encoder(path, config.distillation.text or dataset.schema.text, lengths)
     if not (directory / checkpoints.MODEL_FILE).is_file():
         raise TeacherError(
             f"{path}: holds no trained run (no checkpoints/{checkpoints.MODEL_FILE}), and no model in Hugging Face's "

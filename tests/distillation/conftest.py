@@ -42,8 +42,8 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
             "tokenizer": {"min_count": 1, "oov_buckets": 20},
             "model": {"dimension": WIDTH, "hidden": [], "heads": 1, "residual": True},
             "loss": {"kind": "softmax", "group_size": 8},
-            "pretraining": {"epochs": 2, "words": [1, 3]},
-            "training": {"epochs": 2, "batch_size": 16, "table_learning_rate": 0.1, "checkpoint_every": 3},
+            "pretraining": {"epochs": 1, "words": [1, 3]},
+            "training": {"epochs": 1, "batch_size": 16, "table_learning_rate": 0.1, "checkpoint_every": 3},
             "index": {"k": 5, "min_recall": 0.5},
         }
         for name, values in sections.items():
@@ -69,3 +69,14 @@ def teacher(make_run: Callable[..., Config], tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def dataset(make_run: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset.load(prepare(make_run(tmp_path_factory.mktemp("dataset")), progress=False))
+
+
+@pytest.fixture(scope="session")
+def stranger(make_run: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A narrower model of two heads, trained on a catalogue of which one title differs."""
+    folder = tmp_path_factory.mktemp("stranger")
+    config = make_run(folder, model={"dimension": 6, "heads": 2}, training={"epochs": 0})
+    titles = [*TITLES]
+    titles[5] = "wooden lamp"
+    items = config.data.items.model_copy(update={"path": str(write_items(folder / "items.csv", titles))})
+    return trained(config.model_copy(update={"data": config.data.model_copy(update={"items": items})}))

@@ -14,7 +14,6 @@ from dpsr.data.batches.steps import epoch_batches
 from dpsr.data.batches.taught import TaughtBatch
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
-from dpsr.errors import DpsrError
 from dpsr.training import loop
 from dpsr.training.distillation import DistillationStep
 from dpsr.training.recipes import make_recipe
@@ -26,7 +25,7 @@ from dpsr.training.trainer import train
 
 from ..model.test_two_tower import make_model, random_items, random_queries
 from ..training.test_trainer import all_variables, assert_same_variables, curve
-from .conftest import TITLES, trained
+from .conftest import TITLES
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +165,3 @@ def test_a_file_of_scores_teaches(make_student: Callable[..., Config], dataset: 
     fails("column 'score' is missing", table.drop_columns("score"))
     fails(r"row 0: score = 7.0, but a cosine is in -1..1", table.set_column(2, "score", pa.array(np.full(200, 7.0))))
     fails("none of its 200 pairs has an item of", table.set_column(1, "item_id", pa.array(["x"] * 200)))
-
-
-def test_a_teacher_of_several_heads_gives_no_scores(
-    make_student: Callable[..., Config], make_run: Callable[..., Config], dataset: Dataset, tmp_path: Path
-) -> None:
-    wide = trained(make_run(tmp_path / "wide", model={"heads": 2}, pretraining={"epochs": 1}, training={"epochs": 0}))
-    config = make_student(tmp_path / "student", distillation={"teacher": wide.work_dir})
-    with pytest.raises(DpsrError, match=r"this teacher has 2 heads; train it with model\.heads = 1"):
-        make_recipe(config, dataset)

@@ -16,16 +16,24 @@ from dpsr.indexing.corpus import embed_catalogue, embed_items
 from dpsr.indexing.publish import export
 from dpsr.model.encoded_items import mean_item_vectors, principal_axes
 from dpsr.model.frozen_encoder import FrozenEncoder, FrozenEncoders
+from dpsr.model.two_tower import TwoTower
 from dpsr.model.vector_files import vectors_in_file
+from dpsr.training.teachers import Teachers
 from dpsr.training.trained import load_trained
 from dpsr.training.trainer import train
 
-from .conftest import TITLES, WIDTH, trained, write_items
+from .conftest import TITLES, WIDTH, write_items
 
 
 def vectors_of(config: Config) -> np.ndarray:
     dataset = Dataset.load(config.dataset_dir)
     return embed_items(load_trained(config.checkpoint_dir, dataset), dataset, progress=False)
+
+
+def encoder_of(config: Config) -> FrozenEncoder:
+    model = load_trained(config.checkpoint_dir)
+    assert isinstance(model, TwoTower)
+    return FrozenEncoder.of_dataset(model, Dataset.load(config.dataset_dir))
 
 
 @pytest.mark.parametrize(("items", "dimension"), [("teacher", WIDTH), ("both", 8)])
@@ -82,13 +90,9 @@ def test_a_token_starts_as_the_mean_of_its_items(dataset: Dataset) -> None:
 
 
 def test_several_teachers_are_the_mean_of_their_scores(
-    teacher: Config, make_run: Callable[..., Config], dataset: Dataset, tmp_path: Path
+    teacher: Config, stranger: Config, dataset: Dataset, tmp_path: Path
 ) -> None:
-    other = trained(make_run(tmp_path / "other", model={"dimension": 6}, training={"epochs": 0}))
-    encoders = [
-        FrozenEncoder.of_dataset(load_trained(each.checkpoint_dir), Dataset.load(each.dataset_dir))
-        for each in (teacher, other)
-    ]
+    encoders = [encoder_of(each) for each in (teacher, stranger)]
     both, items, queries = FrozenEncoders(encoders, tmp_path), dataset.item_table(), dataset.query_texts()
     scores = [each.query_vectors(queries) @ each.item_vectors(items).T for each in (*encoders, both)]
     np.testing.assert_allclose(scores[2], (scores[0] + scores[1]) / 2, atol=1e-6)
@@ -120,7 +124,7 @@ def test_a_killed_embedding_goes_on(tmp_path: Path, written: int) -> None:
 
 
 def test_teachers_that_do_not_fit_are_named(
-    make_run: Callable[..., Config], teacher: Config, dataset: Dataset, tmp_path: Path
+    make_run: Callable[..., Config], teacher: Config, stranger: Config, dataset: Dataset, tmp_path: Path
 ) -> None:
     def fails(match: str, path: Path, **sections: dict) -> None:
         config = make_run(
@@ -133,9 +137,10 @@ def test_teachers_that_do_not_fit_are_named(
     fails("no such teacher", tmp_path / "missing")
     fails("no trained run", tmp_path)
     fails(r"width 12, and model.dimension = 16; set model.dimension = 12", work_dir, model={"dimension": 16})
-    other = make_run(tmp_path / "other", pretraining={"epochs": 1}, training={"epochs": 0})
-    titles = [*TITLES]
-    titles[5] = "wooden lamp"
-    items = other.data.items.model_copy(update={"path": str(write_items(tmp_path / "other.csv", titles))})
-    trained(other.model_copy(update={"data": other.data.model_copy(update={"items": items})}))
-    fails(r"'title' differs in 1 of 64 items, first in row 5 \(item 'i5'\): 'wooden lamp' there", Path(other.work_dir))
+    fails(
+        r"'title' differs in 1 of 64 items, first in row 5 \(item 'i5'\): 'wooden lamp' there",
+        Path(stranger.work_dir),
+    )
+    narrow = Teachers(FrozenEncoders([encoder_of(stranger)], tmp_path), [stranger.work_dir], dataset, progress=False)
+    with pytest.raises(DpsrError, match=r"this teacher has 2 heads; train it with model\.heads = 1"):
+        narrow.query_vectors(dataset.query_texts())
