@@ -14,6 +14,7 @@ from dpsr.data.batches.steps import epoch_batches
 from dpsr.data.batches.taught import TaughtBatch
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.job import prepare
 from dpsr.training import loop
 from dpsr.training.distillation import DistillationStep
 from dpsr.training.recipes import make_recipe
@@ -165,3 +166,21 @@ def test_a_file_of_scores_teaches(make_student: Callable[..., Config], dataset: 
     fails("column 'score' is missing", table.drop_columns("score"))
     fails(r"row 0: score = 7.0, but a cosine is in -1..1", table.set_column(2, "score", pa.array(np.full(200, 7.0))))
     fails("none of its 200 pairs has an item of", table.set_column(1, "item_id", pa.array(["x"] * 200)))
+
+
+@pytest.mark.slow
+def test_a_transformer_learns_from_a_bag_of_words(make_student: Callable[..., Config], tmp_path: Path) -> None:
+    config = make_student(
+        tmp_path,
+        model={
+            "text_encoder": "transformer",
+            "transformer": {"layers": 1, "width": 16, "heads": 2, "intermediate": 32},
+            "shared_tokens": True,
+        },
+        tokenizer={"subwords": {"kind": "wordpiece", "vocabulary": 200}},
+        training={"epochs": 0, "optimizer": "adamw", "learning_rate": 0.01},
+        distillation={"epochs": 4},
+    )
+    metrics = train(config, Dataset.load(prepare(config, progress=False)), progress=False)
+    losses = [epoch["train_loss"] for epoch in metrics["epochs"]]
+    assert losses[-1] < 0.7 * losses[0]
