@@ -57,12 +57,22 @@ def test_a_student_of_item_vectors_needs_its_teacher_no_longer(
     np.testing.assert_allclose(found[: len(vectors)], vectors, atol=1e-6)
     assert np.linalg.norm(found[-1]) == pytest.approx(1.0, abs=1e-5)
     if items == "both":
-        version = export(config, dataset, model, progress=False)
-        served = tf.saved_model.load(str(version))
-        assert served.signatures["serving_default"](query=tf.constant(["red sink"]))["item_id"].shape == (1, 5)
         shutil.rmtree(config.checkpoint_dir / "teachers")
         with pytest.raises(DpsrError, match="teachers/0: the teacher that the run keeps here cannot be read"):
             load_trained(config.checkpoint_dir, dataset)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("items", ["teacher", "both"])
+def test_a_taught_model_is_served(
+    make_run: Callable[..., Config], teacher: Config, dataset: Dataset, tmp_path: Path, items: str
+) -> None:
+    config = make_run(tmp_path, distillation={"teacher": teacher.work_dir, "items": items})
+    train(config, dataset, progress=False)
+    version = export(config, dataset, load_trained(config.checkpoint_dir, dataset), progress=False)
+    served = tf.saved_model.load(str(version))
+    found = served.signatures["serving_default"](query=tf.constant([TITLES[9]]))["item_id"].numpy().tolist()
+    assert b"i9" in found[0]
 
 
 def test_principal_axes_keep_the_scores(teacher: Config) -> None:
