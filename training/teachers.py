@@ -120,8 +120,8 @@ def encoded_items(config: Config) -> EncodedItems | None:
 def first_encoded_items(config: Config, dataset: Dataset, vectors: np.ndarray) -> EncodedItems:
     """As ``encoded_items``, with what a new model starts from.
 
-    Frozen vectors become inputs of the item tower by their principal axes, as long as a freshly drawn text. A token of
-    a query starts as the mean of the items that have it, rare ones longer.
+    Frozen vectors become inputs of the item tower by their principal axes. A token of a query starts as the mean of the
+    items that have it, rare ones longer. Both are as long as a freshly drawn text, which the learning rates suit.
 
     Args:
         config: the run.
@@ -129,14 +129,13 @@ def first_encoded_items(config: Config, dataset: Dataset, vectors: np.ndarray) -
         vectors: float32 [items, w], of the items.
     """
     model, alone = config.model, config.distillation.items == "teacher"
-    projection = None
-    if not alone:
-        projection = principal_axes(vectors, model.dimension) * np.float32(model.initial_scale * model.dimension**0.5)
+    length = np.float32(model.initial_scale * model.dimension**0.5)
+    projection = None if alone else length * principal_axes(vectors, model.dimension)
     token_vectors = None
     if model.text_encoder == "bag":
         token_vectors = mean_item_vectors(dataset.item_tokens, vectors, dataset.schema.token_rows)
         token_vectors *= relative_idf(Tokenizer.load(dataset.tokenizer_path))[:, np.newaxis]
-        token_vectors = token_vectors if projection is None else token_vectors @ projection
+        token_vectors = length * token_vectors if projection is None else token_vectors @ projection
     return EncodedItems(vectors.shape[1], alone, projection, token_vectors)
 
 
