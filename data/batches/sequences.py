@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from dpsr.data.dataset.schema import SubwordsSchema
 from dpsr.data.dataset.tables import Bags, Dataset
+from dpsr.ops_cc.sequences import between_marks
 
 MARKS = 2
 """Special tokens of a sequence of one text: one before it, one behind it."""
@@ -45,15 +46,7 @@ def gathered_sequences(
     values: tf.Tensor, starts: tf.Tensor, ends: tf.Tensor, special: SubwordsSchema, length: int
 ) -> tf.RaggedTensor:
     """As ``sequences``, of texts that are ``values[starts:ends]`` each (int64 [B] both)."""
-    kept = tf.ragged.range(starts, tf.minimum(ends, starts + (length - MARKS)), row_splits_dtype=tf.int64)
-    rows = tf.range(kept.nrows(), dtype=tf.int64)
-    row_splits = kept.row_splits + MARKS * tf.range(kept.nrows() + 1, dtype=tf.int64)
-    inner = tf.range(tf.size(kept.values, tf.int64), dtype=tf.int64) + MARKS * kept.value_rowids() + 1
-    first, last = tf.fill(tf.shape(rows), special.cls), tf.fill(tf.shape(rows), special.sep)
-    # dynamic_stitch takes places of 32 bits, more than a batch can have.
-    places = [tf.cast(place, tf.int32) for place in (row_splits[:-1], row_splits[1:] - 1, inner)]
-    tokens = tf.dynamic_stitch(places, [first, last, tf.gather(values, kept.values)])
-    return tf.RaggedTensor.from_row_splits(tokens, row_splits, validate=False)
+    return between_marks(values, starts, ends, first=special.cls, last=special.sep, length=length)
 
 
 def rows_of_bags(bags: Bags, fields: int) -> np.ndarray:

@@ -28,6 +28,13 @@ def test_sequences_of_places() -> None:
     assert found.to_list() == [[2, 14, 15, 16, 17, 3], [2, 10, 11, 3], [2, 3], [2, 14, 15, 16, 17, 3]]
 
 
+@pytest.mark.parametrize(("start", "end"), [(-1, 2), (3, 2), (0, 21)])
+def test_places_outside_the_values_are_named(start: int, end: int) -> None:
+    bounds = tf.constant([0, start], tf.int64), tf.constant([1, end], tf.int64)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"part 1 lies from {start} to {end} of 20 values"):
+        gathered_sequences(tf.range(10, 30), *bounds, SPECIAL, 6)
+
+
 def test_no_text_at_all() -> None:
     empty = tf.RaggedTensor.from_row_splits(tf.zeros([0], tf.int32), tf.zeros([3], tf.int64))
     assert sequences(empty, SPECIAL, 5).to_list() == [[2, 3], [2, 3]]
