@@ -13,6 +13,7 @@ from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.data.batches.text_reader import TextReader
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.feature_tables import feature_tables, sequence_lengths
+from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
 
 
@@ -28,7 +29,7 @@ class TwoTowerRetriever(ExhaustiveRetriever):
             item_vectors: item tower's output for the catalogue, float32 [items, d].
         """
         super().__init__(len(item_vectors))
-        self._model = model
+        self._model = for_inference(model)
         lengths = sequence_lengths(model.config)
         self._tables = feature_tables(model.config, dataset)
         self._read = TextReader(dataset, None if lengths is None else lengths.query)
