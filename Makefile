@@ -42,7 +42,7 @@ test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs; those of Spa
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: fuzz
-fuzz: ## ten minutes of libFuzzer over the tokenizer, address and undefined-behaviour sanitizers
+fuzz: ## ten minutes of libFuzzer over each tokenizer, address and undefined-behaviour sanitizers
 	$(MAKE) --no-print-directory -C tokenizer_cc/core fuzz
 
 .PHONY: bench
