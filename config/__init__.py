@@ -20,7 +20,7 @@ from dpsr.config.model import ModelConfig, TransformerConfig
 from dpsr.config.run import Config
 from dpsr.config.serving import ServingConfig
 from dpsr.config.tokenizer import SubwordsConfig, TokenizerConfig
-from dpsr.config.training import LossConfig, PretrainingConfig, TrainingConfig
+from dpsr.config.training import InteractionConfig, LossConfig, MlmConfig, PretrainingConfig, TrainingConfig
 
 __all__ = [
     "ClusterConfig",
@@ -30,10 +30,12 @@ __all__ = [
     "DistillationConfig",
     "EvaluationConfig",
     "IndexConfig",
+    "InteractionConfig",
     "InteractionsConfig",
     "ItemsConfig",
     "LabelsConfig",
     "LossConfig",
+    "MlmConfig",
     "ModelConfig",
     "PretrainingConfig",
     "ServingConfig",

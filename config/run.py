@@ -17,7 +17,7 @@ from dpsr.config.model import ModelConfig
 from dpsr.config.section import PathName, Section
 from dpsr.config.serving import ServingConfig
 from dpsr.config.tokenizer import SubwordsConfig, TokenizerConfig
-from dpsr.config.training import LossConfig, PretrainingConfig, TrainingConfig
+from dpsr.config.training import InteractionConfig, LossConfig, MlmConfig, PretrainingConfig, TrainingConfig
 
 
 class Config(Section):
@@ -31,6 +31,8 @@ class Config(Section):
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    mlm: MlmConfig = MlmConfig()
+    interaction: InteractionConfig = InteractionConfig()
     pretraining: PretrainingConfig = PretrainingConfig()
     training: TrainingConfig = TrainingConfig()
     distillation: DistillationConfig = DistillationConfig()
@@ -71,8 +73,8 @@ class Config(Section):
     def _something_is_learnt(self) -> Config:
         if self.learns_nothing and self.model.initial is None:
             raise ValueError(
-                "pretraining.epochs, training.epochs and distillation.epochs are 0: one of them has to be above 0, "
-                "unless model.transformer.initial names a published checkpoint that is served as it is"
+                "the epochs of mlm, interaction, pretraining, training and distillation are 0: one of them has to be "
+                "above 0, unless model.transformer.initial names a published checkpoint that is served as it is"
             )
         if self.training.epochs and self.data.interactions is None:
             raise ValueError(
@@ -117,10 +119,26 @@ class Config(Section):
             )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _language_is_learnt_by_a_transformer(self) -> Config:
+        for name, stage in (("mlm", self.mlm), ("interaction", self.interaction)):
+            if stage.epochs and not self.model.reads_subwords:
+                raise ValueError(
+                    f"{name}.epochs = {stage.epochs} trains a transformer, and model.text_encoder = "
+                    f'{self.model.text_encoder!r}; set model.text_encoder = "transformer", or {name}.epochs = 0'
+                )
+        if self.interaction.epochs and self.data.interactions is None:
+            raise ValueError(
+                f"interaction.epochs = {self.interaction.epochs} learns from a log, and data.interactions is missing; "
+                "name the log there, or set interaction.epochs = 0"
+            )
+        return self
+
     @property
     def learns_nothing(self) -> bool:
         """Whether no stage has an epoch."""
-        return not self.training.epochs + self.pretraining.epochs + self.distillation.epochs
+        stages = self.mlm, self.interaction, self.pretraining, self.training, self.distillation
+        return not any(stage.epochs for stage in stages)
 
     @property
     def subwords(self) -> SubwordsConfig | None:

@@ -50,6 +50,49 @@ class LossConfig(Section):
         return self
 
 
+class MlmConfig(Section):
+    """Masked language modelling on the catalogue (Muhamed et al., 2023, section 3.1), before all other stages."""
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Passes over the items: all text columns of each, behind their names, with other masks in each pass."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-4
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Batches of an update, as ``training.accumulate``."""
+    mask_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
+    """Share of the subwords of an item that are to be found."""
+    whole_words: bool = False
+    """Masks all subwords of a word together."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without a better accuracy on the held-out items after which the stage ends; 0 never ends early."""
+
+
+class InteractionConfig(Section):
+    """Query-product interaction (Muhamed et al., 2023, section 3.2), between ``mlm`` and the matching of towers."""
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """Passes over the clicks of the log."""
+    kind: Literal["span", "classification"] = "span"
+    """``span``: masked spans of the query or of the product are to be found from both; ``classification``: whether the
+    product was clicked for the query (the paper's QPI-BERT-FT*)."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-4
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Batches of an update, as ``training.accumulate``."""
+    mask_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
+    """Of ``span``: share of the subwords of the chosen side that are to be found."""
+    negatives: Literal["random", "skipped"] = "random"
+    """Of ``classification``: the other products; skipped ones where the query has any."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without a better accuracy on the validation split after which the stage ends; 0 never ends early."""
+
+    @pydantic.model_validator(mode="after")
+    def _pairs_come_in_twos(self) -> InteractionConfig:
+        if self.kind == "classification" and self.batch_size % 2:
+            raise ValueError(f"batch_size = {self.batch_size} is odd; half of the pairs of a step are clicked ones")
+        return self
+
+
 class PretrainingConfig(Section):
     """Learning from the catalogue, before and beside the log, by synthetic queries sampled from the items' texts.
 

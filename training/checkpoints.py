@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dpsr.config import Config, DistillationConfig, LossConfig, ModelConfig, PretrainingConfig, TrainingConfig
+from dpsr.config import (
+    Config,
+    DistillationConfig,
+    InteractionConfig,
+    LossConfig,
+    MlmConfig,
+    ModelConfig,
+    PretrainingConfig,
+    TrainingConfig,
+)
 from dpsr.data.dataset.directory import sha256
 from dpsr.data.dataset.schema import Schema
 from dpsr.errors import DpsrError
@@ -34,13 +43,15 @@ _FREE_KEYS = {"epochs", "patience", "checkpoint_every", "keep_checkpoints"}
 _SECTIONS = {
     "model": ModelConfig,
     "loss": LossConfig,
+    "mlm": MlmConfig,
+    "interaction": InteractionConfig,
     "pretraining": PretrainingConfig,
     "training": TrainingConfig,
     "distillation": DistillationConfig,
 }
 _CONTINUED = ("training", "distillation")
 """Sections of stages that may go on for more epochs."""
-_YOUNGER = {"distillation"}
+_YOUNGER = {"mlm", "interaction", "distillation"}
 """Sections that older files lack; each then has its defaults."""
 
 

@@ -1,4 +1,4 @@
-"""The model and the stages of a run, as its configuration asks: catalogue pre-training, then the log."""
+"""The model and the stages of a run, as its configuration asks: language, catalogue pre-training, then the log."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dpsr.model.shards import Placement
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
 from dpsr.training.distillation_stages import distillation_stages
+from dpsr.training.language_stages import language_sources, language_stages
 from dpsr.training.matching_stages import matching_stages
 from dpsr.training.negatives import count_random_negatives
 from dpsr.training.run_optimizers import RunOptimizers
@@ -75,7 +76,8 @@ def make_recipe(
         )
         model.item_encoders = None if teachers is None or encoded is None else teachers.encoders
     optimizers = RunOptimizers(model, config.training, dense_device)
-    stages = matching_stages(config, dataset, maker, sources, model, optimizers)
+    stages = language_stages(config, sources, model, optimizers, dense_device)
+    stages += matching_stages(config, dataset, maker, sources, model, optimizers)
     stages += distillation_stages(config, dataset, maker, teachers, model, optimizers)
     return Recipe(model, stages)
 
@@ -86,7 +88,7 @@ def batch_sources(config: Config, dataset: Dataset, maker: BatchMaker) -> dict[s
     Raises:
         DatasetError: a stage has nothing to train on.
     """
-    sources: dict[str, BatchSource] = {}
+    sources = language_sources(config, dataset)
     if config.pretraining.epochs:
         sources[PRETRAINING] = CatalogueBatches(maker, np.arange(dataset.schema.num_items, dtype=np.int32))
     if config.training.epochs:

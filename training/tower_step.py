@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dpsr.config import ModelConfig
 from dpsr.data.batches.features import ItemFeatures, QueryFeatures
 from dpsr.model.embeddings import lookup_together
 from dpsr.model.two_tower import TwoTower
@@ -98,8 +99,18 @@ class TowerStep(ABC):
         return queries._replace(tokens=tf.ragged.boolean_mask(queries.tokens, kept))
 
     def _dropout_seed(self, copies: Copies | None, tower: int) -> tf.Tensor | None:
-        """The seed of the dropout of a tower, int64 [2]; another one in every step of a run, None without dropout."""
-        if not (self._model.config.reads_subwords and self._model.config.transformer.dropout):
-            return None
-        number = 2 * self.optimizer.iterations(copies) + tower
-        return tf.stack([tf.constant(self._seed, tf.int64), _DRAWS * (1 + number)])
+        return dropout_seed(self._model.config, self._seed, self.optimizer.iterations(copies), tower)
+
+
+def dropout_seed(config: ModelConfig, seed: int, iterations: tf.Tensor, tower: int) -> tf.Tensor | None:
+    """The seed of the dropout of a tower, int64 [2]; another one in every step of a run, None without dropout.
+
+    Args:
+        config: the model.
+        seed: of the run.
+        iterations: int64 [], steps before this one.
+        tower: 0 or 1.
+    """
+    if not (config.reads_subwords and config.transformer.dropout):
+        return None
+    return tf.stack([tf.constant(seed, tf.int64), _DRAWS * (1 + 2 * iterations + tower)])
