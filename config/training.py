@@ -36,6 +36,9 @@ class LossConfig(Section):
     near ones count as one meaning. 200 suit a shop of ten departments; 0 makes none."""
     hard_negatives: Annotated[int, Field(ge=0, le=100)] = 0
     """Items labelled as wrong for a query, or else skipped most often there, as negatives of that query alone."""
+    mined_negatives: Annotated[int, Field(ge=0, le=100)] = 0
+    """Items that the model scores best for a query before an epoch over the log and that the query did not lead to, as
+    further hard negatives."""
 
     @pydantic.model_validator(mode="after")
     def _correction_needs_softmax(self) -> LossConfig:

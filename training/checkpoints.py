@@ -35,6 +35,7 @@ EVALUATOR_FOLDER = "evaluator"
 TEACHERS_FOLDER = "teachers"
 CHECKPOINT_PREFIX = "ckpt"
 BEST_PREFIX = "best"
+MINED_PREFIX = "mined"
 _REMOTE_TASK = re.compile(r"remote target /job:(\w+)/replica:\d+/task:(\d+)")
 """The task of a cluster in which an error arose."""
 
@@ -243,7 +244,7 @@ def write_json(path: Path, tree: Any) -> None:
 def clear(directory: Path) -> None:
     """Removes the files of an earlier training from a checkpoint directory, and no others."""
     remove_unfinished(directory)
-    for pattern in (f"{CHECKPOINT_PREFIX}-*", f"{BEST_PREFIX}-*", "checkpoint"):
+    for pattern in (f"{CHECKPOINT_PREFIX}-*", f"{BEST_PREFIX}-*", f"{MINED_PREFIX}-*.npy", "checkpoint"):
         for path in directory.glob(pattern):
             path.unlink(missing_ok=True)
     for name in (MODEL_FILE, METRICS_FILE, DIVERGED_FILE, end_of_run(directory).name):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -13,8 +12,9 @@ from dpsr.data.batches.steps import BatchSource
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.feature_tables import sequence_lengths
 from dpsr.model.text_encoders.checkpoint_config import resolved
-from dpsr.model.text_encoders.transformer import TransformerEncoder
+from dpsr.model.text_encoders.transformer import TransformerEncoder, TransformerWeights
 from dpsr.model.two_tower import TwoTower
+from dpsr.ops_cc.text_encoder import EncoderWeights
 from dpsr.training.language_heads import MaskedHead, PairHead
 from dpsr.training.language_step import LanguageStep, LanguageValidation, LanguageWeights
 from dpsr.training.run_optimizers import RunOptimizers
@@ -77,15 +77,16 @@ def language_stages(
         optimizers: of the run.
         device: of the heads; this machine's if None.
     """
-    encoder, stages = model.item_inputs.text, []
+    encoders = _transformers(model)
+    stages = []
     for name, section in ((MLM, config.mlm), (INTERACTION, config.interaction)):
         if name not in sources:
             continue
-        assert isinstance(encoder, TransformerEncoder)  # the configuration has been checked
+        encoder, *others = encoders
         classifies = name == INTERACTION and config.interaction.kind == "classification"
         with tf.device(device):
             head = (PairHead if classifies else MaskedHead)(encoder, config.training.seed)
-        weights = LanguageWeights(model.text_weights[encoder.name].encoder, head.weights)
+        weights = LanguageWeights(_weights_of(model, encoder), head.weights)
         optimizer = optimizers.of_stage(
             sources[name],
             section.epochs,
@@ -104,23 +105,34 @@ def language_stages(
                 patience=section.patience,
                 figure="valid_accuracy",
                 weights=head,
-                after_epoch=_copies_encoder(model, encoder.name),
+                after_epoch=_copies(model, encoder, others),
             )
         )
     return stages
 
 
-def _copies_encoder(model: TwoTower, source: str) -> Callable[[], None] | None:
-    """Gives the encoder of the queries the weights of that of the items; None where both towers share one."""
-    target = model.query_inputs.text.name
-    if target == source:
+def _transformers(model: TwoTower) -> list[TransformerEncoder]:
+    """The transformers of both towers, that of the items first; one where they share it."""
+    texts = {text.name: text for text in (*model.item_inputs.texts, model.query_inputs.text)}
+    return [text for text in texts.values() if isinstance(text, TransformerEncoder)]
+
+
+def _weights_of(model: TwoTower, encoder: TransformerEncoder) -> EncoderWeights:
+    weights: TransformerWeights = model.text_weights[encoder.name]
+    return weights.encoder
+
+
+def _copies(
+    model: TwoTower, source: TransformerEncoder, targets: Sequence[TransformerEncoder]
+) -> Callable[[], None] | None:
+    """Gives other encoders the weights of the trained one; None where there are none."""
+    if not targets:
         return None
 
-    def encoder_of(name: str) -> list[Any]:
-        return tf.nest.flatten(model.text_weights[name].encoder)
-
     def copy() -> None:
-        for variable, value in zip(encoder_of(target), encoder_of(source), strict=True):
-            variable.assign(value)
+        values = tf.nest.flatten(_weights_of(model, source))
+        for target in targets:
+            for variable, value in zip(tf.nest.flatten(_weights_of(model, target)), values, strict=True):
+                variable.assign(value)
 
     return copy

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+import numpy as np
+import tensorflow as tf
+
 from dpsr.config import Config
 from dpsr.data.batches.batch import BatchMaker
 from dpsr.data.batches.steps import BatchSource
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.two_tower import TwoTower
+from dpsr.training.catalogue_scores import CatalogueScores
 from dpsr.training.head_assignment import HeadAssignment
+from dpsr.training.mined_negatives import MinedNegatives
 from dpsr.training.negatives import HardNegatives, KnownPositives
 from dpsr.training.run_optimizers import RunOptimizers
 from dpsr.training.stages import PRETRAINING, TRAINING, Stage
@@ -39,38 +44,34 @@ def matching_stages(
     Raises:
         DatasetError: the dataset lacks the column that ``loss.head_column`` names.
     """
-    loss, training, schema = config.loss, config.training, dataset.schema
+    training = config.training
     epochs = {PRETRAINING: config.pretraining.epochs, TRAINING: training.epochs}
     own = {name: optimizers.of_stage(sources[name], epochs[name]) for name in epochs if name in sources}
     if not own:
         return []
-    known_positives = hard_negatives = head_assignment = clicks = None
-    if loss.mask_clicked:
-        known_positives = KnownPositives.of_dataset(dataset, config.arrays_dir)
-    if loss.hard_negatives:
-        hard_negatives = HardNegatives.of_dataset(dataset, loss.hard_negatives, maker.tables, config.arrays_dir)
-    if loss.head_column:
-        head_assignment = HeadAssignment.of_column(dataset, loss.head_column, config.model.heads)
-    elif loss.head_clusters:
-        head_assignment = HeadAssignment.of_clusters(
-            dataset, loss.head_clusters, config.model.heads, seed=training.seed
-        )
-    if loss.popularity_correction:
-        # Random items are the positives of the mixed rows.
-        steps_of_log = -(-dataset.num_interactions("train") // maker.batch_records)
-        clicks = dataset.clicks_per_item("train") + steps_of_log * maker.mixed_rows / schema.num_items
+    scores = CatalogueScores(model, maker.tables, dataset.schema.num_items)
+    mined = None
+    if config.loss.mined_negatives and TRAINING in own:
+        with tf.device(optimizers.device):
+            mined = MinedNegatives.of_run(config, dataset, scores)
     step = partial(
         MatchingStep,
         model,
-        loss,
+        config.loss,
         token_dropout=training.token_dropout,
         seed=training.seed,
-        head_assignment=head_assignment,
+        head_assignment=_head_assignment(config, dataset),
     )
     *_, optimizer = own.values()
     # The loss of the validation split is that of the log, whether or not the log is trained on.
-    of_log = step(optimizer, clicks=clicks, known_positives=known_positives, hard_negatives=hard_negatives)
-    stage = partial(Stage, validate=Validation(config, dataset, maker.tables, model, of_log), figure=training.stop_by)
+    of_log = step(
+        optimizer,
+        clicks=_clicks(config, dataset, maker),
+        known_positives=_known_positives(config, dataset),
+        hard_negatives=_hard_negatives(config, dataset, maker, mined),
+    )
+    validate = Validation(config, dataset, maker.tables, model, of_log, scores)
+    stage = partial(Stage, validate=validate, figure=training.stop_by)
     stages = []
     if PRETRAINING in own:
         # The log is silent on synthetic queries: all items are equally popular, and none is a known positive.
@@ -78,5 +79,37 @@ def matching_stages(
         stages.append(stage(PRETRAINING, sources[PRETRAINING], of_catalogue, epochs=epochs[PRETRAINING]))
     if TRAINING in own:
         of_training = partial(stage, epochs=epochs[TRAINING], patience=training.patience)
-        stages.append(of_training(TRAINING, sources[TRAINING], of_log))
+        before_epoch = None if mined is None else mined.begin_epoch
+        stages.append(of_training(TRAINING, sources[TRAINING], of_log, before_epoch=before_epoch))
     return stages
+
+
+def _head_assignment(config: Config, dataset: Dataset) -> HeadAssignment | None:
+    loss, heads = config.loss, config.model.heads
+    if loss.head_column:
+        return HeadAssignment.of_column(dataset, loss.head_column, heads)
+    if loss.head_clusters:
+        return HeadAssignment.of_clusters(dataset, loss.head_clusters, heads, seed=config.training.seed)
+    return None
+
+
+def _known_positives(config: Config, dataset: Dataset) -> KnownPositives | None:
+    return KnownPositives.of_dataset(dataset, config.arrays_dir) if config.loss.mask_clicked else None
+
+
+def _hard_negatives(
+    config: Config, dataset: Dataset, maker: BatchMaker, mined: MinedNegatives | None
+) -> HardNegatives | None:
+    most = config.loss.hard_negatives
+    if not most and mined is None:
+        return None
+    return HardNegatives.of_dataset(dataset, most, maker.tables, config.arrays_dir, mined)
+
+
+def _clicks(config: Config, dataset: Dataset, maker: BatchMaker) -> np.ndarray | None:
+    """How often an item is the positive of an example of the log, [items]; None where logits are not corrected."""
+    if not config.loss.popularity_correction:
+        return None
+    # Random items are the positives of the mixed rows.
+    steps_of_log = -(-dataset.num_interactions("train") // maker.batch_records)
+    return dataset.clicks_per_item("train") + steps_of_log * maker.mixed_rows / dataset.schema.num_items

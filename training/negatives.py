@@ -12,6 +12,7 @@ from dpsr.data.batches.features import FeatureTables, ItemFeatures
 from dpsr.data.dataset.directory import scratch_directory
 from dpsr.data.dataset.pairs import KeyCounts, clicked_items, pair_keys, pairs_by_query
 from dpsr.data.dataset.tables import Bags, Dataset
+from dpsr.training.mined_negatives import MinedNegatives
 
 
 def count_random_negatives(mixing_ratio: float, group_size: int) -> int:
@@ -123,7 +124,14 @@ def hardest_items(
 class HardNegatives(tf.Module):
     """Negatives of single queries, which count against that query alone (paper, section 4.4, human supervision)."""
 
-    def __init__(self, queries: np.ndarray, items: np.ndarray, num_queries: int, tables: FeatureTables):
+    def __init__(
+        self,
+        queries: np.ndarray,
+        items: np.ndarray,
+        num_queries: int,
+        tables: FeatureTables,
+        mined: MinedNegatives | None = None,
+    ):
         """Takes pairs of a query and an item.
 
         Args:
@@ -131,16 +139,25 @@ class HardNegatives(tf.Module):
             items: int64 [h], as ``hardest_items`` gives them.
             num_queries: of the dataset.
             tables: features of the items.
+            mined: gives further negatives.
         """
         super().__init__()
         # The row after those of the queries is empty and stands for synthetic queries.
         splits = np.searchsorted(queries, np.arange(num_queries + 2))
         self._num_queries = num_queries
         self._tables = tables
+        self._mined = mined
         self._items = graph_array(items.astype(np.int32)), graph_array(splits.astype(np.int64))
 
     @classmethod
-    def of_dataset(cls, dataset: Dataset, most: int, tables: FeatureTables, folder: Path) -> HardNegatives:
+    def of_dataset(
+        cls,
+        dataset: Dataset,
+        most: int,
+        tables: FeatureTables,
+        folder: Path,
+        mined: MinedNegatives | None = None,
+    ) -> HardNegatives:
         """Takes the hardest items of every query, at most ``most``, from labels and skips.
 
         Args:
@@ -148,19 +165,22 @@ class HardNegatives(tf.Module):
             most: negatives of one query.
             tables: features of the items.
             folder: directory for temporary files, 8 bytes for each click and skip.
+            mined: gives further negatives.
         """
         num_queries, num_items = dataset.schema.num_queries, dataset.schema.num_items
         labels = dataset.labels()
         labels = labels[np.argsort(labels["query"], kind="stable")]
         sources = (lambda: dataset.interaction_blocks("train"), dataset.skip_blocks)
         found, first = [(np.empty(0, np.int64),) * 2], 0
+        if not most:
+            return cls(*found[0], num_queries, tables, mined)
         with scratch_directory(folder) as scratch:
             for behind, (clicked, skipped) in pairs_by_query(sources, num_queries, num_items, scratch):
                 start, end = np.searchsorted(labels["query"], [first, behind])
                 found.append(hardest_items(clicked.keys, skipped, labels[start:end], num_items=num_items, most=most))
                 first = behind
         queries, items = map(np.concatenate, zip(*found, strict=True))
-        return cls(queries, items, num_queries, tables)
+        return cls(queries, items, num_queries, tables, mined)
 
     def of_queries(self, query_rows: tf.Tensor) -> tuple[tf.RaggedTensor, ItemFeatures]:
         """The hard negatives of the queries of a batch.
@@ -173,4 +193,6 @@ class HardNegatives(tf.Module):
         """
         query_rows = tf.where(query_rows < 0, self._num_queries, query_rows)
         rows = tf.gather(tf.RaggedTensor.from_row_splits(*self._items, validate=False), query_rows)
+        if self._mined is not None:
+            rows = tf.concat([rows, self._mined.rows(query_rows)], axis=1)
         return rows, self._tables.items(rows.values)

@@ -42,7 +42,7 @@ class RunOptimizers:
         """
         self._model = model
         self._config = config
-        self._device = device
+        self.device = device
         self._adagrad: Adagrad | None = None
         with tf.device(device):
             self._moments = MomentState() if config.has_schedule else None
@@ -65,7 +65,7 @@ class RunOptimizers:
             learning_rate: highest rate of the dense weights; ``training.learning_rate`` if None.
             accumulate: batches of an update; ``training.accumulate`` if None.
         """
-        with tf.device(self._device):
+        with tf.device(self.device):
             rate = learning_rate or self._config.learning_rate
             if self._moments is None:
                 return self._constant(weights, rate)

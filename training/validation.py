@@ -14,16 +14,27 @@ from dpsr.data.batches.steps import LogBatches, plan_tensors
 from dpsr.data.dataset.schema import INTERACTION, split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.interface import Model
+from dpsr.training.catalogue_scores import CatalogueScores
 from dpsr.training.negatives import count_random_negatives
 from dpsr.training.step import MatchingStep
 
+RECALL = "valid_recall_100"
+"""Figure that is computed where ``training.stop_by`` names it."""
 _ROWS_AT_ONCE = 512
 
 
 class Validation:
     """Loss and Top-1 of a model on a fixed sample of the validation split, against fixed random candidates."""
 
-    def __init__(self, config: Config, dataset: Dataset, tables: FeatureTables, model: Model, step: MatchingStep):
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        tables: FeatureTables,
+        model: Model,
+        step: MatchingStep,
+        scores: CatalogueScores,
+    ):
         """Draws the examples and the candidates; the same seed draws the same ones."""
         random = np.random.default_rng(config.training.seed)
         size, most = dataset.num_interactions("valid"), config.evaluation.max_examples
@@ -32,6 +43,7 @@ class Validation:
         self._records = records.view(np.int32).reshape(len(records), INTERACTION.itemsize // 4)
         others = min(config.evaluation.candidates - 1, dataset.schema.num_items)
         self._candidates = tf.constant(random.permutation(dataset.schema.num_items)[:others], tf.int32)
+        self._scores = scores if config.training.stop_by == RECALL else None
         self._tables = tables
         self._model = model
         self._step = step
@@ -61,13 +73,14 @@ class Validation:
         """The validation figures; None where the split is empty."""
         if self._batches is None:
             return {"valid_loss": None, "valid_top1": None}
+        recall = {} if self._scores is None else {RECALL: self._scores.recall(self._records, 100)}
         loss = self._mean_loss(self._batches, self._plan, self._steps)
         candidates = self._candidate_vectors()
         wins = sum(
             int(self._count_wins(self._records[start : start + _ROWS_AT_ONCE], candidates))
             for start in range(0, len(self._records), _ROWS_AT_ONCE)
         )
-        return {"valid_loss": float(loss), "valid_top1": wins / len(self._records)}
+        return {"valid_loss": float(loss), "valid_top1": wins / len(self._records), **recall}
 
     def _embed_candidates(self) -> tf.Tensor:
         return self._model.item_vectors(self._tables.items(self._candidates))
