@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +13,7 @@ from dpsr.data.batches.steps import BatchSource
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.feature_tables import sequence_lengths
 from dpsr.model.text_encoders.checkpoint_config import resolved
-from dpsr.model.text_encoders.transformer import TransformerEncoder, TransformerWeights
+from dpsr.model.text_encoders.transformer import TransformerEncoder
 from dpsr.model.two_tower import TwoTower
 from dpsr.ops_cc.text_encoder import EncoderWeights
 from dpsr.training.language_heads import MaskedHead, PairHead
@@ -118,7 +119,7 @@ def _transformers(model: TwoTower) -> list[TransformerEncoder]:
 
 
 def _weights_of(model: TwoTower, encoder: TransformerEncoder) -> EncoderWeights:
-    weights: TransformerWeights = model.text_weights[encoder.name]
+    weights: Any = model.text_weights[encoder.name]
     return weights.encoder
 
 
