@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from dpsr.config import Config
-from dpsr.data.batches.batch import Batch
+from dpsr.data.batches.language_batches import PairBatch
+from dpsr.data.batches.masking import MaskedBatch
 from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
 from dpsr.training import checkpoints
@@ -57,9 +58,21 @@ def first_bad_step(losses: np.ndarray, at_first: float) -> BadStep | None:
     return None
 
 
-def diverged(bad: BadStep, step: StepPlace, batch: Batch, dataset: Dataset, config: Config) -> TrainingDivergedError:
-    """The error of a bad step; also writes its examples to ``diverged.json``, with their texts and item ids."""
+def diverged(bad: BadStep, step: StepPlace, batch: Any, dataset: Dataset, config: Config) -> TrainingDivergedError:
+    """The error of a bad step; also writes its examples to ``diverged.json``, with their texts and item ids.
+
+    Of a step that learns language, these are the ids of the subwords that were read.
+    """
     training, file = config.training, config.checkpoint_dir / checkpoints.DIVERGED_FILE
+    found = f"{bad.problem} at step {step.number} of epoch {step.epoch} of the {step.stage}, most likely because the "
+    if isinstance(batch, MaskedBatch | PairBatch):
+        place = {"stage": step.stage, "epoch": step.epoch, "step": step.number}
+        checkpoints.write_json(file, place | {"subwords": batch.tokens.to_list()})
+        rate = getattr(config, step.stage).learning_rate
+        return TrainingDivergedError(
+            f"{found}learning rate is too high ({step.stage}.learning_rate = {rate:g}); lower it and start anew with "
+            f"--no-resume. The subwords of that step: {file}"
+        )
     query_rows = batch.query_rows.numpy().tolist()
     item_rows = batch.item_rows.numpy()[: len(query_rows)]
     texts = dataset.query_texts()
@@ -75,8 +88,7 @@ def diverged(bad: BadStep, step: StepPlace, batch: Batch, dataset: Dataset, conf
     }
     checkpoints.write_json(file, examples)
     return TrainingDivergedError(
-        f"{bad.problem} at step {step.number} of epoch {step.epoch} of the {step.stage}, most likely because the "
-        f"learning rates are too high (training.table_learning_rate = {training.table_learning_rate:g}, "
+        f"{found}learning rates are too high (training.table_learning_rate = {training.table_learning_rate:g}, "
         f"training.learning_rate = {training.learning_rate:g}); lower them and start anew with --no-resume. The "
         f"examples of that step: query rows {_some(batch.query_rows)}, item rows "
         f"{_some(batch.item_rows[: training.batch_size])}; all of them, with their texts and ids: {file}"

@@ -114,7 +114,7 @@ def language_stages(
 
 def _transformers(model: TwoTower) -> list[TransformerEncoder]:
     """The transformers of both towers, that of the items first; one where they share it."""
-    texts = {text.name: text for text in (*model.item_inputs.texts, model.query_inputs.text)}
+    texts = {text.name: text for text in (*model.item_inputs.texts, *model.query_inputs.texts)}
     return [text for text in texts.values() if isinstance(text, TransformerEncoder)]
 
 

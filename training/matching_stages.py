@@ -49,11 +49,12 @@ def matching_stages(
     own = {name: optimizers.of_stage(sources[name], epochs[name]) for name in epochs if name in sources}
     if not own:
         return []
-    scores = CatalogueScores(model, maker.tables, dataset.schema.num_items)
     mined = None
     if config.loss.mined_negatives and TRAINING in own:
         with tf.device(optimizers.device):
-            mined = MinedNegatives.of_run(config, dataset, scores)
+            mined = MinedNegatives.of_run(
+                config, dataset, CatalogueScores(model, maker.tables, dataset.schema.num_items)
+            )
     step = partial(
         MatchingStep,
         model,
@@ -70,7 +71,7 @@ def matching_stages(
         known_positives=_known_positives(config, dataset),
         hard_negatives=_hard_negatives(config, dataset, maker, mined),
     )
-    validate = Validation(config, dataset, maker.tables, model, of_log, scores)
+    validate = Validation(config, dataset, maker.tables, model, of_log)
     stage = partial(Stage, validate=validate, figure=training.stop_by)
     stages = []
     if PRETRAINING in own:

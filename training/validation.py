@@ -26,15 +26,7 @@ _ROWS_AT_ONCE = 512
 class Validation:
     """Loss and Top-1 of a model on a fixed sample of the validation split, against fixed random candidates."""
 
-    def __init__(
-        self,
-        config: Config,
-        dataset: Dataset,
-        tables: FeatureTables,
-        model: Model,
-        step: MatchingStep,
-        scores: CatalogueScores,
-    ):
+    def __init__(self, config: Config, dataset: Dataset, tables: FeatureTables, model: Model, step: MatchingStep):
         """Draws the examples and the candidates; the same seed draws the same ones."""
         random = np.random.default_rng(config.training.seed)
         size, most = dataset.num_interactions("valid"), config.evaluation.max_examples
@@ -43,7 +35,9 @@ class Validation:
         self._records = records.view(np.int32).reshape(len(records), INTERACTION.itemsize // 4)
         others = min(config.evaluation.candidates - 1, dataset.schema.num_items)
         self._candidates = tf.constant(random.permutation(dataset.schema.num_items)[:others], tf.int32)
-        self._scores = scores if config.training.stop_by == RECALL else None
+        self._scores = None
+        if config.training.stop_by == RECALL:
+            self._scores = CatalogueScores(model, tables, dataset.schema.num_items)
         self._tables = tables
         self._model = model
         self._step = step
