@@ -105,7 +105,8 @@ class ClusterTraining(Training):
         self._saved_at = self._reported_at = time.monotonic()
         self._reported = self._read_progress()
         self.first_step = self._steps_behind()
-        self._optimizers = {id(each): each for each in (stage.step.optimizer for stage in recipe.stages)}.values()
+        # Optimisers that share their state count the same steps.
+        self._optimizers = {id(each.state): each for each in (stage.step.optimizer for stage in recipe.stages)}.values()
         self._first_iteration = self._iterations()
 
     def take_steps(self, scheduled: ScheduledStage, epoch: int, step: int, loss_sum: float, bar: tqdm) -> float:
