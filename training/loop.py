@@ -190,8 +190,10 @@ class Training:
         """The graph of a call: a function of a plan and its number of steps, int64 []."""
         if stage.name not in self._calls:
             signature = [stage.batches.spec, tf.TensorSpec([], tf.int64)]
+            # The graph of a transformer's step takes seconds to trace, and its batch is made in no time beside it.
+            unrolled = 1 if self._model.config.reads_subwords else _UNROLLED
             self._calls[stage.name] = tf.function(
-                lambda plan, steps: take_steps(stage, plan, steps), input_signature=signature
+                lambda plan, steps: take_steps(stage, plan, steps, unrolled), input_signature=signature
             )
         return self._calls[stage.name]
 
@@ -237,13 +239,14 @@ class Training:
         return metrics
 
 
-def take_steps(stage: Stage, plan: Any, steps: tf.Tensor) -> tf.Tensor:
+def take_steps(stage: Stage, plan: Any, steps: tf.Tensor, unrolled: int) -> tf.Tensor:
     """Takes planned steps inside a graph, one after the other.
 
     Args:
         stage: whose batches and step they are.
         plan: of the steps.
         steps: int64 [], their number.
+        unrolled: steps of one pass of the loop.
 
     Returns:
         float32 [steps], their losses.
@@ -251,10 +254,12 @@ def take_steps(stage: Stage, plan: Any, steps: tf.Tensor) -> tf.Tensor:
     batch_of = stage.batches.batches(plan)
     losses = tf.TensorArray(tf.float32, size=tf.cast(steps, tf.int32))
     # The passes of a loop wait for each other. Within one, a batch is made while the step before it runs.
-    whole = steps - steps % _UNROLLED
-    for first in tf.range(tf.zeros([], tf.int64), whole, _UNROLLED):
-        for offset, batch in enumerate([batch_of(first + offset) for offset in range(_UNROLLED)]):
-            losses = losses.write(tf.cast(first, tf.int32) + offset, stage.step.take(batch, None)[0])
+    whole = tf.zeros([], tf.int64)
+    if unrolled > 1:
+        whole = steps - steps % unrolled
+        for first in tf.range(tf.zeros([], tf.int64), whole, unrolled):
+            for offset, batch in enumerate([batch_of(first + offset) for offset in range(unrolled)]):
+                losses = losses.write(tf.cast(first, tf.int32) + offset, stage.step.take(batch, None)[0])
     for position in tf.range(whole, steps):
         losses = losses.write(tf.cast(position, tf.int32), stage.step.take(batch_of(position), None)[0])
     return losses.stack()

@@ -178,12 +178,10 @@ class ScheduledOptimizer(Optimizer):
         tf.cond(is_due, apply, lambda: is_due)
 
     def _apply(self, gradients: Sequence[tf.Tensor], update: tf.Tensor) -> None:
-        weights, slots = self._moved(self.variables, self.slots, gradients, update)
-        for variable, value in zip(self.variables, weights, strict=True):
-            variable.assign(value)
-        for slot, values in zip(self.slots, slots, strict=True):
-            for variable, value in zip(slot, values, strict=True):
-                variable.assign(value)
+        rate = self._schedule.rate(update)
+        clipped = clip_by_global_norm(gradients, self._clip_norm)
+        for variable, *moments, gradient in zip(self.variables, *self.slots, clipped, strict=True):
+            self._rule.apply(variable, moments, gradient, rate, update)
 
     def read(self) -> Copies:
         """As ``Optimizer.read``, with no gradient that waits for its update."""
@@ -228,7 +226,7 @@ class ScheduledOptimizer(Optimizer):
         rate = self._schedule.rate(update)
         clipped = clip_by_global_norm(gradients, self._clip_norm)
         moved = [
-            self._rule(tf.convert_to_tensor(weight), moments, gradient, rate, update)
+            self._rule(weight, moments, gradient, rate, update)
             for weight, *moments, gradient in zip(weights, *slots, clipped, strict=True)
         ]
         return tuple(weight for weight, _ in moved), tuple(zip(*(moments for _, moments in moved), strict=True))

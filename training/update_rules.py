@@ -79,6 +79,20 @@ class MomentRule(ABC):
         decay = self.weight_decay if _is_matrix(weight) else 0.0
         return weight - rate * self._direction(weight, gradient, mean, root, decay), (first, second)
 
+    def apply(
+        self,
+        variable: tf.Variable,
+        moments: Sequence[tf.Variable],
+        gradient: tf.Tensor,
+        rate: tf.Tensor,
+        update: tf.Tensor,
+    ) -> None:
+        """Moves one variable of this machine, and its moments; arguments as ``__call__``."""
+        values = [tf.convert_to_tensor(moment) for moment in moments]
+        weight, averages = self(tf.convert_to_tensor(variable), values, gradient, rate, update)
+        for each, value in zip((variable, *moments), (weight, *averages), strict=True):
+            each.assign(value)
+
     def _scaled(self, gradient: tf.Tensor) -> tf.Tensor:
         return gradient
 
@@ -91,6 +105,33 @@ class MomentRule(ABC):
 
 class AdamW(MomentRule):
     """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019, algorithm 2)."""
+
+    def apply(
+        self,
+        variable: tf.Variable,
+        moments: Sequence[tf.Variable],
+        gradient: tf.Tensor,
+        rate: tf.Tensor,
+        update: tf.Tensor,
+    ) -> None:
+        """As ``MomentRule.apply``, in one pass over weight and moments, and one more for the decay."""
+        if self.weight_decay and _is_matrix(variable):
+            variable.assign(variable * (1.0 - rate * self.weight_decay))
+        root = tf.sqrt(_weight_of_averages(self.beta_2, update))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=moments[0].handle,
+            v=moments[1].handle,
+            # The operation adds epsilon before it takes the zero at the start out of the averages, and computes powers
+            # of beta to fewer digits.
+            beta1_power=0.0,
+            beta2_power=0.0,
+            lr=rate * root / _weight_of_averages(self.beta_1, update),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon * root,
+            grad=gradient,
+        )
 
     def _direction(
         self, weight: tf.Tensor, gradient: tf.Tensor, mean: tf.Tensor, root: tf.Tensor, decay: float

@@ -128,7 +128,7 @@ class Peer:
             heads = model.project_query(batch.queries, of_queries, weights)
             vectors = model.project_item(batch.items, of_items, weights)
             with tape.stop_recording():
-                found = step._batch_loss(heads, vectors, batch, None, None)
+                found = step.objective(heads, vectors, batch, step.prepare(batch)[1])
         outputs = [found.heads, found.vectors]
         of_tables, of_weights = tape.gradient([heads, vectors], (tables, weights), output_gradients=outputs)
         for name, table in tables.items():

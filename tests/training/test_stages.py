@@ -12,12 +12,13 @@ from dpsr.config import Config
 from dpsr.data.batches.steps import LogBatches
 from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
+from dpsr.training.checkpoints import CheckpointError
 from dpsr.training.loop import Training
 from dpsr.training.optimizers import Adagrad
 from dpsr.training.recipes import Recipe, batch_maker, make_recipe
 from dpsr.training.stages import Stage, schedule
 from dpsr.training.step import MatchingStep
-from dpsr.training.trainer import start_run
+from dpsr.training.trainer import start_run, train
 
 from .test_trainer import all_variables, assert_same_variables, curve
 
@@ -125,6 +126,36 @@ def test_a_run_goes_on_exactly_in_any_stage(
     monkeypatch.undo()
     assert curve(training_of(config, dataset).run()) == curve(finished[1])
     assert_same_variables(all_variables(config), all_variables(finished[0]))
+
+
+@pytest.mark.parametrize("optimizer", ["lamb", pytest.param("lans", marks=pytest.mark.slow)])
+def test_moments_schedule_and_waiting_gradients_are_in_the_checkpoint(
+    dataset: Dataset,
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str,
+) -> None:
+    """A run that stops between two updates, and within the warm-up, goes on exactly."""
+    keys = {"optimizer": optimizer, "accumulate": 3, "warmup_share": 0.5, "learning_rate": 0.02, "checkpoint_every": 4}
+    whole, broken = (make_config(tmp_path / name, training=keys) for name in ("whole", "broken"))
+    expected, save, done = train(whole, dataset, progress=False), Training._save, []
+
+    def save_then_stop(training: Training, *position: int) -> None:
+        if done:
+            raise _InterruptError
+        save(training, *position)
+        done.append(position)
+
+    monkeypatch.setattr(Training, "_save", save_then_stop)
+    with pytest.raises(_InterruptError):
+        train(broken, dataset, progress=False)
+    monkeypatch.undo()
+    assert curve(train(broken, dataset, progress=False)) == curve(expected)
+    assert_same_variables(all_variables(broken), all_variables(whole))
+    more = make_config(tmp_path / "whole", training=keys | {"epochs": 3})
+    with pytest.raises(CheckpointError, match=r"training\.epochs = 2 there, 3 here"):
+        train(more, dataset, progress=False)
 
 
 def test_a_schedule_numbers_epochs_and_steps_through_all_stages(
