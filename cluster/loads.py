@@ -239,7 +239,7 @@ def expected_loads(config: Config, dataset: Dataset) -> list[Load]:
     query_inputs, item_inputs = tower_inputs(model, schema, encoded_items(config))
     queries = config.training.batch_size
     items = queries + count_random_negatives(config.loss.mixing_ratio, config.loss.group_size)
-    items += queries * config.loss.hard_negatives
+    items += queries * (config.loss.hard_negatives + config.loss.mined_negatives)
     history = min(_mean_length(dataset.history), model.history_length)
     ids_of_query = {
         "history": history,

@@ -27,7 +27,7 @@ from dpsr.model.embeddings import TableBags
 from dpsr.model.tower_inputs import join_bags, tower_inputs
 from dpsr.training.negatives import HardNegatives
 from dpsr.training.recipes import batch_maker, batch_sources
-from dpsr.training.stages import DISTILLATION, TRAINING
+from dpsr.training.stages import DISTILLATION, INTERACTION, MLM, TRAINING
 from dpsr.training.teachers import encoded_items
 
 USABLE_MEMORY = 0.8
@@ -185,8 +185,9 @@ def _bags_of_steps(config: Config, dataset: Dataset, random: np.random.Generator
     loss, training = config.loss, config.training
     query_inputs, item_inputs = tower_inputs(config.model, dataset.schema, encoded_items(config))
     maker, hard = batch_maker(config, dataset), None
-    # Distillation reads the log too.
-    sources = batch_sources(config, dataset, maker) or {
+    # The stages of language look nothing up in tables. Distillation reads the log too.
+    sources = batch_sources(config, dataset, maker)
+    sources = {name: source for name, source in sources.items() if name not in (MLM, INTERACTION)} or {
         DISTILLATION: LogBatches(maker, dataset.directory / split_file("train"))
     }
     if TRAINING in sources and loss.hard_negatives:

@@ -59,8 +59,11 @@ def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
         ("training.epochs=-1", "training.epochs = -1: input should be greater than or equal to 0"),
         (
             "training.epochs=0",
-            "pretraining.epochs, training.epochs and distillation.epochs are 0: one of them has to be above 0, unless",
+            "the epochs of mlm, interaction, pretraining, training and distillation are 0: one of them has to be above",
         ),
+        ("mlm.epochs=1", "mlm.epochs = 1 trains a transformer, and model.text_encoder = 'bag'; set"),
+        ("training.accumulate=8", "accumulate: not read by optimizer = 'adagrad'; set optimizer = 'adamw', 'lamb' or"),
+        ("interaction.mask_share=1", "interaction.mask_share = 1: input should be less than 1"),
         ("pretraining.words=[4, 2]", "words = [4, 2]: the fewest words come first"),
         ("pretraining.text=['name']", "pretraining.text names name, but data.items.text has title"),
         ("pretraining.mixed_share=0.999", "leaves no row of a batch of"),
