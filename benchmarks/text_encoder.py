@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import platform
 import statistics
@@ -34,6 +33,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import tensorflow as tf
 from tabulate import tabulate
+from text_encoder_bench.client import Peers
 
 from dpsr.config import ModelConfig, TransformerConfig
 from dpsr.data.batches.sequences import sequences
@@ -60,35 +60,6 @@ OURS: dict[str, Precision] = {"dpsr": "float32", "dpsr int8": "int8"}
 NEIGHBOURS = 100
 BAG_IDS = 7
 """Ids of a bag for each word: the word, a bigram, five letter trigrams."""
-
-
-class Peers:
-    """The process of ``text_encoder_bench/peers.py``."""
-
-    def __init__(self, python: str) -> None:
-        script = ROOT / "benchmarks" / "text_encoder_bench" / "peers.py"
-        self._process = subprocess.Popen(
-            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._answer()
-
-    def __call__(self, method: str, **arguments: Any) -> Any:
-        """The answer of a method; None where a peer is not installed."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([method, arguments]) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
-        if isinstance(answer, dict) and "error" in answer:
-            print(f"left out: {answer['error']}", file=sys.stderr)
-            return None
-        return answer
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("the process of the peers has ended; see benchmarks/text_encoder_bench/peers.py")
-        return json.loads(line)
 
 
 def drawn(config: TransformerConfig) -> tuple[EncoderWeights, EncoderShape]:

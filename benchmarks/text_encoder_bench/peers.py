@@ -115,10 +115,46 @@ class Sessions:
         return seconds(lambda: [session.run(None, {"ids": each}) for each in ids]) / len(ids)
 
 
+class Trainer:
+    """sentence-transformers on pairs of texts: its in-batch softmax, AdamW, clipped gradients, as its ``fit``."""
+
+    def __init__(self, folder: str, threads: int) -> None:
+        import torch
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.losses import MultipleNegativesRankingLoss
+
+        torch.set_num_threads(threads)
+        self._model = SentenceTransformer(folder, device="cpu")
+        self._loss = MultipleNegativesRankingLoss(self._model)
+        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=2e-5, weight_decay=0.01)
+
+    def loss(self, pairs: list[list[str]]) -> float:
+        """Of one batch, without dropout."""
+        import torch
+
+        self._model.eval()
+        with torch.no_grad():
+            return float(self._of(pairs))
+
+    def steps(self, batches: list[list[list[str]]]) -> None:
+        import torch
+
+        self._model.train()
+        for pairs in batches:
+            self._of(pairs).backward()
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+
+    def _of(self, pairs: list[list[str]]) -> Any:
+        return self._loss([self._model.tokenize([pair[side] for pair in pairs]) for side in (0, 1)], None)
+
+
 class Peers:
     def __init__(self) -> None:
         self._sessions: dict[str, Sessions] = {}
         self._sentence_transformer: Any = None
+        self._trainer: Any = None
 
     def load(self, name: str, weights: str, heads: int, epsilon: float, blocks: int) -> list[str]:
         self._sessions[name] = Sessions(weights, heads, epsilon, blocks)
@@ -145,6 +181,17 @@ class Peers:
         spent = {"elapsed": time.perf_counter() - begin, "processor": time.process_time() - processor}
         np.save(output, vectors)
         return spent
+
+    def start_training(self, folder: str, threads: int, pairs: list[list[str]]) -> float:
+        """The loss of a batch."""
+        self._trainer = Trainer(folder, threads)
+        return self._trainer.loss(pairs)
+
+    def train(self, batches: list[list[list[str]]]) -> dict[str, float]:
+        """Elapsed and processor time of a step on each of the batches."""
+        begin, processor = time.perf_counter(), time.process_time()
+        self._trainer.steps(batches)
+        return {"elapsed": time.perf_counter() - begin, "processor": time.process_time() - processor}
 
     def versions(self) -> str:
         import importlib.metadata
