@@ -54,7 +54,7 @@ def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.epoch=3", "unknown key training.epoch (known here: batch_size"),
+        ("training.epoch=3", "unknown key training.epoch (known here: accumulate"),
         ("modle.heads=2", "unknown key modle (known here: cluster"),
         ("training.epochs=-1", "training.epochs = -1: input should be greater than or equal to 0"),
         (
