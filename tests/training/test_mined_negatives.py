@@ -83,13 +83,14 @@ def test_three_part_hinge_with_one_positive_ten_hard_and_eleven_random_items(
 ) -> None:
     config = make_config(
         loss={"kind": "three_part", "mixing_ratio": 1.0, "group_size": 12, "mined_negatives": 10},
+        model={"dimension": 8, "hidden": []},
         training={
             "batch_size": 36,
-            "optimizer": "lamb",
+            "optimizer": "adamw",
             "learning_rate": 0.02,
             "stop_by": "valid_recall_100",
             "patience": 1,
-            "epochs": 3,
+            "epochs": 2,
         },
     )
     assert batch_maker(config, dataset).random_negatives == 11

@@ -138,7 +138,8 @@ def test_moments_schedule_and_waiting_gradients_are_in_the_checkpoint(
 ) -> None:
     """A run that stops between two updates, and within the warm-up, goes on exactly."""
     keys = {"optimizer": optimizer, "accumulate": 3, "warmup_share": 0.5, "learning_rate": 0.02, "checkpoint_every": 4}
-    whole, broken = (make_config(tmp_path / name, training=keys) for name in ("whole", "broken"))
+    sizes = {"model": {"dimension": 8, "hidden": []}, "training": keys}
+    whole, broken = (make_config(tmp_path / name, **sizes) for name in ("whole", "broken"))
     expected, save, done = train(whole, dataset, progress=False), Training._save, []
 
     def save_then_stop(training: Training, *position: int) -> None:
@@ -153,7 +154,7 @@ def test_moments_schedule_and_waiting_gradients_are_in_the_checkpoint(
     monkeypatch.undo()
     assert curve(train(broken, dataset, progress=False)) == curve(expected)
     assert_same_variables(all_variables(broken), all_variables(whole))
-    more = make_config(tmp_path / "whole", training=keys | {"epochs": 3})
+    more = make_config(tmp_path / "whole", **sizes | {"training": keys | {"epochs": 3}})
     with pytest.raises(CheckpointError, match=r"training\.epochs = 2 there, 3 here"):
         train(more, dataset, progress=False)
 
