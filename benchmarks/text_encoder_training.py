@@ -98,10 +98,7 @@ class Trainer:
         gradients = clip_by_global_norm(tape.gradient(loss, self._variables), 1.0)
         rule = AdamW(DECAY)
         for weight, moments, gradient in zip(self._variables, self._moments, gradients, strict=True):
-            moved, averages = rule(weight, moments, gradient, tf.constant(RATE), update)
-            weight.assign(moved)
-            for moment, average in zip(moments, averages, strict=True):
-                moment.assign(average)
+            rule.apply(weight, moments, gradient, tf.constant(RATE), update)
         return loss
 
 
