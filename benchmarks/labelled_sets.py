@@ -5,9 +5,10 @@ Reads a set below $DPSR_DATA, writes Parquet files and a configuration:
     python benchmarks/labelled_sets.py homedepot --out runs/homedepot
     for step in prepare train evaluate; do dpsr $step -c runs/homedepot/run.toml; done
 
-The recipe is examples/SET.toml. The model of homedepot is trained on the relevant pairs of its train queries; a
-twentieth of the queries chooses checkpoint and hybrid weights. The model of chorus_icecat is trained on the catalogue
-alone. Measured are judged queries: all of chorus_icecat, the dev queries of homedepot.
+The recipe is examples/SET.toml; with --taught examples/SET_taught.toml, whose teacher is the folder $DPSR_TEACHER. The
+model of homedepot is trained on the relevant pairs of its train queries; a twentieth of the queries chooses checkpoint
+and hybrid weights. The model of chorus_icecat is trained on the catalogue alone. Measured are judged queries: all of
+chorus_icecat, the dev queries of homedepot.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(RELEVANT_FROM))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--taught", action="store_true", help="with the teacher in the folder $DPSR_TEACHER")
     arguments = parser.parse_args()
     source, out, name = DATA / arguments.name, arguments.out, arguments.name
     out.mkdir(parents=True, exist_ok=True)
-    recipe = (ROOT / "examples" / f"{name}.toml").read_text(encoding="utf-8")
+    run = f"{name}_taught" if arguments.taught else name
+    recipe = (ROOT / "examples" / f"{run}.toml").read_text(encoding="utf-8")
     text = tomllib.loads(recipe)["data"]["items"]["text"]
 
     items = pq.read_table(source / "items.parquet", columns=["item_id", *text])
@@ -58,7 +61,7 @@ def main() -> None:
         clicks = len(positives)
     pq.write_table(items, out / "items.parquet")
     pq.write_table(pairs, out / "labels.parquet")
-    (out / "run.toml").write_text(recipe.replace(f"runs/{name}", str(out)), encoding="utf-8")
+    (out / "run.toml").write_text(recipe.replace(f"runs/{run}", str(out)), encoding="utf-8")
     print(f"{clicks:,} clicks, {len(set(pairs['query'].to_pylist())):,} judged queries: {out / 'run.toml'}")
 
 
