@@ -12,8 +12,10 @@ from dpsr.training.tower_step import TowerStep
 
 
 class DistillationStep(TowerStep):
-    """The mean squared error between the cosine scores of student and teacher, over all pairs of a batch.
+    """The mean squared error between the cosine scores of student and teacher.
 
+    Half the weight is on the pairs of the batch's examples, each query with its item; the other half on all pairs. Of
+    all pairs alone one in a thousand is of an example, and a student learns little but the mean of the scores.
     The gradient is that of the error of ``score / temperature``, the logits of the softmax loss, so that the stage goes
     on with the learning rates and the accumulators of the stages before.
     """
@@ -39,8 +41,10 @@ class DistillationStep(TowerStep):
             tape.watch([heads, vectors])
             scores = soft_dot_products(heads, vectors, self._model.config.attention_temperature)
             if batch.scores.shape.rank == 1:  # of each query with the item of its row
-                scores = tf.linalg.diag_part(scores)
-            loss = tf.reduce_mean(tf.square(scores - batch.scores))
+                loss = tf.reduce_mean(tf.square(tf.linalg.diag_part(scores) - batch.scores))
+            else:
+                errors = tf.square(scores - batch.scores)
+                loss = (tf.reduce_mean(tf.linalg.diag_part(errors)) + tf.reduce_mean(errors)) / 2.0
         of_heads, of_vectors = tape.gradient(loss, [heads, vectors])
         return LossAndGradients(loss, self._scale * of_heads, self._scale * of_vectors)
 

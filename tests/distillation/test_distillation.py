@@ -63,7 +63,8 @@ def test_the_step_is_the_mean_squared_error_of_the_scores(heads: int) -> None:
     def mean_squared_error(of_heads: np.ndarray) -> float:
         products = np.einsum("bmd,nd->bmn", of_heads.astype(float), vectors)
         weights = np.exp(products / 0.5) / np.exp(products / 0.5).sum(axis=1, keepdims=True)
-        return float(np.mean(((weights * products).sum(axis=1) - taught) ** 2))
+        errors = ((weights * products).sum(axis=1) - taught) ** 2
+        return float((np.mean(np.diag(errors)) + np.mean(errors)) / 2)
 
     batch = TaughtBatch(queries, items, tf.zeros([6], tf.int32), tf.zeros([9], tf.int32), tf.constant(taught))
     found = step.objective(tf.constant(heads_), tf.constant(vectors), batch, None)
