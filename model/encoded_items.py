@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 import tensorflow as tf
 
 from dpsr.data.dataset.tables import Bags
 
 _SAMPLE = 100_000
-_MOST_ITEMS, _ITEMS_AT_ONCE = 2_000_000, 1024
+_MOST_ITEMS, _ITEMS_AT_ONCE = 2_000_000, 4096
 
 
 class EncodedItems(NamedTuple):
@@ -85,13 +86,12 @@ def mean_item_vectors(tokens: Bags, vectors: np.ndarray, rows: int) -> np.ndarra
     sums, counts = np.zeros((rows, vectors.shape[1]), np.float32), np.zeros(rows, np.float32)
     for start in range(0, len(vectors), _ITEMS_AT_ONCE * step):
         items = np.arange(start, min(start + _ITEMS_AT_ONCE * step, len(vectors)), step)
-        bags, of_items = tokens.take(items), vectors[items] - mean
-        order = np.argsort(bags.values, kind="stable")
-        ids, first = np.unique(bags.values[order], return_index=True)
-        item = np.repeat(np.arange(len(items)), np.diff(bags.row_splits))[order]
-        if len(ids):
-            sums[ids] += np.add.reduceat(of_items[item], first, axis=0)
-            counts += np.bincount(bags.values, minlength=rows).astype(np.float32)
+        bags = tokens.take(items)
+        ids, places = np.unique(bags.values, return_inverse=True)
+        ones = np.ones(len(places), np.float32)
+        contained = sp.csr_matrix((ones, places, bags.row_splits), shape=(len(items), len(ids)))
+        sums[ids] += contained.T @ (vectors[items] - mean)
+        counts += np.bincount(bags.values, minlength=rows).astype(np.float32)
     return sums / np.maximum(counts, 1.0)[:, np.newaxis]
 
 
