@@ -16,8 +16,8 @@ class DistillationStep(TowerStep):
 
     Half the weight is on the pairs of the batch's examples, each query with its item; the other half on all pairs. Of
     all pairs alone one in a thousand is of an example, and a student learns little but the mean of the scores.
-    The gradient is that of the error of ``score / temperature``, the logits of the softmax loss, so that the stage goes
-    on with the learning rates and the accumulators of the stages before.
+    The gradient is divided by the temperature, as that of the softmax loss is, so that the stage goes on with the
+    learning rates and the accumulators of the stages before.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class DistillationStep(TowerStep):
         Args:
             model: the student.
             optimizer: takes the steps.
-            temperature: of the gradient.
+            temperature: divides the gradient.
             token_dropout: share of the query tokens that a step leaves out.
             seed: of the dropout.
         """
         super().__init__(model, optimizer, token_dropout=token_dropout, seed=seed)
-        self._scale = temperature**-2
+        self._scale = 1.0 / temperature
 
     def objective(self, heads: tf.Tensor, vectors: tf.Tensor, batch: TaughtBatch, prepared: None) -> LossAndGradients:
         """As ``TowerStep.objective``."""

@@ -73,8 +73,8 @@ def test_the_step_is_the_mean_squared_error_of_the_scores(heads: int) -> None:
         nudged = heads_.astype(float)
         nudged[place] += 1e-4
         slope = (mean_squared_error(nudged) - mean_squared_error(heads_)) / 1e-4
-        # The gradient is that of the error of logits, scores over the temperature.
-        assert float(found.heads[place]) == pytest.approx(slope / 0.1**2, rel=2e-2, abs=1e-3)
+        # The temperature divides the gradient.
+        assert float(found.heads[place]) == pytest.approx(slope / 0.1, rel=2e-2, abs=1e-3)
 
 
 def test_batches_have_the_scores_of_their_queries_and_items(
