@@ -5,10 +5,10 @@ Reads a set below $DPSR_DATA, writes Parquet files and a configuration:
     python benchmarks/labelled_sets.py homedepot --out runs/homedepot
     for step in prepare train evaluate; do dpsr $step -c runs/homedepot/run.toml; done
 
-The recipe is examples/SET.toml; with --taught examples/SET_taught.toml, whose teacher is the folder $DPSR_TEACHER. The
-model of homedepot is trained on the relevant pairs of its train queries; a twentieth of the queries chooses checkpoint
-and hybrid weights. The model of chorus_icecat is trained on the catalogue alone. Measured are judged queries: all of
-chorus_icecat, the dev queries of homedepot.
+The recipe is examples/SET.toml, or another one of the set by --recipe: SET_taught has a teacher, the folder
+$DPSR_TEACHER, and homedepot_teacher trains one. The models of homedepot are trained on the relevant pairs of its train
+queries; a twentieth of the queries chooses checkpoint and hybrid weights. The models of chorus_icecat are trained on
+the catalogue alone. Measured are judged queries: all of chorus_icecat, the dev queries of homedepot.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=sorted(RELEVANT_FROM))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--taught", action="store_true", help="with the teacher in the folder $DPSR_TEACHER")
+    parser.add_argument("--recipe", help="name of a file of examples/, without .toml; SET if it is missing")
     arguments = parser.parse_args()
     source, out, name = DATA / arguments.name, arguments.out, arguments.name
     out.mkdir(parents=True, exist_ok=True)
-    run = f"{name}_taught" if arguments.taught else name
+    run = arguments.recipe or name
     recipe = (ROOT / "examples" / f"{run}.toml").read_text(encoding="utf-8")
     text = tomllib.loads(recipe)["data"]["items"]["text"]
 
