@@ -32,7 +32,7 @@ from dpsr.data.demo_shop.shop import generate
 from dpsr.data.prepare.job import prepare
 from dpsr.model.embeddings import EmbeddingTable, lookup_together
 from dpsr.model.shards import NUM_KINDS
-from dpsr.training import step
+from dpsr.training import tower_step
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "examples" / "dpsr_h.toml"
@@ -217,7 +217,7 @@ def test_counts_are_those_of_training_steps(shop: list[str], overrides: list[str
         return lookup_together(tables, bags)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "lookup_together", counting)
+        patch.setattr(tower_step, "lookup_together", counting)
         for batch in itertools.islice(epoch_batches(stage.batches, seed=config.training.seed, epoch=1), 30):
             stage.step(batch)
     for table in make_plan(config, dataset).tables:

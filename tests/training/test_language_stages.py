@@ -187,6 +187,7 @@ train(config, Dataset.load(dataset), progress=False)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_a_run_killed_in_every_stage_ends_where_an_unharmed_one_does(
     shop: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
