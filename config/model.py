@@ -41,6 +41,9 @@ class TransformerConfig(Section):
     max_item_length: Annotated[int, Field(ge=3)] = 64
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of the hidden units and attention weights that a training step leaves out."""
+    bfloat16: bool = False
+    """Training rounds both sides of the products to bfloat16 where the processor has AVX512_BF16; weights, sums and
+    what is indexed and served stay float32."""
 
     @pydantic.model_validator(mode="after")
     def _sizes_fit(self) -> TransformerConfig:

@@ -123,7 +123,10 @@ class TransformerEncoder:
         self, subwords: tf.RaggedTensor, weights: TransformerWeights, seed: tf.Tensor | None = None
     ) -> tf.Tensor:
         """The last hidden states, float32 [T, H], rows of ``subwords.values``; arguments as ``__call__``."""
-        return encode(subwords, weights.encoder, self.shape, dropout=self.config.dropout, seed=seed)
+        config = self.config
+        return encode(
+            subwords, weights.encoder, self.shape, dropout=config.dropout, seed=seed, bfloat16=config.bfloat16
+        )
 
 
 def _seeds(seed: int) -> Iterator[tuple[int, int]]:

@@ -135,6 +135,12 @@ def test_dropout_differs_between_steps_and_is_repeated_by_the_seed() -> None:
     np.testing.assert_allclose(heads(None)[:, :], model.query_heads(queries), atol=1e-6)
 
 
+def test_bfloat16_changes_vectors_by_its_rounding_at_most() -> None:
+    queries, _ = queries_and_items(1, 6, 4)
+    exact, rounded = (make_model({"bfloat16": given}).query_heads(queries).numpy() for given in (False, True))
+    np.testing.assert_allclose(rounded, exact, atol=0.03)  # equal where the processor lacks AVX512_BF16
+
+
 def test_a_model_without_tables_looks_nothing_up() -> None:
     schema = replace(WITH_SUBWORDS, categorical={}, profile={})
     config = ModelConfig(text_encoder="transformer", transformer=SMALL | {"max_item_length": 12}, dimension=8)
