@@ -20,8 +20,10 @@ from dpsr.training.position import Position
 from dpsr.training.recipes import Recipe
 from dpsr.training.stages import EpochStart, ScheduledStage, Stage, schedule
 
-# Examples of one call of the graph: enough to hide the call, few enough for a progress bar that moves every second.
+# Examples of one call of the graph: enough to hide the call, few enough for a progress bar that moves every second;
+# those of a transformer, whose steps take seconds each.
 _EXAMPLES_PER_CALL = 16_384
+_SEQUENCES_PER_CALL = 512
 _UNROLLED = 4
 _TIMINGS = ("seconds", "examples_per_second")
 
@@ -200,7 +202,8 @@ class Training:
     def _steps_of_next_call(self, stage: Stage, step: int) -> int:
         """Steps up to the next look at the losses, never beyond a checkpoint or the epoch."""
         every = self._config.training.checkpoint_every
-        at_once = max(1, _EXAMPLES_PER_CALL // stage.batches.batch_size)
+        per_call = _SEQUENCES_PER_CALL if self._model.config.reads_subwords else _EXAMPLES_PER_CALL
+        at_once = max(1, per_call // stage.batches.batch_size)
         return min(at_once, every - step % every, stage.batches.steps - step)
 
     def _check_losses(self, losses: np.ndarray, scheduled: ScheduledStage, epoch: int, step: int) -> None:
