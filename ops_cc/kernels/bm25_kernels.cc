@@ -1,0 +1,334 @@
+// The ops around core/bm25: checks and threads.
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "ops_cc/core/bm25/build.h"
+#include "ops_cc/core/bm25/search.h"
+#include "ops_cc/core/embedding_bag.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/lib/core/threadpool.h"
+
+namespace dpsr {
+namespace {
+
+using tensorflow::OpInputList;
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+
+constexpr int kArrays = 11;
+
+absl::Status WantShape(const char* name, const Tensor& tensor, const TensorShape& expected) {
+  if (tensor.shape() == expected) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " has shape ", tensor.shape().DebugString(), "; expected ", expected.DebugString()));
+}
+
+// A vector of a size, or of another that stands for none.
+absl::Status WantVector(const char* name, const Tensor& tensor, int64_t size) {
+  if (tensor.dims() == 1 && tensor.NumElements() == 0) return absl::OkStatus();
+  return WantShape(name, tensor, TensorShape({size}));
+}
+
+template <typename T>
+const T* DataOrNone(const Tensor& tensor) {
+  return tensor.NumElements() == 0 ? nullptr : tensor.flat<T>().data();
+}
+
+// One by one: queries, and parts of an index, take different times, and whoever is free takes the next.
+template <typename Function>
+void OneByOne(OpKernelContext* context, int64_t count, Function function) {
+  if (count == 1) return function(0, 1);
+  context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(
+      count, tensorflow::thread::ThreadPool::SchedulingParams::Fixed(1), function);
+}
+
+class Bm25BuildOp : public OpKernel {
+ public:
+  explicit Bm25BuildOp(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("num_terms", &num_terms_));
+    OP_REQUIRES_OK(context, context->GetAttr("k1", &k1_));
+    OP_REQUIRES_OK(context, context->GetAttr("b", &b_));
+    OP_REQUIRES_OK(context, context->GetAttr("average_length", &average_length_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    Bm25Source source{};
+    OP_REQUIRES_OK(context, ReadSource(context, &source));
+    const std::string problem = SourceProblem(source);
+    OP_REQUIRES(context, problem.empty(), absl::InvalidArgumentError(problem));
+    const Bm25Builder builder(source);
+    const int64_t num_ranges = static_cast<int64_t>(builder.range_starts().size()) - 1;
+    OP_REQUIRES(context, num_ranges <= kMostRanges,
+                absl::InvalidArgumentError(absl::StrCat("the documents make ", num_ranges, " ranges; expected at most ",
+                                                        kMostRanges, "; choose weights of fewer different lengths")));
+    std::vector<Bm25Part> parts(builder.num_parts());
+    OneByOne(context, builder.num_parts(), [&](int64_t first, int64_t last) {
+      for (int64_t part = first; part < last; ++part) parts[part] = builder.Encode(part);
+    });
+    OP_REQUIRES_OK(context, WriteDocuments(context, source, builder));
+    OP_REQUIRES_OK(context, WriteLists(context, &parts));
+  }
+
+ private:
+  absl::Status ReadSource(OpKernelContext* context, Bm25Source* source) const {
+    OpInputList offsets, terms;
+    TF_RETURN_IF_ERROR(context->input_list("offsets", &offsets));
+    TF_RETURN_IF_ERROR(context->input_list("terms", &terms));
+    const int fields = offsets.size();
+    const Tensor &weights = context->input(2 * fields), &priors = context->input(2 * fields + 1),
+                 &idf = context->input(2 * fields + 2);
+    if (offsets[0].dims() != 1 || offsets[0].NumElements() == 0) {
+      return absl::InvalidArgumentError("offsets are no vector of one more than documents");
+    }
+    const int64_t documents = offsets[0].NumElements() - 1;
+    TF_RETURN_IF_ERROR(WantShape("weights", weights, TensorShape({fields})));
+    TF_RETURN_IF_ERROR(WantVector("priors", priors, documents));
+    TF_RETURN_IF_ERROR(WantVector("idf", idf, num_terms_));
+    for (int field = 0; field < fields; ++field) {
+      TF_RETURN_IF_ERROR(WantShape("offsets", offsets[field], TensorShape({documents + 1})));
+      TF_RETURN_IF_ERROR(WantShape("terms", terms[field], TensorShape({terms[field].NumElements()})));
+      source->fields.push_back({offsets[field].flat<int64_t>().data(), terms[field].flat<int32_t>().data(),
+                                terms[field].NumElements(), weights.flat<float>()(field)});
+    }
+    source->num_documents = documents;
+    source->num_terms = num_terms_;
+    source->k1 = k1_;
+    source->b = b_;
+    source->priors = DataOrNone<float>(priors);
+    source->idf = DataOrNone<float>(idf);
+    source->average_length = average_length_;
+    return absl::OkStatus();
+  }
+
+  template <typename T>
+  static absl::Status Write(OpKernelContext* context, int output, const TensorShape& shape, T** data) {
+    Tensor* tensor = nullptr;
+    TF_RETURN_IF_ERROR(context->allocate_output(output, shape, &tensor));
+    *data = tensor->flat<T>().data();
+    return absl::OkStatus();
+  }
+
+  static absl::Status WriteDocuments(OpKernelContext* context, const Bm25Source& source, const Bm25Builder& builder) {
+    const int64_t documents = source.num_documents;
+    const int64_t ranges = static_cast<int64_t>(builder.range_starts().size()) - 1;
+    int32_t *rows, *places, *starts;
+    float *priors, *values, *length;
+    TF_RETURN_IF_ERROR(Write(context, 0, TensorShape({documents}), &rows));
+    TF_RETURN_IF_ERROR(Write(context, 1, TensorShape({documents}), &places));
+    TF_RETURN_IF_ERROR(Write(context, 2, TensorShape({source.priors == nullptr ? 0 : documents}), &priors));
+    TF_RETURN_IF_ERROR(Write(context, 3, TensorShape({ranges + 1}), &starts));
+    TF_RETURN_IF_ERROR(Write(context, 4, TensorShape({ranges, 2}), &values));
+    TF_RETURN_IF_ERROR(Write(context, kArrays, TensorShape({}), &length));
+    std::copy(builder.rows().begin(), builder.rows().end(), rows);
+    for (int64_t place = 0; place < documents; ++place) places[rows[place]] = static_cast<int32_t>(place);
+    if (source.priors != nullptr) {
+      for (int64_t place = 0; place < documents; ++place) priors[place] = source.priors[rows[place]];
+    }
+    std::copy(builder.range_starts().begin(), builder.range_starts().end(), starts);
+    std::copy(builder.range_values().begin(), builder.range_values().end(), values);
+    *length = builder.average_length();
+    return absl::OkStatus();
+  }
+
+  // Frees every part once it is written.
+  static absl::Status WriteLists(OpKernelContext* context, std::vector<Bm25Part>* parts) {
+    int64_t num_terms = 0, num_lists = 0, num_entries = 0, num_postings = 0;
+    for (const Bm25Part& part : *parts) {
+      num_terms += static_cast<int64_t>(part.idf.size());
+      num_lists += static_cast<int64_t>(part.list_weights.size());
+      num_entries += static_cast<int64_t>(part.entries.size()) / 2;
+      num_postings += static_cast<int64_t>(part.postings.size());
+    }
+    if (num_lists > INT32_MAX) return absl::InvalidArgumentError("more lists than 32 bits number");
+    float *idf, *weights;
+    int32_t* lists;
+    int64_t* starts;
+    uint16_t *entries, *postings;
+    TF_RETURN_IF_ERROR(Write(context, 5, TensorShape({num_terms}), &idf));
+    TF_RETURN_IF_ERROR(Write(context, 6, TensorShape({num_terms + 1}), &lists));
+    TF_RETURN_IF_ERROR(Write(context, 7, TensorShape({num_lists}), &weights));
+    TF_RETURN_IF_ERROR(Write(context, 8, TensorShape({num_lists + 1, 2}), &starts));
+    TF_RETURN_IF_ERROR(Write(context, 9, TensorShape({num_entries, 2}), &entries));
+    TF_RETURN_IF_ERROR(Write(context, 10, TensorShape({num_postings}), &postings));
+    *lists = 0;
+    starts[0] = starts[1] = 0;
+    for (Bm25Part& part : *parts) {
+      const int64_t first_entry = starts[0], first_posting = starts[1];
+      idf = std::copy(part.idf.begin(), part.idf.end(), idf);
+      weights = std::copy(part.list_weights.begin(), part.list_weights.end(), weights);
+      entries = std::copy(part.entries.begin(), part.entries.end(), entries);
+      postings = std::copy(part.postings.begin(), part.postings.end(), postings);
+      for (const int32_t count : part.lists) {
+        lists[1] = lists[0] + count;
+        ++lists;
+      }
+      for (size_t i = 0; i < part.list_ends.size(); i += 2, starts += 2) {
+        starts[2] = first_entry + part.list_ends[i];
+        starts[3] = first_posting + part.list_ends[i + 1];
+      }
+      part = {};
+    }
+    return absl::OkStatus();
+  }
+
+  int64_t num_terms_;
+  float k1_, b_, average_length_;
+};
+
+// Inputs of a search and of the scores of given rows.
+struct Bm25Inputs {
+  Bm25Index index;
+  int64_t num_queries;
+  const int32_t* terms;
+  const int64_t* row_splits;
+  const float* weights;
+
+  Bm25Query query(int64_t i) const {
+    return {terms + row_splits[i], weights + row_splits[i], row_splits[i + 1] - row_splits[i]};
+  }
+};
+
+absl::Status ReadInputs(OpKernelContext* context, Bm25Inputs* inputs) {
+  static constexpr const char* kNames[] = {
+      "rows",         "places",      "priors",  "range_starts", "range_values", "idf",        "term_lists",
+      "list_weights", "list_starts", "entries", "postings",     "terms",        "row_splits", "weights"};
+  for (int input = 0; input < kArrays + 3; ++input) {
+    const TensorShape& shape = context->input(input).shape();
+    const bool matrix = input == 4 || input == 8 || input == 9;
+    if (shape.dims() != (matrix ? 2 : 1) || (matrix && shape.dim_size(1) != 2)) {
+      return absl::InvalidArgumentError(absl::StrCat(kNames[input], " has shape ", shape.DebugString(), "; expected ",
+                                                     matrix ? "[n, 2]" : "a vector"));
+    }
+  }
+  for (const int input : {3, 6, 8, kArrays + 1}) {
+    if (context->input(input).dim_size(0) == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(kNames[input], " are empty; expected one start and one end"));
+    }
+  }
+  Bm25Index& index = inputs->index;
+  index.num_documents = context->input(0).NumElements();
+  index.num_ranges = context->input(4).dim_size(0);
+  index.num_terms = context->input(5).NumElements();
+  index.num_lists = context->input(7).NumElements();
+  index.num_entries = context->input(9).dim_size(0);
+  index.num_postings = context->input(10).NumElements();
+  TF_RETURN_IF_ERROR(WantShape("places", context->input(1), TensorShape({index.num_documents})));
+  TF_RETURN_IF_ERROR(WantVector("priors", context->input(2), index.num_documents));
+  TF_RETURN_IF_ERROR(WantShape("range_starts", context->input(3), TensorShape({index.num_ranges + 1})));
+  TF_RETURN_IF_ERROR(WantShape("term_lists", context->input(6), TensorShape({index.num_terms + 1})));
+  TF_RETURN_IF_ERROR(WantShape("list_starts", context->input(8), TensorShape({index.num_lists + 1, 2})));
+  TF_RETURN_IF_ERROR(WantShape("weights", context->input(kArrays + 2), context->input(kArrays).shape()));
+  index.rows = context->input(0).flat<int32_t>().data();
+  index.places = context->input(1).flat<int32_t>().data();
+  index.priors = DataOrNone<float>(context->input(2));
+  index.range_starts = context->input(3).flat<int32_t>().data();
+  index.range_values = context->input(4).flat<float>().data();
+  index.idf = context->input(5).flat<float>().data();
+  index.term_lists = context->input(6).flat<int32_t>().data();
+  index.list_weights = context->input(7).flat<float>().data();
+  index.list_starts = context->input(8).flat<int64_t>().data();
+  index.entries = context->input(9).flat<uint16_t>().data();
+  index.postings = context->input(10).flat<uint16_t>().data();
+  std::string problem = IndexProblem(index);
+  if (!problem.empty()) return absl::InvalidArgumentError(absl::StrCat("the index is damaged: ", problem));
+
+  inputs->terms = context->input(kArrays).flat<int32_t>().data();
+  inputs->row_splits = context->input(kArrays + 1).flat<int64_t>().data();
+  inputs->weights = context->input(kArrays + 2).flat<float>().data();
+  inputs->num_queries = context->input(kArrays + 1).NumElements() - 1;
+  problem = RowSplitsProblem(inputs->row_splits, inputs->num_queries, context->input(kArrays).NumElements());
+  if (!problem.empty()) return absl::InvalidArgumentError(problem);
+  return absl::OkStatus();
+}
+
+// Calls function(searcher, query) -> problem for every query; fails by the first problem that is met.
+template <typename Function>
+void EachQuery(OpKernelContext* context, int64_t num_queries, Function function) {
+  std::mutex mutex;
+  absl::Status status;
+  std::atomic<bool> failed{false};
+  if (num_queries == 0) return;
+  OneByOne(context, num_queries, [&](int64_t first, int64_t last) {
+    thread_local Bm25Searcher searcher;
+    for (int64_t query = first; query < last && !failed; ++query) {
+      const std::string problem = function(&searcher, query);
+      if (problem.empty()) continue;
+      failed = true;
+      const std::lock_guard<std::mutex> lock(mutex);
+      status.Update(absl::InvalidArgumentError(absl::StrCat("query ", query, ": ", problem)));
+    }
+  });
+  OP_REQUIRES_OK(context, status);
+}
+
+class Bm25SearchOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    Bm25Inputs inputs;
+    OP_REQUIRES_OK(context, ReadInputs(context, &inputs));
+    const Tensor &k_tensor = context->input(kArrays + 3), &allowed = context->input(kArrays + 4),
+                 &removed = context->input(kArrays + 5);
+    OP_REQUIRES_OK(context, WantShape("k", k_tensor, TensorShape({})));
+    const int64_t k = k_tensor.scalar<int32_t>()(), bytes = (inputs.index.num_documents + 7) / 8;
+    OP_REQUIRES(context, k >= 1, absl::InvalidArgumentError(absl::StrCat("k is ", k, "; expected at least 1")));
+    const bool all = allowed.shape() == TensorShape({0, 0});
+    if (!all) {
+      const bool shared = allowed.dims() == 2 && allowed.dim_size(0) == 1;
+      OP_REQUIRES_OK(context, WantShape("allowed", allowed, TensorShape({shared ? 1 : inputs.num_queries, bytes})));
+    }
+    OP_REQUIRES_OK(context, WantVector("removed", removed, bytes));
+
+    Tensor *rows = nullptr, *scores = nullptr;
+    const TensorShape shape({inputs.num_queries, k});
+    OP_REQUIRES_OK(context, context->allocate_output(0, shape, &rows));
+    OP_REQUIRES_OK(context, context->allocate_output(1, shape, &scores));
+    int32_t* const found = rows->flat<int32_t>().data();
+    float* const found_scores = scores->flat<float>().data();
+    const int64_t stride = !all && allowed.dim_size(0) > 1 ? bytes : 0;
+    EachQuery(context, inputs.num_queries, [&](Bm25Searcher* searcher, int64_t query) {
+      const uint8_t* const own = all || bytes == 0 ? nullptr : allowed.flat<uint8_t>().data() + query * stride;
+      return searcher->Search(inputs.index, inputs.query(query), {own, DataOrNone<uint8_t>(removed)}, k,
+                              found + query * k, found_scores + query * k);
+    });
+  }
+};
+
+class Bm25ScoreOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    Bm25Inputs inputs;
+    OP_REQUIRES_OK(context, ReadInputs(context, &inputs));
+    const Tensor& candidates = context->input(kArrays + 3);
+    const int64_t count = candidates.dims() == 2 ? candidates.dim_size(1) : 0;
+    OP_REQUIRES_OK(context, WantShape("candidates", candidates, TensorShape({inputs.num_queries, count})));
+    Tensor* output = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, candidates.shape(), &output));
+    const int32_t* const rows = candidates.flat<int32_t>().data();
+    float* const scores = output->flat<float>().data();
+    EachQuery(context, inputs.num_queries, [&](Bm25Searcher* searcher, int64_t query) {
+      return searcher->Score(inputs.index, inputs.query(query), rows + query * count, count, scores + query * count);
+    });
+  }
+};
+
+REGISTER_KERNEL_BUILDER(Name("DpsrBm25Build").Device(tensorflow::DEVICE_CPU), Bm25BuildOp);
+REGISTER_KERNEL_BUILDER(Name("DpsrBm25Search").Device(tensorflow::DEVICE_CPU), Bm25SearchOp);
+REGISTER_KERNEL_BUILDER(Name("DpsrBm25Score").Device(tensorflow::DEVICE_CPU), Bm25ScoreOp);
+
+}  // namespace
+}  // namespace dpsr
