@@ -9,7 +9,7 @@ namespace dpsr {
 namespace {
 
 // Sums stay below 2^kSumBits, but for at most one step a term.
-constexpr int kSumBits = 23;
+constexpr int kSumBits = 30;
 constexpr int64_t kMostTerms = 1 << 16;
 
 }  // namespace
@@ -100,7 +100,7 @@ std::string QueryLists::Open(const Bm25Index& index, const Bm25Query& query) {
 }
 
 uint32_t QueryLists::Steps(float value) const {
-  constexpr float kMost = 1 << (kSumBits + 1);
+  constexpr float kMost = 1 << kSumBits;
   // Not NaN, nor beyond what sums may have, whatever the index holds.
   return static_cast<uint32_t>(std::lrint(std::min(std::max(0.0f, value * scale_), kMost)));
 }

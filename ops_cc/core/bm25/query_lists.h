@@ -47,7 +47,7 @@ class QueryLists {
   std::vector<QueryList>& lists() { return lists_; }
   // Those with documents in the range at hand.
   const std::vector<int32_t>& present() const { return present_; }
-  // Contributions and scores are whole numbers of steps, at most 2^24.
+  // Contributions and scores are whole numbers of steps, below 2^31.
   float step() const { return step_; }
   uint32_t Steps(float value) const;
 

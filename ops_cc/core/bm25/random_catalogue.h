@@ -124,6 +124,8 @@ struct Scores {
   std::vector<int64_t> steps;
   std::vector<double> exact;
   double step;
+
+  float score(int64_t row) const { return static_cast<float>(steps[row]) * static_cast<float>(step); }
 };
 
 inline Scores ScoreAll(const RandomCatalogue& catalogue, const std::vector<std::pair<int32_t, float>>& query) {
@@ -155,7 +157,7 @@ inline Scores ScoreAll(const RandomCatalogue& catalogue, const std::vector<std::
     most += bases[term];
   }
   Scores scores{std::vector<int64_t>(source.num_documents), std::vector<double>(source.num_documents),
-                std::exp2(std::floor(std::log2(most)) + 1 - 23)};
+                std::exp2(std::floor(std::log2(most)) + 1 - 30)};
   for (int64_t i = 0; i < source.num_documents; ++i) {
     const float norm = source.k1 * (1 - source.b + source.b * lengths[i] / static_cast<float>(average));
     for (const auto& [term, base] : bases) {

@@ -36,7 +36,7 @@ void RangeSearch::Search(int64_t range) {
   size_ = index_->range_starts[range + 1] - start_;
   const int64_t prior = index_->priors == nullptr ? 0 : query_->Steps(index_->range_values[2 * range + 1]);
   // Rows ascend within a range.
-  need_ = std::max<int64_t>(1, int64_t{top_.least_score(static_cast<uint32_t>(index_->rows[start_]))} - prior);
+  need_ = std::max<int64_t>(1, top_.least_score(static_cast<uint32_t>(index_->rows[start_])) - prior);
   GroupLists();
   if (bound_ < need_) return;
   if (index_->range_values[2 * range] != norm_) {
@@ -51,6 +51,7 @@ void RangeSearch::Search(int64_t range) {
   } else {
     AddUp();
   }
+  TakeFound();
 }
 
 void RangeSearch::GroupLists() {
@@ -91,7 +92,7 @@ void RangeSearch::Probe(const Group& group) {
     if (list.value + bound_ - group.most < need_) continue;
     const auto look_up = [&](uint32_t offset) {
       const uint32_t sum = query_->Sum(offset);
-      if (sum >= need_) Take(offset, sum);
+      if (sum >= need_) Find(offset, sum);
     };
     if (list.is_bitmap()) {
       ForEachBit(list.data, ~uint32_t{0}, look_up);
@@ -132,7 +133,7 @@ void RangeSearch::Run(const ThresholdProgram& program) {
   const uint32_t blocks = SpreadLists(program);
   kernels_.evaluate(program, bits_.data(), blocks, values_.data());
   ForEachBit(values_.data() + program.root() * kBitmapBytes, blocks,
-             [&](uint32_t offset) { Take(offset, Sum(offset)); });
+             [&](uint32_t offset) { Find(offset, Sum(offset)); });
   for (const int32_t i : query_->present()) {
     bits_[i] = nullptr;
     QueryList& list = query_->lists()[i];
@@ -191,7 +192,7 @@ void RangeSearch::AddUp() {
   }
   uint8_t* const found = values_.data() + ThresholdProgram::kFirstNode * kBitmapBytes;
   kernels_.compare(sums_.data(), static_cast<int32_t>(need_), found);
-  ForEachBit(found, ~uint32_t{0}, [&](uint32_t offset) { Take(offset, static_cast<uint32_t>(sums_[offset])); });
+  ForEachBit(found, ~uint32_t{0}, [&](uint32_t offset) { Find(offset, static_cast<uint32_t>(sums_[offset])); });
   std::fill(sums_.begin(), sums_.end(), 0);
 }
 
@@ -205,15 +206,25 @@ uint32_t RangeSearch::Sum(uint32_t offset) const {
   return sum;
 }
 
-void RangeSearch::Take(uint32_t offset, uint32_t sum) {
+// What is looked up about a document is far away in the memory, so it is asked for now and read at the range's end.
+void RangeSearch::Find(uint32_t offset, uint32_t sum) {
   if (offset >= size_) return;
   const int64_t place = start_ + offset;
-  const uint32_t row = static_cast<uint32_t>(index_->rows[place]);
-  const uint32_t score = sum + (index_->priors == nullptr ? 0 : query_->Steps(index_->priors[place]));
-  if (row >= index_->num_documents || !top_.Admits(score, row)) return;
-  if (filter_.allowed != nullptr && !Bit(filter_.allowed, row)) return;
-  if (filter_.removed != nullptr && Bit(filter_.removed, row)) return;
-  top_.Push(score, row);
+  __builtin_prefetch(index_->rows + place);
+  if (index_->priors != nullptr) __builtin_prefetch(index_->priors + place);
+  found_.push_back({place, sum});
+}
+
+void RangeSearch::TakeFound() {
+  for (const Found& found : found_) {
+    const uint32_t row = static_cast<uint32_t>(index_->rows[found.place]);
+    const int64_t prior = index_->priors == nullptr ? 0 : query_->Steps(index_->priors[found.place]);
+    if (row >= index_->num_documents || !top_.Admits(found.sum + prior, row)) continue;
+    if (filter_.allowed != nullptr && !Bit(filter_.allowed, row)) continue;
+    if (filter_.removed != nullptr && Bit(filter_.removed, row)) continue;
+    top_.Push(found.sum + prior, row);
+  }
+  found_.clear();
 }
 
 template <typename Function>

@@ -38,6 +38,10 @@ class RangeSearch {
     int64_t most;   // greatest contribution
     int64_t count;  // documents
   };
+  struct Found {
+    int64_t place;
+    uint32_t sum;
+  };
   struct CachedProgram {
     uint64_t lists;  // that it is a function of
     bool usable;
@@ -53,7 +57,8 @@ class RangeSearch {
   uint32_t SpreadLists(const ThresholdProgram& program);
   void AddUp();
   uint32_t Sum(uint32_t offset) const;
-  void Take(uint32_t offset, uint32_t sum);
+  void Find(uint32_t offset, uint32_t sum);
+  void TakeFound();
   template <typename Function>
   void ForEachBit(const uint8_t* bits, uint32_t blocks, Function function) const;
 
@@ -69,6 +74,7 @@ class RangeSearch {
   int64_t need_ = 0;   // steps that a document's lists contribute at least
   int64_t bound_ = 0;  // and at most
   std::vector<Group> groups_;
+  std::vector<Found> found_;
 
   float norm_ = -1;  // of the cached programs
   std::vector<CachedProgram> programs_;

@@ -43,7 +43,7 @@ std::string Bm25Searcher::Search(const Bm25Index& index, const Bm25Query& query,
   const std::vector<uint64_t>& found = ranges.top().Sorted();
   for (size_t i = 0; i < found.size(); ++i) {
     rows[i] = static_cast<int32_t>(TopDocuments::Row(found[i]));
-    scores[i] = static_cast<float>(TopDocuments::Score(found[i])) * lists.step();
+    scores[i] = TopDocuments::Score(found[i]) * lists.step();
   }
   return "";
 }

@@ -2,9 +2,10 @@
 // contributions and sorting all documents gives. Ranges, and lists within them, that cannot change the answer are left
 // out, as by MaxScore (Turtle and Flood, 1995) over blocks (Ding and Suel, 2011).
 //
-// Scores are sums of contributions, each computed in float32 and rounded to a multiple of a power of two that depends
-// on the query, of which 2^24 are more than any sum (and to at least one). So every sum is exact in float32, and has
-// the same bits in any order. What the rounding adds is as much as float32 sums of that magnitude lose.
+// A contribution is computed in float32 and rounded to whole steps, at least one; a step is the power of two that makes
+// the sum of q_t * idf_t, and of the largest prior, 2^29 to 2^30 steps. Steps are added up as integers and the sum is
+// rounded to float32, which is the score: it has the same bits in any order of the terms, and is nearer to the exact
+// one than a sum of floats.
 //
 // No TensorFlow and no threads: callers share out queries. Complexity of a query: what is read of its lists.
 

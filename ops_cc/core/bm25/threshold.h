@@ -54,8 +54,9 @@ class ThresholdProgram {
   const std::vector<int32_t>& lists() const { return lists_; }
 
  private:
-  // A node, and the needs (above, most] that it is the same for.
+  // A node for the lists of this term and those after it, and the needs (above, most] that it is the same for.
   struct Part {
+    int32_t term;
     int32_t node;
     int64_t above;
     int64_t most;
@@ -64,13 +65,14 @@ class ThresholdProgram {
     int32_t first;
     int32_t last;
     int64_t rest;  // most that this term and those after it contribute
-    std::vector<Part> parts;
   };
 
-  Part Find(size_t term, int64_t need);
+  Part Find(int32_t term, int64_t need);
 
   std::vector<Contribution> contributions_;
   std::vector<Term> terms_;
+  std::vector<Part> parts_;
+  std::vector<ThresholdBranch> open_;  // of nodes that are being made
   std::vector<ThresholdNode> nodes_;
   std::vector<ThresholdBranch> branches_;
   std::vector<int32_t> lists_;

@@ -1,4 +1,5 @@
-// The best K of documents that come one by one, by descending score and ascending row.
+// The best K of documents that come one by one, by descending score and ascending row. Scores are whole numbers below
+// 2^31, and compared as float32.
 
 #ifndef DPSR_OPS_CC_CORE_BM25_TOP_H_
 #define DPSR_OPS_CC_CORE_BM25_TOP_H_
@@ -6,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -18,18 +20,20 @@ class TopDocuments {
     k_ = k;
     keys_.clear();
     most_ = 2 * static_cast<size_t>(k) + 256;
-    threshold_ = least == 0 ? 0 : (uint64_t{least} << 32) - 1;
+    threshold_ = least == 0 ? 0 : Key(least, ~uint32_t{0}) - 1;
   }
 
-  // Whether a document of at least this score could be among the best.
-  uint32_t least_score() const { return static_cast<uint32_t>((threshold_ + 1) >> 32); }
-  // The same for documents of no lower row.
-  uint32_t least_score(uint32_t row) const { return least_score() + (Key(least_score(), row) <= threshold_); }
+  // No document of a score below this, and of this row or a higher one, could be among the best.
+  int64_t least_score(uint32_t row) const {
+    const int64_t least = static_cast<int64_t>(Score(threshold_ + 1));
+    // The next lower scores may be the same number in float32.
+    return Admits(least, row) ? least - (least >> 24) : least + 1;
+  }
 
-  bool Admits(uint32_t score, uint32_t row) const { return Key(score, row) > threshold_; }
+  bool Admits(int64_t score, uint32_t row) const { return Key(score, row) > threshold_; }
 
   // One that is admitted.
-  void Push(uint32_t score, uint32_t row) {
+  void Push(int64_t score, uint32_t row) {
     keys_.push_back(Key(score, row));
     if (keys_.size() == most_) KeepBest();
   }
@@ -40,11 +44,22 @@ class TopDocuments {
     std::sort(keys_.begin(), keys_.end(), std::greater<uint64_t>());
     return keys_;
   }
-  static uint32_t Score(uint64_t key) { return static_cast<uint32_t>(key >> 32); }
+  static float Score(uint64_t key) {
+    const uint32_t bits = static_cast<uint32_t>(key >> 32);
+    float score;
+    std::memcpy(&score, &bits, sizeof(score));
+    return score;
+  }
   static uint32_t Row(uint64_t key) { return ~static_cast<uint32_t>(key); }
 
  private:
-  static uint64_t Key(uint32_t score, uint32_t row) { return uint64_t{score} << 32 | static_cast<uint32_t>(~row); }
+  // The bits of numbers that are not negative are in the order of the numbers.
+  static uint64_t Key(int64_t score, uint32_t row) {
+    const float rounded = static_cast<float>(score);
+    uint32_t bits;
+    std::memcpy(&bits, &rounded, sizeof(bits));
+    return uint64_t{bits} << 32 | static_cast<uint32_t>(~row);
+  }
 
   void KeepBest() {
     std::nth_element(keys_.begin(), keys_.begin() + (k_ - 1), keys_.end(), std::greater<uint64_t>());
