@@ -200,9 +200,9 @@ struct Bm25Inputs {
 };
 
 absl::Status ReadInputs(OpKernelContext* context, Bm25Inputs* inputs) {
-  static constexpr const char* kNames[] = {
-      "rows",         "places",      "priors",  "range_starts", "range_values", "idf",        "term_lists",
-      "list_weights", "list_starts", "entries", "postings",     "terms",        "row_splits", "weights"};
+  static constexpr const char* kNames[] = {"rows",     "places",     "priors",       "range_starts", "range_values",
+                                           "idf",      "term_lists", "list_weights", "list_starts",  "entries",
+                                           "postings", "terms",      "row_splits",   "weights"};
   for (int input = 0; input < kArrays + 3; ++input) {
     const TensorShape& shape = context->input(input).shape();
     const bool matrix = input == 4 || input == 8 || input == 9;

@@ -179,9 +179,7 @@ def test_a_saved_index_answers_as_before(tmp_path: Path) -> None:
 def test_a_segment_scores_by_the_statistics_of_the_whole() -> None:
     segment = build_bm25([field_of(DOCUMENTS[:500])], TERMS, whole=INDEX)
     rows = np.broadcast_to(np.arange(500, dtype=np.int32), [len(QUERIES), 500])
-    np.testing.assert_array_equal(
-        score_bm25(segment, ragged(QUERIES), rows), score_bm25(INDEX, ragged(QUERIES), rows)
-    )
+    np.testing.assert_array_equal(score_bm25(segment, ragged(QUERIES), rows), score_bm25(INDEX, ragged(QUERIES), rows))
 
 
 @pytest.mark.parametrize("documents", [[], [np.zeros(0, np.int32)] * 3])

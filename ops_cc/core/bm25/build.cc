@@ -22,9 +22,7 @@ uint32_t Bits(float value) {
 struct Occurrence {
   int32_t term;
   int32_t field;
-  bool operator<(const Occurrence& other) const {
-    return term != other.term ? term < other.term : field < other.field;
-  }
+  bool operator<(const Occurrence& other) const { return term != other.term ? term < other.term : field < other.field; }
 };
 
 // A document that has a term, and the number of its tf among those of the part.
@@ -65,8 +63,8 @@ class ListWriter {
   void Write(const int32_t* places, int64_t count, float tf) {
     size_t range = 0;
     for (int64_t i = 0; i < count;) {
-      range = std::upper_bound(range_starts_.begin() + range, range_starts_.end(), places[i]) - range_starts_.begin() -
-              1;
+      range =
+          std::upper_bound(range_starts_.begin() + range, range_starts_.end(), places[i]) - range_starts_.begin() - 1;
       int64_t end = i;
       while (end < count && places[end] < range_starts_[range + 1]) ++end;
       WriteContainer(static_cast<uint16_t>(range), places + i, end - i);

@@ -31,13 +31,13 @@ struct Bm25Source {
   int64_t num_terms;  // V
   float k1;
   float b;
-  const float* priors;    // [N], by row, not negative; nullptr for none
-  const float* idf;       // [V], of a larger catalogue that this is a segment of; nullptr for the source's own
-  float average_length;   // of that catalogue; 0 for the source's own
+  const float* priors;   // [N], by row, not negative; nullptr for none
+  const float* idf;      // [V], of a larger catalogue that this is a segment of; nullptr for the source's own
+  float average_length;  // of that catalogue; 0 for the source's own
 };
 
-// A length in 12 bits, as BM25 takes it, so that few lengths differ whatever the weights of the fields. Whole numbers up
-// to 4,096 are exact.
+// A length in 12 bits, as BM25 takes it, so that few lengths differ whatever the weights of the fields. Whole numbers
+// up to 4,096 are exact.
 float RoundedLength(float length);
 
 // What is wrong with a source; empty where nothing is. Bm25Builder trusts sources without a problem.

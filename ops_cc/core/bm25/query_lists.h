@@ -3,6 +3,7 @@
 #ifndef DPSR_OPS_CC_CORE_BM25_QUERY_LISTS_H_
 #define DPSR_OPS_CC_CORE_BM25_QUERY_LISTS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -16,11 +17,11 @@ struct Bm25Query;
 
 // One list, at one range.
 struct QueryList {
-  int32_t term;      // number within the query
-  float weight;      // tf
-  int32_t count;     // documents in the range at hand
-  int32_t value;     // contribution in the range at hand, in steps
-  uint32_t touched;  // blocks of its bits that are set, where these were spread out
+  int32_t term;         // number within the query
+  float weight;         // tf
+  int32_t count;        // documents in the range at hand
+  int32_t value;        // contribution in the range at hand, in steps
+  uint32_t touched;     // blocks of its bits that are set, where these were spread out
   const uint8_t* data;  // 16-bit offsets or a bitmap
 
   const uint16_t* entry;
@@ -45,6 +46,7 @@ class QueryLists {
 
   // Lists of one term stand together, terms by descending contribution.
   std::vector<QueryList>& lists() { return lists_; }
+  size_t num_terms() const { return terms_.size(); }
   // Those with documents in the range at hand.
   const std::vector<int32_t>& present() const { return present_; }
   // Contributions and scores are whole numbers of steps, below 2^31.

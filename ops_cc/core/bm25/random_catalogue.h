@@ -150,8 +150,9 @@ inline Scores ScoreAll(const RandomCatalogue& catalogue, const std::vector<std::
   for (const auto& [term, weight] : weights) {
     int64_t df = 0;
     for (int64_t i = 0; i < source.num_documents; ++i) {
-      df += std::any_of(catalogue.texts.begin(), catalogue.texts.end(),
-                        [&, term = term](const auto& field) { return std::count(field[i].begin(), field[i].end(), term); });
+      df += std::any_of(catalogue.texts.begin(), catalogue.texts.end(), [&, term = term](const auto& field) {
+        return std::count(field[i].begin(), field[i].end(), term);
+      });
     }
     bases[term] = weight * static_cast<float>(std::log(1 + (source.num_documents - df + 0.5) / (df + 0.5)));
     most += bases[term];

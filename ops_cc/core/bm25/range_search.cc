@@ -7,11 +7,28 @@ namespace dpsr {
 namespace {
 
 constexpr size_t kMostPrograms = 8;
-// What is done in the time of adding one document of an array to a bitmap.
+constexpr size_t kMostLists = 64;  // of a program
+constexpr uint32_t kAllBlocks = ~uint32_t{0};
+
+// In the time of setting one bit of a bitmap: running a program, and looking a document up in one list.
 constexpr int64_t kProgramCost = 100;
 constexpr int64_t kLookUpCost = 4;
+// Longer lists are worth a bitmap.
+constexpr int32_t kShortList = 8;
 
 bool Bit(const uint8_t* bits, int64_t i) { return bits[i >> 3] >> (i & 7) & 1; }
+
+template <typename Function>
+void ForEachBit(const uint8_t* bits, uint32_t blocks, Function function) {
+  for (; blocks != 0; blocks &= blocks - 1) {
+    const int64_t first = __builtin_ctz(blocks) * kBlockBytes;
+    for (int64_t byte = first; byte < first + kBlockBytes; byte += 8) {
+      uint64_t word;
+      std::memcpy(&word, bits + byte, sizeof(word));
+      for (; word != 0; word &= word - 1) function(static_cast<uint32_t>(8 * byte + __builtin_ctzll(word)));
+    }
+  }
+}
 
 }  // namespace
 
@@ -24,10 +41,12 @@ void RangeSearch::Open(const Bm25Index& index, const Bm25Filter& filter, int64_t
   norm_ = -1;
   const size_t lists = query->lists().size();
   bits_.assign(lists, nullptr);
+  most_.assign(query->num_terms(), 0);
   if (spread_.size() < lists * kBitmapBytes) spread_.resize(lists * kBitmapBytes);
   if (values_.empty()) {
     values_.resize((ThresholdProgram::kFirstNode + ThresholdProgram::kMostNodes) * kBitmapBytes);
     std::fill_n(values_.begin() + ThresholdProgram::kAll * kBitmapBytes, kBitmapBytes, 0xFF);
+    programs_.resize(kMostPrograms);
   }
 }
 
@@ -37,171 +56,169 @@ void RangeSearch::Search(int64_t range) {
   const int64_t prior = index_->priors == nullptr ? 0 : query_->Steps(index_->range_values[2 * range + 1]);
   // Rows ascend within a range.
   need_ = std::max<int64_t>(1, top_.least_score(static_cast<uint32_t>(index_->rows[start_])) - prior);
-  GroupLists();
-  if (bound_ < need_) return;
+  SortLists();
+  if (lists_[0].bound < need_) return;
   if (index_->range_values[2 * range] != norm_) {
     norm_ = index_->range_values[2 * range];
-    programs_.clear();
-    oldest_ = 0;
+    num_programs_ = 0;
   }
-  if (const Group* const group = TermToProbe()) {
-    Probe(*group);
-  } else if (const ThresholdProgram* const program = Program()) {
-    Run(*program);
-  } else {
-    AddUp();
-  }
+  SearchLists();
   TakeFound();
 }
 
-void RangeSearch::GroupLists() {
-  const std::vector<int32_t>& present = query_->present();
-  groups_.clear();
-  bound_ = 0;
-  for (size_t i = 0; i < present.size(); ++i) {
-    const QueryList& list = query_->lists()[present[i]];
-    if (i == 0 || list.term != query_->lists()[present[i - 1]].term) {
-      groups_.push_back({static_cast<int32_t>(i), static_cast<int32_t>(i), 0, 0});
-    }
-    Group& group = groups_.back();
-    bound_ += std::max<int64_t>(list.value - group.most, 0);
-    group.most = std::max<int64_t>(group.most, list.value);
-    group.count += list.count;
-    ++group.last;
+void RangeSearch::SortLists() {
+  lists_.clear();
+  for (const int32_t number : query_->present()) {
+    QueryList& list = query_->lists()[number];
+    lists_.push_back({&list, number, list.count, 0, list.is_bitmap() ? list.data : nullptr});
+    most_[list.term] = 0;
+  }
+  std::sort(lists_.begin(), lists_.end(), [](const Present& a, const Present& b) { return a.count < b.count; });
+  int64_t bound = 0;
+  for (size_t i = lists_.size(); i-- > 0;) {
+    int64_t& most = most_[lists_[i].list->term];
+    bound += std::max<int64_t>(lists_[i].list->value - most, 0);
+    most = std::max<int64_t>(most, lists_[i].list->value);
+    lists_[i].bound = bound;
   }
 }
 
-const RangeSearch::Group* RangeSearch::TermToProbe() const {
-  const Group* fewest = nullptr;
-  for (const Group& group : groups_) {
-    if (bound_ - group.most < need_ && (fewest == nullptr || group.count < fewest->count)) fewest = &group;
+void RangeSearch::SearchLists() {
+  int64_t cost_of_program = kProgramCost, cost_of_probing = 0;
+  for (const Present& present : lists_) cost_of_program += present.bits == nullptr ? present.count : 0;
+  size_t essential = 0;
+  for (; essential < lists_.size() && lists_[essential].bound >= need_; ++essential) {
+    cost_of_probing += lists_[essential].count * (1 + kLookUpCost * static_cast<int64_t>(lists_.size() - 1));
   }
-  if (fewest == nullptr) return nullptr;
-  int64_t cost = kProgramCost;
-  for (const int32_t i : query_->present()) {
-    const QueryList& list = query_->lists()[i];
-    if (!list.is_bitmap()) cost += list.count;
-  }
-  const int64_t looked_up = static_cast<int64_t>(query_->present().size()) - (fewest->last - fewest->first);
-  return fewest->count * (1 + kLookUpCost * looked_up) <= cost ? fewest : nullptr;
+  if (cost_of_probing <= cost_of_program) return Probe(essential);
+  size_t first = 0;
+  while (first < essential && lists_[first].count <= kShortList) ++first;
+  if (first == essential) return Probe(essential);
+  const ThresholdProgram* const program = Program(first);
+  if (program == nullptr) return AddUp();
+  Probe(first);
+  Run(*program, first);
 }
 
-void RangeSearch::Probe(const Group& group) {
-  for (int32_t i = group.first; i < group.last; ++i) {
-    const QueryList& list = query_->lists()[query_->present()[i]];
-    if (list.value + bound_ - group.most < need_) continue;
-    const auto look_up = [&](uint32_t offset) {
-      const uint32_t sum = query_->Sum(offset);
-      if (sum >= need_) Find(offset, sum);
-    };
-    if (list.is_bitmap()) {
-      ForEachBit(list.data, ~uint32_t{0}, look_up);
+// Finds the documents of the lists before the last.
+void RangeSearch::Probe(size_t last) {
+  for (size_t i = 0; i < last; ++i) {
+    if (lists_[i].bits != nullptr) {
+      ForEachBit(lists_[i].bits, kAllBlocks, [&](uint32_t offset) { LookUp(i, offset); });
     } else {
-      for (int64_t j = 0; j < list.count; ++j) look_up(list.offset(j));
+      for (int32_t j = 0; j < lists_[i].count; ++j) LookUp(i, lists_[i].list->offset(j));
     }
   }
 }
 
-const ThresholdProgram* RangeSearch::Program() {
-  if (query_->lists().size() > 64) return nullptr;
+// A document of the list `from`, unless it is in one before, where it has been looked up already.
+void RangeSearch::LookUp(size_t from, uint32_t offset) {
+  for (size_t i = 0; i < from; ++i) {
+    if (lists_[i].list->Contains(offset)) return;
+  }
+  uint32_t sum = static_cast<uint32_t>(lists_[from].list->value);
+  for (size_t i = from + 1; i < lists_.size(); ++i) {
+    if (sum + lists_[i].bound < need_) return;
+    if (lists_[i].list->Contains(offset)) sum += static_cast<uint32_t>(lists_[i].list->value);
+  }
+  if (sum >= need_) Find(offset, sum);
+}
+
+// Of the lists from `first` on; nullptr where there are too many.
+const ThresholdProgram* RangeSearch::Program(size_t first) {
+  if (query_->lists().size() > kMostLists) return nullptr;
   uint64_t lists = 0;
-  for (const int32_t i : query_->present()) lists |= uint64_t{1} << i;
-  CachedProgram* cached = nullptr;
-  for (CachedProgram& program : programs_) {
-    if (program.lists == lists) cached = &program;
+  for (size_t i = first; i < lists_.size(); ++i) lists |= uint64_t{1} << lists_[i].number;
+  const auto last = programs_.begin() + num_programs_;
+  auto cached = std::find_if(programs_.begin(), last, [&](const CachedProgram& each) { return each.lists == lists; });
+  if (cached == last) {
+    cached = num_programs_ < kMostPrograms ? last : programs_.begin() + oldest_++ % kMostPrograms;
+    num_programs_ = std::min(num_programs_ + 1, kMostPrograms);
+  } else if (cached->usable ? cached->program.Holds(need_) : cached->need == need_) {
+    return cached->usable ? &cached->program : nullptr;
   }
-  if (cached != nullptr && cached->need == need_ && !cached->usable) return nullptr;
-  if (cached == nullptr || !cached->usable || !cached->program.Holds(need_)) {
-    if (cached == nullptr && programs_.size() < kMostPrograms) {
-      programs_.emplace_back();
-      cached = &programs_.back();
-    } else if (cached == nullptr) {
-      cached = &programs_[oldest_++ % kMostPrograms];
-    }
-    std::vector<Contribution> contributions;
-    for (const int32_t i : query_->present()) {
-      contributions.push_back({i, query_->lists()[i].term, query_->lists()[i].value});
-    }
-    cached->lists = lists;
-    cached->need = need_;
-    cached->usable = cached->program.Compile(contributions, need_);
+  contributions_.clear();
+  for (const int32_t number : query_->present()) {
+    const QueryList& list = query_->lists()[number];
+    if (lists >> number & 1) contributions_.push_back({number, list.term, list.value});
   }
+  cached->lists = lists;
+  cached->need = need_;
+  cached->usable = cached->program.Compile(contributions_, need_);
   return cached->usable ? &cached->program : nullptr;
 }
 
-void RangeSearch::Run(const ThresholdProgram& program) {
-  const uint32_t blocks = SpreadLists(program);
+// Finds the documents that are in none of the lists before `first`.
+void RangeSearch::Run(const ThresholdProgram& program, size_t first) {
+  const uint32_t blocks = SpreadLists(program, first);
   kernels_.evaluate(program, bits_.data(), blocks, values_.data());
-  ForEachBit(values_.data() + program.root() * kBitmapBytes, blocks,
-             [&](uint32_t offset) { Find(offset, Sum(offset)); });
-  for (const int32_t i : query_->present()) {
-    bits_[i] = nullptr;
-    QueryList& list = query_->lists()[i];
-    for (; list.touched != 0; list.touched &= list.touched - 1) {
-      std::memset(spread_.data() + i * kBitmapBytes + __builtin_ctz(list.touched) * kBlockBytes, 0, kBlockBytes);
+  uint8_t* const found = values_.data() + program.root() * kBitmapBytes;
+  for (size_t i = 0; i < first; ++i) {
+    for (int32_t j = 0; j < lists_[i].count; ++j) {
+      const uint32_t offset = lists_[i].list->offset(j);
+      found[offset >> 3] &= ~(1 << (offset & 7));
+    }
+  }
+  ForEachBit(found, blocks, [&](uint32_t offset) { Find(offset, Sum(first, offset)); });
+  for (size_t i = first; i < lists_.size(); ++i) {
+    uint8_t* const bits = spread_.data() + lists_[i].number * kBitmapBytes;
+    for (uint32_t& touched = lists_[i].list->touched; touched != 0; touched &= touched - 1) {
+      std::memset(bits + __builtin_ctz(touched) * kBlockBytes, 0, kBlockBytes);
     }
   }
 }
 
-// Returns the blocks that a document can be found in.
-uint32_t RangeSearch::SpreadLists(const ThresholdProgram& program) {
-  int64_t bound = 0;  // of documents in bitmaps alone
-  for (const Group& group : groups_) {
-    int64_t most = 0;
-    for (int32_t i = group.first; i < group.last; ++i) {
-      const int32_t number = query_->present()[i];
-      const QueryList& list = query_->lists()[number];
-      if (!list.is_bitmap()) continue;
-      bits_[number] = list.data;
-      most = std::max<int64_t>(most, list.value);
-    }
-    bound += most;
+// Makes bitmaps of the program's lists. Returns the blocks that a document can be found in.
+uint32_t RangeSearch::SpreadLists(const ThresholdProgram& program, size_t first) {
+  size_t bitmaps = lists_.size();  // stand at the end
+  while (bitmaps > first && lists_[bitmaps - 1].bits != nullptr) {
+    --bitmaps;
+    bits_[lists_[bitmaps].number] = lists_[bitmaps].bits;
   }
-  uint32_t touched = 0;
-  for (const int32_t i : program.lists()) {
-    QueryList& list = query_->lists()[i];
-    if (list.is_bitmap()) continue;
-    uint8_t* const bits = spread_.data() + i * kBitmapBytes;
-    uint32_t blocks = 0;
-    for (int64_t j = 0; j < list.count; ++j) {
-      const uint32_t offset = list.offset(j);
+  uint32_t all_touched = 0;
+  for (size_t i = first; i < bitmaps; ++i) {
+    Present& present = lists_[i];
+    if (!std::binary_search(program.lists().begin(), program.lists().end(), present.number)) continue;
+    uint8_t* const bits = spread_.data() + present.number * kBitmapBytes;
+    uint32_t touched = 0;
+    for (int32_t j = 0; j < present.count; ++j) {
+      const uint32_t offset = present.list->offset(j);
       bits[offset >> 3] |= 1 << (offset & 7);
-      blocks |= uint32_t{1} << (offset / kBlockDocuments);
+      touched |= uint32_t{1} << (offset / kBlockDocuments);
     }
-    bits_[i] = bits;
-    list.touched = blocks;
-    touched |= blocks;
+    bits_[present.number] = present.bits = bits;
+    present.list->touched = touched;
+    all_touched |= touched;
   }
-  if (bound < need_) return touched;
+  if (bitmaps == lists_.size() || lists_[bitmaps].bound < need_) return all_touched;
   const int64_t filled = (size_ + kBlockDocuments - 1) / kBlockDocuments;
-  return filled == kBlocks ? ~uint32_t{0} : (uint32_t{1} << filled) - 1;
+  return filled == kBlocks ? kAllBlocks : (uint32_t{1} << filled) - 1;
 }
 
 void RangeSearch::AddUp() {
   if (sums_.empty()) sums_.resize(kRangeDocuments);
-  for (const int32_t i : query_->present()) {
-    const QueryList& list = query_->lists()[i];
-    if (list.is_bitmap()) {
-      kernels_.add(list.data, list.value, sums_.data());
-    } else {
-      for (int64_t j = 0; j < list.count; ++j) {
-        int32_t& sum = sums_[list.offset(j)];
-        sum = static_cast<int32_t>(static_cast<uint32_t>(sum) + list.value);  // wraps where the index is damaged
-      }
+  for (const Present& present : lists_) {
+    if (present.bits != nullptr) {
+      kernels_.add(present.bits, present.list->value, sums_.data());
+      continue;
+    }
+    for (int32_t j = 0; j < present.count; ++j) {
+      int32_t& sum = sums_[present.list->offset(j)];
+      sum = static_cast<int32_t>(static_cast<uint32_t>(sum) + present.list->value);  // wraps in a damaged index
     }
   }
   uint8_t* const found = values_.data() + ThresholdProgram::kFirstNode * kBitmapBytes;
   kernels_.compare(sums_.data(), static_cast<int32_t>(need_), found);
-  ForEachBit(found, ~uint32_t{0}, [&](uint32_t offset) { Find(offset, static_cast<uint32_t>(sums_[offset])); });
+  ForEachBit(found, kAllBlocks, [&](uint32_t offset) { Find(offset, static_cast<uint32_t>(sums_[offset])); });
   std::fill(sums_.begin(), sums_.end(), 0);
 }
 
-uint32_t RangeSearch::Sum(uint32_t offset) const {
+uint32_t RangeSearch::Sum(size_t first, uint32_t offset) const {
   uint32_t sum = 0;
-  for (const int32_t i : query_->present()) {
-    const QueryList& list = query_->lists()[i];
-    const bool contained = bits_[i] == nullptr ? list.Contains(offset) : Bit(bits_[i], offset);
-    sum += contained ? static_cast<uint32_t>(list.value) : 0;
+  for (size_t i = first; i < lists_.size(); ++i) {
+    const Present& present = lists_[i];
+    const bool contained = present.bits == nullptr ? present.list->Contains(offset) : Bit(present.bits, offset);
+    sum += static_cast<uint32_t>(present.list->value) & (0 - static_cast<uint32_t>(contained));
   }
   return sum;
 }
@@ -225,18 +242,6 @@ void RangeSearch::TakeFound() {
     top_.Push(found.sum + prior, row);
   }
   found_.clear();
-}
-
-template <typename Function>
-void RangeSearch::ForEachBit(const uint8_t* bits, uint32_t blocks, Function function) const {
-  for (; blocks != 0; blocks &= blocks - 1) {
-    const int64_t first = __builtin_ctz(blocks) * kBlockBytes;
-    for (int64_t byte = first; byte < first + kBlockBytes; byte += 8) {
-      uint64_t word;
-      std::memcpy(&word, bits + byte, sizeof(word));
-      for (; word != 0; word &= word - 1) function(static_cast<uint32_t>(8 * byte + __builtin_ctzll(word)));
-    }
-  }
 }
 
 }  // namespace dpsr

@@ -3,6 +3,7 @@
 #ifndef DPSR_OPS_CC_CORE_BM25_RANGE_SEARCH_H_
 #define DPSR_OPS_CC_CORE_BM25_RANGE_SEARCH_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -14,10 +15,11 @@
 
 namespace dpsr {
 
-// Chooses for every range the cheapest of three ways that find the same documents:
-//   probing   where no document gets in without one term that few have: each of them is looked up in the other lists;
-//   program   a ThresholdProgram of the lists' bitmaps;
-//   sums      the contributions of all lists are added up, for queries of too many terms for a program.
+// Three ways find the same documents of a range; the cheapest is taken.
+//   Probing: the documents of some lists are looked up in the others. Where all other lists together do not reach what
+//     is needed, nothing else is to be done: the essential lists of MaxScore, chosen anew for every range.
+//   A ThresholdProgram of the bitmaps of all lists, but for very short ones, which are probed.
+//   The sums of all lists' contributions, where the query has too many terms for a program.
 class RangeSearch {
  public:
   explicit RangeSearch(const BitKernels& kernels) : kernels_(kernels) {}
@@ -31,12 +33,13 @@ class RangeSearch {
   TopDocuments& top() { return top_; }
 
  private:
-  // The lists of one term that have documents in the range: present[first:last].
-  struct Group {
-    int32_t first;
-    int32_t last;
-    int64_t most;   // greatest contribution
-    int64_t count;  // documents
+  // A list with documents in the range.
+  struct Present {
+    QueryList* list;
+    int32_t number;
+    int32_t count;
+    int64_t bound;        // most that this list and those after it contribute to a document
+    const uint8_t* bits;  // nullptr where it is an array that is not spread out
   };
   struct Found {
     int64_t place;
@@ -44,23 +47,22 @@ class RangeSearch {
   };
   struct CachedProgram {
     uint64_t lists;  // that it is a function of
+    int64_t need;    // that it was compiled for
     bool usable;
-    int64_t need;  // that it was compiled for
     ThresholdProgram program;
   };
 
-  void GroupLists();
-  const Group* TermToProbe() const;
-  void Probe(const Group& group);
-  const ThresholdProgram* Program();
-  void Run(const ThresholdProgram& program);
-  uint32_t SpreadLists(const ThresholdProgram& program);
+  void SortLists();
+  void SearchLists();
+  void Probe(size_t last);
+  void LookUp(size_t from, uint32_t offset);
+  const ThresholdProgram* Program(size_t first);
+  void Run(const ThresholdProgram& program, size_t first);
+  uint32_t SpreadLists(const ThresholdProgram& program, size_t first);
   void AddUp();
-  uint32_t Sum(uint32_t offset) const;
+  uint32_t Sum(size_t first, uint32_t offset) const;
   void Find(uint32_t offset, uint32_t sum);
   void TakeFound();
-  template <typename Function>
-  void ForEachBit(const uint8_t* bits, uint32_t blocks, Function function) const;
 
   const BitKernels& kernels_;
   const Bm25Index* index_ = nullptr;
@@ -71,16 +73,18 @@ class RangeSearch {
   // Of the range at hand.
   int64_t start_ = 0;
   int64_t size_ = 0;
-  int64_t need_ = 0;   // steps that a document's lists contribute at least
-  int64_t bound_ = 0;  // and at most
-  std::vector<Group> groups_;
+  int64_t need_ = 0;            // steps that a document's lists contribute at least
+  std::vector<Present> lists_;  // by ascending count
+  std::vector<int64_t> most_;   // by term
   std::vector<Found> found_;
 
   float norm_ = -1;  // of the cached programs
   std::vector<CachedProgram> programs_;
+  size_t num_programs_ = 0;
   size_t oldest_ = 0;
-  std::vector<const uint8_t*> bits_;  // by list; nullptr where it is an array that is not spread out
-  std::vector<uint8_t> spread_;       // bitmaps by list, zeros between ranges
+  std::vector<Contribution> contributions_;
+  std::vector<const uint8_t*> bits_;  // by number of the list
+  std::vector<uint8_t> spread_;       // bitmaps by number of the list, zeros between ranges
   std::vector<uint8_t> values_;       // bitmaps by node of a program
   std::vector<int32_t> sums_;         // zeros between ranges
 };

@@ -77,8 +77,14 @@ Weighted DrawQuery(const CatalogueShape& shape, std::mt19937* random) {
 }
 
 const std::vector<CatalogueShape> kShapes = {
-    {0, 5, 3}, {1, 1, 2}, {50, 10, 4}, {3000, 300, 12}, {3000, 40, 9, 3, true}, {40000, 500, 6, 1, false, 5},
-    {40000, 200, 3, 2, true, 4, 0.4f, 0}, {2000, 100, 8, 1, true, 2, 0, 1},
+    {0, 5, 3},
+    {1, 1, 2},
+    {50, 10, 4},
+    {3000, 300, 12},
+    {3000, 40, 9, 3, true},
+    {40000, 500, 6, 1, false, 5},
+    {40000, 200, 3, 2, true, 4, 0.4f, 0},
+    {2000, 100, 8, 1, true, 2, 0, 1},
 };
 
 TEST(Bm25SearchTest, FindsWhatSortingAllDocumentsFinds) {
@@ -143,10 +149,11 @@ TEST(Bm25SearchTest, TiesAreOrderedByRow) {
     terms.insert(terms.end(), i % 2 == 0 ? 2 : 3, i % 2);
     offsets.push_back(static_cast<int64_t>(terms.size()));
   }
-  const Bm25Source source = {{{offsets.data(), terms.data(), static_cast<int64_t>(terms.size()), 1}}, 50000, 2, 1.2f, 0,
-                             nullptr, nullptr, 0};
+  const Bm25Source source = {
+      {{offsets.data(), terms.data(), static_cast<int64_t>(terms.size()), 1}}, 50000, 2, 1.2f, 0, nullptr, nullptr, 0};
   const BuiltIndex built(source);
-  const Answer even = Search(&searcher, built.view(), {{0, 1}}, 7), both = Search(&searcher, built.view(), {{0, 1}, {1, 1}}, 3);
+  const Answer even = Search(&searcher, built.view(), {{0, 1}}, 7),
+               both = Search(&searcher, built.view(), {{0, 1}, {1, 1}}, 3);
   EXPECT_EQ(even.rows, (std::vector<int32_t>{0, 2, 4, 6, 8, 10, 12}));
   EXPECT_EQ(both.rows, (std::vector<int32_t>{1, 3, 5}));
 }
@@ -228,16 +235,36 @@ TEST(Bm25SearchTest, DamagedIndexesAreSurvived) {
       }
     };
     switch (repeat % 10) {
-      case 0: damage(&bad.rows); break;
-      case 1: damage(&bad.places); break;
-      case 2: damage(&bad.priors); break;
-      case 3: damage(&bad.range_values); break;
-      case 4: damage(&bad.idf); break;
-      case 5: damage(&bad.term_lists); break;
-      case 6: damage(&bad.list_weights); break;
-      case 7: damage(&bad.list_starts); break;
-      case 8: damage(&bad.entries); break;
-      case 9: damage(&bad.postings); break;
+      case 0:
+        damage(&bad.rows);
+        break;
+      case 1:
+        damage(&bad.places);
+        break;
+      case 2:
+        damage(&bad.priors);
+        break;
+      case 3:
+        damage(&bad.range_values);
+        break;
+      case 4:
+        damage(&bad.idf);
+        break;
+      case 5:
+        damage(&bad.term_lists);
+        break;
+      case 6:
+        damage(&bad.list_weights);
+        break;
+      case 7:
+        damage(&bad.list_starts);
+        break;
+      case 8:
+        damage(&bad.entries);
+        break;
+      case 9:
+        damage(&bad.postings);
+        break;
     }
     if (!IndexProblem(bad.view()).empty()) continue;
     std::vector<int32_t> rows(50);
