@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def measure(folder: Path) -> dict[str, Any]:
         return search_bm25(variables, tf.RaggedTensor.from_row_lengths(query, [length], validate=False), K)
 
     call = search.get_concrete_function()
-    texts = [tf.constant(queries[first:last]) for first, last in zip(splits[:-1], splits[1:], strict=True)]
+    texts = [tf.constant(queries[first:last]) for first, last in pairwise(splits)]
     scores = np.zeros((len(texts), K), np.float32)
     figures |= {"elapsed": [], "processor": []}
     for turn in range(3):

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def bm25s_engine(offsets: np.ndarray, terms: np.ndarray, k: int, _: str) -> tupl
 
     values = terms.tolist()
     bounds = offsets.tolist()
-    documents = [values[begin:end] for begin, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    documents = [values[begin:end] for begin, end in pairwise(bounds)]
     vocabulary = {str(term): term for term in range(int(terms.max()) + 1)}
     peer = bm25s.BM25(k1=1.2, b=0.75, method="lucene", backend="numba")
     peer.index((documents, vocabulary), show_progress=False)
@@ -74,7 +75,7 @@ def main() -> None:
         ask, title = {"tantivy": tantivy_engine, "bm25s": bm25s_engine}[name](offsets, terms, k, scratch)
         figures = {"title": title, "build": time.perf_counter() - begin, "build_cpu": time.process_time() - spent}
         figures["bytes"] = sum(path.stat().st_size for path in Path(scratch).rglob("*") if path.is_file())
-        texts = [queries[first:last] for first, last in zip(splits[:-1], splits[1:], strict=True)]
+        texts = [queries[first:last] for first, last in pairwise(splits)]
         scores = np.zeros((len(texts), k), np.float32)
         figures |= {"elapsed": [], "processor": []}
         for turn in range(3):
