@@ -105,6 +105,10 @@ float RoundedLength(float length) {
 
 std::string SourceProblem(const Bm25Source& source) {
   const auto number = [](auto value) { return std::to_string(value); };
+  if (std::max(source.num_documents, source.num_terms) > std::numeric_limits<int32_t>::max()) {
+    return number(source.num_documents) + " documents of " + number(source.num_terms) +
+           " terms; expected what 32 bits number";
+  }
   if (!(source.k1 >= 0 && std::isfinite(source.k1))) return "k1 is " + number(source.k1) + "; expected at least 0";
   if (!(source.b >= 0 && source.b <= 1)) return "b is " + number(source.b) + "; expected 0 to 1";
   if (!(source.average_length >= 0 && std::isfinite(source.average_length))) {

@@ -1,8 +1,8 @@
 // Builds the arrays of a Bm25Index from the terms of documents.
 //
 // No TensorFlow and no threads: parts of the terms are encoded independently of each other, by any threads, and
-// stand one after the other in the index. Memory: the input, 16 bytes a document, and 6 bytes a posting of each part
-// that is being encoded.
+// stand one after the other in the index. Memory: the input, 16 bytes a document, and 8 bytes an occurrence of each
+// part that is being encoded.
 
 #ifndef DPSR_OPS_CC_CORE_BM25_BUILD_H_
 #define DPSR_OPS_CC_CORE_BM25_BUILD_H_

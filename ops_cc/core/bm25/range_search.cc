@@ -12,7 +12,7 @@ constexpr uint32_t kAllBlocks = ~uint32_t{0};
 
 // In the time of setting one bit of a bitmap: running a program, and looking a document up in one list.
 constexpr int64_t kProgramCost = 100;
-constexpr int64_t kLookUpCost = 4;
+constexpr int64_t kLookUpCost = 8;
 // Longer lists are worth a bitmap.
 constexpr int32_t kShortList = 8;
 
