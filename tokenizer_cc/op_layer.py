@@ -17,7 +17,8 @@ class OpNames(NamedTuple):
     handle: str
     load: str
     encode: str
-    encode_with_file: str
+    encode_with_file: str = ""
+    """Where there is one."""
 
 
 class _ModelResource(tf.saved_model.experimental.TrackableResource):

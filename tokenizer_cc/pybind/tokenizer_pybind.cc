@@ -15,6 +15,7 @@
 #include "tokenizer_cc/core/text/unicode_tables.h"
 #include "tokenizer_cc/pybind/encoding.h"
 #include "tokenizer_cc/pybind/subwords_pybind.h"
+#include "tokenizer_cc/pybind/terms_pybind.h"
 
 namespace py = pybind11;
 
@@ -112,6 +113,7 @@ PYBIND11_MODULE(_tokenizer, module) {
       .def_property_readonly("bigram_undercount", &VocabularyBuilder::bigram_undercount);
 
   BindSubwords(module);
+  BindTerms(module);
 }
 
 }  // namespace dpsr
