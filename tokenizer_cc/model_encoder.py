@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-class Core(Protocol):
+class _Core(Protocol):
     """A tokenizer of the C++ module."""
 
     def encode(self, text: str | bytes) -> npt.NDArray[np.int32]: ...
@@ -22,7 +22,7 @@ class Core(Protocol):
     def fingerprint(self) -> str: ...
 
 
-CoreT = TypeVar("CoreT", bound=Core)
+CoreT = TypeVar("CoreT", bound=_Core)
 
 
 class ModelEncoder(Generic[CoreT]):
@@ -34,7 +34,7 @@ class ModelEncoder(Generic[CoreT]):
     _core_class: ClassVar[Any]
     _file: ClassVar[str]
     """What its model file is called in messages."""
-    _writer: ClassVar[str]
+    _writer: ClassVar[str] = "`dpsr prepare`"
     """What writes one."""
     _error: ClassVar[type[ValueError]]
     """Raised for a file that cannot be used."""
@@ -50,7 +50,7 @@ class ModelEncoder(Generic[CoreT]):
         Raises:
             FileNotFoundError: there is no such file.
             ModelFileError: the file is empty, truncated, corrupt, of a newer version, or of another format; the
-                message says which, and what to do. A ``SubwordError`` for a ``subwords.model``.
+                message says which, and what to do.
         """
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: no such {cls._file}; {cls._writer} writes one")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -12,8 +11,8 @@ import numpy.typing as npt
 
 from dpsr.tokenizer_cc import _tokenizer
 from dpsr.tokenizer_cc.hugging_face import ROLES, SubwordError, compile_pipeline, read_tokenizer_json
+from dpsr.tokenizer_cc.model_encoder import ModelEncoder
 from dpsr.tokenizer_cc.subword_training import train_pipeline
-from dpsr.tokenizer_cc.tokenizer import write_model
 
 __all__ = ["Kind", "Subword", "SubwordError", "SubwordTokenizer", "train_subwords"]
 
@@ -28,39 +27,27 @@ class Subword(NamedTuple):
     id: int
 
 
-class SubwordTokenizer:
+class SubwordTokenizer(ModelEncoder[_tokenizer.SubwordTokenizer]):
     """Turns texts into sequences of subword ids, the same as ``tokenizers`` gives for any bytes.
 
     Special tokens are neither put before nor behind, and nothing is truncated: sequences are made where they are
-    needed. Where a text spells a special token ("[SEP]"), that is its id, as in ``tokenizers``. Immutable, and safe to
-    share between threads: encoding releases the GIL.
+    needed. Where a text spells a special token ("[SEP]"), that is its id, as in ``tokenizers``. ``load`` raises a
+    ``SubwordError`` for a file that cannot be used.
     """
+
+    _core_class = _tokenizer.SubwordTokenizer
+    _file = "subword model"
+    _error = SubwordError
 
     def __init__(self, core: _tokenizer.SubwordTokenizer) -> None:
         """Wraps the C++ object; ``load``, ``from_tokenizer_json`` and ``train_subwords`` are the ways to get one."""
-        self._core = core
+        super().__init__(core)
         roles = dict(zip(ROLES, core.roles, strict=True))
         self.pad_id, self.unk_id = roles["pad"], roles["unk"]
         self.cls_id, self.sep_id, self.mask_id = roles["cls"], roles["sep"], roles["mask"]
         self.kind: Kind = get_args(Kind)[core.kind]
         self.vocabulary: list[str] = core.names
         """The text of each id, "" where a vocabulary has no such id."""
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SubwordTokenizer:
-        """Reads a ``subwords.model``.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            SubwordError: the file is empty, truncated, corrupt, of a newer version, or of another format; the message
-                says which, and what to do.
-        """
-        if not Path(path).exists():
-            raise FileNotFoundError(f"{path}: no such subword model; `dpsr prepare` writes one")
-        try:
-            return cls(_tokenizer.SubwordTokenizer.load(os.fspath(path)))
-        except ValueError as error:
-            raise SubwordError(str(error)) from None
 
     @classmethod
     def from_tokenizer_json(cls, path: str | os.PathLike[str]) -> SubwordTokenizer:
@@ -72,38 +59,9 @@ class SubwordTokenizer:
         """
         return cls(read_tokenizer_json(path))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the model file atomically."""
-        write_model(path, self._core.content)
-
-    def encode(self, text: str | bytes) -> npt.NDArray[np.int32]:
-        """Encodes one text; invalid UTF-8 bytes and lone surrogates are read as U+FFFD.
-
-        Returns:
-            int32 [n]: the ids of its subwords, in the order of the text.
-        """
-        return self._core.encode(text)
-
-    def encode_batch(self, texts: Sequence[str | bytes]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """Encodes many texts.
-
-        Returns:
-            ``(values, row_splits)``, int32 [nnz] and int64 [len(texts) + 1]: the ids of text ``i`` are
-            ``values[row_splits[i]:row_splits[i + 1]]``.
-
-        Raises:
-            TypeError: an element is neither str nor bytes; the message says which.
-        """
-        return self._core.encode_batch(texts)
-
     def tokens(self, text: str | bytes) -> list[Subword]:
         """The subword of each id of ``encode``, in the same order."""
         return [Subword(self.vocabulary[number], number) for number in self.encode(text).tolist()]
-
-    @property
-    def fingerprint(self) -> str:
-        """Hexadecimal digest of the model file's content; equal fingerprints mean equal ids for all texts."""
-        return self._core.fingerprint
 
     @property
     def num_ids(self) -> int:

@@ -35,8 +35,8 @@ class TermToken(NamedTuple):
 class TermTokenizer(ModelEncoder[_tokenizer.TermTokenizer]):
     """Turns texts into ids of the terms of a catalogue, ``0..num_terms - 1`` by descending document frequency.
 
-    ``encode`` and ``encode_batch`` give the terms in the order of the text, as often as they occur, followed by the bigrams
-    of neighbours where the vocabulary has bigrams; terms that the vocabulary lacks are left out.
+    ``encode`` and ``encode_batch`` give the terms in the order of the text, as often as they occur, followed by the
+    bigrams of neighbours where the vocabulary has bigrams; terms that the vocabulary lacks are left out.
     """
 
     _core_class = _tokenizer.TermTokenizer

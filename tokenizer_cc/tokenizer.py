@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy.typing as npt
 
 from dpsr.errors import DpsrError
 from dpsr.ops_cc.library import LibraryError
+from dpsr.tokenizer_cc.model_encoder import ModelEncoder
 
 try:
     from dpsr.tokenizer_cc import _tokenizer
@@ -36,68 +35,20 @@ class Token(NamedTuple):
 
 
 class ModelFileError(DpsrError, ValueError):
-    """A ``tokenizer.model`` that cannot be used: empty, truncated, corrupt, newer, or of another format."""
+    """A tokenizer or term model that cannot be used: empty, truncated, corrupt, newer, or of another format."""
 
 
-def write_model(path: str | os.PathLike[str], content: bytes) -> None:
-    """Writes a model file atomically."""
-    target = Path(path)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    fresh.write_bytes(content)
-    fresh.replace(target)
-
-
-class Tokenizer:
+class Tokenizer(ModelEncoder[_tokenizer.Tokenizer]):
     """Turns texts into bags of token ids: words, bigrams of neighbours, letter trigrams of Latin words.
 
     Id 0 is padding and never emitted; ``1..V`` is the vocabulary by descending document frequency; ``V+1..V+B`` are the
-    buckets that all other tokens are hashed into. Immutable, and safe to share between threads: encoding releases the
-    GIL.
+    buckets that all other tokens are hashed into. The ids of a text are those of its words, then of its bigrams, then
+    of its trigrams. ``load`` and ``VocabularyBuilder.build`` are the ways to get a tokenizer.
     """
 
-    def __init__(self, core: _tokenizer.Tokenizer) -> None:
-        """Wraps the C++ object; ``load`` and ``VocabularyBuilder.build`` are the ways to get one."""
-        self._core = core
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
-        """Reads a model file.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ModelFileError: the file is empty, truncated, corrupt, of a newer version, or of another format; the
-                message says which, and what to do.
-        """
-        if not Path(path).exists():
-            raise FileNotFoundError(f"{path}: no such tokenizer model; `dpsr prepare` writes one")
-        try:
-            return cls(_tokenizer.Tokenizer.load(os.fspath(path)))
-        except ValueError as error:
-            raise ModelFileError(str(error)) from None
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the model file atomically."""
-        write_model(path, self._core.content)
-
-    def encode(self, text: str | bytes) -> npt.NDArray[np.int32]:
-        """Encodes one text; invalid UTF-8 bytes and lone surrogates are read as U+FFFD.
-
-        Returns:
-            int32 [n]: the ids of its words, then of its bigrams, then of its trigrams.
-        """
-        return self._core.encode(text)
-
-    def encode_batch(self, texts: Sequence[str | bytes]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """Encodes many texts.
-
-        Returns:
-            ``(values, row_splits)``, int32 [nnz] and int64 [len(texts) + 1]: the ids of text ``i`` are
-            ``values[row_splits[i]:row_splits[i + 1]]``.
-
-        Raises:
-            TypeError: an element is neither str nor bytes; the message says which.
-        """
-        return self._core.encode_batch(texts)
+    _core_class = _tokenizer.Tokenizer
+    _file = "tokenizer model"
+    _error = ModelFileError
 
     def tokens(self, text: str | bytes) -> list[Token]:
         """The token of each id of ``encode``, in the same order."""
@@ -105,11 +56,6 @@ class Tokenizer:
             Token(token, _KINDS[kind], token_id, frequency)
             for token, kind, token_id, frequency in self._core.tokens(text)
         ]
-
-    @property
-    def fingerprint(self) -> str:
-        """Hexadecimal digest of the model file's content; equal fingerprints mean equal ids for all texts."""
-        return self._core.fingerprint
 
     @property
     def vocabulary_size(self) -> int:

@@ -21,7 +21,8 @@ struct Term {
   size_t new_word : 1;  // the first term of its word
 };
 
-// The bytes of a word without its plural s: "sinks" loses it, "glass", "bus" and words of up to three characters do not.
+// The bytes of a word without its plural s: "sinks" loses it, "glass", "bus" and words of up to three characters do
+// not.
 size_t LightStem(const uint8_t* bytes, size_t length);
 
 // Whether a term is a run of letters, and of how many characters; 0 if not.
@@ -31,11 +32,11 @@ size_t CountLetters(std::string_view term);
 //
 //     \d+(?:[./]\d+)*|[^\W\d]+
 //
-// of Python's `re`: "xbox360" gives "xbox" and "360", "1.5ah" gives "1.5" and "ah"; marks that compose with no letter part
-// runs and are dropped. A word without a run, a pictograph, stays whole. LightStem ends each term.
+// of Python's `re`: "xbox360" gives "xbox" and "360", "1.5ah" gives "1.5" and "ah"; marks that compose with no letter
+// part runs and are dropped. A word without a run, a pictograph, stays whole. LightStem ends each term.
 //
-// The terms are valid until the next call. Linear in the text. A TermAnalyzer keeps its working memory between calls; it is
-// not for two threads at once.
+// The terms are valid until the next call. Linear in the text. A TermAnalyzer keeps its working memory between calls;
+// it is not for two threads at once.
 class TermAnalyzer {
  public:
   void Analyze(std::string_view text);

@@ -15,13 +15,13 @@ namespace dpsr {
 
 // The sections, in this order, each padded to a multiple of 8 bytes:
 enum TermSection {
-  kTermFrequencies = 0,  // int32 [num_terms], documents that have the term
-  kTermTextBegin = 1,    // uint32 [num_terms + 1], where the text of an id begins
-  kTermTexts = 2,        // uint8, words, and bigrams with a space between their words; kTermPadding zeros at the end
-  kTermSlots = 3,        // TermSlot, the lookup table of words and bigrams
-  kTermLetters = 4,      // uint32, code points that spelling corrections put in, the most frequent ones first
-  kTermPostingBegin = 5, // uint32 [buckets + 1], where the postings of a trigram's bucket begin
-  kTermPostings = 6,     // int32, ids of the words with a trigram of the bucket, ascending
+  kTermFrequencies = 0,   // int32 [num_terms], documents that have the term
+  kTermTextBegin = 1,     // uint32 [num_terms + 1], where the text of an id begins
+  kTermTexts = 2,         // uint8, words, and bigrams with a space between their words; kTermPadding zeros at the end
+  kTermSlots = 3,         // TermSlot, the lookup table of words and bigrams
+  kTermLetters = 4,       // uint32, code points that spelling corrections put in, the most frequent ones first
+  kTermPostingBegin = 5,  // uint32 [buckets + 1], where the postings of a trigram's bucket begin
+  kTermPostings = 6,      // int32, ids of the words with a trigram of the bucket, ascending
   kTermSections = 7,
 };
 inline constexpr size_t kTermPadding = 8;
@@ -38,12 +38,9 @@ struct TermHeader {
 };
 static_assert(sizeof(TermHeader) == 136);
 
-inline constexpr FileKind kTermFile = {{'D', 'P', 'S', 'R', 'T', 'R', 'M', '\n'},
-                                       1,
-                                       sizeof(TermHeader),
-                                       "term model",
-                                       "TermTokenizer.save",
-                                       "give the terms.model of a dataset or a servable"};
+inline constexpr FileKind kTermFile = {
+    {'D', 'P', 'S', 'R', 'T', 'R', 'M', '\n'},        1, sizeof(TermHeader), "term model", "TermTokenizer.save",
+    "give the terms.model of a dataset or a servable"};
 // Counts changes of what a term is and of the hashes that place it.
 inline constexpr uint32_t kTermRules = 1;
 

@@ -105,8 +105,8 @@ bool Speller::Split(std::string_view word, Workspace* workspace, std::vector<Wei
   return true;
 }
 
-// Counts trigrams that words of the vocabulary share with this one. Rare trigrams say most and come first; the postings of
-// a trigram are in the order of ids, so that those left out are of rare words.
+// Counts trigrams that words of the vocabulary share with this one. Rare trigrams say most and come first; the postings
+// of a trigram are in the order of ids, so that those left out are of rare words.
 void Speller::CollectShared(std::string_view word, Workspace* workspace) const {
   std::vector<uint32_t>& buckets = workspace->buckets_;
   buckets.clear();

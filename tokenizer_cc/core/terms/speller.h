@@ -66,8 +66,7 @@ class Speller {
 
  private:
   // The id of `before` + `between` + `after` without its plural s.
-  int32_t Lookup(std::string_view before, std::string_view between, std::string_view after,
-                 Workspace* workspace) const;
+  int32_t Lookup(std::string_view before, std::string_view between, std::string_view after, Workspace* workspace) const;
   void AddEdits(std::string_view word, Workspace* workspace) const;
   bool Split(std::string_view word, Workspace* workspace, std::vector<WeightedTerm>* terms) const;
   void AddFar(std::string_view word, Workspace* workspace) const;

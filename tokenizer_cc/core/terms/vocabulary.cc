@@ -94,13 +94,11 @@ std::string WriteTermModel(bool bigrams, const std::vector<TermEntry>& entries, 
   header.num_documents = num_documents;
   // A third of the slots stays empty, so that probes are short.
   const uint64_t slots = entries.size() + entries.size() / 2 + 1;
-  const uint64_t section_bytes[kTermSections] = {entries.size() * sizeof(int32_t),
-                                                 (entries.size() + 1) * sizeof(uint32_t),
-                                                 text_bytes + kTermPadding,
-                                                 slots * sizeof(TermSlot),
-                                                 letters.size() * sizeof(uint32_t),
-                                                 posting_begins.size() * sizeof(uint32_t),
-                                                 postings.size() * sizeof(int32_t)};
+  const uint64_t section_bytes[kTermSections] = {
+      entries.size() * sizeof(int32_t),  (entries.size() + 1) * sizeof(uint32_t),
+      text_bytes + kTermPadding,         slots * sizeof(TermSlot),
+      letters.size() * sizeof(uint32_t), posting_begins.size() * sizeof(uint32_t),
+      postings.size() * sizeof(int32_t)};
   std::memcpy(header.section_bytes, section_bytes, sizeof(section_bytes));
   *model = ModelBytes(TermFileBytes(header));
   std::memcpy(model->data(), &header, sizeof(header));

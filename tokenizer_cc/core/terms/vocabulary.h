@@ -38,9 +38,7 @@ class TermVocabulary {
         capacity_(model.size<TermSlot>(kTermSlots)) {}
 
   // kTermPadding bytes are readable behind it.
-  std::string_view text(int32_t id) const {
-    return {texts_ + text_begin_[id], text_begin_[id + 1] - text_begin_[id]};
-  }
+  std::string_view text(int32_t id) const { return {texts_ + text_begin_[id], text_begin_[id + 1] - text_begin_[id]}; }
   int32_t document_frequency(int32_t id) const { return frequencies_[id]; }
 
   // `hash` is HashWord of the word.

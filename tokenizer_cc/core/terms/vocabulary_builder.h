@@ -20,9 +20,9 @@ struct TermConfig {
   uint32_t min_bigram_count = 2;  // fewest documents with a bigram
 };
 
-// Counts the document frequency of every term. The model depends on the multiset of texts alone. A bigram's words are in
-// the vocabulary too. Counting is exact; distinct words take some 50 bytes each, bigrams 24 to 48. Not for two threads at
-// once.
+// Counts the document frequency of every term. The model depends on the multiset of texts alone. A bigram's words are
+// in the vocabulary too. Counting is exact; distinct words take some 50 bytes each, bigrams 24 to 48. Not for two
+// threads at once.
 class TermVocabularyBuilder {
  public:
   explicit TermVocabularyBuilder(const TermConfig& config) : config_(config) {}
