@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "tokenizer_cc/core/terms/analyzer.h"
 #include "tokenizer_cc/core/terms/edit_distance.h"
@@ -58,9 +57,8 @@ int32_t Speller::Lookup(std::string_view before, std::string_view between, std::
   const size_t size = before.size() + between.size() + after.size();
   if (workspace->edited_.size() < size + kTermPadding) workspace->edited_.resize(size + kTermPadding);
   char* const edited = workspace->edited_.data();
-  std::memcpy(edited, before.data(), before.size());
-  std::memcpy(edited + before.size(), between.data(), between.size());
-  std::memcpy(edited + before.size() + between.size(), after.data(), after.size());
+  char* end = edited;
+  for (const std::string_view part : {before, between, after}) end = std::copy(part.begin(), part.end(), end);
   return vocabulary_->FindWord({edited, LightStem(reinterpret_cast<const uint8_t*>(edited), size)});
 }
 

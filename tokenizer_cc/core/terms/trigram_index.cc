@@ -9,6 +9,8 @@ namespace dpsr {
 namespace {
 
 constexpr size_t kMostLetters = 64;
+// Ideographs are words of one letter, and too many to try.
+constexpr size_t kShortestSpelledWord = 2;
 
 }  // namespace
 
@@ -16,14 +18,16 @@ TrigramIndex::TrigramIndex(uint64_t num_words)
     : buckets_(std::clamp(num_words, kFewestTrigramBuckets, kMostTrigramBuckets)), letter_counts_(0x110000) {}
 
 void TrigramIndex::Add(std::string_view word, int32_t id) {
-  if (num_words_ == kMostIndexedWords || CountLetters(word) < kShortestIndexedWord) return;
+  const size_t letters = CountLetters(word);
+  if (num_words_ == kMostIndexedWords || letters < kShortestSpelledWord) return;
   ++num_words_;
-  ForEachTrigramBucket(word, buckets_, [&](uint32_t bucket) { postings_.push_back({bucket, id}); });
   for (size_t i = 0; i < word.size();) {
     const Decoded decoded = DecodeValid(reinterpret_cast<const uint8_t*>(word.data()) + i);
     ++letter_counts_[decoded.code_point];
     i += decoded.bytes;
   }
+  if (letters < kShortestIndexedWord) return;
+  ForEachTrigramBucket(word, buckets_, [&](uint32_t bucket) { postings_.push_back({bucket, id}); });
 }
 
 std::vector<uint32_t> TrigramIndex::Letters() const {

@@ -14,7 +14,7 @@ namespace dpsr {
 
 // Trigrams share as many buckets as a vocabulary has words, within limits: ASCII has 20,000 trigrams.
 inline constexpr uint64_t kFewestTrigramBuckets = 64, kMostTrigramBuckets = 1 << 16;
-// Of a larger vocabulary the most frequent words are indexed.
+// Of a larger vocabulary the most frequent words are taken.
 inline constexpr uint32_t kMostIndexedWords = 1 << 20;
 // Words of fewer letters are not: one slip changes most of their trigrams.
 inline constexpr size_t kShortestIndexedWord = 4;
@@ -32,7 +32,7 @@ class TrigramIndex {
  public:
   explicit TrigramIndex(uint64_t num_words);
 
-  // A word that is not made of letters alone, or too short, is left out.
+  // A word that is not made of letters alone, or has one letter, is left out.
   void Add(std::string_view word, int32_t id);
 
   // Code points of the words, the most frequent ones first.
