@@ -16,7 +16,7 @@ from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder
 
 from .texts import HARD, SHOP, as_bytes, batches, strings
 
-QUERIES = ["stainles sinc", "dewlat drlil", "modernwarfare", "g4uge", *SHOP, *HARD]
+QUERIES = ["stianlses sinc", "dewlat drlil", "modernwarfare", "g4uge", *SHOP, *HARD]
 NAMES = ("values", "weights", "row_splits")
 
 
