@@ -28,7 +28,7 @@ struct WeightedTerm {
 // The most frequent kMostAlternatives are taken. The first has the weight 1, or kFarWeight at two edits; each other one
 // the root of its share of the first one's document frequency.
 //
-// The work is bounded, whatever the word and the vocabulary: at most 2 * kLongest * (letters + 1) lookups, at most 64
+// The work is bounded, whatever the word and the vocabulary: at most (2 * kLongest + 1) * (letters + 1) lookups with 64
 // letters, kMostPostings postings and kMostCompared comparisons. Words are given as the text has them, with a plural s.
 // Immutable and safe to share between threads, given a Workspace each.
 class Speller {
