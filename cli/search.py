@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dpsr.config import Config, ConfigError
-from dpsr.indexing.signature import FILTER_PREFIX, filter_input, item_key, profile_inputs
+from dpsr.indexing.signature import FILTER_PREFIX, MODE_INPUT, filter_input, item_key, profile_inputs
 
 if TYPE_CHECKING:
     import grpc
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from dpsr.data.dataset.schema import Schema
 
+MODES = ("dense", "lexical", "hybrid")
+"""The searchers that a request may choose."""
+COMPARE = "compare"
+"""The mode of ``dpsr search`` that asks for all of them."""
+_SOURCES = ("", "dense", "lexical", "both")
 _FILTER_INPUT = re.compile(f"^{FILTER_PREFIX}(min_|max_)?")
 
 
@@ -60,6 +65,7 @@ def search(
     profile: Sequence[str] = (),
     history: Sequence[str] = (),
     filters: Sequence[str] = (),
+    mode: str | None = None,
     tls: TlsFiles | None = None,
 ) -> str:
     """Asks a running server for the best items of every query.
@@ -72,14 +78,16 @@ def search(
         profile: ``column=value`` each; with any of these or a history the personalized signature is called.
         history: item ids, oldest first.
         filters: ``column=value`` or ``column=from..to`` each, either end of which may be left out.
+        mode: ``dense``, ``lexical`` or ``hybrid``: what answers; ``compare``: all three, side by side; None:
+            as the servable is configured.
         tls: the files for a server with TLS.
 
     Returns:
         One table for each query.
 
     Raises:
-        ConfigError: a profile column that the dataset does not have, an id of the history that is none, or a filter
-            that the server does not have.
+        ConfigError: a profile column that the dataset does not have, an id of the history that is none, a filter that
+            the server does not have, or a mode where it has one searcher only.
         ServingError: the server refused, or is not there.
     """
     from dpsr.data.dataset.tables import load_schema
@@ -93,12 +101,26 @@ def search(
     ):
         if filters:
             signature = "filtered" if signature == "serving_default" else signature
+        if filters or mode:
             signatures = client.metadata(config.name).signatures
-            inputs |= _filters(filters, signatures[signature].inputs if signature in signatures else ())
-        answer = client.predict(config.name, inputs, signature=signature)
-    shown = answer["item_id"][:, :count]
-    texts = item_texts(config, {item_key(item) for item in shown.flat if item not in (b"", -1)})
-    return "\n\n".join(f"{query}\n{_table(answer, row, count, texts)}" for row, query in enumerate(queries))
+            offered = signatures[signature].inputs if signature in signatures else ()
+            inputs |= _filters(filters, offered)
+            if mode and MODE_INPUT not in offered:
+                raise ConfigError(
+                    f"--mode {mode}: the server finds items by one searcher only (index.mode, dpsr export)"
+                )
+        modes = MODES if mode == COMPARE else (mode,)
+        answers = [
+            client.predict(config.name, inputs | ({MODE_INPUT: [each]} if each else {}), signature=signature)
+            for each in modes
+        ]
+    shown = {item_key(item) for answer in answers for item in answer["item_id"][:, :count].flat if not _is_none(item)}
+    texts = item_texts(config, shown)
+    tables = [
+        _compared(answers, row, count, texts) if mode == COMPARE else _table(answers[0], row, count, texts)
+        for row in range(len(queries))
+    ]
+    return "\n\n".join(f"{query}\n{table}" for query, table in zip(queries, tables, strict=True))
 
 
 @contextmanager
@@ -199,10 +221,42 @@ def _table(answer: Mapping[str, Any], row: int, count: int, texts: Mapping[Any, 
     rows = []
     for rank in range(min(count, answer["item_id"].shape[1])):
         item = item_key(answer["item_id"][row, rank])
-        score, head = answer["score"][row, rank], answer["head"][row, rank]
-        if head < 0:  # nothing more was found
+        if _is_none(answer["item_id"][row, rank]):  # nothing more was found
             break
-        rows.append((rank + 1, f"{score:.3f}", head, item, texts.get(item, "")))
+        score, head = answer["score"][row, rank], answer["head"][row, rank]
+        cells = [rank + 1, f"{score:.3f}", head if head >= 0 else "", item, texts.get(item, "")]
+        if "source" in answer:
+            cells.insert(3, _SOURCES[int(answer["source"][row, rank])])
+        rows.append(cells)
     if not rows:
         return "(no item found)"
-    return tabulate(rows, headers=["", "score", "head", "item", "text"], disable_numparse=True)
+    headers = ["", "score", "head", *(["source"] if "source" in answer else []), "item", "text"]
+    return tabulate(rows, headers=headers, disable_numparse=True)
+
+
+def _compared(answers: Sequence[Mapping[str, Any]], row: int, count: int, texts: Mapping[Any, str]) -> str:
+    """The lists of ``MODES`` beside each other; behind an item stands its rank in the other lists that hold it."""
+    from tabulate import tabulate
+
+    lists = [[item_key(item) for item in answer["item_id"][row, :count] if not _is_none(item)] for answer in answers]
+    lines = []
+    for rank in range(max(map(len, lists))):
+        cells: list[str] = []
+        for number, found in enumerate(lists):
+            if rank >= len(found):
+                cells.append("")
+                continue
+            item = found[rank]
+            others = [
+                f"{MODES[other]} {lists[other].index(item) + 1}"
+                for other in range(len(lists))
+                if other != number and item in lists[other]
+            ]
+            cells.append(f"{texts.get(item, item)}" + (f" ({', '.join(others)})" if others else ""))
+        lines.append([str(rank + 1), *cells])
+    return tabulate(lines, headers=["", *MODES], disable_numparse=True, maxcolwidths=[None, *[48] * len(MODES)])
+
+
+def _is_none(item: bytes | int) -> bool:
+    """Whether an element of the output ``item_id`` stands for no item."""
+    return item in (b"", -1)

@@ -7,7 +7,7 @@ import sys
 import click
 
 from dpsr.cli.options import with_config
-from dpsr.cli.search import TlsFiles
+from dpsr.cli.search import COMPARE, MODES, TlsFiles
 from dpsr.cli.search import search as run_search
 from dpsr.config import Config, load_config, load_serving_config
 
@@ -68,6 +68,11 @@ def serve(
     metavar="COLUMN=VALUE",
     help="Only such items: brand=Acme, price=10..20, price=..20; may be repeated.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice([*MODES, COMPARE]),
+    help="Which searchers answer; compare: each alone and both, side by side. By default as index.mode says.",
+)
 @click.option("--ca", metavar="FILE", help="PEM file of the authority that signed the server's certificate: use TLS.")
 @click.option("--cert", metavar="FILE", help="PEM file of this client's certificate, for a server with mutual TLS.")
 @click.option("--key", metavar="FILE", help="PEM file of its key.")
@@ -79,6 +84,7 @@ def search(
     profile: tuple[str, ...],
     history: tuple[str, ...],
     filters: tuple[str, ...],
+    mode: str | None,
     ca: str | None,
     cert: str | None,
     key: str | None,
@@ -88,10 +94,19 @@ def search(
     \b
     Examples: dpsr search -c shop.toml "senior phone" "kids milk" -k 5
               dpsr search -c shop.toml phone --filter brand=Acme --filter price=10..20
+              dpsr search -c shop.toml phone --mode compare -k 5
     """
     tls = TlsFiles(ca, cert, key)
     click.echo(
         run_search(
-            config, queries, target=target, count=count, profile=profile, history=history, filters=filters, tls=tls
+            config,
+            queries,
+            target=target,
+            count=count,
+            profile=profile,
+            history=history,
+            filters=filters,
+            mode=mode,
+            tls=tls,
         )
     )

@@ -14,7 +14,7 @@ from dpsr.config.cluster import ClusterConfig
 from dpsr.config.data import DataConfig, InteractionsConfig, ItemsConfig, SourceConfig, SupervisionConfig, UsersConfig
 from dpsr.config.distillation import DistillationConfig
 from dpsr.config.evaluation import EvaluationConfig, LabelsConfig
-from dpsr.config.index import IndexConfig
+from dpsr.config.index import IndexConfig, LexicalConfig
 from dpsr.config.loading import ConfigError, load_config, load_serving_config, parse_config
 from dpsr.config.model import ModelConfig, TransformerConfig
 from dpsr.config.run import Config
@@ -34,6 +34,7 @@ __all__ = [
     "InteractionsConfig",
     "ItemsConfig",
     "LabelsConfig",
+    "LexicalConfig",
     "LossConfig",
     "MlmConfig",
     "ModelConfig",

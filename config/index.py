@@ -9,9 +9,31 @@ from pydantic import Field
 from dpsr.config.section import Section
 
 
-class IndexConfig(Section):
-    """The nearest-neighbour index inside the servable."""
+class LexicalConfig(Section):
+    """BM25 over the words of the items (Robertson and Zaragoza, 2009, section 3.4)."""
 
+    k1: Annotated[float, Field(ge=0.0)] = 1.2
+    """How much more a word counts that stands in an item twice."""
+    b: Annotated[float, Field(ge=0.0, le=1.0)] = 0.75
+    """How much less a word counts in a long text than in a short one."""
+    bigrams: bool = False
+    """Index pairs of neighbouring words too."""
+    weights: dict[str, Annotated[float, Field(gt=0.0)]] = {}
+    """Text column -> what a word in it counts; 1 for columns that are not named."""
+
+
+class IndexConfig(Section):
+    """The searchers inside the servable."""
+
+    mode: Literal["dense", "hybrid"] = "dense"
+    """``dense``: items by their vectors; ``hybrid``: by vectors and by words, in one list."""
+    lexical: LexicalConfig = LexicalConfig()
+    """Of the mode ``hybrid``."""
+    fusion: Literal["weighted_sum", "reciprocal_ranks"] | None = None
+    """How the two lists of the mode ``hybrid`` become one; None chooses by the clicks of the valid split."""
+    dense_weight: Annotated[float, Field(gt=0.0)] | None = None
+    """Weight of the dense list in ``fusion``; None chooses by the clicks of the valid split. Where a choice is left and
+    the chosen fusion is not ahead of one searcher alone, that searcher answers, and the manifest says so."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Items returned for a query."""
     exact_below: Annotated[int, Field(ge=0)] = 20_000

@@ -46,7 +46,7 @@ def searcher_table(version: Path) -> str:
 
 
 def _row(items: int, name: str, searcher: dict[str, Any]) -> dict[str, str | None]:
-    recall = searcher["recall"]
+    recall = searcher.get("recall", {})
     leaves = f"{searcher['leaves_to_search']:,} of {searcher['num_leaves']:,}" if "num_leaves" in searcher else None
     return {
         "searcher": name,
@@ -55,7 +55,7 @@ def _row(items: int, name: str, searcher: dict[str, Any]) -> dict[str, str | Non
         "leaves": leaves,
         "reorder": f"{searcher['reorder']:,}" if "reorder" in searcher else None,
         "precision": searcher["precision"],
-        f"recall@{searcher['k']}": f"{recall['serving_default']:.4f}",
-        "personalized": f"{recall['personalized']:.4f}",
-        "ms per vector": f"{searcher['latency_ms']:.2f}",
+        f"recall@{searcher['k']}": f"{recall['serving_default']:.4f}" if recall else "exact",
+        "personalized": f"{recall['personalized']:.4f}" if recall else None,
+        "ms per vector": f"{searcher['latency_ms']:.2f}" if "latency_ms" in searcher else None,
     }

@@ -39,6 +39,10 @@ class ParityExamples:
     """A value for each filter input, such that at least one item matches."""
     matching_rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     """int32, the item rows that match ``filter``."""
+    lexical_rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))
+    """int32 [n, k], the lists of the lexical searcher; [0, 0] where there is none."""
+    hybrid_rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))
+    """int32 [n, k], the joined lists of both searchers for the query alone; [0, 0] with one searcher."""
 
     def write(self, directory: Path) -> None:
         """Writes the examples into an existing directory."""
@@ -52,6 +56,8 @@ class ParityExamples:
             anonymous_heads=self.anonymous_heads,
             personalized_heads=self.personalized_heads,
             matching_rows=self.matching_rows,
+            lexical_rows=self.lexical_rows,
+            hybrid_rows=self.hybrid_rows,
         )
         np.save(directory / _VECTORS, self.item_vectors)
 

@@ -25,8 +25,10 @@ from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, numeric_column
 from dpsr.indexing.manifest import write_manifest
 from dpsr.indexing.parity import ParityExamples
+from dpsr.indexing.searcher import Searcher
+from dpsr.indexing.searchers import anonymous, build_searchers
 from dpsr.indexing.servable import RetrievalModule
-from dpsr.indexing.signature import profile_inputs
+from dpsr.indexing.signature import MODE_INPUT, RETRIEVING, profile_inputs
 from dpsr.indexing.text_encoder import describe_text_encoder
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
@@ -78,28 +80,25 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
     ):
         vectors = embed_catalogue(model, catalogue, progress=progress, resume_from=rows)
         index = _build_index(config, served, dataset, vectors, tuning)
+        filters = Filters(catalogue, dataset.schema.categorical, config.index.filter_range)
+        searchers = build_searchers(config, dataset, served, catalogue, index, filters, staging)
         steps.update()
         path, examples_dir = staging / "servable", staging / "examples"
-        servable = RetrievalModule(
-            served,
-            dataset,
-            index,
-            catalogue=catalogue,
-            filter_range=config.index.filter_range,
-            filter_candidates=config.index.filter_candidates,
-        )
+        servable = RetrievalModule(served, dataset, searchers.searcher, filters, catalogue=catalogue)
         servable.save(path)
         # In float32 the servable has to answer as the model was trained, in int8 as the towers that are served.
         answering = model if precision == "float32" else served
-        examples = _examples(answering, dataset, catalogue, vectors, checked, servable.filters)
-        _write_warmup(path / WARMUP_FILE, config.name, examples)
+        examples = _examples(answering, dataset, catalogue, vectors, checked, filters)
+        examples = searchers.with_expected_lists(examples)
+        _write_warmup(path / WARMUP_FILE, config.name, examples, searchers.searcher)
         examples_dir.mkdir()
         examples.write(examples_dir)
         steps.update()
         recall = verify_in_fresh_process(path, examples_dir)
         _check_recall(recall, config, index)
         steps.update()
-        manifest = _manifest(config, dataset, model, servable, {**recall, "queries": len(checked)}, items)
+        manifest = _manifest(config, dataset, model, servable, items)
+        manifest |= searchers.describe({**recall, "queries": len(checked)})
         if model.config.reads_subwords:
             exact, heads = embed_queries(model, dataset, checked), examples.personalized_heads
             manifest["text_encoder"] = describe_text_encoder(precision, exact, heads, vectors, index.k)
@@ -204,8 +203,6 @@ def _examples(
     records: np.ndarray,
     filters: Filters,
 ) -> ParityExamples:
-    anonymous = records.copy()
-    anonymous["user"], anonymous["history_end"] = -1, 0
     # More than the model reads, so that the servable has to choose the most recent ones.
     sent = model.config.history_length + 5
     return ParityExamples(
@@ -220,7 +217,7 @@ def _examples(
             for user, end in zip(records["user"].tolist(), records["history_end"].tolist(), strict=True)
         ],
         tokens=[dataset.query_tokens[row].tolist() for row in records["query"].tolist()],
-        anonymous_heads=embed_queries(model, dataset, anonymous),
+        anonymous_heads=embed_queries(model, dataset, anonymous(records)),
         personalized_heads=embed_queries(model, dataset, records),
         item_vectors=vectors,
         no_filter=filters.without(),
@@ -237,12 +234,15 @@ def _profile_values(dataset: Dataset, column: str, users: np.ndarray) -> list[st
     return [values[dataset.user_profile[column][user]] if user >= 0 else "" for user in users.tolist()]
 
 
-def _write_warmup(path: Path, name: str, examples: ParityExamples) -> None:
+def _write_warmup(path: Path, name: str, examples: ParityExamples, searcher: Searcher) -> None:
     personalized = examples.personalized_inputs()
     query = {"query": personalized["query"]}
     inputs = {"serving_default": query, "personalized": personalized, "embed_query": query, "tokenize": query}
     if examples.filter:
         inputs["filtered"] = examples.filtered_inputs(examples.filter)
+    if searcher.modes:
+        of_each = {MODE_INPUT: np.full(len(query["query"]), b"", object)}
+        inputs |= {name: inputs[name] | of_each for name in RETRIEVING if name in inputs}
     path.parent.mkdir()
     requests = [
         predict_request(name, signature, {key: values[:rows] for key, values in arrays.items()})
@@ -267,7 +267,6 @@ def _manifest(
     dataset: Dataset,
     model: Model,
     servable: RetrievalModule,
-    recall: dict[str, float],
     items_file: str | None,
 ) -> dict[str, Any]:
     return {
@@ -280,7 +279,6 @@ def _manifest(
         "item_id_type": dataset.schema.item_id_type,
         "dimension": model.config.dimension,
         "heads": model.config.heads,
-        "searchers": {servable.searcher.name: {**servable.searcher.describe(), "recall": recall}},
         "filters": sorted(servable.filters.specs),
         "config": config.model_dump(mode="json"),
     }

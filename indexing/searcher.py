@@ -1,11 +1,13 @@
 """Searchers: the interface between a servable and whatever finds items inside it.
 
-A servable holds one searcher or several; each reads the same query features, obeys the same filters, and states what it
-measured of itself. ``dense.searcher.DenseSearcher`` finds items by the inner products of the query's heads.
+A servable holds one searcher or several; each reads the same queries, obeys the same filters, and states what it
+measured of itself. ``dense.searcher.DenseSearcher`` finds items by the inner products of the query's heads,
+``lexical.searcher.LexicalSearcher`` by their words; ``hybrid.HybridSearcher`` joins the lists of both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
@@ -13,12 +15,26 @@ import tensorflow as tf
 from dpsr.data.batches.features import QueryFeatures
 from dpsr.indexing.filters import FilterValues
 
+DENSE, LEXICAL = 1, 2
+"""Bits of ``Found.sources``: the searchers that found an item."""
+
+
+class Queries(NamedTuple):
+    """The queries of a request, B of them, as every searcher reads them."""
+
+    texts: tf.Tensor
+    """string [B]."""
+    features: QueryFeatures
+    """What the query tower reads."""
+    wanted: tf.Tensor | None = None
+    """int32 [B], the searchers that may answer, as in ``Found.sources``; all of them where it is None."""
+
 
 class Found(NamedTuple):
     """The best items of every query, best first, ties by lower row.
 
-    Where fewer items were found, the rest has row ``NO_ROW``, score ``NO_SCORE`` and head ``NO_ROW``
-    (``ops_cc.head_merge``).
+    Where fewer items were found, the rest has row ``NO_ROW``, score ``NO_SCORE``, head ``NO_ROW``
+    (``ops_cc.head_merge``) and no source.
     """
 
     rows: tf.Tensor
@@ -26,7 +42,9 @@ class Found(NamedTuple):
     scores: tf.Tensor
     """float32 [B, k]."""
     heads: tf.Tensor
-    """int32 [B, k], the query head that found the item."""
+    """int32 [B, k], the query head that found the item; ``NO_ROW`` where the dense searcher did not."""
+    sources: tf.Tensor
+    """int32 [B, k], the searchers that found the item: ``DENSE``, ``LEXICAL`` or the sum of both."""
 
 
 class Searcher(Protocol):
@@ -34,20 +52,23 @@ class Searcher(Protocol):
 
     name: str
     """In manifests: ``dense``."""
+    modes: Mapping[str, int]
+    """What a request may ask for: names, and the bits of ``Found.sources`` that each stands for, "" being the default;
+    empty without a choice."""
     k: int
     """Items of an answer, at most those of the catalogue."""
     release: Any
     """A ``tf.function`` without inputs that frees what outlives a dropped SavedModel."""
 
-    def search(self, queries: QueryFeatures) -> Found:
+    def search(self, queries: Queries) -> Found:
         """The k best items of every query."""
         ...
 
-    def search_matching(self, queries: QueryFeatures, wanted: FilterValues) -> Found:
+    def search_matching(self, queries: Queries, wanted: FilterValues) -> Found:
         """The k best items of every query among those that match its filters.
 
         Args:
-            queries: B rows.
+            queries: B of them.
             wanted: of ``Filters.requested``.
         """
         ...

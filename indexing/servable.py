@@ -22,8 +22,8 @@ from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.filters import Filters, stripped
-from dpsr.indexing.searcher import Found, Searcher
-from dpsr.indexing.signature import profile_inputs
+from dpsr.indexing.searcher import Found, Queries, Searcher
+from dpsr.indexing.signature import MODE_INPUT, profile_inputs
 from dpsr.model.feature_tables import sequence_lengths
 from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
@@ -45,32 +45,28 @@ class RetrievalModule(tf.Module):
         self,
         model: Model,
         dataset: Dataset,
-        index: Index,
+        searcher: Searcher,
+        filters: Filters,
         *,
         catalogue: Catalogue | None = None,
-        filter_range: Sequence[str] = (),
-        filter_candidates: int = FILTER_CANDIDATES,
     ) -> None:
         """Joins tokenizer, query tower, searcher and tables, and traces the signatures.
 
         Args:
             model: the trained towers, or those of ``for_inference``, which takes care of the speed.
             dataset: tokenizer, vocabularies, and the items that histories are made of.
-            index: over the item vectors of ``catalogue``, row by row.
+            searcher: finds items of ``catalogue``, row by row.
+            filters: over the same items; those of the searcher.
             catalogue: the items that are found; those of ``dataset`` by default.
-            filter_range: numeric columns of the catalogue that a request may restrict to a range.
-            filter_candidates: nearest items of each head among which a filter finds the matching ones.
 
         Raises:
-            ExportError: a column has the name of another input, or is not there; see ``profile_inputs``, ``Filters``.
+            ExportError: a profile column has the name of another input; see ``profile_inputs``.
         """
         super().__init__(name="servable")
         model = for_inference(model)
         catalogue = catalogue or Catalogue.of_dataset(dataset)
-        self.filters = Filters(catalogue, dataset.schema.categorical, filter_range)
-        self.searcher: Searcher = DenseSearcher(
-            index, model.query_heads, self.filters, filter_candidates=filter_candidates
-        )
+        self.filters = filters
+        self.searcher = searcher
         self.release = self.searcher.release
         self.num_items = len(catalogue)
         self.tokenize_layer = TokenizeLayer(str(dataset.tokenizer_path))
@@ -98,6 +94,9 @@ class RetrievalModule(tf.Module):
         }
         # A function hides the model from the tracking of attributes, which would save the item tower too.
         self._query_heads: Callable[[QueryFeatures], tf.Tensor] = lambda queries: model.query_heads(queries)
+        self._mode_table = None
+        if modes := searcher.modes:
+            self._mode_table = _lookup_table(tf.constant([*modes]), [*modes.values()], default=0)
         self._traced = self._trace()
         # Compared by handle: a kernel that reads a variable by its handle leaves no trace in the function's variables.
         used = {id(handle) for function in self._traced.values() for handle in _captured(function)}
@@ -110,29 +109,32 @@ class RetrievalModule(tf.Module):
 
     def _trace(self) -> dict[str, Any]:
         query = {"query": tf.TensorSpec([None], tf.string, "query")}
+        mode = {MODE_INPUT: tf.TensorSpec([None], tf.string, MODE_INPUT)} if self.searcher.modes else {}
         history = {"history": tf.TensorSpec([None, None], self._id_dtype, "history")}
         profile = {name: tf.TensorSpec([None], tf.string, name) for name in self._profile_inputs.values()}
         filters = self.filters.specs
         signatures: dict[str, tuple[Callable[..., dict[str, tf.Tensor]], dict[str, tf.TensorSpec]]] = {
-            "serving_default": (self._serve, query),
-            "personalized": (self._serve_personalized, query | profile | history | filters),
+            "serving_default": (self._serve, query | mode),
+            "personalized": (self._serve_personalized, query | profile | history | filters | mode),
             "embed_query": (self._embed, query),
             "tokenize": (self._tokenize, query),
         }
         if self.filters:
-            signatures["filtered"] = (self._serve_filtered, query | filters)
-        return {
-            name: _with_defaults(function, inputs, self.filters.defaults)
-            for name, (function, inputs) in signatures.items()
-        }
+            signatures["filtered"] = (self._serve_filtered, query | filters | mode)
+        defaults = self.filters.defaults | {MODE_INPUT: tf.constant([""])}
+        return {name: _with_defaults(function, inputs, defaults) for name, (function, inputs) in signatures.items()}
 
-    def _serve(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._answer(self.searcher.search(self._anonymous(query)))
+    def _serve(self, query: tf.Tensor, mode: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        return self._answer(self.searcher.search(self._anonymous(query, mode)))
 
-    def _serve_filtered(self, query: tf.Tensor, **filters: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._retrieve(self._anonymous(query), filters)
+    def _serve_filtered(
+        self, query: tf.Tensor, mode: tf.Tensor | None = None, **filters: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        return self._retrieve(self._anonymous(query, mode), filters)
 
-    def _serve_personalized(self, query: tf.Tensor, history: tf.Tensor, **named: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _serve_personalized(
+        self, query: tf.Tensor, history: tf.Tensor, mode: tf.Tensor | None = None, **named: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         rows = self._history_rows(history)
         text = self._read(query)
         features = QueryFeatures(
@@ -145,24 +147,38 @@ class RetrievalModule(tf.Module):
             history_titles=self._titles_of(rows),
             subwords=text.subwords,
         )
-        return self._retrieve(features, {name: named[name] for name in self.filters.specs})
+        queries = Queries(query, features, self._wanted(query, mode))
+        return self._retrieve(queries, {name: named[name] for name in self.filters.specs})
 
     def _embed(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"heads": self._query_heads(self._anonymous(query))}
+        return {"heads": self._query_heads(self._anonymous(query).features)}
 
     def _tokenize(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
         tokens = self.tokenize_layer(query)
         return {"values": tokens.values, "row_splits": tokens.row_splits}
 
-    def _anonymous(self, query: tf.Tensor) -> QueryFeatures:
-        """A query of a user of whom nothing is known."""
+    def _wanted(self, query: tf.Tensor, mode: tf.Tensor | None) -> tf.Tensor | None:
+        """The searchers that each row of a request asks for, int32 [B]; None without a choice."""
+        if mode is None or self._mode_table is None:
+            return None
+        wanted = self._mode_table.lookup(stripped(mode))
+        known = ", ".join(filter(None, self.searcher.modes))
+        unknown = tf.debugging.Assert(
+            tf.reduce_all(wanted > 0), [f"input {MODE_INPUT} has to be one of {known}:", mode]
+        )
+        with tf.control_dependencies([unknown]):
+            return tf.broadcast_to(wanted, tf.shape(query))
+
+    def _anonymous(self, query: tf.Tensor, mode: tf.Tensor | None = None) -> Queries:
+        """Queries of users of whom nothing is known."""
         missing = tf.zeros_like(query, tf.int32)
         no_items = tf.RaggedTensor.from_row_splits(
             tf.zeros([0], tf.int32), tf.zeros([tf.shape(query)[0] + 1], tf.int64), validate=False
         )
         text = self._read(query)
         profile = dict.fromkeys(self._profile_tables, missing)
-        return QueryFeatures(text.tokens, profile, no_items, no_items, text.subwords)
+        features = QueryFeatures(text.tokens, profile, no_items, no_items, text.subwords)
+        return Queries(query, features, self._wanted(query, mode))
 
     def _read(self, query: tf.Tensor) -> TextFeatures:
         subwords = None
@@ -187,19 +203,45 @@ class RetrievalModule(tf.Module):
         recent = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True) <= self._history_length
         return tf.ragged.boolean_mask(rows, known & recent)
 
-    def _retrieve(self, features: QueryFeatures, filters: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def _retrieve(self, queries: Queries, filters: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The k best items that match the filters, and how many fewer than k were found."""
         if filters:
-            wanted = self.filters.requested(filters, features.tokens.nrows(tf.int32))
-            found = self.searcher.search_matching(features, wanted)
+            wanted = self.filters.requested(filters, tf.shape(queries.texts)[0])
+            found = self.searcher.search_matching(queries, wanted)
         else:
-            found = self.searcher.search(features)
+            found = self.searcher.search(queries)
         missing = tf.reduce_sum(tf.cast(found.rows < 0, tf.int32), axis=1)
         return {**self._answer(found), "shortfall": missing}
 
     def _answer(self, found: Found) -> dict[str, tf.Tensor]:
         item_id = tf.where(found.rows >= 0, tf.gather(self._item_ids, tf.maximum(found.rows, 0)), self._no_item)
-        return {"item_id": item_id, "score": found.scores, "head": found.heads}
+        return {"item_id": item_id, "score": found.scores, "head": found.heads, "source": found.sources}
+
+
+def dense_servable(
+    model: Model,
+    dataset: Dataset,
+    index: Index,
+    *,
+    filter_range: Sequence[str] = (),
+    filter_candidates: int = FILTER_CANDIDATES,
+) -> RetrievalModule:
+    """The servable of a dataset's items that finds them by their vectors alone.
+
+    Args:
+        model: the trained towers.
+        dataset: what they were trained on.
+        index: over its items' vectors, row by row.
+        filter_range: numeric columns that a request may restrict to a range.
+        filter_candidates: nearest items of each head among which a filter finds the matching ones.
+
+    Raises:
+        ExportError: a column has the name of another input, or is not there; see ``profile_inputs``, ``Filters``.
+    """
+    model = for_inference(model)
+    filters = Filters(Catalogue.of_dataset(dataset), dataset.schema.categorical, filter_range)
+    searcher = DenseSearcher(index, model.query_heads, filters, filter_candidates=filter_candidates)
+    return RetrievalModule(model, dataset, searcher, filters)
 
 
 def _with_defaults(

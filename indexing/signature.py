@@ -8,7 +8,11 @@ from collections.abc import Iterable
 from dpsr.indexing.errors import ExportError
 
 FILTER_PREFIX = "filter_"
-_RESERVED = ("query", "history")
+MODE_INPUT = "mode"
+"""The input that chooses among the searchers of a servable."""
+RETRIEVING = ("serving_default", "personalized", "filtered")
+"""The signatures that answer with items."""
+_RESERVED = ("query", "history", MODE_INPUT)
 
 
 def tensor_name(column: str) -> str:

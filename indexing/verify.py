@@ -17,11 +17,12 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from dpsr.indexing.dense.exact import kth_scores, recall_at_k
 from dpsr.indexing.parity import ParityExamples
-from dpsr.indexing.signature import item_key
+from dpsr.indexing.signature import MODE_INPUT, item_key
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.ops_cc import library
 
 _HEAD_TOLERANCE = 1e-4
+_LEAST_OVERLAP = 0.97
 _BATCH = 32
 
 Answer = dict[str, np.ndarray]
@@ -50,16 +51,26 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
     query = {"query": examples.query_input()}
     _check_tokens(call["tokenize"](query), examples)
     _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.anonymous_heads)
+    dense = {MODE_INPUT: _mode("dense")} if len(examples.hybrid_rows) else {}
     recall = {
-        "serving_default": _recall(_in_batches(call["serving_default"], query), examples, examples.anonymous_heads),
+        "serving_default": _recall(
+            _in_batches(call["serving_default"], query | dense), examples, examples.anonymous_heads
+        ),
         "personalized": _recall(
-            _in_batches(call["personalized"], examples.personalized_inputs()), examples, examples.personalized_heads
+            _in_batches(call["personalized"], examples.personalized_inputs() | dense),
+            examples,
+            examples.personalized_heads,
         ),
     }
     if "filtered" in call:
-        everything = _in_batches(call["filtered"], examples.filtered_inputs(examples.no_filter))
+        everything = _in_batches(call["filtered"], examples.filtered_inputs(examples.no_filter) | dense)
         recall["filtered"] = _recall(everything, examples, examples.anonymous_heads)
-        _check_filter(_in_batches(call["filtered"], examples.filtered_inputs(examples.filter)), examples)
+        configured = {MODE_INPUT: _mode("")} if dense else {}
+        _check_filter(_in_batches(call["filtered"], examples.filtered_inputs(examples.filter) | configured), examples)
+    for mode, expected in (("lexical", examples.lexical_rows), ("hybrid", examples.hybrid_rows)):
+        if len(expected):
+            answer = _in_batches(call["serving_default"], query | {MODE_INPUT: _mode(mode)})
+            _check_list(mode, _item_rows(answer, examples), expected, examples)
     _replay_warmup(servable / WARMUP_FILE, call)
     return recall
 
@@ -72,10 +83,14 @@ def _caller(function: Callable[..., dict[str, tf.Tensor]]) -> Callable[[Mapping[
     return call
 
 
+def _mode(name: str) -> np.ndarray:
+    return np.array([name.encode()], object)
+
+
 def _in_batches(call: Callable[[Mapping[str, np.ndarray]], Answer], inputs: Mapping[str, np.ndarray]) -> Answer:
     rows = len(inputs["query"])
     answers = [
-        call({name: values[start : start + _BATCH] for name, values in inputs.items()})
+        call({name: values if len(values) == 1 else values[start : start + _BATCH] for name, values in inputs.items()})
         for start in range(0, rows, _BATCH)
     ]
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
@@ -102,6 +117,20 @@ def _recall(answer: Answer, examples: ParityExamples, heads: np.ndarray) -> floa
     found = _item_rows(answer, examples)
     kth = kth_scores(examples.item_vectors, heads, found.shape[1])
     return recall_at_k(examples.item_vectors, heads, found, kth)
+
+
+def _check_list(mode: str, found: np.ndarray, expected: np.ndarray, examples: ParityExamples) -> None:
+    """Compares lists as sets: equal scores may part otherwise at the end of a list."""
+    same = [
+        len(np.intersect1d(mine[mine >= 0], theirs[theirs >= 0])) / max(int(np.count_nonzero(theirs >= 0)), 1)
+        for mine, theirs in zip(found, expected, strict=True)
+    ]
+    worst = int(np.argmin(same))
+    if same[worst] < _LEAST_OVERLAP and np.any(expected[worst] >= 0):
+        raise VerificationError(
+            f"query {examples.queries[worst]!r}: with {MODE_INPUT} = {mode} the servable finds {same[worst]:.0%} of "
+            "the items that the searchers found before they were saved"
+        )
 
 
 def _item_rows(answer: Answer, examples: ParityExamples) -> np.ndarray:

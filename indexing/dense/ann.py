@@ -143,6 +143,23 @@ class Index(tf.Module):
         scores = tf.pad(tf.where(found, scores, NO_SCORE), missing, constant_values=NO_SCORE)
         return rows, scores
 
+    def scores_of(self, vectors: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """The inner products with given rows, of the vectors that a search scores its last candidates with.
+
+        Args:
+            vectors: float32 [Q, m, d].
+            rows: int32 [Q, n], in 0..items - 1.
+
+        Returns:
+            float32 [Q, m, n].
+        """
+        if self.precision == "int8" and self.plan.kind != "exact":
+            vectors = vectors / self._state.int8_multipliers
+            found = tf.cast(tf.gather(self._state.int8_dataset, rows), tf.float32)
+        else:
+            found = tf.gather(self._state.dataset, rows)
+        return tf.linalg.matmul(vectors, found, transpose_b=True)
+
     def _in_proportion(self, parameter: int, count: int | tf.Tensor, most: int) -> int | tf.Tensor:
         """A parameter of the plan, chosen for k rows, scaled to ``count`` rows."""
         if parameter == -1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -10,7 +10,7 @@ import tensorflow as tf
 from dpsr.data.batches.features import QueryFeatures
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.filters import Filters, FilterValues
-from dpsr.indexing.searcher import Found
+from dpsr.indexing.searcher import DENSE, Found, Queries
 from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
 
 _OVERFETCH = 4
@@ -24,6 +24,7 @@ class DenseSearcher(tf.Module):
     """
 
     name = "dense"
+    modes: Mapping[str, int] = {}
 
     def __init__(
         self,
@@ -54,17 +55,40 @@ class DenseSearcher(tf.Module):
         """See ``Index.describe``."""
         return self.index.describe()
 
-    def search(self, queries: QueryFeatures) -> Found:
+    def search(self, queries: Queries) -> Found:
         """The k nearest items over all heads."""
-        return Found(*merge_heads(*self._nearest(self._query_heads(queries), self.k), self.k))
+        return self.search_heads(self.heads(queries))
 
-    def search_matching(self, queries: QueryFeatures, wanted: FilterValues) -> Found:
+    def heads(self, queries: Queries) -> tf.Tensor:
+        """The heads of every query, float32 [B, m, d]."""
+        return self._query_heads(queries.features)
+
+    def search_heads(self, heads: tf.Tensor) -> Found:
+        """``search`` with the heads of ``heads``."""
+        return _found(merge_heads(*self._nearest(heads, self.k), self.k))
+
+    def scores_of(self, heads: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """The scores of given items, whatever the index would have found.
+
+        Args:
+            heads: of ``heads``.
+            rows: int32 [B, n] item rows; negative where there is no item.
+
+        Returns:
+            float32 [B, n], the largest inner product of any head; that of row 0 where there is no item.
+        """
+        return tf.reduce_max(self.index.scores_of(heads, tf.maximum(rows, 0)), axis=1)
+
+    def search_matching(self, queries: Queries, wanted: FilterValues) -> Found:
         """The k nearest matching items over all heads.
 
         Every head is first asked for four times k items. Where a head then has fewer than k matching ones, the row is
         searched again among all ``filter_candidates``.
         """
-        heads = self._query_heads(queries)
+        return self.search_heads_matching(self.heads(queries), wanted)
+
+    def search_heads_matching(self, heads: tf.Tensor, wanted: FilterValues) -> Found:
+        """``search_matching`` with the heads of ``heads``."""
         active = self._filters.active(wanted)
         first = min(_OVERFETCH * self.k, self._filter_candidates)
         rows, scores = self._nearest_matching(heads, tf.where(tf.reduce_any(active), first, self.k), wanted)
@@ -73,11 +97,13 @@ class DenseSearcher(tf.Module):
             matching = tf.math.count_nonzero(rows >= 0, axis=2, dtype=tf.int32)
             short = active & tf.reduce_any(matching < self.k, axis=1)
             found = tf.cond(
-                tf.reduce_any(short), lambda: self._further(heads, wanted, Found(*found), short), lambda: list(found)
+                tf.reduce_any(short), lambda: self._further(heads, wanted, found, short), lambda: list(found)
             )
-        return Found(*found)
+        return _found(found)
 
-    def _further(self, heads: tf.Tensor, wanted: FilterValues, found: Found, short: tf.Tensor) -> list[tf.Tensor]:
+    def _further(
+        self, heads: tf.Tensor, wanted: FilterValues, found: Sequence[tf.Tensor], short: tf.Tensor
+    ) -> list[tf.Tensor]:
         """``found``, with its short rows searched again among all candidates."""
         places = tf.where(short)
         at = places[:, 0]
@@ -107,3 +133,8 @@ class DenseSearcher(tf.Module):
         """``_nearest``, with ``NO_ROW`` for the items that do not match."""
         rows, scores = self._nearest(heads, count)
         return tf.where(self._filters.matches(rows, wanted), rows, NO_ROW), scores
+
+
+def _found(merged: Sequence[tf.Tensor]) -> Found:
+    rows, scores, heads = merged
+    return Found(rows, scores, heads, tf.where(rows >= 0, DENSE, 0))

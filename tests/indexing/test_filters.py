@@ -17,7 +17,7 @@ from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, category_ids, numeric_column
-from dpsr.indexing.servable import RetrievalModule
+from dpsr.indexing.servable import dense_servable
 from dpsr.ops_cc.head_merge import NO_SCORE
 from dpsr.tokenizer_cc import Tokenizer
 
@@ -43,7 +43,7 @@ class Loaded:
 
     def __init__(self, shop: Shop, vectors: np.ndarray, path: Path, **options: Any) -> None:
         index = Index.build(vectors, K, queries=vectors[:0], **options.pop("index", {}))
-        servable = RetrievalModule(shop.model, shop.dataset, index, filter_range=["price"], **options)
+        servable = dense_servable(shop.model, shop.dataset, index, filter_range=["price"], **options)
         servable.save(path)
         self.path = path
         self.no_filter = {name: [value] for name, value in servable.filters.without().items()}
@@ -218,7 +218,7 @@ def test_a_tree_goes_further_for_a_filter(shop: Shop, tmp_path: Path) -> None:
     options = {"exact_below": 0, "tree_from": 0, "target_recall": 0.3}
     index = Index.build(vectors, K, queries=vectors[:50], **options)
     assert index.plan.leaves_to_search < index.plan.num_leaves / 2
-    servable = RetrievalModule(shop.model, shop.dataset, index, filter_range=["price"])
+    servable = dense_servable(shop.model, shop.dataset, index, filter_range=["price"])
     servable.save(tmp_path / "1")
     loaded = tf.saved_model.load(str(tmp_path / "1"))
     asked = {name: tf.constant(values) for name, values in inputs_of([{"brand": "Acme"}]).items()}

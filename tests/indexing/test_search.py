@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from dpsr.cli.search import TlsFiles, search
 from dpsr.config import Config, ConfigError, ServingConfig
 from dpsr.indexing.dense.ann import Index
-from dpsr.indexing.servable import RetrievalModule
+from dpsr.indexing.servable import dense_servable
 from dpsr.serving.errors import ServingError
 from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.server import ModelServer
@@ -29,7 +29,7 @@ def base_path(priced_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("search") / "shop"
     vectors = np.random.default_rng(1).normal(size=(len(priced_shop.dataset.item_ids), 16)).astype(np.float32)
     index = Index.build(vectors, K, queries=vectors[:0])
-    RetrievalModule(priced_shop.model, priced_shop.dataset, index, filter_range=["price"]).save(path / "1")
+    dense_servable(priced_shop.model, priced_shop.dataset, index, filter_range=["price"]).save(path / "1")
     return path
 
 
@@ -49,7 +49,7 @@ def found(config: Config, server: int, keys: Path, *filters: str, profile: tuple
     table = search(
         config, ["red shoe"], target=f"localhost:{server}", count=50, filters=filters, profile=profile, tls=tls
     )
-    return [line.split()[3] for line in table.splitlines()[3:]]
+    return [line.split()[4] for line in table.splitlines()[3:]]
 
 
 def test_filters_leave_matching_items_alone(priced_shop: Shop, server: int, keys: Path) -> None:

@@ -13,7 +13,7 @@ from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.exact import exact_search
 from dpsr.indexing.errors import ExportError
-from dpsr.indexing.servable import RetrievalModule
+from dpsr.indexing.servable import dense_servable
 from dpsr.indexing.signature import profile_inputs
 from dpsr.tokenizer_cc import Tokenizer
 
@@ -36,7 +36,7 @@ def vectors(shop: Shop) -> np.ndarray:
 def saved(shop: Shop, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("servable") / "1"
     index = Index.build(vectors, K, queries=vectors[:0])
-    RetrievalModule(shop.model, shop.dataset, index).save(path)
+    dense_servable(shop.model, shop.dataset, index).save(path)
     return path
 
 
@@ -139,7 +139,8 @@ def test_signatures_are_the_documented_ones(signatures: Mapping[str, Any], shop:
         for name, function in signatures.items()
     }
     query = {"query": (tf.string, [None])}
-    items = {"item_id": (ids, [None, K]), "score": (tf.float32, [None, K]), "head": (tf.int32, [None, K])}
+    items = {"item_id": (ids, [None, K]), "score": (tf.float32, [None, K])}
+    items |= {name: (tf.int32, [None, K]) for name in ("head", "source")}
     counted = items | {"shortfall": (tf.int32, [None])}
     profile = {column: (tf.string, [None]) for column in PROFILE}
     filters = {"filter_brand": (tf.string, [None])}
@@ -278,7 +279,7 @@ def test_columns_that_would_share_an_input_are_refused(columns: list[str]) -> No
 def test_without_users_personalized_takes_query_and_history(tmp_path: Path) -> None:
     plain = make_shop(tmp_path, model={"history_length": 0, "profile": False, "heads": 1})
     vectors = embed_items(plain.model, plain.dataset, progress=False)
-    RetrievalModule(plain.model, plain.dataset, Index.build(vectors, K, queries=vectors[:0])).save(tmp_path / "1")
+    dense_servable(plain.model, plain.dataset, Index.build(vectors, K, queries=vectors[:0])).save(tmp_path / "1")
     loaded = tf.saved_model.load(str(tmp_path / "1"))
     default = loaded.signatures["serving_default"](query=tf.constant(["lamp"]))
     personalized = loaded.signatures["personalized"](

@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.dense.ann import Index
-from dpsr.indexing.servable import RetrievalModule
+from dpsr.indexing.servable import dense_servable
 from dpsr.ops_cc import library
 
 from .conftest import K, Shop
@@ -52,7 +52,7 @@ def signature_tensors(servable: Path) -> list[str]:
 def test_cpp_answers_as_python_does(regime: dict, smoke_test: Path, shop: Shop, tmp_path: Path) -> None:
     vectors = embed_items(shop.model, shop.dataset, progress=False)
     servable = tmp_path / "1"
-    RetrievalModule(shop.model, shop.dataset, Index.build(vectors, K, queries=vectors[:50], **regime)).save(servable)
+    dense_servable(shop.model, shop.dataset, Index.build(vectors, K, queries=vectors[:50], **regime)).save(servable)
 
     command = [str(smoke_test), *map(str, LIBRARIES), str(servable), *signature_tensors(servable)]
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1", "PATH": os.environ["PATH"]}

@@ -17,7 +17,7 @@ from dpsr.data.raw.values import trimmed_strings
 from dpsr.data.raw.white_space import WHITE_SPACE
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.filters import stripped
-from dpsr.indexing.servable import RetrievalModule
+from dpsr.indexing.servable import dense_servable
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer, tokenize
 
@@ -98,7 +98,7 @@ def padded_shop(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     dataset = Dataset.load(config.dataset_dir)
     model = TwoTower(config.model, dataset.schema, tokenizer=Tokenizer.load(dataset.tokenizer_path))
     vectors = np.random.default_rng(1).normal(size=(60, 8)).astype(np.float32)
-    servable = RetrievalModule(model, dataset, Index.build(vectors, 10, queries=vectors[:0]))
+    servable = dense_servable(model, dataset, Index.build(vectors, 10, queries=vectors[:0]))
     servable.save(folder / "servable")
     return dataset
 

@@ -1,0 +1,1 @@
+"""The lexical searcher: items by the words of a query, ranked by BM25."""
