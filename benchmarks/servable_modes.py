@@ -22,10 +22,9 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.evaluation.measures.intervals import bootstrap_means, interval
 from dpsr.evaluation.measures.judgements import load_judgements, measure_judged
 from dpsr.evaluation.report.machine import describe_machine
-from dpsr.indexing.signature import MODE_INPUT, item_key
+from dpsr.indexing.signature import MODE_INPUT, MODES, item_key
 from dpsr.ops_cc import library
 
-MODES = ("dense", "lexical", "hybrid")
 MEASURES = ("nDCG@10", "Recall@100")
 _BATCH = 32
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dpsr.config import Config, ConfigError
-from dpsr.indexing.signature import FILTER_PREFIX, MODE_INPUT, filter_input, item_key, profile_inputs
+from dpsr.indexing.signature import FILTER_PREFIX, MODE_INPUT, MODES, filter_input, item_key, profile_inputs
 
 if TYPE_CHECKING:
     import grpc
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from dpsr.data.dataset.schema import Schema
 
-MODES = ("dense", "lexical", "hybrid")
-"""The searchers that a request may choose."""
 COMPARE = "compare"
 """The mode of ``dpsr search`` that asks for all of them."""
 _SOURCES = ("", "dense", "lexical", "both")
@@ -107,7 +105,8 @@ def search(
             inputs |= _filters(filters, offered)
             if mode and MODE_INPUT not in offered:
                 raise ConfigError(
-                    f"--mode {mode}: the server finds items by one searcher only (index.mode, dpsr export)"
+                    f"--mode {mode}: the server finds items by one searcher only; publish a version that has both, "
+                    'with index.mode = "hybrid" and `dpsr export`'
                 )
         modes = MODES if mode == COMPARE else (mode,)
         answers = [

@@ -7,9 +7,10 @@ import sys
 import click
 
 from dpsr.cli.options import with_config
-from dpsr.cli.search import COMPARE, MODES, TlsFiles
+from dpsr.cli.search import COMPARE, TlsFiles
 from dpsr.cli.search import search as run_search
 from dpsr.config import Config, load_config, load_serving_config
+from dpsr.indexing.signature import MODES
 
 
 @click.command()

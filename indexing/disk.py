@@ -34,6 +34,9 @@ def export_bytes(config: IndexConfig, schema: Schema, model: Model, catalogue: C
     ids = 8 * items
     if schema.item_id_type == "string":
         ids = sum(len(item.encode()) + _ID_OVERHEAD for item in catalogue.item_ids)
+    if config.mode == "hybrid":
+        # Words are fewer than tokens, which bigrams and trigrams are among; each is a posting and, once, a term.
+        columns += 4 * len(catalogue.tokens.values) + 16 * items
     # Three copies: of the servable, of the histories' table, of the parity examples.
     return int(_MARGIN * (3 * vectors + codes + weights + columns + 3 * ids)) + _FIXED
 

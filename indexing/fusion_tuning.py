@@ -91,14 +91,14 @@ def tune_fusion(
     joined = Candidates(*(np.concatenate(of_queries) for of_queries in zip(*parts, strict=True)))
     k = joined.rows.shape[1] // 2
     found = {
-        "dense": _reciprocal_rank(joined.rows[:, :k], joined.dense[:, :k], clicked),
-        "lexical": _reciprocal_rank(joined.rows[:, k:], joined.lexical[:, k:], clicked),
+        "dense": reciprocal_rank(joined.rows[:, :k], joined.dense[:, :k], clicked),
+        "lexical": reciprocal_rank(joined.rows[:, k:], joined.lexical[:, k:], clicked),
     }
     plans: list[FusionPlan] = []
     kinds: tuple[FusionKind, ...] = ("weighted_sum", "reciprocal_ranks")
     for tried in kinds if kind is None else (kind,):
         of_kind = [FusionPlan(tried, each) for each in (WEIGHTS if weight is None else (weight,))]
-        means = [_reciprocal_rank(joined.rows, fused_scores(joined, plan), clicked) for plan in of_kind]
+        means = [reciprocal_rank(joined.rows, fused_scores(joined, plan), clicked) for plan in of_kind]
         plans.append(of_kind[int(np.argmax(means))])
         found[tried] = max(means)
     best = max(plans, key=lambda plan: found[plan.kind])
@@ -131,7 +131,7 @@ def _candidates(dense: DenseSearcher, lexical: LexicalSearcher, heads: np.ndarra
     )
 
 
-def _reciprocal_rank(rows: np.ndarray, scores: np.ndarray, clicked: np.ndarray) -> float:
+def reciprocal_rank(rows: np.ndarray, scores: np.ndarray, clicked: np.ndarray) -> float:
     """The mean of 1 / rank of the clicked item, 0 where no list has it; half of the items tied with it come before.
 
     An item that stands twice counts once, with its score in the first list, as ``ops_cc.fusion`` has it.

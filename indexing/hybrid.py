@@ -12,6 +12,7 @@ from dpsr.indexing.filters import FilterValues
 from dpsr.indexing.fusion import FusionPlan, reciprocal_ranks, weighted_sum
 from dpsr.indexing.lexical.searcher import LexicalSearcher, QueryTerms
 from dpsr.indexing.searcher import DENSE, LEXICAL, Found, Queries
+from dpsr.indexing.signature import MODES
 from dpsr.ops_cc.fusion import fuse
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 
@@ -39,7 +40,7 @@ class HybridSearcher(tf.Module):
         self.dense, self.lexical = dense, lexical
         self.plan = plan
         self.k = dense.k
-        modes = {"dense": DENSE, "lexical": LEXICAL, "hybrid": DENSE | LEXICAL}
+        modes = dict(zip(MODES, (DENSE, LEXICAL, DENSE | LEXICAL), strict=True))
         self.modes: Mapping[str, int] = {**modes, "": modes[default]}
         self.release = dense.release
 

@@ -1,8 +1,8 @@
 """Searchers: the interface between a servable and whatever finds items inside it.
 
 A servable holds one searcher or several; each reads the same queries, obeys the same filters, and states what it
-measured of itself. ``dense.searcher.DenseSearcher`` finds items by the inner products of the query's heads,
-``lexical.searcher.LexicalSearcher`` by their words; ``hybrid.HybridSearcher`` joins the lists of both.
+measured of itself. ``dense.searcher.DenseSearcher`` finds items by the inner products of the query's heads;
+``hybrid.HybridSearcher`` joins its lists with those of ``lexical.searcher.LexicalSearcher``, which finds words.
 """
 
 from __future__ import annotations

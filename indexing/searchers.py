@@ -103,7 +103,7 @@ def _fusion(
 ) -> TunedFusion:
     """The configured fusion, or what the latest clicks that the model was not trained on choose."""
     records = _clicks(dataset, config.training.seed)
-    rows = _catalogue_rows(dataset, catalogue)[records["item"]]
+    rows = _rows_of(dataset.item_ids[records["item"]], catalogue)
     records, rows = records[rows >= 0], rows[rows >= 0]
     if not len(records):
         return TunedFusion(UNTUNED.replaced(config.index.fusion, config.index.dense_weight), 0, {})
@@ -133,7 +133,8 @@ def _clicks(dataset: Dataset, seed: int) -> np.ndarray:
     return records[records["event"] != SKIP]
 
 
-def _catalogue_rows(dataset: Dataset, catalogue: Catalogue) -> np.ndarray:
-    """The catalogue's row of each item of the dataset, int32 [items]; -1 for one that it does not have."""
-    row_of = {item: row for row, item in enumerate(catalogue.item_ids.tolist())}
-    return np.array([row_of.get(item, -1) for item in dataset.item_ids.tolist()], np.int32)
+def _rows_of(item_ids: np.ndarray, catalogue: Catalogue) -> np.ndarray:
+    """The catalogue's row of each item, int32 [n]; -1 for one that it does not have."""
+    wanted = set(item_ids.tolist())
+    row_of = {item: row for row, item in enumerate(catalogue.item_ids) if item in wanted}
+    return np.array([row_of.get(item, -1) for item in item_ids.tolist()], np.int32)

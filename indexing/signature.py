@@ -10,6 +10,8 @@ from dpsr.indexing.errors import ExportError
 FILTER_PREFIX = "filter_"
 MODE_INPUT = "mode"
 """The input that chooses among the searchers of a servable."""
+MODES = ("dense", "lexical", "hybrid")
+"""Its values: each searcher alone, and both."""
 RETRIEVING = ("serving_default", "personalized", "filtered")
 """The signatures that answer with items."""
 _RESERVED = ("query", "history", MODE_INPUT)

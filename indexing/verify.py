@@ -70,7 +70,7 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
     for mode, expected in (("lexical", examples.lexical_rows), ("hybrid", examples.hybrid_rows)):
         if len(expected):
             answer = _in_batches(call["serving_default"], query | {MODE_INPUT: _mode(mode)})
-            _check_list(mode, _item_rows(answer, examples), expected, examples)
+            check_list(mode, _item_rows(answer, examples), expected, examples.queries)
     _replay_warmup(servable / WARMUP_FILE, call)
     return recall
 
@@ -119,18 +119,31 @@ def _recall(answer: Answer, examples: ParityExamples, heads: np.ndarray) -> floa
     return recall_at_k(examples.item_vectors, heads, found, kth)
 
 
-def _check_list(mode: str, found: np.ndarray, expected: np.ndarray, examples: ParityExamples) -> None:
-    """Compares lists as sets: equal scores may part otherwise at the end of a list."""
-    same = [
-        len(np.intersect1d(mine[mine >= 0], theirs[theirs >= 0])) / max(int(np.count_nonzero(theirs >= 0)), 1)
-        for mine, theirs in zip(found, expected, strict=True)
-    ]
+def check_list(mode: str, found: np.ndarray, expected: np.ndarray, queries: list[str]) -> None:
+    """Compares lists as sets, as equal scores may part otherwise at the end of a list.
+
+    Args:
+        mode: what answered.
+        found: int32 [n, k], the item rows of the servable's answers; -1 for no item.
+        expected: the same of the searchers before they were saved.
+        queries: texts, n of them.
+
+    Raises:
+        VerificationError: a query's lists share too little.
+    """
+    same = [_overlap(mine[mine >= 0], theirs[theirs >= 0]) for mine, theirs in zip(found, expected, strict=True)]
     worst = int(np.argmin(same))
-    if same[worst] < _LEAST_OVERLAP and np.any(expected[worst] >= 0):
+    if same[worst] < _LEAST_OVERLAP:
         raise VerificationError(
-            f"query {examples.queries[worst]!r}: with {MODE_INPUT} = {mode} the servable finds {same[worst]:.0%} of "
+            f"query {queries[worst]!r}: with {MODE_INPUT} = {mode} the servable finds {same[worst]:.0%} of "
             "the items that the searchers found before they were saved"
         )
+
+
+def _overlap(found: np.ndarray, expected: np.ndarray) -> float:
+    """The share of the longer list that is in both; 1 of two empty ones."""
+    longer = max(len(found), len(expected))
+    return len(np.intersect1d(found, expected)) / longer if longer else 1.0
 
 
 def _item_rows(answer: Answer, examples: ParityExamples) -> np.ndarray:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from dpsr.indexing.filters import Filters, FilterValues
-from dpsr.indexing.searcher import LEXICAL, Found, Queries
+from dpsr.indexing.searcher import LEXICAL, Found
 from dpsr.ops_cc.bm25 import Bm25Index, score_bm25, search_bm25
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 from dpsr.tokenizer_cc.term_op import TermLayer
@@ -25,10 +24,12 @@ class QueryTerms(NamedTuple):
 
 
 class LexicalSearcher(tf.Module):
-    """Searches an inverted index exactly; an item without a word of the query is not found."""
+    """Searches an inverted index exactly; an item without a word of the query is not found.
+
+    ``HybridSearcher`` asks it; there is no servable of words alone.
+    """
 
     name = "lexical"
-    modes: Mapping[str, int] = {}
 
     def __init__(self, index: Bm25Index, terms: Path, filters: Filters, *, k: int) -> None:
         """Joins an index, its term tokenizer and filters.
@@ -41,7 +42,6 @@ class LexicalSearcher(tf.Module):
         """
         super().__init__(name=self.name)
         self.k = k
-        self.release = tf.function(lambda: None, input_signature=[])
         self._items = len(index.rows)
         # As variables: constants of a graph are limited to 2 GB.
         self._index = index.map(lambda array: tf.Variable(array, trainable=False))
@@ -52,25 +52,17 @@ class LexicalSearcher(tf.Module):
         """The kind of the index, for the manifest."""
         return {"kind": "bm25", "precision": "exact", "k": self.k}
 
-    def search(self, queries: Queries) -> Found:
-        """As ``Searcher.search``."""
-        return self.search_terms(self.terms(queries.texts))
-
-    def search_matching(self, queries: Queries, wanted: FilterValues) -> Found:
-        """As ``Searcher.search_matching``."""
-        return self.search_terms_matching(self.terms(queries.texts), wanted)
-
     def terms(self, texts: tf.Tensor) -> QueryTerms:
         """The terms of queries, string [B]."""
         ids, weights, row_splits = self._term_layer.encode_queries(texts)
         return QueryTerms(tf.RaggedTensor.from_row_splits(ids, row_splits, validate=False), weights)
 
     def search_terms(self, terms: QueryTerms) -> Found:
-        """``search`` with the terms of ``terms``."""
+        """The k best items of every query."""
         return self._found(*search_bm25(self._index, terms.ids, self.k, weights=terms.weights))
 
     def search_terms_matching(self, terms: QueryTerms, wanted: FilterValues) -> Found:
-        """``search_matching`` with the terms of ``terms``."""
+        """The k best items of every query among those that match its filters; see ``Searcher.search_matching``."""
         return tf.cond(
             tf.reduce_any(self._filters.active(wanted)),
             lambda: self._found(

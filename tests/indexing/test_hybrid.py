@@ -15,9 +15,10 @@ from dpsr.config import ConfigError, ServingConfig
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.fusion import FusionPlan
-from dpsr.indexing.fusion_tuning import Candidates, _reciprocal_rank, fused_scores
+from dpsr.indexing.fusion_tuning import Candidates, fused_scores, reciprocal_rank
 from dpsr.indexing.manifest import read_manifest, searcher_table
 from dpsr.indexing.publish import export
+from dpsr.indexing.verify import VerificationError, check_list
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServingError
 from dpsr.serving.manager.model_config import ServedModel
@@ -208,6 +209,14 @@ def test_a_weight_of_a_column_that_is_no_text_is_refused(shop: Shop, tmp_path: P
         export(config, shop.dataset, shop.model, progress=False)
 
 
+def test_another_list_is_noticed_beside_queries_that_find_nothing() -> None:
+    expected = np.array([[-1, -1], [1, 2]], np.int32)
+    check_list("lexical", expected, expected, ["qqqq", "lamp"])
+    for found in ([[-1, -1], [3, 4]], [[-1, -1], [1, -1]], [[7, -1], [1, 2]]):
+        with pytest.raises(VerificationError, match=r"query '(lamp|qqqq)': with mode = lexical the servable finds"):
+            check_list("lexical", np.array(found, np.int32), expected, ["qqqq", "lamp"])
+
+
 @pytest.mark.parametrize("kind", ["weighted_sum", "reciprocal_ranks"])
 def test_the_tuned_scores_are_those_of_the_graph(kind: Any) -> None:
     """``fused_scores`` chooses the weight, ``HybridSearcher`` answers: one formula."""
@@ -234,4 +243,4 @@ def test_ties_with_the_clicked_item_come_half_before_it() -> None:
     rows = np.array([[3, 5, 7, 3], [1, 2, -1, 2]], np.int32)
     scores = np.array([[0.5, 0.9, 0.5, 0.7], [0.2, 0.1, -np.inf, 0.1]], np.float32)
     # Item 3 has its score in the first list: behind item 5, and level with item 7. No list has item 9.
-    assert _reciprocal_rank(rows, scores, np.array([3, 9])) == pytest.approx((1 / 2.5 + 0) / 2)
+    assert reciprocal_rank(rows, scores, np.array([3, 9])) == pytest.approx((1 / 2.5 + 0) / 2)
