@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from dpsr.config import Config
+from dpsr.config import Config, IndexConfig
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
@@ -21,8 +21,11 @@ from dpsr.indexing.fusion_tuning import UNTUNED, TunedFusion, tune_fusion
 from dpsr.indexing.hybrid import HybridSearcher
 from dpsr.indexing.lexical.build import TERMS_FILE, build_lexical
 from dpsr.indexing.lexical.searcher import LexicalSearcher
+from dpsr.indexing.memory.build import build_memory, choose_memory_plan
+from dpsr.indexing.memory.searcher import ClickMemory, MemorySearcher
+from dpsr.indexing.memory.tuning import TunedMemory
 from dpsr.indexing.parity import ParityExamples
-from dpsr.indexing.searcher import Searcher
+from dpsr.indexing.searcher import ScoringSearcher
 from dpsr.model.interface import Model
 
 _TUNING_CLICKS = 2000
@@ -32,23 +35,29 @@ _TUNING_CLICKS = 2000
 class Searchers:
     """What finds items in a servable, and how it was chosen."""
 
-    searcher: Searcher
+    searcher: ScoringSearcher | MemorySearcher
     """The one that answers."""
     dense: DenseSearcher
     lexical: LexicalSearcher | None = None
     fusion: TunedFusion | None = None
     """How the lists of both are joined; None with one searcher."""
+    memory: TunedMemory | None = None
+    """How the clicks of a query are joined to that list; None without a memory."""
 
     def with_expected_lists(self, examples: ParityExamples) -> ParityExamples:
-        """The examples with the lists of the lexical searcher and of both together; as they are with one searcher."""
-        if not isinstance(self.searcher, HybridSearcher):
-            return examples
-        terms, heads = self.searcher.lexical.terms(tf.constant(examples.queries)), tf.constant(examples.anonymous_heads)
-        return replace(
-            examples,
-            lexical_rows=self.searcher.lexical.search_terms(terms).rows.numpy(),
-            hybrid_rows=self.searcher.search_heads_and_terms(heads, terms).rows.numpy(),
-        )
+        """The examples with the lists that every searcher but the dense one has for them."""
+        searcher, texts = self.searcher, tf.constant(examples.queries)
+        if isinstance(searcher, MemorySearcher):
+            examples = replace(examples, remembered_rows=searcher.memory.recall(texts).rows.numpy())
+            searcher = searcher.prior
+        if isinstance(searcher, HybridSearcher):
+            terms, heads = searcher.lexical.terms(texts), tf.constant(examples.anonymous_heads)
+            examples = replace(
+                examples,
+                lexical_rows=searcher.lexical.search_terms(terms).rows.numpy(),
+                hybrid_rows=searcher.search_heads_and_terms(heads, terms).rows.numpy(),
+            )
+        return examples
 
     def describe(self, recall: dict[str, float]) -> dict[str, Any]:
         """Entries of the manifest; ``recall`` is that of the dense searcher, by signature."""
@@ -57,6 +66,8 @@ class Searchers:
             found["searchers"]["lexical"] = self.lexical.describe()
         if self.fusion is not None:
             found["fusion"] = self.fusion.describe()
+        if self.memory is not None and isinstance(self.searcher, MemorySearcher):
+            found["memory"] = {**self.searcher.describe(), **self.memory.describe()}
         return found
 
 
@@ -68,53 +79,72 @@ def build_searchers(
     index: Index,
     filters: Filters,
     directory: Path,
+    *,
+    log: str | None = None,
 ) -> Searchers:
     """Builds the searchers of ``index.mode`` and chooses how their lists are joined.
 
     Args:
         config: the run.
-        dataset: what the model was trained on; the clicks of its valid split choose the fusion.
+        dataset: what the model was trained on; the clicks of its valid split choose how lists are joined.
         model: its query tower, as it will be served.
         catalogue: the items.
         index: over their vectors.
         filters: over their columns.
         directory: existing, for the files that the servable will copy.
+        log: the clicks of ``index.memory``, file or glob; None for the run's own log.
 
     Raises:
-        ExportError: ``index.lexical`` names a column that is none.
+        ExportError: ``index.lexical`` names a column that is none, or the log holds nothing to remember.
+        DatasetError: the log cannot be read.
     """
     wanted = config.index
     dense = DenseSearcher(index, model.query_heads, filters, filter_candidates=wanted.filter_candidates)
-    if wanted.mode == "dense":
-        return Searchers(dense, dense)
-    postings = build_lexical(catalogue, dataset.schema.text, wanted.lexical, directory)
-    lexical = LexicalSearcher(postings, directory / TERMS_FILE, filters, k=dense.k)
-    fusion = _fusion(config, dataset, model, catalogue, dense, lexical)
-    return Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
+    clicks = _clicks(dataset, catalogue, config.training.seed)
+    searchers = Searchers(dense, dense)
+    if wanted.mode == "hybrid":
+        postings = build_lexical(catalogue, dataset.schema.text, wanted.lexical, directory)
+        lexical = LexicalSearcher(postings, directory / TERMS_FILE, filters, k=dense.k)
+        fusion = _fusion(wanted, dataset, model, clicks, dense, lexical)
+        searchers = Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
+    if wanted.memory is None:
+        return searchers
+    prior = searchers.searcher
+    tuned = choose_memory_plan(config, dataset, model, catalogue, prior, clicks.records, clicks.rows)
+    memory = ClickMemory(build_memory(config, dataset, catalogue, tuned.plan, log))
+    return replace(
+        searchers, searcher=MemorySearcher(memory, prior, filters, tuned.plan, default=tuned.helps), memory=tuned
+    )
+
+
+class _ClicksOfValid(NamedTuple):
+    """The latest clicks that the model was not trained on, n of them."""
+
+    records: np.ndarray
+    """INTERACTION [n], by users of whom nothing is known."""
+    rows: np.ndarray
+    """int32 [n], the clicked items as rows of the catalogue."""
 
 
 def _fusion(
-    config: Config,
+    wanted: IndexConfig,
     dataset: Dataset,
     model: Model,
-    catalogue: Catalogue,
+    clicks: _ClicksOfValid,
     dense: DenseSearcher,
     lexical: LexicalSearcher,
 ) -> TunedFusion:
-    """The configured fusion, or what the latest clicks that the model was not trained on choose."""
-    records = _clicks(dataset, config.training.seed)
-    rows = _rows_of(dataset.item_ids[records["item"]], catalogue)
-    records, rows = records[rows >= 0], rows[rows >= 0]
-    if not len(records):
-        return TunedFusion(UNTUNED.replaced(config.index.fusion, config.index.dense_weight), 0, {})
+    """The configured fusion, or what the clicks choose."""
+    if not len(clicks.rows):
+        return TunedFusion(UNTUNED.replaced(wanted.fusion, wanted.dense_weight), 0, {})
     return tune_fusion(
         dense,
         lexical,
-        embed_queries(model, dataset, anonymous(records)),
-        dataset.query_texts().take(records["query"]).to_pylist(),
-        rows,
-        kind=config.index.fusion,
-        weight=config.index.dense_weight,
+        embed_queries(model, dataset, clicks.records),
+        dataset.query_texts().take(clicks.records["query"]).to_pylist(),
+        clicks.rows,
+        kind=wanted.fusion,
+        weight=wanted.dense_weight,
     )
 
 
@@ -125,12 +155,14 @@ def anonymous(records: np.ndarray) -> np.ndarray:
     return unknown
 
 
-def _clicks(dataset: Dataset, seed: int) -> np.ndarray:
-    """Clicks of the valid split, INTERACTION [n]; none without a log, as the queries then are words of items."""
+def _clicks(dataset: Dataset, catalogue: Catalogue, seed: int) -> _ClicksOfValid:
+    """Clicks of the valid split; none without a log, as the queries then are words of items."""
     count = dataset.num_interactions("valid") if dataset.num_interactions("train") else 0
     chosen = np.random.default_rng(seed).choice(count, min(count, _TUNING_CLICKS), replace=False)
     records = dataset.interactions_at("valid", np.sort(chosen))
-    return records[records["event"] != SKIP]
+    records = anonymous(records[records["event"] != SKIP])
+    rows = _rows_of(dataset.item_ids[records["item"]], catalogue)
+    return _ClicksOfValid(records[rows >= 0], rows[rows >= 0])
 
 
 def _rows_of(item_ids: np.ndarray, catalogue: Catalogue) -> np.ndarray:

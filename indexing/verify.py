@@ -17,7 +17,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from dpsr.indexing.dense.exact import kth_scores, recall_at_k
 from dpsr.indexing.parity import ParityExamples
-from dpsr.indexing.signature import MODE_INPUT, item_key
+from dpsr.indexing.signature import MEMORY, MEMORY_MODE, MODE_INPUT, item_key
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.ops_cc import library
 
@@ -51,7 +51,8 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
     query = {"query": examples.query_input()}
     _check_tokens(call["tokenize"](query), examples)
     _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.anonymous_heads)
-    dense = {MODE_INPUT: _mode("dense")} if len(examples.hybrid_rows) else {}
+    has_modes = MODE_INPUT in loaded.signatures["serving_default"].structured_input_signature[1]
+    dense = {MODE_INPUT: _mode("dense")} if has_modes else {}
     recall = {
         "serving_default": _recall(
             _in_batches(call["serving_default"], query | dense), examples, examples.anonymous_heads
@@ -71,6 +72,8 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
         if len(expected):
             answer = _in_batches(call["serving_default"], query | {MODE_INPUT: _mode(mode)})
             check_list(mode, _item_rows(answer, examples), expected, examples.queries)
+    if len(examples.remembered_rows):
+        _check_memory(_in_batches(call["serving_default"], query | {MODE_INPUT: _mode(MEMORY_MODE)}), examples)
     _replay_warmup(servable / WARMUP_FILE, call)
     return recall
 
@@ -151,6 +154,18 @@ def _item_rows(answer: Answer, examples: ParityExamples) -> np.ndarray:
     row_of = {item: row for row, item in enumerate(examples.item_ids)}
     ids = answer["item_id"]
     return np.array([row_of.get(item_key(item), -1) for item in ids.flat], np.int32).reshape(ids.shape)
+
+
+def _check_memory(answer: Answer, examples: ParityExamples) -> None:
+    rows = np.where(answer["source"] & MEMORY > 0, _item_rows(answer, examples), -1)
+    for query, found, remembered in zip(examples.queries, rows, examples.remembered_rows, strict=True):
+        found, remembered = found[found >= 0], remembered[remembered >= 0]
+        others = np.setdiff1d(found, remembered)
+        if len(others) or (len(remembered) and not len(found)):
+            raise VerificationError(
+                f"query {query!r}: with {MODE_INPUT} = {MEMORY_MODE} the servable remembers {len(found)} items, "
+                f"{len(others)} of which were not clicked; {len(remembered)} were"
+            )
 
 
 def _check_filter(answer: Answer, examples: ParityExamples) -> None:
