@@ -26,8 +26,8 @@ class MemoryConfig(Section):
     """Items that were clicked for the same query; what is None is chosen by the clicks of the valid split."""
 
     half_life: Annotated[float, Field(gt=0.0)] | None = None
-    """Age at which a click counts half: days; where the log's times are integers, in their unit, and without times in
-    rows of the log. ``inf`` counts all clicks alike."""
+    """Age at which a click counts half, and from which on it fades ever more slowly: days; where the log's times are
+    integers, in their unit, and without times in rows of the log. ``inf`` counts all clicks alike."""
     weight: Annotated[float, Field(gt=0.0)] | None = None
     """Clicks that the list of the other searchers counts as."""
     temperature: Annotated[float, Field(gt=0.0)] | None = None

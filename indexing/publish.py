@@ -26,10 +26,11 @@ from dpsr.indexing.filters import Filters, numeric_column
 from dpsr.indexing.manifest import write_manifest
 from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.searcher import Searcher
-from dpsr.indexing.searchers import anonymous, build_searchers
+from dpsr.indexing.searchers import build_searchers
 from dpsr.indexing.servable import RetrievalModule
 from dpsr.indexing.signature import MODE_INPUT, RETRIEVING, profile_inputs
 from dpsr.indexing.text_encoder import describe_text_encoder
+from dpsr.indexing.valid_clicks import anonymous
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
 from dpsr.model.feature_tables import truncation_notes

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from dpsr.config import Config, IndexConfig
-from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_queries
@@ -26,9 +24,8 @@ from dpsr.indexing.memory.searcher import ClickMemory, MemorySearcher
 from dpsr.indexing.memory.tuning import TunedMemory
 from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.searcher import ScoringSearcher
+from dpsr.indexing.valid_clicks import ValidClicks, valid_clicks
 from dpsr.model.interface import Model
-
-_TUNING_CLICKS = 2000
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def build_searchers(
     """
     wanted = config.index
     dense = DenseSearcher(index, model.query_heads, filters, filter_candidates=wanted.filter_candidates)
-    clicks = _clicks(dataset, catalogue, config.training.seed)
+    clicks = valid_clicks(dataset, catalogue, seed=config.training.seed)
     searchers = Searchers(dense, dense)
     if wanted.mode == "hybrid":
         postings = build_lexical(catalogue, dataset.schema.text, wanted.lexical, directory)
@@ -110,27 +107,18 @@ def build_searchers(
     if wanted.memory is None:
         return searchers
     prior = searchers.searcher
-    tuned = choose_memory_plan(config, dataset, model, catalogue, prior, clicks.records, clicks.rows)
+    tuned = choose_memory_plan(config, dataset, model, catalogue, prior)
     memory = ClickMemory(build_memory(config, dataset, catalogue, tuned.plan, log))
     return replace(
         searchers, searcher=MemorySearcher(memory, prior, filters, tuned.plan, default=tuned.helps), memory=tuned
     )
 
 
-class _ClicksOfValid(NamedTuple):
-    """The latest clicks that the model was not trained on, n of them."""
-
-    records: np.ndarray
-    """INTERACTION [n], by users of whom nothing is known."""
-    rows: np.ndarray
-    """int32 [n], the clicked items as rows of the catalogue."""
-
-
 def _fusion(
     wanted: IndexConfig,
     dataset: Dataset,
     model: Model,
-    clicks: _ClicksOfValid,
+    clicks: ValidClicks,
     dense: DenseSearcher,
     lexical: LexicalSearcher,
 ) -> TunedFusion:
@@ -141,32 +129,8 @@ def _fusion(
         dense,
         lexical,
         embed_queries(model, dataset, clicks.records),
-        dataset.query_texts().take(clicks.records["query"]).to_pylist(),
+        clicks.texts,
         clicks.rows,
         kind=wanted.fusion,
         weight=wanted.dense_weight,
     )
-
-
-def anonymous(records: np.ndarray) -> np.ndarray:
-    """The queries of some records as of users of whom nothing is known, INTERACTION [n]."""
-    unknown = records.copy()
-    unknown["user"], unknown["history_end"] = -1, 0
-    return unknown
-
-
-def _clicks(dataset: Dataset, catalogue: Catalogue, seed: int) -> _ClicksOfValid:
-    """Clicks of the valid split; none without a log, as the queries then are words of items."""
-    count = dataset.num_interactions("valid") if dataset.num_interactions("train") else 0
-    chosen = np.random.default_rng(seed).choice(count, min(count, _TUNING_CLICKS), replace=False)
-    records = dataset.interactions_at("valid", np.sort(chosen))
-    records = anonymous(records[records["event"] != SKIP])
-    rows = _rows_of(dataset.item_ids[records["item"]], catalogue)
-    return _ClicksOfValid(records[rows >= 0], rows[rows >= 0])
-
-
-def _rows_of(item_ids: np.ndarray, catalogue: Catalogue) -> np.ndarray:
-    """The catalogue's row of each item, int32 [n]; -1 for one that it does not have."""
-    wanted = set(item_ids.tolist())
-    row_of = {item: row for row, item in enumerate(catalogue.item_ids) if item in wanted}
-    return np.array([row_of.get(item, -1) for item in item_ids.tolist()], np.int32)

@@ -157,14 +157,16 @@ def _item_rows(answer: Answer, examples: ParityExamples) -> np.ndarray:
 
 
 def _check_memory(answer: Answer, examples: ParityExamples) -> None:
-    rows = np.where(answer["source"] & MEMORY > 0, _item_rows(answer, examples), -1)
-    for query, found, remembered in zip(examples.queries, rows, examples.remembered_rows, strict=True):
-        found, remembered = found[found >= 0], remembered[remembered >= 0]
-        others = np.setdiff1d(found, remembered)
-        if len(others) or (len(remembered) and not len(found)):
+    """Of the items of an answer, the source of those and only those that were clicked has to say so."""
+    for query, rows, sources, clicked in zip(
+        examples.queries, _item_rows(answer, examples), answer["source"], examples.remembered_rows, strict=True
+    ):
+        wrong = ((sources & MEMORY > 0) != np.isin(rows, clicked)) & (rows >= 0)
+        if wrong.any():
+            item = examples.item_ids[rows[wrong][0]]
             raise VerificationError(
-                f"query {query!r}: with {MODE_INPUT} = {MEMORY_MODE} the servable remembers {len(found)} items, "
-                f"{len(others)} of which were not clicked; {len(remembered)} were"
+                f"query {query!r}: with {MODE_INPUT} = {MEMORY_MODE} the servable has item {item!r} with source "
+                f"{sources[wrong][0]}, and the clicks {'hold' if np.isin(rows[wrong][0], clicked) else 'lack'} it"
             )
 
 

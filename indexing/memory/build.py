@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import numpy as np
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from dpsr.config import Config, MemoryConfig
 from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.log import FOREVER
 from dpsr.data.raw.timestamps import Clock
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
@@ -19,6 +19,7 @@ from dpsr.indexing.memory.clicks import ClickLog, Clicks, count_clicks
 from dpsr.indexing.memory.searcher import MemoryPlan
 from dpsr.indexing.memory.tuning import SHARES_OF_SPAN, UNTUNED, Scored, TunedMemory, recall, tune_memory
 from dpsr.indexing.searcher import Queries, ScoringSearcher
+from dpsr.indexing.valid_clicks import ValidClicks, valid_clicks
 from dpsr.model.feature_tables import feature_tables
 from dpsr.model.interface import Model
 
@@ -39,7 +40,7 @@ def build_memory(config: Config, dataset: Dataset, catalogue: Catalogue, plan: M
         DatasetError: the log cannot be read.
         ExportError: it has no click on an item of the catalogue, or its times have another unit than the dataset's.
     """
-    log = ClickLog.open(config, catalogue, path)
+    log = ClickLog.open(config, catalogue.item_ids, path)
     unit = dataset.manifest["time"]["unit"]
     if log.unit != unit and math.isfinite(plan.half_life):
         raise ExportError(
@@ -47,7 +48,7 @@ def build_memory(config: Config, dataset: Dataset, catalogue: Catalogue, plan: M
             f"of {plan.half_life:g} holds for the latter; give the log times of the same kind, or set "
             "index.memory.half_life = inf"
         )
-    (clicks,) = count_clicks(log.blocks(), [log.ticks(plan.half_life)])
+    (clicks,) = count_clicks(log.clicks(), [log.ticks(plan.half_life)], log.last_time())
     if log.unknown_items:
         tqdm.write(f"memory: {log.unknown_items:,} rows are of items that the catalogue does not have, and left out")
     if not len(clicks.keys):
@@ -59,56 +60,65 @@ def build_memory(config: Config, dataset: Dataset, catalogue: Catalogue, plan: M
 
 
 def choose_memory_plan(
-    config: Config,
-    dataset: Dataset,
-    model: Model,
-    catalogue: Catalogue,
-    prior: ScoringSearcher,
-    records: np.ndarray,
-    clicked: np.ndarray,
+    config: Config, dataset: Dataset, model: Model, catalogue: Catalogue, prior: ScoringSearcher
 ) -> TunedMemory:
-    """The configured plan, or what clicks choose that the model was not trained on.
+    """The configured plan, or what the later half of the valid split chooses.
+
+    What is tried for these clicks is a memory of the log up to the middle of the split: it knows a time that the model
+    was not trained on, as it will in service.
 
     Args:
-        config: the run; the memory that is tried holds its log up to the valid split.
-        dataset: holds the records.
+        config: the run, and its log.
+        dataset: what the model was trained on.
         model: its query tower, as it will be served.
         catalogue: the items.
         prior: finds and scores them.
-        records: INTERACTION [n], clicks of the valid split by users of whom nothing is known.
-        clicked: int32 [n], their items as rows of the catalogue.
+
+    Raises:
+        DatasetError: the log cannot be read.
+        ExportError: the log is not the one that the dataset was prepared from.
     """
     wanted = config.index.memory or MemoryConfig()
     given = {name: value for name, value in wanted.model_dump().items() if value is not None}
     plan = replace(UNTUNED, **given)
-    if len(given) == len(fields(plan)) or not len(records):
+    if len(given) == len(fields(plan)) or not dataset.has_log or not dataset.num_interactions("valid"):
         return TunedMemory(plan, 0, {})
-    clicks = _clicks_before_valid(config, dataset, catalogue, wanted.half_life)
-    texts = dataset.query_texts().take(records["query"]).to_pylist()
-    recalled = recall(clicks, texts)
-    scored = _scored(dataset, model, prior, records, texts, recalled.rows)
-    return tune_memory(scored, recalled, clicked, weight=wanted.weight, temperature=wanted.temperature)
+    middle, first = _middle_of_valid(ClickLog.open(config, dataset.item_ids, None), dataset)
+    clicked = valid_clicks(dataset, catalogue, seed=config.training.seed, first=first)
+    if not clicked.texts:
+        return TunedMemory(plan, 0, {})
+    log = ClickLog.open(config, catalogue.item_ids, None)
+    half_lives = [wanted.half_life] if wanted.half_life is not None else _half_lives(log, dataset)
+    counted = count_clicks(log.clicks(until=middle), [log.ticks(each) for each in half_lives], middle)
+    recalled = recall(dict(zip(half_lives, counted, strict=True)), clicked.texts)
+    scored = _scored(dataset, model, prior, clicked, recalled.rows)
+    return tune_memory(scored, recalled, clicked.rows, weight=wanted.weight, temperature=wanted.temperature)
 
 
-def _clicks_before_valid(
-    config: Config, dataset: Dataset, catalogue: Catalogue, half_life: float | None
-) -> dict[float, Clicks]:
-    """The log's clicks before the valid split, by half-life in the unit of the configuration."""
-    log = ClickLog.open(config, catalogue, None)
-    times = dataset.manifest["time"]
-    first, last = (Clock.time(text) for text in times["train"])
-    half_lives = [half_life]
-    if half_life is None:
-        half_lives = [max(last - first, 1) * share / log.ticks(1.0) for share in SHARES_OF_SPAN]
-    counted = count_clicks(log.blocks(until=Clock.time(times["valid"][0])), [log.ticks(each) for each in half_lives])
-    return dict(zip(half_lives, counted, strict=True))
+def _middle_of_valid(log: ClickLog, dataset: Dataset) -> tuple[int, int]:
+    """The time of the middle of the valid split, and the place of its first record of that time."""
+    spans = dataset.manifest["time"]
+    end = FOREVER if spans["test"] is None else Clock.time(spans["test"][0])
+    times = log.times_between(Clock.time(spans["valid"][0]), end)
+    count = dataset.num_interactions("valid")
+    if len(times) != count:
+        raise ExportError(
+            f"{log.source.files[0]}: has {len(times):,} events of the time of the valid split, where the dataset has "
+            f"{count:,}; run `dpsr prepare` again, or set half_life, weight and temperature of index.memory"
+        )
+    middle = int(times[len(times) // 2])
+    return middle, int(np.searchsorted(times, middle))
 
 
-def _scored(
-    dataset: Dataset, model: Model, prior: ScoringSearcher, records: np.ndarray, texts: Sequence[str], rows: np.ndarray
-) -> Scored:
+def _half_lives(log: ClickLog, dataset: Dataset) -> list[float]:
+    """Those that are tried, in the unit of the configuration."""
+    first, last = (Clock.time(text) for text in dataset.manifest["time"]["train"])
+    return [max(last - first, 1) * share / log.ticks(1.0) for share in SHARES_OF_SPAN]
+
+
+def _scored(dataset: Dataset, model: Model, prior: ScoringSearcher, clicks: ValidClicks, rows: np.ndarray) -> Scored:
     tables = feature_tables(model.config, dataset)
-    numbers = np.ascontiguousarray(records).view(np.int32).reshape(len(records), 5)
+    numbers = np.ascontiguousarray(clicks.records).view(np.int32).reshape(len(rows), 5)
 
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.string), *[tf.TensorSpec([None, None], tf.int32)] * 2],
@@ -121,10 +131,10 @@ def _scored(
 
     parts = [
         search(
-            tf.constant(texts[start : start + _BATCH]),
+            tf.constant(clicks.texts[start : start + _BATCH]),
             tf.constant(numbers[start : start + _BATCH]),
             tf.constant(rows[start : start + _BATCH]),
         )
-        for start in range(0, len(records), _BATCH)
+        for start in range(0, len(rows), _BATCH)
     ]
     return Scored(*(np.concatenate([part.numpy() for part in of_parts]) for of_parts in zip(*parts, strict=True)))

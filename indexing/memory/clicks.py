@@ -1,4 +1,4 @@
-"""Clicks of each query, decayed by their age: counted in one pass over a raw log."""
+"""Clicks of each query, decayed by their age: counted over a raw log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from dpsr.config import Config, InteractionsConfig
 from dpsr.data.dataset.schema import SKIP, DatasetError
@@ -19,13 +20,12 @@ from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import CollectedRows, RejectedRows
 from dpsr.data.raw.timestamps import Clock
 from dpsr.data.raw.values import Kind, id_strings, whole_ids
-from dpsr.indexing.catalogue import Catalogue
 from dpsr.tokenizer_cc.terms import query_keys
 
 _MICROSECONDS_PER_DAY = 86_400_000_000
 _LEAST_MERGED = 1 << 20
 _MOST_ITEMS = 256
-_LEAST_COUNT = 1e-4
+_LEAST_COUNT = 1e-6
 
 
 class ClickBlock(NamedTuple):
@@ -54,21 +54,24 @@ class Clicks(NamedTuple):
 
 @dataclass
 class ClickLog:
-    """A raw log, read as often as ``blocks`` is called."""
+    """A raw log, read from its beginning by every method."""
 
     source: Source
+    times: Source
+    """The same files with their times alone, where they have any."""
     reader: RowReader
     max_rejected_share: float
     unknown_items: int = 0
-    """Rows of the last pass whose item the catalogue does not have."""
+    """Rows of the last pass whose item is none of the given ones."""
 
     @classmethod
-    def open(cls, config: Config, catalogue: Catalogue, path: str | None) -> ClickLog:
-        """Opens a log over the items of a catalogue.
+    def open(cls, config: Config, item_ids: np.ndarray, path: str | None) -> ClickLog:
+        """Opens a log of clicks on given items.
 
         Args:
             config: ``data.interactions`` maps the columns.
-            catalogue: clicks on other items are passed over.
+            item_ids: str or int64 [items], whose places are the rows of ``ClickBlock.items``; clicks on other items are
+                passed over.
             path: file or glob; None for that of the configuration.
 
         Raises:
@@ -85,11 +88,13 @@ class ClickLog:
         given = InteractionsConfig(path=path, columns={name: columns[name] for name in columns if name != "user_id"})
         optional = {"timestamp": Kind.TIME, "event": Kind.EVENT}
         source = Source("interactions", given, {"query": Kind.TEXT, "item_id": Kind.ID}, optional)
-        numeric = catalogue.item_ids.dtype.kind == "i"
-        reader = RowReader(
-            RowIndex(catalogue.item_ids.tolist()), whole_ids if numeric else id_strings, None, UserIds(), Clock()
-        )
-        log = cls(source, reader, config.data.max_rejected_share)
+        numeric = item_ids.dtype.kind == "i"
+        reader = RowReader(RowIndex(item_ids.tolist()), whole_ids if numeric else id_strings, None, UserIds(), Clock())
+        times = source
+        if "timestamp" in source.columns:
+            column = {"timestamp": given.columns["timestamp"]} if "timestamp" in given.columns else {}
+            times = Source("interactions", given.model_copy(update={"columns": column}), {"timestamp": Kind.TIME})
+        log = cls(source, times, reader, config.data.max_rejected_share)
         for chunk in source.chunks(unusable := CollectedRows()):
             reader.read(chunk, 0, unusable)
             if reader.clock.known or "timestamp" not in source.columns:
@@ -101,32 +106,61 @@ class ClickLog:
         """Of its times; see ``Clock.unit``."""
         return self.reader.clock.unit
 
+    def last_time(self) -> int:
+        """The latest time of a row; without times the number of the last row."""
+        if "timestamp" not in self.source.columns:
+            return sum(len(chunk.rows) for chunk in self.source.chunks(CollectedRows())) - 1
+        latest = -FOREVER
+        for chunk in self.times.chunks(CollectedRows()):
+            found, known = self.reader.clock.read(chunk.columns["timestamp"])
+            latest = max(latest, int(found.max(initial=-FOREVER, where=known)))
+        return latest
+
     def ticks(self, half_life: float) -> float:
         """A half-life of ``index.memory`` as the times of the log count."""
         return half_life * (_MICROSECONDS_PER_DAY if self.unit == "timestamp" else 1)
 
-    def blocks(self, until: int = FOREVER) -> Iterator[ClickBlock]:
+    def clicks(self, until: int = FOREVER) -> Iterator[ClickBlock]:
         """Streams the clicks and purchases before a time.
 
         Raises:
-            DatasetError: a file is damaged, or more rows than ``data.max_rejected_share`` cannot be used; a row of an
-                item that the catalogue does not have is passed over, and counted in ``unknown_items``.
+            DatasetError: as ``_batches``.
         """
-        rows, self.unknown_items = 0, 0
-        with (
-            tempfile.TemporaryDirectory() as scratch,
-            _Unusable(Path(scratch), "interactions") as rejected,
-        ):
-            for chunk in self.source.chunks(rejected):
-                batch = self.reader.read(chunk, rows, rejected)
-                rows += len(chunk.rows)
-                times, events = batch.column("time").to_numpy(), batch.column("event").to_numpy()
-                keys = query_keys(batch.column("query").to_pylist())
-                taken = (keys != 0) & (times < until) & (events != SKIP)
-                yield ClickBlock(keys[taken], batch.column("item").to_numpy()[taken], times[taken])
+        for batch in self._batches():
+            times, events = batch.column("time").to_numpy(), batch.column("event").to_numpy()
+            keys = query_keys(batch.column("query").to_pylist())
+            taken = (keys != 0) & (times < until) & (events != SKIP)
+            yield ClickBlock(keys[taken], batch.column("item").to_numpy()[taken], times[taken])
+
+    def times_between(self, first: int, end: int) -> np.ndarray:
+        """The times, from ``first`` on and before ``end``, of all usable rows; ascending, int64 [n].
+
+        Raises:
+            DatasetError: as ``_batches``.
+        """
+        found = [np.zeros(0, np.int64)]
+        for batch in self._batches():
+            times = batch.column("time").to_numpy()
+            found.append(times[(times >= first) & (times < end)])
+        return np.sort(np.concatenate(found))
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        """The usable rows; see ``RowReader.read``.
+
+        Raises:
+            DatasetError: a file is damaged, or more rows than ``data.max_rejected_share`` cannot be used; a row of an
+                unknown item is passed over, and counted in ``unknown_items``.
+        """
+        rows = 0
+        with tempfile.TemporaryDirectory() as scratch:
+            rejected = _Unusable(Path(scratch), "interactions")
+            with rejected:
+                for chunk in self.source.chunks(rejected):
+                    yield self.reader.read(chunk, rows, rejected)
+                    rows += len(chunk.rows)
             # The list goes with the scratch directory; the error names the reasons and the first row.
             rejected.check(max(rows + rejected.malformed, 1), self.max_rejected_share, Path(self.source.files[0]))
-            self.unknown_items = rejected.unknown_items
+        self.unknown_items = rejected.unknown_items
 
 
 class _Unusable(RejectedRows):
@@ -143,20 +177,22 @@ class _Unusable(RejectedRows):
             super().add(file, row, reason, value, line=line, lines=lines)
 
 
-def count_clicks(blocks: Iterable[ClickBlock], half_lives: Sequence[float]) -> list[Clicks]:
-    """Counts the clicks of every query on every item, each as ``2 ** -(age / half-life)`` at the time of the last one.
+def count_clicks(blocks: Iterable[ClickBlock], half_lives: Sequence[float], now: int) -> list[Clicks]:
+    """Counts the clicks of every query on every item, each as ``(1 + (sqrt(2) - 1) * age / half-life) ** -2``.
 
-    Memory grows with the distinct pairs of query and item, not with the clicks. A query keeps its 256 items of the
-    highest counts; counts below 0.0001 are left out.
+    Interest fades by a power of the time, as memory does (Anderson and Schooler, 1991): faster than by halves at
+    first, and more slowly later. Memory grows with the distinct pairs of query and item, not with the clicks. A query
+    keeps its 256 items of the highest counts; counts below 0.000001 are left out.
 
     Args:
         blocks: the log, in any order.
-        half_lives: in the unit of the times; infinity counts every click as one.
+        half_lives: ages at which a click counts half, in the unit of the times; infinity counts every click as one.
+        now: the time that ages are counted back from, that of the last click or later.
 
     Returns:
         The counts by each half-life.
     """
-    pairs = _Pairs(np.array(half_lives))
+    pairs = _Pairs(np.array(half_lives), now)
     waiting: list[ClickBlock] = []
     for block in blocks:
         waiting.append(block)
@@ -172,30 +208,26 @@ def count_clicks(blocks: Iterable[ClickBlock], half_lives: Sequence[float]) -> l
 class _Pairs:
     """Distinct pairs of query and item, ascending, with their counts by each half-life."""
 
-    def __init__(self, half_lives: np.ndarray) -> None:
-        self._half_lives = half_lives
-        self._last = 0
+    def __init__(self, half_lives: np.ndarray, now: int) -> None:
+        self._scales = (np.sqrt(2) - 1) / half_lives
+        self._now = now
         self.keys, self._items = np.zeros(0, np.int64), np.zeros(0, np.int32)
         self._counts = np.zeros((0, len(half_lives)))
 
     def add(self, blocks: Sequence[ClickBlock]) -> None:
-        """Counts more clicks; what was counted before ages by the time between."""
+        """Counts more clicks."""
         keys, items, times = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         if not len(keys):
             return
-        last = int(times.max())
-        last = max(last, self._last) if len(self.keys) else last
-        aged = self._counts * self._decay(np.array([last - self._last])) if len(self.keys) else self._counts
+        fresh = (1 + np.outer(self._now - times, self._scales)) ** -2
         keys, items = np.concatenate([self.keys, keys]), np.concatenate([self._items, items])
-        counts = np.concatenate([aged, self._decay(last - times)])
         order = np.lexsort((items, keys))
         keys, items = keys[order], items[order]
         new = np.ones(len(keys), bool)
         new[1:] = (np.diff(keys) != 0) | (np.diff(items) != 0)
         first = np.flatnonzero(new)
-        self._last = last
         self.keys, self._items = keys[first], items[first]
-        self._counts = np.add.reduceat(counts[order], first, axis=0)
+        self._counts = np.add.reduceat(np.concatenate([self._counts, fresh])[order], first, axis=0)
 
     def clicks(self, number: int) -> Clicks:
         """The counts by one half-life."""
@@ -208,7 +240,3 @@ class _Pairs:
         kept = kept[place < _MOST_ITEMS]
         row_splits = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.minimum(sizes, _MOST_ITEMS))])
         return Clicks(queries, row_splits, self._items[kept], counts[kept].astype(np.float32))
-
-    def _decay(self, ages: np.ndarray) -> np.ndarray:
-        """float64 [n, half-lives]."""
-        return np.exp2(-ages[:, np.newaxis] / self._half_lives)

@@ -1,4 +1,4 @@
-"""The choice of half-life, weight and temperature by the clicks of the valid split."""
+"""The choice of half-life, weight and temperature by clicks of the valid split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dpsr.indexing.memory.clicks import Clicks
 from dpsr.indexing.memory.searcher import MemoryPlan
 from dpsr.tokenizer_cc.terms import query_keys
 
-SHARES_OF_SPAN = (1 / 256, 1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, math.inf)
+SHARES_OF_SPAN = (*(2.0**-power for power in range(11, 0, -1)), math.inf)
 """Half-lives that are tried, as shares of the time from the first to the last click of the train split."""
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 TEMPERATURES = (0.02, 0.035, 0.05, 0.07, 0.1, 0.15, 0.25)
@@ -160,9 +160,9 @@ class _Union:
 
     def prior(self, temperature: float) -> np.ndarray:
         """The softmax over the scores of each query, float32."""
-        best = np.where(self._is_item, self._scores, -np.inf).max(axis=1, keepdims=True)
-        shares = np.exp((self._scores - np.where(np.isfinite(best), best, 0)) / temperature, where=self._is_item)
-        shares = np.where(self._is_item, shares, 0)
+        scores = np.where(self._is_item, self._scores, -np.inf)
+        best = scores.max(axis=1, keepdims=True)
+        shares = np.exp((scores - np.where(np.isfinite(best), best, 0)) / temperature)
         return (shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)).astype(np.float32)
 
     def reciprocal_rank(self, scores: np.ndarray) -> float:
