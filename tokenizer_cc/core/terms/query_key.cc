@@ -1,8 +1,20 @@
 #include "tokenizer_cc/core/terms/query_key.h"
 
+#include <string_view>
+
 #include "tokenizer_cc/core/hashing.h"
 
 namespace dpsr {
+namespace {
+
+// As LightStem, of terms of three characters too: where "ops" stands alone it is what it is in "blackops".
+std::string_view WithoutPlural(std::string_view term) {
+  const size_t length = term.size();
+  if (length < 3 || term[length - 1] != 's' || term[length - 2] == 's' || term[length - 2] == 'u') return term;
+  return term.substr(0, length - 1);
+}
+
+}  // namespace
 
 uint64_t QueryKeyer::Key(std::string_view query) {
   analyzer_.Analyze(query);
@@ -10,7 +22,7 @@ uint64_t QueryKeyer::Key(std::string_view query) {
   bool after_number = false;
   for (const Term& term : analyzer_.terms()) {
     if (after_number && !term.letters) joined_ += ' ';
-    joined_ += analyzer_.view(term);
+    joined_ += term.stemmed ? analyzer_.view(term) : WithoutPlural(analyzer_.view(term));
     after_number = !term.letters;
   }
   if (joined_.empty()) return kNoKey;

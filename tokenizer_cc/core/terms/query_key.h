@@ -12,7 +12,7 @@
 namespace dpsr {
 
 // Hashes the terms of a query, in their order and without the spaces between them: "Black-Ops 2", "blackops2" and
-// "black op 2s" are one query. Numbers stay apart: "5 10" is not "510".
+// "black op 2" are one query. Numbers stay apart: "5 10" is not "510".
 //
 // Keeps its working memory between calls; not for two threads at once.
 class QueryKeyer {

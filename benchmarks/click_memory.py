@@ -1,6 +1,6 @@
 """The memory searcher of a servable on real clicks: bestbuy_xbox of $DPSR_DATA, the last tenth of its log.
 
-    python benchmarks/memory.py --out runs/memory --seeds 1 2 3
+    python benchmarks/click_memory.py --out runs/click_memory --seeds 1 2 3
 
 Every seed is a run of its own below --out: prepared, trained, and exported with ``[index.memory]`` over the clicks
 before the test split. The servable is asked with and without its memory, beside the trained model and the baseline that
