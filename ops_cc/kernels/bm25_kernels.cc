@@ -13,8 +13,8 @@
 #include "ops_cc/core/bm25/build.h"
 #include "ops_cc/core/bm25/search.h"
 #include "ops_cc/core/embedding_bag.h"
+#include "ops_cc/kernels/one_by_one.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/lib/core/threadpool.h"
 
 namespace dpsr {
 namespace {
@@ -43,14 +43,6 @@ absl::Status WantVector(const char* name, const Tensor& tensor, int64_t size) {
 template <typename T>
 const T* DataOrNone(const Tensor& tensor) {
   return tensor.NumElements() == 0 ? nullptr : tensor.flat<T>().data();
-}
-
-// One by one: queries, and parts of an index, take different times, and whoever is free takes the next.
-template <typename Function>
-void OneByOne(OpKernelContext* context, int64_t count, Function function) {
-  if (count == 1) return function(0, 1);
-  context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(
-      count, tensorflow::thread::ThreadPool::SchedulingParams::Fixed(1), function);
 }
 
 class Bm25BuildOp : public OpKernel {
