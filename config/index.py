@@ -58,8 +58,6 @@ class IndexConfig(Section):
     """Versions kept when one is published, the newest included; 0 keeps all."""
     filter_range: list[str] = []
     """Numeric item columns that a request may restrict to a range; categorical ones can always be filtered by."""
-    filter_candidates: Annotated[int, Field(ge=1)] = 20_000
-    """Nearest items of each head among which a filter finds the matching ones."""
     precision: Literal["float32", "int8"] = "float32"
     """Of the vectors inside an approximate index; ``int8`` takes a quarter of the memory, its score error is 0.01."""
     text_encoder_precision: Literal["float32", "int8"] = "float32"

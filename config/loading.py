@@ -15,10 +15,15 @@ from dpsr.config.section import Section
 from dpsr.config.serving import ServingConfig
 from dpsr.errors import DpsrError
 
-RENAMED = {"cluster.dense_every": "cluster.dense_sync_steps", "index.filter_reach": "index.filter_candidates"}
+RENAMED = {"cluster.dense_every": "cluster.dense_sync_steps"}
 """Keys of earlier releases: an error names the key of today."""
-REPLACED = {"evaluation.dssm": 'list "dssm" in evaluation.baselines instead'}
-"""Keys of earlier releases whose successor takes another value, and the remedy that the error names."""
+_ALL_MATCHING = "leave it out: a filter finds k items whenever k match"
+REPLACED = {
+    "evaluation.dssm": 'list "dssm" in evaluation.baselines instead',
+    "index.filter_candidates": _ALL_MATCHING,
+    "index.filter_reach": _ALL_MATCHING,
+}
+"""Keys of earlier releases that have no successor of the same values, and the remedy that the error names."""
 
 
 class ConfigError(DpsrError, ValueError):

@@ -14,6 +14,7 @@ from dpsr.data.raw.white_space import AT_ENDS
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.signature import filter_input
+from dpsr.ops_cc.item_filters import CategoryColumn, FilterRequest, NumberColumn
 
 _ANY, _UNKNOWN, _MISSING = 0, -1, -2
 """Ids beside those of values: a request for any item, a request for a value of no item, an item without a value."""
@@ -42,10 +43,10 @@ class Filters(tf.Module):
             ExportError: a column of ``ranges`` is missing or holds no numbers, or two inputs would have one name.
         """
         super().__init__(name="filters")
-        self._ids: dict[str, tf.Variable] = {}
+        self._categories: dict[str, CategoryColumn] = {}
         self._tables: dict[str, tf.lookup.StaticHashTable] = {}
         self._texts: dict[str, list[str]] = {}
-        self._numbers: dict[str, tf.Variable] = {}
+        self._numbers: dict[str, NumberColumn] = {}
         self.specs: dict[str, tf.TensorSpec] = {}
         self.defaults: FilterValues = {}
         for column in categories:
@@ -104,14 +105,24 @@ class Filters(tf.Module):
         """
         allowed, at = rows >= 0, tf.maximum(rows, 0)
         wanted = {name: values[:, tf.newaxis, tf.newaxis] for name, values in wanted.items()}
-        for name, ids in self._ids.items():
-            allowed &= (wanted[name] == _ANY) | (tf.gather(ids, at) == wanted[name])
-        for column, found in self._numbers.items():
+        for name, category in self._categories.items():
+            allowed &= (wanted[name] == _ANY) | (tf.gather(category.ids, at) == wanted[name])
+        for column, number in self._numbers.items():
             low, high = wanted[filter_input("min_" + column)], wanted[filter_input("max_" + column)]
-            values = tf.gather(found, at)
+            values = tf.gather(number.values, at)
             unlimited = tf.math.is_inf(low) & (low < 0) & tf.math.is_inf(high) & (high > 0)
             allowed &= unlimited | ((values >= low) & (values <= high))  # never of NaN
         return allowed
+
+    def request(self, wanted: FilterValues) -> FilterRequest:
+        """What lists the items that match; ``wanted`` is of ``requested``."""
+        return FilterRequest(
+            [*self._categories.values()],
+            [*self._numbers.values()],
+            [wanted[name] for name in self._categories],
+            [wanted[filter_input("min_" + column)] for column in self._numbers],
+            [wanted[filter_input("max_" + column)] for column in self._numbers],
+        )
 
     def matching_rows(self, values: dict[str, str | float], items: int) -> np.ndarray:
         """The item rows, of ``items`` in the catalogue, that match the filters of one request; int32 [n]."""
@@ -124,24 +135,24 @@ class Filters(tf.Module):
     def _values_of_an_item(self, items: int) -> dict[str, str | float]:
         """Filters that the item with the fewest missing values matches: its categories, its numbers as lower limits."""
         known = np.zeros(items, np.int32)
-        for ids in self._ids.values():
-            known += ids.numpy() > 0
-        for found in self._numbers.values():
-            known += ~np.isnan(found.numpy())
+        for category in self._categories.values():
+            known += category.ids.numpy() > 0
+        for number in self._numbers.values():
+            known += ~np.isnan(number.values.numpy())
         item = int(known.argmax())
         values = self.without()
-        for name, ids in self._ids.items():
-            values[name] = self._texts[name][max(int(ids.numpy()[item]), 0)]
-        for column, found in self._numbers.items():
-            if not np.isnan(found.numpy()[item]):
-                values[filter_input("min_" + column)] = float(found.numpy()[item])
+        for name, category in self._categories.items():
+            values[name] = self._texts[name][max(int(category.ids.numpy()[item]), 0)]
+        for column, number in self._numbers.items():
+            if not np.isnan(number.values.numpy()[item]):
+                values[filter_input("min_" + column)] = float(number.values.numpy()[item])
         return values
 
     def _add_category(self, column: str, values: pa.ChunkedArray) -> None:
         found, ids = category_ids(values)
         name = self._declare(column, tf.string, "")
         self._texts[name] = ["", *found]
-        self._ids[name] = tf.Variable(ids, trainable=False, name=name)
+        self._categories[name] = CategoryColumn.of_ids(ids, len(found)).map(_variable)
         texts = tf.constant(self._texts[name], tf.string)
         entries = tf.lookup.KeyValueTensorInitializer(texts, tf.range(len(self._texts[name])))
         self._tables[name] = tf.lookup.StaticHashTable(entries, _UNKNOWN)
@@ -149,7 +160,7 @@ class Filters(tf.Module):
     def _add_range(self, column: str, numbers: np.ndarray) -> None:
         self._declare("min_" + column, tf.float32, -np.inf)
         self._declare("max_" + column, tf.float32, np.inf)
-        self._numbers[column] = tf.Variable(numbers, trainable=False, name=filter_input(column))
+        self._numbers[column] = NumberColumn.of_values(numbers).map(_variable)
 
     def _declare(self, column: str, dtype: tf.DType, default: str | float) -> str:
         name = filter_input(column)
@@ -158,6 +169,11 @@ class Filters(tf.Module):
         self.specs[name] = tf.TensorSpec([None], dtype, name)
         self.defaults[name] = tf.constant([default], dtype)
         return name
+
+
+def _variable(array: np.ndarray) -> tf.Variable:
+    """As constants of a graph, columns are limited to 2 GB altogether."""
+    return tf.Variable(array, trainable=False)
 
 
 def stripped(values: tf.Tensor) -> tf.Tensor:

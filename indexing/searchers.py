@@ -96,7 +96,7 @@ def build_searchers(
         DatasetError: the log cannot be read.
     """
     wanted = config.index
-    dense = DenseSearcher(index, model.query_heads, filters, filter_candidates=wanted.filter_candidates)
+    dense = DenseSearcher(index, model.query_heads, filters)
     clicks = valid_clicks(dataset, catalogue, seed=config.training.seed)
     searchers = Searchers(dense, dense)
     if wanted.mode == "hybrid":

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dpsr.config import IndexConfig
 from dpsr.data.batches.features import QueryFeatures, TextFeatures, first_tokens, titles_of
 from dpsr.data.batches.sequences import sequences
 from dpsr.data.dataset.tables import Dataset
@@ -30,8 +29,6 @@ from dpsr.model.interface import Model
 from dpsr.tokenizer_cc.subword_op import SubwordLayer
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
-FILTER_CANDIDATES = IndexConfig().filter_candidates
-"""Nearest items of each head that a filter searches by default."""
 _OP_NAMESPACES = ["Scann"]
 
 
@@ -224,7 +221,6 @@ def dense_servable(
     index: Index,
     *,
     filter_range: Sequence[str] = (),
-    filter_candidates: int = FILTER_CANDIDATES,
 ) -> RetrievalModule:
     """The servable of a dataset's items that finds them by their vectors alone.
 
@@ -233,14 +229,13 @@ def dense_servable(
         dataset: what they were trained on.
         index: over its items' vectors, row by row.
         filter_range: numeric columns that a request may restrict to a range.
-        filter_candidates: nearest items of each head among which a filter finds the matching ones.
 
     Raises:
         ExportError: a column has the name of another input, or is not there; see ``profile_inputs``, ``Filters``.
     """
     model = for_inference(model)
     filters = Filters(Catalogue.of_dataset(dataset), dataset.schema.categorical, filter_range)
-    searcher = DenseSearcher(index, model.query_heads, filters, filter_candidates=filter_candidates)
+    searcher = DenseSearcher(index, model.query_heads, filters)
     return RetrievalModule(model, dataset, searcher, filters)
 
 

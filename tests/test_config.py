@@ -117,7 +117,10 @@ def test_every_problem_is_reported_at_once(config_file: Path) -> None:
     ("override", "remedy"),
     [
         ("cluster.dense_every=8", "cluster.dense_every is now called cluster.dense_sync_steps; rename the key"),
-        ("index.filter_reach=8", "index.filter_reach is now called index.filter_candidates; rename the key"),
+        (
+            "index.filter_candidates=8",
+            "index.filter_candidates is no longer a key; leave it out: a filter finds k items whenever k match",
+        ),
         ("evaluation.dssm=true", 'evaluation.dssm is no longer a key; list "dssm" in evaluation.baselines instead'),
     ],
 )

@@ -21,6 +21,7 @@ from scann.scann_ops.py.scann_builder import ReorderType
 
 from dpsr.indexing.dense.tuning import SearchPlan, Tuned, first_plan, tune
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
+from dpsr.ops_cc.row_search import best_of_rows
 
 __all__ = ["TREE_FROM", "Index", "Precision", "SearchPlan"]
 
@@ -159,6 +160,12 @@ class Index(tf.Module):
         else:
             found = tf.gather(self._state.dataset, rows)
         return tf.linalg.matmul(vectors, found, transpose_b=True)
+
+    def best_of_rows(self, heads: tf.Tensor, rows: tf.RaggedTensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Exact search among given rows, by the vectors of ``scores_of``; see ``ops_cc.row_search.best_of_rows``."""
+        if self.precision == "int8" and self.plan.kind != "exact":
+            return best_of_rows(self._state.int8_dataset, heads / self._state.int8_multipliers, rows, k)
+        return best_of_rows(self._state.dataset, heads, rows, k)
 
     def _in_proportion(self, parameter: int, count: int | tf.Tensor, most: int) -> int | tf.Tensor:
         """A parameter of the plan, chosen for k rows, scaled to ``count`` rows."""

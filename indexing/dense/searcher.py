@@ -14,14 +14,18 @@ from dpsr.indexing.searcher import Found, Queries
 from dpsr.indexing.signature import DENSE
 from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
 
-_OVERFETCH = 4
-"""A filtered search first looks among this many times k items of each head; most filters need no more."""
+MOST_LISTED = 1 << 16
+"""Where at most this many items match the filters of a query, all of them are scored."""
+_MARGIN = 1.25
+"""Where more match, so many times the nearest items are looked at that would hold k if the filters did not depend on
+the query."""
 
 
 class DenseSearcher(tf.Module):
     """Searches the index with every head of a query, and merges the heads' lists.
 
-    A filtered search returns the best k matching items among the ``filter_candidates`` nearest of each head.
+    A filtered search returns k items whenever k match. Where few match, all of them are scored, exactly; where many do,
+    the index is asked for more than k items, and those that match are kept.
     """
 
     name = "dense"
@@ -32,8 +36,6 @@ class DenseSearcher(tf.Module):
         index: Index,
         query_heads: Callable[[QueryFeatures], tf.Tensor],
         filters: Filters,
-        *,
-        filter_candidates: int,
     ) -> None:
         """Joins an index, a query tower and filters.
 
@@ -41,14 +43,12 @@ class DenseSearcher(tf.Module):
             index: over the item vectors.
             query_heads: queries -> float32 [B, m, d], unit vectors.
             filters: over the items of the index, row by row.
-            filter_candidates: items of each head that a filter looks among, raised to k and limited to the catalogue.
         """
         super().__init__(name=self.name)
         self.index = index
         self.k = index.k
         self.release = index.release
         self._filters = filters
-        self._filter_candidates = min(max(filter_candidates, self.k), index.items)
         # A function hides the model from the tracking of attributes, which would save the item tower too.
         self._query_heads: Callable[[QueryFeatures], tf.Tensor] = lambda queries: query_heads(queries)
 
@@ -89,37 +89,65 @@ class DenseSearcher(tf.Module):
         return found, self.scores_of(heads, rows)
 
     def search_matching(self, queries: Queries, wanted: FilterValues) -> Found:
-        """The k nearest matching items over all heads.
-
-        Every head is first asked for four times k items. Where a head then has fewer than k matching ones, the row is
-        searched again among all ``filter_candidates``.
-        """
+        """The k nearest matching items over all heads."""
         return self.search_heads_matching(self.heads(queries), wanted)
 
     def search_heads_matching(self, heads: tf.Tensor, wanted: FilterValues) -> Found:
         """``search_matching`` with the heads of ``heads``."""
-        active = self._filters.active(wanted)
-        first = min(_OVERFETCH * self.k, self._filter_candidates)
-        rows, scores = self._nearest_matching(heads, tf.where(tf.reduce_any(active), first, self.k), wanted)
-        found = merge_heads(rows, scores, self.k)
-        if first < self._filter_candidates:
-            matching = tf.math.count_nonzero(rows >= 0, axis=2, dtype=tf.int32)
-            short = active & tf.reduce_any(matching < self.k, axis=1)
-            found = tf.cond(
-                tf.reduce_any(short), lambda: self._further(heads, wanted, found, short), lambda: list(found)
+        request, active = self._filters.request(wanted), self._filters.active(wanted)
+        rows, matching = request.matching_rows(MOST_LISTED)
+        found = self.index.best_of_rows(heads, rows, self.k)
+        wide = ~active | (matching > MOST_LISTED)
+        return _found(
+            tf.cond(
+                tf.reduce_any(wide),
+                lambda: self._with_wide(found, heads, wanted, matching, wide),
+                lambda: list(found),
             )
-        return _found(found)
+        )
 
-    def _further(
-        self, heads: tf.Tensor, wanted: FilterValues, found: Sequence[tf.Tensor], short: tf.Tensor
+    def _with_wide(
+        self, found: Sequence[tf.Tensor], heads: tf.Tensor, wanted: FilterValues, matching: tf.Tensor, wide: tf.Tensor
     ) -> list[tf.Tensor]:
-        """``found``, with its short rows searched again among all candidates."""
+        """``found``, with the lists of the queries that too many items match to score all of them."""
+        places = tf.where(wide)
+        at = places[:, 0]
+        heads, matching = tf.gather(heads, at), tf.gather(matching, at)
+        wanted = {name: tf.gather(values, at) for name, values in wanted.items()}
+        lists = self._over_fetched(heads, wanted, matching)
+        return [tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, lists, strict=True)]
+
+    def _over_fetched(self, heads: tf.Tensor, wanted: FilterValues, matching: tf.Tensor) -> Sequence[tf.Tensor]:
+        """The matching ones of the nearest items, so many that k are expected to match; all that match where they fail.
+
+        Args:
+            heads: float32 [B, m, d].
+            wanted: of ``Filters.requested``.
+            matching: int64 [B], how many items match, more than k.
+        """
+        active = self._filters.active(wanted)
+        share = tf.cast(matching, tf.float32) / self.index.items
+        count = tf.where(active, _MARGIN * self.k / share, float(self.k))
+        count = tf.cast(tf.math.ceil(tf.minimum(tf.reduce_max(count), float(self.index.items))), tf.int32)
+        rows, scores = self._nearest(heads, count)
+        rows = tf.where(self._filters.matches(rows, wanted), rows, NO_ROW)
+        found = merge_heads(rows, scores, self.k)
+        of_head = tf.math.count_nonzero(rows >= 0, axis=2, dtype=tf.int32)
+        short = active & tf.reduce_any(of_head < self.k, axis=1)
+        return tf.cond(
+            tf.reduce_any(short), lambda: self._all_matching(found, heads, wanted, short), lambda: list(found)
+        )
+
+    def _all_matching(
+        self, found: Sequence[tf.Tensor], heads: tf.Tensor, wanted: FilterValues, short: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """``found``, with its short lists made of all matching items."""
         places = tf.where(short)
         at = places[:, 0]
-        of_short = {name: tf.gather(values, at) for name, values in wanted.items()}
-        rows, scores = self._nearest_matching(tf.gather(heads, at), self._filter_candidates, of_short)
-        again = merge_heads(rows, scores, self.k)
-        return [tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, again, strict=True)]
+        request = self._filters.request({name: tf.gather(values, at) for name, values in wanted.items()})
+        rows, _ = request.matching_rows(self.index.items)
+        lists = self.index.best_of_rows(tf.gather(heads, at), rows, self.k)
+        return [tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, lists, strict=True)]
 
     def _nearest(self, heads: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Every head's nearest items.
@@ -135,13 +163,6 @@ class DenseSearcher(tf.Module):
         rows, scores = self.index.search_best(tf.reshape(heads, [-1, dimension]), count)
         by_head = [-1, num_heads, count]
         return tf.reshape(rows, by_head), tf.reshape(scores, by_head)
-
-    def _nearest_matching(
-        self, heads: tf.Tensor, count: int | tf.Tensor, wanted: FilterValues
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """``_nearest``, with ``NO_ROW`` for the items that do not match."""
-        rows, scores = self._nearest(heads, count)
-        return tf.where(self._filters.matches(rows, wanted), rows, NO_ROW), scores
 
 
 def _found(merged: Sequence[tf.Tensor]) -> Found:

@@ -43,7 +43,6 @@ class LexicalSearcher(tf.Module):
         """
         super().__init__(name=self.name)
         self.k = k
-        self._items = len(index.rows)
         # As variables: constants of a graph are limited to 2 GB.
         self._index = index.map(lambda array: tf.Variable(array, trainable=False))
         self._term_layer = TermLayer(str(terms))
@@ -67,7 +66,13 @@ class LexicalSearcher(tf.Module):
         return tf.cond(
             tf.reduce_any(self._filters.active(wanted)),
             lambda: self._found(
-                *search_bm25(self._index, terms.ids, self.k, weights=terms.weights, allowed=self._allowed(wanted))
+                *search_bm25(
+                    self._index,
+                    terms.ids,
+                    self.k,
+                    weights=terms.weights,
+                    allowed=self._filters.request(wanted).matching_bits(),
+                )
             ),
             lambda: self.search_terms(terms),
         )
@@ -89,10 +94,3 @@ class LexicalSearcher(tf.Module):
         return Found(
             rows, tf.where(is_item, scores, NO_SCORE), tf.fill(tf.shape(rows), NO_ROW), tf.where(is_item, LEXICAL, 0)
         )
-
-    def _allowed(self, wanted: FilterValues) -> tf.Tensor:
-        """A bitmap of the items that match each row's filters, uint8 [B, ceil(items / 8)]."""
-        matching = self._filters.matches(tf.range(self._items)[tf.newaxis, tf.newaxis], wanted)[:, 0]
-        matching = tf.pad(matching, [[0, 0], [0, -self._items % 8]])
-        bits = tf.reshape(tf.cast(matching, tf.uint8), [tf.shape(matching)[0], -1, 8])
-        return tf.reduce_sum(bits * tf.constant([1, 2, 4, 8, 16, 32, 64, 128], tf.uint8), axis=2)

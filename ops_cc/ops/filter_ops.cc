@@ -72,7 +72,7 @@ number_rows: [M], their items.
 wanted_ids: [B], the value that each query asks for; 0 for any, others than 1 .. V match nothing.
 low: [B], the least value that each query asks for.
 high: [B], the greatest one; no limit where both are infinite.
-most: a query that more items match has an empty list.
+most: a query that more items match has an empty list, as has one that asks for nothing.
 rows: [nnz], the matching items, those of query i at row_splits[i] .. row_splits[i + 1], in no order.
 row_splits: [B + 1].
 matching: [B], how many items match; above most it is an estimate.

@@ -14,6 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from dpsr.data.batches.features import QueryFeatures
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_items
+from dpsr.indexing.dense import searcher
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, category_ids, numeric_column
@@ -24,7 +25,6 @@ from dpsr.tokenizer_cc import Tokenizer
 from .conftest import ITEMS, K, Shop, make_shop
 
 QUERIES = ["red shoe", "手机 case", "", "naïve 4.5 kg lamp", "chair", "milk sugar"]
-REACH = 100
 Answer = dict[str, np.ndarray]
 
 
@@ -58,14 +58,16 @@ class Loaded:
 
 @pytest.fixture(scope="module")
 def whole(shop: Shop, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    """Filters look among all items."""
+    """All matching items are scored."""
     return Loaded(shop, vectors, tmp_path_factory.mktemp("whole") / "1")
 
 
 @pytest.fixture(scope="module")
-def near(shop: Shop, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    """Filters look among the nearest of each head only."""
-    return Loaded(shop, vectors, tmp_path_factory.mktemp("near") / "1", filter_candidates=REACH)
+def wide(shop: Shop, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """Items are looked for among the nearest ones, but for a filter that hardly any match."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(searcher, "MOST_LISTED", K)
+        return Loaded(shop, vectors, tmp_path_factory.mktemp("wide") / "1")
 
 
 @pytest.fixture(scope="module")
@@ -142,31 +144,44 @@ def test_the_best_matching_items_are_found(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_each_row_has_its_own_filter(
-    seed: int, whole: Loaded, shop: Shop, vectors: np.ndarray, heads: np.ndarray
+    seed: int, whole: Loaded, wide: Loaded, shop: Shop, vectors: np.ndarray, heads: np.ndarray
 ) -> None:
     asked = [FILTERS[i] for i in np.random.default_rng(seed).integers(len(FILTERS), size=len(QUERIES))]
-    answer = whole(query=QUERIES, **inputs_of(asked))
-    for row in range(len(QUERIES)):
-        assert_best(answer, row, heads[row] @ vectors.T, matching(shop, **asked[row]), shop)
+    for loaded in (whole, wide):
+        answer = loaded(query=QUERIES, **inputs_of(asked))
+        for row in range(len(QUERIES)):
+            assert_best(answer, row, heads[row] @ vectors.T, matching(shop, **asked[row]), shop)
 
 
 @pytest.mark.parametrize("asked", FILTERS, ids=str)
-def test_what_matches_within_reach_is_found(
-    asked: dict[str, Any], near: Loaded, shop: Shop, vectors: np.ndarray, heads: np.ndarray
+def test_the_best_are_found_among_the_nearest_too(
+    asked: dict[str, Any], wide: Loaded, shop: Shop, vectors: np.ndarray, heads: np.ndarray
 ) -> None:
-    """The best K of the matching items among the REACH best of each head, or all of those where there are fewer."""
-    answer = near(query=QUERIES, **inputs_of([asked]))
+    answer = wide(query=QUERIES, **inputs_of([asked]))
     for row in range(len(QUERIES)):
-        scores = heads[row] @ vectors.T
-        # What a head did not reach, another may have: an item counts with the heads that reached it.
-        ranks = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
-        scores = np.where(ranks < REACH, scores, -np.inf)
-        assert_best(answer, row, scores, matching(shop, **asked) & np.isfinite(scores).any(axis=0), shop)
+        assert_best(answer, row, heads[row] @ vectors.T, matching(shop, **asked), shop)
 
 
-def test_some_filters_fall_short_within_reach_and_not_beyond(near: Loaded, whole: Loaded) -> None:
-    asked = inputs_of([{"high": 10.0}])
-    assert near(query=QUERIES, **asked)["shortfall"].sum() > whole(query=QUERIES, **asked)["shortfall"].sum()
+def test_what_matches_far_from_the_query_is_found(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the items nearest to the queries match, and the filter is as wide as half of the catalogue."""
+    monkeypatch.setattr(searcher, "MOST_LISTED", K)
+    rng = np.random.default_rng(1)
+    prices = np.array(
+        [math.nan if price is None else price for price in shop.dataset.item_table().column("price").to_pylist()]
+    )
+    vectors = rng.normal(size=(ITEMS, 16)).astype(np.float32)
+    vectors[prices >= 50, 0] = -100.0
+    heads = np.zeros((1, 2, 16), np.float32)
+    heads[:, :, 0] = 1.0
+    heads[:, 1, 1] = 0.1
+    index = Index.build(vectors, K, queries=vectors[:0])
+    filters = Filters(Catalogue.of_dataset(shop.dataset), ["brand"], ["price"])
+    dense = searcher.DenseSearcher(index, lambda features: tf.constant(heads), filters)
+    inputs = {name: tf.constant(value) for name, value in inputs_of([{"low": 50.0}]).items()}
+    found = dense.search_heads_matching(tf.constant(heads), filters.requested(inputs, tf.constant(1)))
+    scores = np.where(prices >= 50, (heads[0] @ vectors.T).max(axis=0), -np.inf)
+    assert np.count_nonzero(prices >= 50) > 4 * K
+    np.testing.assert_allclose(found.scores[0], np.sort(scores)[::-1][:K], rtol=1e-5)
 
 
 def test_personalized_filters_too(whole: Loaded, shop: Shop) -> None:
@@ -180,8 +195,8 @@ def test_personalized_filters_too(whole: Loaded, shop: Shop) -> None:
     assert kept == filtered["item_id"][0].tolist()[: len(kept)]
 
 
-def test_without_a_filter_the_answer_is_the_default(whole: Loaded, near: Loaded) -> None:
-    for loaded in (whole, near):
+def test_without_a_filter_the_answer_is_the_default(whole: Loaded, wide: Loaded) -> None:
+    for loaded in (whole, wide):
         filtered = loaded(query=QUERIES)
         default = loaded._loaded.signatures["serving_default"](query=tf.constant(QUERIES))
         for name in default:
@@ -212,8 +227,9 @@ def test_requests_may_leave_filters_out(whole: Loaded) -> None:
     assert not signatures["serving_default"].defaults
 
 
-def test_a_tree_goes_further_for_a_filter(shop: Shop, tmp_path: Path) -> None:
+def test_a_tree_goes_further_for_a_filter(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a tenth of the leaves a filter would leave little; it is looked for in more."""
+    monkeypatch.setattr(searcher, "MOST_LISTED", K)
     vectors = np.random.default_rng(1).normal(size=(ITEMS, 16)).astype(np.float32)
     options = {"exact_below": 0, "tree_from": 0, "target_recall": 0.3}
     index = Index.build(vectors, K, queries=vectors[:50], **options)

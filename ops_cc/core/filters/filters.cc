@@ -55,11 +55,7 @@ bool Filter::Matches(int32_t row) const {
 
 int64_t Filter::List(int64_t most, std::vector<int32_t>* rows) const {
   rows->clear();
-  if (!active()) {
-    if (num_items_ > most) return num_items_;
-    for (int64_t row = 0; row < num_items_; ++row) rows->push_back(static_cast<int32_t>(row));
-    return num_items_;
-  }
+  if (!active()) return num_items_;
   if (categories_.size() + numbers_.size() == 1) {  // the list of the only filter is the answer
     if (shortest_.size <= most) rows->assign(shortest_.rows, shortest_.rows + shortest_.size);
     return shortest_.size;

@@ -56,7 +56,7 @@ class Filter {
   bool Matches(int32_t row) const;
 
   // Puts the matching items into `rows`, in no order, and returns their number. Stops where it is above `most`, and
-  // returns an estimate of it then; `rows` are of no use in that case.
+  // returns an estimate of it then; `rows` are of no use in that case. Without a filter no row is listed.
   int64_t List(int64_t most, std::vector<int32_t>* rows) const;
 
   // Bit row % 8 of byte row / 8, of (num_items + 7) / 8 bytes, for every matching item.
