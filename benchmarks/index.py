@@ -5,8 +5,7 @@
 
 The vectors are synthetic: unit vectors in clusters, of a lower rank than their dimension, as those of trained towers.
 Every size runs in a process of its own, whose peak memory is measured. "heads" is a search by two heads and the merge
-of their lists, as in a servable; "filtered" the same with the most expensive filter: no item matches, so that all
-``index.filter_candidates`` are searched. The recall is measured on queries that the parameters were not chosen on.
+of their lists, as in a servable. The recall is measured on queries that the parameters were not chosen on.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ SIZES = (5_000, 20_000, 200_000, 1_000_000)
 DIMENSION, HEADS, K, RANK, CLUSTERS = 64, 2, 1000, 16, 1000
 QUERIES, CHECKED = 256, 64
 ROUNDS = 200
-FILTER_CANDIDATES = 20_000
 CHUNK = 1 << 19
 
 
@@ -102,23 +100,12 @@ def search(index: Any, vectors: np.ndarray, heads: np.ndarray) -> dict[str, Any]
     import tensorflow as tf
 
     from dpsr.indexing.dense.exact import kth_scores, recall_at_k
-    from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
-
-    most = min(FILTER_CANDIDATES, len(vectors))
+    from dpsr.ops_cc.head_merge import merge_heads
 
     @tf.function(input_signature=[tf.TensorSpec([None, HEADS, DIMENSION])], autograph=False)
     def by_heads(batch: tf.Tensor) -> Any:
         rows, scores = index.search(tf.reshape(batch, [-1, DIMENSION]))
         return merge_heads(tf.reshape(rows, [-1, HEADS, K]), tf.reshape(scores, [-1, HEADS, K]), K)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, HEADS, DIMENSION])], autograph=False)
-    def filtered(batch: tf.Tensor) -> Any:
-        results = []
-        for count in (min(4 * K, most), most):
-            rows, scores = index.search_best(tf.reshape(batch, [-1, DIMENSION]), count)
-            rows, scores = (tf.reshape(tensor, [-1, HEADS, count]) for tensor in (rows, scores))
-            results.append(merge_heads(tf.where(rows < -1, rows, NO_ROW), scores, K))
-        return results
 
     singles = [tf.constant(query[:1]) for query in heads]
     doubles = [tf.constant(query[np.newaxis]) for query in heads]
@@ -132,7 +119,6 @@ def search(index: Any, vectors: np.ndarray, heads: np.ndarray) -> dict[str, Any]
         "recall": recall_at_k(vectors, checked, found, kth_scores(vectors, checked, K)),
         "one_ms": median_ms(lambda i: index.search(singles[i % len(singles)]), ROUNDS),
         "heads_ms": median_ms(lambda i: by_heads(doubles[i % len(doubles)]), ROUNDS),
-        "filtered_ms": median_ms(lambda i: filtered(doubles[i % len(doubles)]), 20),
     }
 
 
@@ -162,7 +148,7 @@ def row(figures: dict[str, Any]) -> list[str]:
         leaves,
         f"{plan.get('reorder', 0):,}" if "reorder" in plan else "-",
         f"{figures['recall']:.4f}",
-        *(f"{figures[name]:.2f}" for name in ("one_ms", "heads_ms", "filtered_ms")),
+        *(f"{figures[name]:.2f}" for name in ("one_ms", "heads_ms")),
         *(
             f"{figures[name]:.1f}"
             for name in ("build_s", "build_cpu_s", "first_s", "peak_of_build_gb", "peak_of_server_gb", "disk_gb")
@@ -170,7 +156,7 @@ def row(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-HEADERS = ["items", "index", "leaves", "reorder", f"recall@{K}", "one head ms", "heads ms", "filtered ms"]
+HEADERS = ["items", "index", "leaves", "reorder", f"recall@{K}", "one head ms", "heads ms"]
 HEADERS += ["build s", "CPU s", "first call s", "building GB", "loaded GB", "disk GB"]
 
 
