@@ -39,11 +39,17 @@ class Searchers:
     fusion: TunedFusion | None = None
     """How the lists of both are joined; None with one searcher."""
 
-    def with_expected_lists(self, examples: ParityExamples) -> ParityExamples:
-        """The examples with the lists of the lexical searcher and of both together; as they are with one searcher."""
+    def with_expected_lists(self, examples: ParityExamples, texts: str) -> ParityExamples:
+        """The examples with the lists of the lexical searcher and of both together; as they are with one searcher.
+
+        Args:
+            examples: of the searchers' items.
+            texts: name of the input that holds the query texts.
+        """
         if not isinstance(self.searcher, HybridSearcher):
             return examples
-        terms, heads = self.searcher.lexical.terms(tf.constant(examples.queries)), tf.constant(examples.anonymous_heads)
+        terms = self.searcher.lexical.terms(tf.constant(examples.inputs[texts]))
+        heads = tf.constant(examples.heads)
         return replace(
             examples,
             lexical_rows=self.searcher.lexical.search_terms(terms).rows.numpy(),
@@ -87,7 +93,7 @@ def build_searchers(
     dense = DenseSearcher(index, model.query_heads, filters, filter_candidates=wanted.filter_candidates)
     if wanted.mode == "dense":
         return Searchers(dense, dense)
-    postings = build_lexical(catalogue, dataset.schema.text, wanted.lexical, directory)
+    postings = build_lexical(catalogue.table, dataset.schema.text, wanted.lexical, directory)
     lexical = LexicalSearcher(postings, directory / TERMS_FILE, filters, k=dense.k)
     fusion = _fusion(config, dataset, model, catalogue, dense, lexical)
     return Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)

@@ -12,7 +12,6 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dpsr.data.batches.features import QueryFeatures
-from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.errors import ExportError
@@ -237,20 +236,18 @@ def test_a_tree_goes_further_for_a_filter(shop: Shop, tmp_path: Path) -> None:
 )
 def test_what_has_no_numbers_cannot_be_a_range(column: str, values: pa.Array, message: str) -> None:
     table = pa.table({"item_id": ["a"], "price": values})
-    catalogue = Catalogue(np.array(["a"], object), None, {}, table)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=message):
-        Filters(catalogue, [], [column])
+        Filters(table, [], [column])
 
 
 def test_columns_of_one_input_name_are_refused() -> None:
     table = pa.table({"item_id": ["a"], "a b": ["x"], "a-b": ["y"]})
-    catalogue = Catalogue(np.array(["a"], object), None, {}, table)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match="rename the column"):
-        Filters(catalogue, ["a b", "a-b"], [])
+        Filters(table, ["a b", "a-b"], [])
 
 
 def test_the_example_matches_an_item(shop: Shop) -> None:
-    filters = Filters(Catalogue.of_dataset(shop.dataset), ["brand"], ["price"])
+    filters = Filters(shop.dataset.item_table(), ["brand"], ["price"])
     example = filters.example()
     assert example["filter_brand"]
     assert math.isfinite(example["filter_min_price"])  # type: ignore[arg-type]
