@@ -38,8 +38,8 @@ from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc import Tokenizer
 
-_TUNING_QUERIES = 256
-_CHECKED_QUERIES = 256
+TUNING_QUERIES = 256
+CHECKED_QUERIES = 256
 _WARMUP_ROWS = 8
 
 
@@ -80,7 +80,7 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
         tqdm(total=4, desc="exporting", unit="step", disable=not progress) as steps,
     ):
         vectors = embed_catalogue(model, catalogue, progress=progress, resume_from=rows)
-        index = _build_index(config, served, dataset, vectors, tuning)
+        index = build_index(config.index, vectors, embed_queries(served, dataset, tuning))
         filters = Filters(catalogue.table, dataset.schema.categorical, config.index.filter_range)
         searchers = build_searchers(config, dataset, served, catalogue, index, filters, staging)
         steps.update()
@@ -222,25 +222,25 @@ def _held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         count = dataset.num_interactions(split)
         if count == 0:
             continue
-        wanted = min(count, _TUNING_QUERIES + _CHECKED_QUERIES)
+        wanted = min(count, TUNING_QUERIES + CHECKED_QUERIES)
         records = dataset.interactions_at(split, np.random.default_rng(1).choice(count, wanted, replace=False))
-        tuning = max(1, wanted * _TUNING_QUERIES // (_TUNING_QUERIES + _CHECKED_QUERIES))
+        tuning = max(1, wanted * TUNING_QUERIES // (TUNING_QUERIES + CHECKED_QUERIES))
         return records[:tuning], records[tuning:] if wanted > 1 else records
     raise ExportError(
         f"the dataset {dataset.directory} has no interaction to check the servable with; run `dpsr prepare` again"
     )
 
 
-def _build_index(config: Config, model: Model, dataset: Dataset, vectors: np.ndarray, records: np.ndarray) -> Index:
-    heads = embed_queries(model, dataset, records)
+def build_index(config: IndexConfig, vectors: np.ndarray, heads: np.ndarray) -> Index:
+    """The configured index over items, float32 [items, d], tuned on the heads of queries, float32 [n, m, d]."""
     return Index.build(
         vectors,
-        config.index.k,
+        config.k,
         queries=heads.reshape(-1, heads.shape[-1]),
-        exact_below=config.index.exact_below,
+        exact_below=config.exact_below,
         # Half-way between the bar and exactness, so that queries it was not tuned on pass the bar too.
-        target_recall=(1.0 + config.index.min_recall) / 2,
-        precision=config.index.precision,
+        target_recall=(1.0 + config.min_recall) / 2,
+        precision=config.precision,
     )
 
 

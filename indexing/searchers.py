@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
-from dpsr.config import Config
+from dpsr.config import Config, IndexConfig
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
@@ -25,7 +28,7 @@ from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.searcher import Searcher
 from dpsr.model.interface import Model
 
-_TUNING_CLICKS = 2000
+TUNING_CLICKS = 2000
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,37 @@ class Searchers:
         return found
 
 
+def join_searchers(
+    index: IndexConfig,
+    dense: DenseSearcher,
+    filters: Filters,
+    items: pa.Table,
+    columns: tuple[str, ...],
+    directory: Path,
+    choose_fusion: Callable[[DenseSearcher, LexicalSearcher], TunedFusion],
+) -> Searchers:
+    """Builds what ``index.mode`` asks for beside the dense searcher.
+
+    Args:
+        index: the mode, and what concerns words.
+        dense: finds the items by their vectors.
+        filters: its filters.
+        items: a row for each.
+        columns: the text columns.
+        directory: existing, for the files that the servable will copy.
+        choose_fusion: called in the mode ``hybrid``: how the lists of both are joined.
+
+    Raises:
+        ExportError: see ``build_lexical``.
+    """
+    if index.mode == "dense":
+        return Searchers(dense, dense)
+    postings = build_lexical(items, columns, index.lexical, directory)
+    lexical = LexicalSearcher(postings, directory / TERMS_FILE, filters, k=dense.k)
+    fusion = choose_fusion(dense, lexical)
+    return Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
+
+
 def build_searchers(
     config: Config,
     dataset: Dataset,
@@ -91,12 +125,8 @@ def build_searchers(
     """
     wanted = config.index
     dense = DenseSearcher(index, model.query_heads, filters, filter_candidates=wanted.filter_candidates)
-    if wanted.mode == "dense":
-        return Searchers(dense, dense)
-    postings = build_lexical(catalogue.table, dataset.schema.text, wanted.lexical, directory)
-    lexical = LexicalSearcher(postings, directory / TERMS_FILE, filters, k=dense.k)
-    fusion = _fusion(config, dataset, model, catalogue, dense, lexical)
-    return Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
+    choose_fusion = partial(_fusion, config, dataset, model, catalogue)
+    return join_searchers(wanted, dense, filters, catalogue.table, dataset.schema.text, directory, choose_fusion)
 
 
 def _fusion(
@@ -109,7 +139,7 @@ def _fusion(
 ) -> TunedFusion:
     """The configured fusion, or what the latest clicks that the model was not trained on choose."""
     records = _clicks(dataset, config.training.seed)
-    rows = _rows_of(dataset.item_ids[records["item"]], catalogue)
+    rows = rows_of(dataset.item_ids[records["item"]], catalogue.item_ids)
     records, rows = records[rows >= 0], rows[rows >= 0]
     if not len(records):
         return TunedFusion(UNTUNED.replaced(config.index.fusion, config.index.dense_weight), 0, {})
@@ -134,13 +164,13 @@ def anonymous(records: np.ndarray) -> np.ndarray:
 def _clicks(dataset: Dataset, seed: int) -> np.ndarray:
     """Clicks of the valid split, INTERACTION [n]; none without a log, as the queries then are words of items."""
     count = dataset.num_interactions("valid") if dataset.num_interactions("train") else 0
-    chosen = np.random.default_rng(seed).choice(count, min(count, _TUNING_CLICKS), replace=False)
+    chosen = np.random.default_rng(seed).choice(count, min(count, TUNING_CLICKS), replace=False)
     records = dataset.interactions_at("valid", np.sort(chosen))
     return records[records["event"] != SKIP]
 
 
-def _rows_of(item_ids: np.ndarray, catalogue: Catalogue) -> np.ndarray:
-    """The catalogue's row of each item, int32 [n]; -1 for one that it does not have."""
-    wanted = set(item_ids.tolist())
-    row_of = {item: row for row, item in enumerate(catalogue.item_ids) if item in wanted}
-    return np.array([row_of.get(item, -1) for item in item_ids.tolist()], np.int32)
+def rows_of(wanted: np.ndarray, item_ids: np.ndarray) -> np.ndarray:
+    """The row of each of some items among ``item_ids``, int32 [n]; -1 for one that is not among them."""
+    found = set(wanted.tolist())
+    row_of = {item: row for row, item in enumerate(item_ids) if item in found}
+    return np.array([row_of.get(item, -1) for item in wanted.tolist()], np.int32)

@@ -85,11 +85,12 @@ class ServableModule(tf.Module):
             name: _with_defaults(function, inputs, defaults) for name, (function, inputs) in signatures.items()
         }
 
-    def _captured(self, variables: Iterable[tf.Variable]) -> list[tf.Variable]:
-        """Those of the variables that a signature reads."""
+    def _captured(self, resources: Iterable[Any]) -> list[Any]:
+        """Of a model's variables, tables and assets all but the variables that no signature reads, each once."""
         # Compared by handle: a kernel that reads a variable by its handle leaves no trace in the function's variables.
         used = {id(handle) for function in self._traced.values() for handle in _captured(function)}
-        return [variable for variable in variables if id(variable.handle) in used]
+        kept = [each for each in resources if not isinstance(each, tf.Variable) or id(each.handle) in used]
+        return list({id(each): each for each in kept}.values())
 
     def _serve(self, /, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._answer(self.searcher.search(self._queries(inputs, inputs.get(MODE_INPUT))))

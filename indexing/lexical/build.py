@@ -26,7 +26,7 @@ def build_lexical(items: pa.Table, columns: tuple[str, ...], config: LexicalConf
         directory: existing, where the model file goes.
 
     Raises:
-        ExportError: a weight is of a column that is none of the text columns.
+        ExportError: a weight is of a column that is none of the text columns, or no item has a word.
     """
     if unknown := sorted(config.weights.keys() - set(columns)):
         raise ExportError(
@@ -38,6 +38,11 @@ def build_lexical(items: pa.Table, columns: tuple[str, ...], config: LexicalConf
         for texts in joined_texts(items, [column]):
             builder.add(texts.to_pylist())
     tokenizer = builder.build()
+    if not tokenizer.num_terms:
+        raise ExportError(
+            f'no item has a word in {", ".join(columns)}, and index.mode = "hybrid" finds items by words; name other '
+            "text columns, or leave the mode dense"
+        )
     tokenizer.save(directory / TERMS_FILE)
     fields = [Bm25Field(*_bags(tokenizer, items, column), weight=config.weights.get(column, 1.0)) for column in columns]
     return build_bm25(fields, tokenizer.num_terms, k1=config.k1, b=config.b)
