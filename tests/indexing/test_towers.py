@@ -350,6 +350,18 @@ def test_a_trained_tfrs_model_behind_a_real_server(serve: Callable[[Path], str],
     assert hits > 0.9
 
 
+def test_the_example_runs(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow_recommenders", reason="the extra tfrs is not installed")
+    example = Path(__file__).parents[2] / "examples/tfrs_towers.py"
+    done = subprocess.run([sys.executable, str(example), str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    _, liked, westerns, words = done.stdout.split("\nuser-0")
+    genres = liked.splitlines()[0].removeprefix(" likes ").split(" and ")
+    assert [line.split()[1] in genres for line in liked.splitlines()[1:6]] == [True] * 5
+    assert [line.split()[1] for line in westerns.splitlines()[1:6]] == ["western"] * 5
+    assert "Winter" in words or "Vienna" in words
+
+
 def columns_tower(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
     return tf.stack([tf.cast(inputs["year"], tf.float32), tf.strings.to_number(inputs["rank"])], axis=1)
 
