@@ -92,9 +92,7 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
         if model.config.reads_subwords:
             exact, heads = (embed_queries(towers, dataset, checked) for towers in (model, answering))
             manifest["text_encoder"] = describe_text_encoder(precision, exact, heads, vectors, index.k)
-        return publish_checked(
-            servable, searchers, examples, staging, config.index, manifest, name=config.name, base=base, steps=steps
-        )
+        return publish_checked(servable, searchers, examples, staging, config.index, manifest, base=base, steps=steps)
 
 
 def publish_checked(
@@ -105,7 +103,6 @@ def publish_checked(
     index: IndexConfig,
     manifest: dict[str, Any],
     *,
-    name: str,
     base: Path,
     steps: tqdm,
     texts: str = "query",
@@ -119,8 +116,7 @@ def publish_checked(
         staging: of ``staging_directory(base)``.
         index: the recall that is asked for, and how many versions are kept.
         manifest: what is known of the version beside what every version has.
-        name: the model's name, as a server knows it.
-        base: the directory of versions.
+        base: the directory of versions, which has the model's name.
         steps: advanced by three.
         texts: name of the input that holds the query texts.
 
@@ -134,7 +130,7 @@ def publish_checked(
     path, examples_dir = staging / "servable", staging / "examples"
     servable.save(path)
     examples = searchers.with_expected_lists(examples, texts)
-    _write_warmup(path / WARMUP_FILE, name, examples, searchers.searcher)
+    _write_warmup(path / WARMUP_FILE, base.name, examples, searchers.searcher)
     examples_dir.mkdir()
     examples.write(examples_dir)
     steps.update()
@@ -142,7 +138,7 @@ def publish_checked(
     _check_recall(recall, index, searchers.dense.index)
     steps.update()
     every = {
-        "name": name,
+        "name": base.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dpsr_version": __version__,
         "items": servable.num_items,

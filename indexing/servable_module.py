@@ -86,11 +86,10 @@ class ServableModule(tf.Module):
         }
 
     def _captured(self, resources: Iterable[Any]) -> list[Any]:
-        """Of a model's variables, tables and assets all but the variables that no signature reads, each once."""
+        """Of a model's variables, tables and assets all but the variables that no signature reads."""
         # Compared by handle: a kernel that reads a variable by its handle leaves no trace in the function's variables.
         used = {id(handle) for function in self._traced.values() for handle in _captured(function)}
-        kept = [each for each in resources if not isinstance(each, tf.Variable) or id(each.handle) in used]
-        return list({id(each): each for each in kept}.values())
+        return [each for each in resources if not isinstance(each, tf.Variable) or id(each.handle) in used]
 
     def _serve(self, /, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._answer(self.searcher.search(self._queries(inputs, inputs.get(MODE_INPUT))))

@@ -105,7 +105,7 @@ def export_towers(
         "config": {"index": config.model_dump(mode="json")},
     }
     towers = _Towers(config, model, examples, catalogue, vectors, tuple(filters), tuple(text), words)
-    return _publish(towers, Path(base_path), manifest, progress=progress)
+    return _publish(towers, Path(base_path).absolute(), manifest, progress=progress)
 
 
 class _Towers(NamedTuple):
@@ -159,7 +159,6 @@ def _publish(towers: _Towers, base: Path, manifest: dict[str, Any], *, progress:
             staging,
             config,
             manifest,
-            name=base.name,
             base=base,
             steps=steps,
             texts=text_input or "",

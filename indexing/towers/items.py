@@ -134,14 +134,14 @@ def embedded_items(
         for start in range(0, len(items), _BATCH):
             batch = {name: tf.constant(array[start : start + _BATCH]) for name, array in values.items()}
             try:
-                vectors = call(batch[columns] if isinstance(columns, str) else batch)
+                vectors = tf.convert_to_tensor(call(batch[columns] if isinstance(columns, str) else batch))
             except Exception as error:  # whatever the model raises
                 raise ExportError(
                     f"the candidate model cannot be called with {columns!r} of the items; candidate_columns is the "
                     f"name of one column, or a list of those of a dict: {type(error).__name__}: {error}"
                 ) from error
-            found.append(np.asarray(vectors))
-            bar.update(len(found[-1]))
+            found.append(np.atleast_1d(vectors))
+            bar.update(min(_BATCH, len(items) - start))
     return np.concatenate(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from dpsr.indexing.parity import strings
 from dpsr.indexing.signature import FILTER_PREFIX, MODE_INPUT
 
 _INPUT_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
+_RESOURCES = (tf.Variable, tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset)
 _BATCH = 256
 _DTYPES = {"f": np.float32, "i": np.int64, "u": np.int64, "b": np.bool_}
 """By kind of a NumPy type, what an input is sent as; int32 stays as it is."""
@@ -39,7 +40,7 @@ class QueryModel:
             name: tf.TensorSpec([None, *values.shape[1:]], tf.string if values.dtype == object else values.dtype, name)
             for name, values in queries.items()
         }
-        self._call = tf.function(self._called)
+        self._call = tf.function(self._called, input_signature=[self.specs])
         self.heads, self.dimension = self._measured(queries)
 
     def __call__(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -68,13 +69,13 @@ class QueryModel:
         return heads
 
     def resources(self) -> Iterator[Any]:
-        """The variables of the model, and the tables that it looks up in; all that a saved call of it may need."""
-        tracked: Iterable[Any] = tf.train.TrackableView(self._model).descendants()
-        for resource in (*tracked, *getattr(self._model, "variables", ())):
-            if isinstance(resource, tf.Variable | tf.saved_model.experimental.TrackableResource | tf.saved_model.Asset):
+        """Variables, tables and assets of the model, each once: all that a saved call of it may need."""
+        seen = set()
+        for each in (*tf.train.TrackableView(self._model).descendants(), *getattr(self._model, "variables", ())):
+            resource = each if isinstance(each, _RESOURCES) else getattr(each, "value", None)  # a variable of Keras 3
+            if isinstance(resource, _RESOURCES) and id(resource) not in seen:
+                seen.add(id(resource))
                 yield resource
-            elif isinstance(variable := getattr(resource, "value", None), tf.Variable):  # a variable of Keras 3
-                yield variable
 
     def variables(self) -> list[tf.Variable]:
         """Those among ``resources``."""
@@ -85,7 +86,11 @@ class QueryModel:
 
     def _measured(self, queries: Mapping[str, np.ndarray]) -> tuple[int, int]:
         """Heads and dimension, by a call with a few queries."""
-        if not callable(self._model) or not hasattr(self._model, "_trackable_children"):
+        try:
+            tracked = callable(self._model) and bool(tf.train.TrackableView(self._model).descendants())
+        except (AssertionError, AttributeError):
+            tracked = False
+        if not tracked:
             raise ExportError(
                 f"the query model is {type(self._model).__name__}, which TensorFlow cannot save; give a Keras model, a "
                 "tf.Module with __call__, or what tf.saved_model.load returns"

@@ -345,6 +345,10 @@ def test_a_trained_tfrs_model_behind_a_real_server(serve: Callable[[Path], str],
         answer = client.predict("movies", {"user": users})
     heads = model.user_model(tf.constant(users)).numpy()[:, np.newaxis]
     assert_exact(answer, titles, model.movie_model(tf.constant(titles)).numpy(), heads)
+    layers = pytest.importorskip("tensorflow_recommenders").layers
+    stock = layers.factorized_top_k.BruteForce(model.user_model, k=2)
+    stock.index(model.movie_model(tf.constant(titles)), tf.constant(titles))
+    assert stock(tf.constant(users))[1].numpy().tolist() == answer["item_id"].tolist()
     watched = [{f"movie {2 * user}".encode(), f"movie {2 * user + 1}".encode()} for user in range(len(users))]
     hits = np.mean([set(found) == own for found, own in zip(answer["item_id"].tolist(), watched, strict=True)])
     assert hits > 0.9
@@ -396,6 +400,11 @@ class Unsaveable(tf.Module):
         return tf.ones([tf.size(texts), D]) * HIDDEN["scale"]
 
 
+def in_python(texts: tf.Tensor) -> tf.Tensor:
+    """A vector by a function that no other process has."""
+    return tf.ensure_shape(tf.py_function(lambda given: tf.ones([len(given), D]), [texts], tf.float32), [None, D])
+
+
 def bad(name: str, good: np.ndarray) -> dict[str, Any]:
     """The arguments of an export that has to fail."""
     table, one = items_table(), good.copy()
@@ -411,6 +420,7 @@ def bad(name: str, good: np.ndarray) -> dict[str, Any]:
     flat = tf_keras.Sequential([tf_keras.layers.Lambda(lambda texts: tf.strings.length(texts))])
     double = tf_keras.Sequential([tf_keras.layers.Lambda(lambda texts: tf.ones([tf.size(texts), D], tf.float64))])
     nan = tf_keras.Sequential([tf_keras.layers.Lambda(lambda texts: tf.fill([tf.size(texts), D], np.nan))])
+    python = tf_keras.Sequential([tf_keras.layers.Lambda(in_python)])
     return {
         "width": {"item_vectors": good[:, :5]},
         "number": {"item_vectors": good[1:]},
@@ -434,6 +444,7 @@ def bad(name: str, good: np.ndarray) -> dict[str, Any]:
         "type": {"query_model": double},
         "call": {"queries": {"words": [1, 2]}},
         "nan query": {"query_model": nan},
+        "python": {"query_model": python},
         "function": {"query_model": lambda texts: texts},
         "unsaveable": {"query_model": Unsaveable()},
         "lengths": {"queries": {"a": ["x"], "b": ["x", "y"]}},
@@ -473,6 +484,7 @@ def bad(name: str, good: np.ndarray) -> dict[str, Any]:
         ("type", r"the query model returns float64 \[2, 8\] for 2 queries"),
         ("call", r"the query model cannot be called with words int64 \(2,\) as a dict; give `queries`"),
         ("nan query", r"the query model gives NaN or infinite numbers for query 0 of 4"),
+        ("python", "does not load or answer in a fresh process"),
         ("function", "the query model is function, which TensorFlow cannot save"),
         ("unsaveable", "the query model cannot be saved; nothing was published: .*untracked"),
         ("lengths", r"queries: expected as many examples of every input \(found: {'a': 1, 'b': 2}\)"),
