@@ -11,13 +11,15 @@ from dpsr.config import Config
 @click.command()
 @with_config
 @click.option("--items", metavar="FILE", help="Serve these items (file or glob) instead of the dataset's.")
-def export(config: Config, items: str | None) -> None:
+@click.option("--log", metavar="FILE", help="Remember these clicks (file or glob) instead of the run's own log.")
+def export(config: Config, items: str | None, log: str | None) -> None:
     """Publish tokenizer, query tower and item index as the next version of one servable.
 
-    With --items the trained model indexes another catalogue, which may hold items that it has never seen.
+    With --items the trained model indexes another catalogue, which may hold items that it has never seen. With --log
+    the servable remembers the clicks of another log ([index.memory]): last week's, without training.
 
     \b
-    Example: dpsr export -c shop.toml --items today.parquet
+    Example: dpsr export -c shop.toml --items today.parquet --log week.parquet
     """
     from dpsr.data.dataset.tables import Dataset
 
@@ -27,7 +29,7 @@ def export(config: Config, items: str | None) -> None:
     from dpsr.indexing.text_encoder import text_encoder_line
     from dpsr.training.trained import load_model
 
-    version = run(config, dataset, load_model(config, dataset), items=items)
+    version = run(config, dataset, load_model(config, dataset), items=items, log=log)
     click.echo(searcher_table(version))
     if line := text_encoder_line(read_manifest(version)):
         click.echo(line)

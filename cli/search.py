@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dpsr.config import Config, ConfigError
-from dpsr.indexing.signature import FILTER_PREFIX, MODE_INPUT, MODES, filter_input, item_key, profile_inputs
+from dpsr.indexing.signature import FILTER_PREFIX, MODE_INPUT, SOURCES, filter_input, item_key, modes_of, profile_inputs
 
 if TYPE_CHECKING:
     import grpc
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 COMPARE = "compare"
 """The mode of ``dpsr search`` that asks for all of them."""
-_SOURCES = ("", "dense", "lexical", "both")
 _FILTER_INPUT = re.compile(f"^{FILTER_PREFIX}(min_|max_)?")
 
 
@@ -76,8 +75,8 @@ def search(
         profile: ``column=value`` each; with any of these or a history the personalized signature is called.
         history: item ids, oldest first.
         filters: ``column=value`` or ``column=from..to`` each, either end of which may be left out.
-        mode: ``dense``, ``lexical`` or ``hybrid``: what answers; ``compare``: all three, side by side; None:
-            as the servable is configured.
+        mode: ``dense``, ``lexical``, ``hybrid`` or ``memory``: what answers; ``compare``: all that the configuration
+            has, side by side; None: as the servable is configured.
         tls: the files for a server with TLS.
 
     Returns:
@@ -105,10 +104,11 @@ def search(
             inputs |= _filters(filters, offered)
             if mode and MODE_INPUT not in offered:
                 raise ConfigError(
-                    f"--mode {mode}: the server finds items by one searcher only; publish a version that has both, "
-                    'with index.mode = "hybrid" and `dpsr export`'
+                    f"--mode {mode}: the server finds items by one searcher only; publish a version that has "
+                    'more, with index.mode = "hybrid" or [index.memory] and `dpsr export`'
                 )
-        modes = MODES if mode == COMPARE else (mode,)
+        compared = modes_of(config.index.mode, memory=config.index.memory is not None)
+        modes = compared if mode == COMPARE else (mode,)
         answers = [
             client.predict(config.name, inputs | ({MODE_INPUT: [each]} if each else {}), signature=signature)
             for each in modes
@@ -116,7 +116,7 @@ def search(
     shown = {item_key(item) for answer in answers for item in answer["item_id"][:, :count].flat if not _is_none(item)}
     texts = item_texts(config, shown)
     tables = [
-        _compared(answers, row, count, texts) if mode == COMPARE else _table(answers[0], row, count, texts)
+        _compared(compared, answers, row, count, texts) if mode == COMPARE else _table(answers[0], row, count, texts)
         for row in range(len(queries))
     ]
     return "\n\n".join(f"{query}\n{table}" for query, table in zip(queries, tables, strict=True))
@@ -225,7 +225,8 @@ def _table(answer: Mapping[str, Any], row: int, count: int, texts: Mapping[Any, 
         score, head = answer["score"][row, rank], answer["head"][row, rank]
         cells = [rank + 1, f"{score:.3f}", head if head >= 0 else "", item, texts.get(item, "")]
         if "source" in answer:
-            cells.insert(3, _SOURCES[int(answer["source"][row, rank])])
+            bits = int(answer["source"][row, rank])
+            cells.insert(3, "+".join(name for bit, name in SOURCES.items() if bits & bit))
         rows.append(cells)
     if not rows:
         return "(no item found)"
@@ -233,8 +234,10 @@ def _table(answer: Mapping[str, Any], row: int, count: int, texts: Mapping[Any, 
     return tabulate(rows, headers=headers, disable_numparse=True)
 
 
-def _compared(answers: Sequence[Mapping[str, Any]], row: int, count: int, texts: Mapping[Any, str]) -> str:
-    """The lists of ``MODES`` beside each other; behind an item stands its rank in the other lists that hold it."""
+def _compared(
+    modes: Sequence[str], answers: Sequence[Mapping[str, Any]], row: int, count: int, texts: Mapping[Any, str]
+) -> str:
+    """The lists of all modes beside each other; behind an item stands its rank in the other lists that hold it."""
     from tabulate import tabulate
 
     lists = [[item_key(item) for item in answer["item_id"][row, :count] if not _is_none(item)] for answer in answers]
@@ -247,13 +250,13 @@ def _compared(answers: Sequence[Mapping[str, Any]], row: int, count: int, texts:
                 continue
             item = found[rank]
             others = [
-                f"{MODES[other]} {lists[other].index(item) + 1}"
+                f"{modes[other]} {lists[other].index(item) + 1}"
                 for other in range(len(lists))
                 if other != number and item in lists[other]
             ]
             cells.append(f"{texts.get(item, item)}" + (f" ({', '.join(others)})" if others else ""))
         lines.append([str(rank + 1), *cells])
-    return tabulate(lines, headers=["", *MODES], disable_numparse=True, maxcolwidths=[None, *[48] * len(MODES)])
+    return tabulate(lines, headers=["", *modes], disable_numparse=True, maxcolwidths=[None, *[48] * len(modes)])
 
 
 def _is_none(item: bytes | int) -> bool:

@@ -10,7 +10,7 @@ from dpsr.cli.options import with_config
 from dpsr.cli.search import COMPARE, TlsFiles
 from dpsr.cli.search import search as run_search
 from dpsr.config import Config, load_config, load_serving_config
-from dpsr.indexing.signature import MODES
+from dpsr.indexing.signature import MEMORY_MODE, MODES
 
 
 @click.command()
@@ -71,8 +71,8 @@ def serve(
 )
 @click.option(
     "--mode",
-    type=click.Choice([*MODES, COMPARE]),
-    help="Which searchers answer; compare: each alone and both, side by side. By default as index.mode says.",
+    type=click.Choice([*MODES, MEMORY_MODE, COMPARE]),
+    help="Which searchers answer; compare: side by side. By default as the servable is configured.",
 )
 @click.option("--ca", metavar="FILE", help="PEM file of the authority that signed the server's certificate: use TLS.")
 @click.option("--cert", metavar="FILE", help="PEM file of this client's certificate, for a server with mutual TLS.")

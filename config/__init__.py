@@ -14,7 +14,7 @@ from dpsr.config.cluster import ClusterConfig
 from dpsr.config.data import DataConfig, InteractionsConfig, ItemsConfig, SourceConfig, SupervisionConfig, UsersConfig
 from dpsr.config.distillation import DistillationConfig
 from dpsr.config.evaluation import EvaluationConfig, LabelsConfig
-from dpsr.config.index import IndexConfig, LexicalConfig
+from dpsr.config.index import IndexConfig, LexicalConfig, MemoryConfig
 from dpsr.config.loading import ConfigError, load_config, load_serving_config, parse_config, parse_index_config
 from dpsr.config.model import ModelConfig, TransformerConfig
 from dpsr.config.run import Config
@@ -36,6 +36,7 @@ __all__ = [
     "LabelsConfig",
     "LexicalConfig",
     "LossConfig",
+    "MemoryConfig",
     "MlmConfig",
     "ModelConfig",
     "PretrainingConfig",

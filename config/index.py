@@ -22,6 +22,18 @@ class LexicalConfig(Section):
     """Text column -> what a word in it counts; 1 for columns that are not named."""
 
 
+class MemoryConfig(Section):
+    """Items that were clicked for the same query; what is None is chosen by the clicks of the valid split."""
+
+    half_life: Annotated[float, Field(gt=0.0)] | None = None
+    """Age at which a click counts half, and from which on it fades ever more slowly: days; where the log's times are
+    integers, in their unit, and without times in rows of the log. ``inf`` counts all clicks alike."""
+    weight: Annotated[float, Field(gt=0.0)] | None = None
+    """Clicks that the list of the other searchers counts as."""
+    temperature: Annotated[float, Field(gt=0.0)] | None = None
+    """Of the softmax over the scores of that list: the lower, the more of them the first items get."""
+
+
 class IndexConfig(Section):
     """The searchers inside the servable."""
 
@@ -34,6 +46,8 @@ class IndexConfig(Section):
     dense_weight: Annotated[float, Field(gt=0.0)] | None = None
     """Weight of the dense list in ``fusion``; None chooses by the clicks of the valid split. Where a choice is left and
     the chosen fusion is not ahead of one searcher alone, that searcher answers, and the manifest says so."""
+    memory: MemoryConfig | None = None
+    """Adds what was clicked for the same query, whatever the mode; left out where None."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Items returned for a query."""
     exact_below: Annotated[int, Field(ge=0)] = 20_000

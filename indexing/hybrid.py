@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -11,8 +11,8 @@ from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.filters import FilterValues
 from dpsr.indexing.fusion import FusionPlan, reciprocal_ranks, weighted_sum
 from dpsr.indexing.lexical.searcher import LexicalSearcher, QueryTerms
-from dpsr.indexing.searcher import DENSE, LEXICAL, Found, Queries
-from dpsr.indexing.signature import MODES
+from dpsr.indexing.searcher import Found, Queries
+from dpsr.indexing.signature import DENSE, LEXICAL, MODES
 from dpsr.ops_cc.fusion import fuse
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 
@@ -50,30 +50,47 @@ class HybridSearcher(tf.Module):
 
     def search(self, queries: Queries) -> Found:
         """As ``Searcher.search``."""
-        return self._search(queries, self.dense.search_heads, self.lexical.search_terms)
+        return self._join(self._lists(queries))
 
     def search_matching(self, queries: Queries, wanted: FilterValues) -> Found:
         """As ``Searcher.search_matching``."""
-        return self._search(
-            queries,
-            lambda heads: self.dense.search_heads_matching(heads, wanted),
-            lambda terms: self.lexical.search_terms_matching(terms, wanted),
-        )
+        return self._join(self._lists(queries, wanted))
 
-    def _search(
-        self, queries: Queries, by_heads: Callable[[tf.Tensor], Found], by_terms: Callable[[QueryTerms], Found]
-    ) -> Found:
-        heads, terms = self.dense.heads(queries), self.lexical.terms(queries.texts)
-        if queries.wanted is None:
-            return self._join(heads, terms, by_heads(heads), by_terms(terms))
-        dense = self._where_wanted(queries.wanted & DENSE > 0, lambda: by_heads(heads))
-        lexical = self._where_wanted(queries.wanted & LEXICAL > 0, lambda: by_terms(terms))
-        both = (queries.wanted & (DENSE | LEXICAL)) == (DENSE | LEXICAL)
-        return self._join(heads, terms, dense, lexical, both[:, tf.newaxis])
+    def search_and_score(
+        self, queries: Queries, rows: tf.Tensor, wanted: FilterValues | None = None
+    ) -> tuple[Found, tf.Tensor]:
+        """As ``ScoringSearcher.search_and_score``; by reciprocal ranks, an item of no list scores 0."""
+        lists = self._lists(queries, wanted)
+        return self._join(lists), self._scores_of(lists, rows)
 
     def search_heads_and_terms(self, heads: tf.Tensor, terms: QueryTerms) -> Found:
         """The joined lists of queries of which heads and terms are known."""
-        return self._join(heads, terms, self.dense.search_heads(heads), self.lexical.search_terms(terms))
+        return self._join(_Lists(heads, terms, self.dense.search_heads(heads), self.lexical.search_terms(terms)))
+
+    def _lists(self, queries: Queries, wanted: FilterValues | None = None) -> _Lists:
+        heads, terms = self.dense.heads(queries), self.lexical.terms(queries.texts)
+
+        def by_heads() -> Found:
+            if wanted is None:
+                return self.dense.search_heads(heads)
+            return self.dense.search_heads_matching(heads, wanted)
+
+        def by_terms() -> Found:
+            if wanted is None:
+                return self.lexical.search_terms(terms)
+            return self.lexical.search_terms_matching(terms, wanted)
+
+        if queries.wanted is None:
+            return _Lists(heads, terms, by_heads(), by_terms())
+        dense, lexical = queries.wanted & DENSE > 0, queries.wanted & LEXICAL > 0
+        return _Lists(
+            heads,
+            terms,
+            self._where_wanted(dense, by_heads),
+            self._where_wanted(lexical, by_terms),
+            dense[:, tf.newaxis],
+            lexical[:, tf.newaxis],
+        )
 
     def _where_wanted(self, wanted: tf.Tensor, search: Callable[[], Found]) -> Found:
         """The list of a searcher, empty for the queries that do not want it; it is not asked where none does."""
@@ -83,21 +100,17 @@ class HybridSearcher(tf.Module):
         found = tf.cond(tf.reduce_any(wanted), search, lambda: empty)
         return Found(*(tf.where(wanted[:, tf.newaxis], held, none) for held, none in zip(found, empty, strict=True)))
 
-    def _join(
-        self, heads: tf.Tensor, terms: QueryTerms, dense: Found, lexical: Found, both: tf.Tensor | None = None
-    ) -> Found:
-        """The best items of both lists; where not ``both``, bool [B, 1], one list is empty and the other one stays."""
-        weight = self.plan.dense_weight
+    def _join(self, lists: _Lists) -> Found:
+        """The best items of both lists; where one searcher is not wanted, its list is empty and the other one stays."""
+        dense, lexical = lists.dense, lists.lexical
         if self.plan.kind == "weighted_sum":
-            best = tf.maximum(lexical.scores[:, :1], 0.0)
-            of_dense = weighted_sum(self.lexical.scores_of(terms, dense.rows), best, dense.scores, weight)
-            of_lexical = weighted_sum(lexical.scores, best, self.dense.scores_of(heads, lexical.rows), weight)
+            best, weight = lists.best, self.plan.dense_weight
+            of_dense = weighted_sum(self.lexical.scores_of(lists.terms, dense.rows), best, dense.scores, weight)
+            of_lexical = weighted_sum(lexical.scores, best, self.dense.scores_of(lists.heads, lexical.rows), weight)
         else:
             of_lexical = reciprocal_ranks(dense.rows)
-            of_dense = weight * of_lexical
-        if both is not None:
-            of_dense = tf.where(both, of_dense, dense.scores)
-            of_lexical = tf.where(both, of_lexical, lexical.scores)
+            of_dense = self.plan.dense_weight * of_lexical
+        of_dense, of_lexical = lists.where_both(of_dense, dense.scores), lists.where_both(of_lexical, lexical.scores)
         # The lists are numbered as the bits of the sources are.
         fused = fuse(
             [(dense.rows, of_dense), (lexical.rows, of_lexical)],
@@ -107,3 +120,34 @@ class HybridSearcher(tf.Module):
         by_dense = (fused.lists & DENSE) > 0
         heads_found = tf.gather(dense.heads, tf.where(by_dense, fused.places, 0), batch_dims=1)
         return Found(fused.rows, fused.scores, tf.where(by_dense, heads_found, NO_ROW), fused.lists)
+
+    def _scores_of(self, lists: _Lists, rows: tf.Tensor) -> tf.Tensor:
+        """The joined scores of given items, float32 [B, n]: those of one searcher where it alone is wanted."""
+        dense, lexical = self.dense.scores_of(lists.heads, rows), self.lexical.scores_of(lists.terms, rows)
+        joined = tf.zeros_like(dense)
+        if self.plan.kind == "weighted_sum":
+            joined = weighted_sum(lexical, lists.best, dense, self.plan.dense_weight)
+        return joined if lists.by_dense is None else lists.where_both(joined, tf.where(lists.by_dense, dense, lexical))
+
+
+class _Lists(NamedTuple):
+    """What both searchers read and found of B queries."""
+
+    heads: tf.Tensor
+    terms: QueryTerms
+    dense: Found
+    lexical: Found
+    by_dense: tf.Tensor | None = None
+    """bool [B, 1], where the dense searcher is wanted; None: both are wanted everywhere."""
+    by_lexical: tf.Tensor | None = None
+
+    @property
+    def best(self) -> tf.Tensor:
+        """The best lexical score of each query, float32 [B, 1]; 0 where no item has one of its words."""
+        return tf.maximum(self.lexical.scores[:, :1], 0.0)
+
+    def where_both(self, joined: tf.Tensor, alone: tf.Tensor) -> tf.Tensor:
+        """``joined`` where both searchers are wanted, else ``alone``; [B, n] each."""
+        if self.by_dense is None or self.by_lexical is None:
+            return joined
+        return tf.where(self.by_dense & self.by_lexical, joined, alone)

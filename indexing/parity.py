@@ -54,6 +54,8 @@ class ParityExamples:
     """int32 [n, k], the lists of the lexical searcher; [0, 0] where there is none."""
     hybrid_rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))
     """int32 [n, k], the joined lists of both searchers for the query alone; [0, 0] with one searcher."""
+    remembered_rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))
+    """int32 [n, c], the items clicked for each query, in any order among -1; [0, 0] without a memory."""
 
     def write(self, directory: Path) -> None:
         """Writes the examples into an existing directory."""
@@ -71,6 +73,7 @@ class ParityExamples:
             matching_rows=self.matching_rows,
             lexical_rows=self.lexical_rows,
             hybrid_rows=self.hybrid_rows,
+            remembered_rows=self.remembered_rows,
         )
         np.save(directory / _VECTORS, self.item_vectors)
 

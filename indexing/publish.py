@@ -26,11 +26,12 @@ from dpsr.indexing.filters import Filters, numeric_column
 from dpsr.indexing.manifest import write_manifest
 from dpsr.indexing.parity import ParityExamples, PersonalizedExamples, strings
 from dpsr.indexing.searcher import Searcher
-from dpsr.indexing.searchers import Searchers, anonymous, build_searchers
+from dpsr.indexing.searchers import Searchers, build_searchers
 from dpsr.indexing.servable import RetrievalModule
 from dpsr.indexing.servable_module import ServableModule
 from dpsr.indexing.signature import MODE_INPUT, RETRIEVING, profile_inputs
 from dpsr.indexing.text_encoder import describe_text_encoder
+from dpsr.indexing.valid_clicks import anonymous
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
 from dpsr.model.feature_tables import truncation_notes
@@ -43,7 +44,15 @@ CHECKED_QUERIES = 256
 _WARMUP_ROWS = 8
 
 
-def export(config: Config, dataset: Dataset, model: Model, *, items: str | None = None, progress: bool = True) -> Path:
+def export(
+    config: Config,
+    dataset: Dataset,
+    model: Model,
+    *,
+    items: str | None = None,
+    log: str | None = None,
+    progress: bool = True,
+) -> Path:
     """Publishes tokenizer, query tower, index and item ids as the next version of ``config.model_base_path``.
 
     An export that is killed while it embeds items resumes where it was when it is called again.
@@ -53,6 +62,7 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
         dataset: the catalogue to serve, and the held-out interactions that the index is tuned and checked on.
         model: trained on the same tokenizer and columns.
         items: a file or glob of items to serve instead of the dataset's; the model need not have seen any of them.
+        log: a file or glob of clicks for ``index.memory`` instead of the run's own log.
         progress: show progress bars.
 
     Returns:
@@ -62,8 +72,10 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
         ExportError: model and dataset do not belong together, the disk is too small, or the servable does not load in a
             fresh process, answer as the model does and reach ``index.min_recall``. Nothing is published then, and no
             version is left behind.
-        DatasetError: the items cannot be used.
+        DatasetError: the items or the log cannot be used.
     """
+    if log is not None and config.index.memory is None:
+        raise ExportError(f"log {log} was given, but nothing remembers its clicks; set index.memory")
     _check_belong_together(dataset, model)
     catalogue = Catalogue.of_dataset(dataset) if items is None else Catalogue.read(items, config, dataset)
     _check_columns(config, dataset, catalogue)
@@ -82,7 +94,7 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
         vectors = embed_catalogue(model, catalogue, progress=progress, resume_from=rows)
         index = build_index(config.index, vectors, embed_queries(served, dataset, tuning))
         filters = Filters(catalogue.table, dataset.schema.categorical, config.index.filter_range)
-        searchers = build_searchers(config, dataset, served, catalogue, index, filters, staging)
+        searchers = build_searchers(config, dataset, served, catalogue, index, filters, staging, log=log)
         steps.update()
         servable = RetrievalModule(served, dataset, searchers.searcher, filters, catalogue=catalogue)
         # In float32 the servable has to answer as the model was trained, in int8 as the towers that are served.

@@ -2,7 +2,8 @@
 
 A servable holds one searcher or several; each reads the same queries, obeys the same filters, and states what it
 measured of itself. ``dense.searcher.DenseSearcher`` finds items by the inner products of the query's heads;
-``hybrid.HybridSearcher`` joins its lists with those of ``lexical.searcher.LexicalSearcher``, which finds words.
+``hybrid.HybridSearcher`` joins its lists with those of ``lexical.searcher.LexicalSearcher``, which finds words;
+``memory.searcher.MemorySearcher`` adds what was clicked for the same query to either of them.
 """
 
 from __future__ import annotations
@@ -13,9 +14,6 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 
 from dpsr.indexing.filters import FilterValues
-
-DENSE, LEXICAL = 1, 2
-"""Bits of ``Found.sources``: the searchers that found an item."""
 
 
 class Queries(NamedTuple):
@@ -43,7 +41,7 @@ class Found(NamedTuple):
     heads: tf.Tensor
     """int32 [B, k], the query head that found the item; ``NO_ROW`` where the dense searcher did not."""
     sources: tf.Tensor
-    """int32 [B, k], the searchers that found the item: ``DENSE``, ``LEXICAL`` or the sum of both."""
+    """int32 [B, k], the searchers that found the item: the sum of their bits in ``signature``."""
 
 
 class Searcher(Protocol):
@@ -74,4 +72,23 @@ class Searcher(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Parameters, and the recall and latency measured when they were chosen, for the manifest."""
+        ...
+
+
+class ScoringSearcher(Searcher, Protocol):
+    """A searcher that also scores items which it did not find."""
+
+    def search_and_score(
+        self, queries: Queries, rows: tf.Tensor, wanted: FilterValues | None = None
+    ) -> tuple[Found, tf.Tensor]:
+        """``search``, or ``search_matching`` where filters are given, and the scores of given items.
+
+        Args:
+            queries: B of them.
+            rows: int32 [B, n] item rows; negative where there is no item.
+            wanted: of ``Filters.requested``.
+
+        Returns:
+            The list, and float32 [B, n]: what the items score or would score in it; anything where there is no item.
+        """
         ...

@@ -8,12 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
 from dpsr.config import Config, IndexConfig
-from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_queries
@@ -24,40 +22,48 @@ from dpsr.indexing.fusion_tuning import UNTUNED, TunedFusion, tune_fusion
 from dpsr.indexing.hybrid import HybridSearcher
 from dpsr.indexing.lexical.build import TERMS_FILE, build_lexical
 from dpsr.indexing.lexical.searcher import LexicalSearcher
+from dpsr.indexing.memory.build import build_memory, choose_memory_plan
+from dpsr.indexing.memory.searcher import ClickMemory, MemorySearcher
+from dpsr.indexing.memory.tuning import TunedMemory
 from dpsr.indexing.parity import ParityExamples
-from dpsr.indexing.searcher import Searcher
+from dpsr.indexing.searcher import ScoringSearcher
+from dpsr.indexing.valid_clicks import valid_clicks
 from dpsr.model.interface import Model
-
-TUNING_CLICKS = 2000
 
 
 @dataclass(frozen=True)
 class Searchers:
     """What finds items in a servable, and how it was chosen."""
 
-    searcher: Searcher
+    searcher: ScoringSearcher | MemorySearcher
     """The one that answers."""
     dense: DenseSearcher
     lexical: LexicalSearcher | None = None
     fusion: TunedFusion | None = None
     """How the lists of both are joined; None with one searcher."""
+    memory: TunedMemory | None = None
+    """How the clicks of a query are joined to that list; None without a memory."""
 
-    def with_expected_lists(self, examples: ParityExamples, texts: str) -> ParityExamples:
-        """The examples with the lists of the lexical searcher and of both together; as they are with one searcher.
+    def with_expected_lists(self, examples: ParityExamples, text_input: str) -> ParityExamples:
+        """The examples with the lists that every searcher but the dense one has for them.
 
         Args:
             examples: of the searchers' items.
-            texts: name of the input that holds the query texts.
+            text_input: name of the input that holds the query texts; none is read with a dense searcher alone.
         """
-        if not isinstance(self.searcher, HybridSearcher):
-            return examples
-        terms = self.searcher.lexical.terms(tf.constant(examples.inputs[texts]))
-        heads = tf.constant(examples.heads)
-        return replace(
-            examples,
-            lexical_rows=self.searcher.lexical.search_terms(terms).rows.numpy(),
-            hybrid_rows=self.searcher.search_heads_and_terms(heads, terms).rows.numpy(),
-        )
+        searcher = self.searcher
+        if isinstance(searcher, MemorySearcher):
+            remembered = searcher.memory.recall(tf.constant(examples.inputs[text_input]))
+            examples = replace(examples, remembered_rows=remembered.rows.numpy())
+            searcher = searcher.prior
+        if isinstance(searcher, HybridSearcher):
+            terms = searcher.lexical.terms(tf.constant(examples.inputs[text_input]))
+            examples = replace(
+                examples,
+                lexical_rows=searcher.lexical.search_terms(terms).rows.numpy(),
+                hybrid_rows=searcher.search_heads_and_terms(tf.constant(examples.heads), terms).rows.numpy(),
+            )
+        return examples
 
     def describe(self, recall: dict[str, float]) -> dict[str, Any]:
         """Entries of the manifest; ``recall`` is that of the dense searcher, by signature."""
@@ -66,6 +72,8 @@ class Searchers:
             found["searchers"]["lexical"] = self.lexical.describe()
         if self.fusion is not None:
             found["fusion"] = self.fusion.describe()
+        if self.memory is not None and isinstance(self.searcher, MemorySearcher):
+            found["memory"] = {**self.searcher.describe(), **self.memory.describe()}
         return found
 
 
@@ -108,25 +116,38 @@ def build_searchers(
     index: Index,
     filters: Filters,
     directory: Path,
+    *,
+    log: str | None = None,
 ) -> Searchers:
     """Builds the searchers of ``index.mode`` and chooses how their lists are joined.
 
     Args:
         config: the run.
-        dataset: what the model was trained on; the clicks of its valid split choose the fusion.
+        dataset: what the model was trained on; the clicks of its valid split choose how lists are joined.
         model: its query tower, as it will be served.
         catalogue: the items.
         index: over their vectors.
         filters: over their columns.
         directory: existing, for the files that the servable will copy.
+        log: the clicks of ``index.memory``, file or glob; None for the run's own log.
 
     Raises:
-        ExportError: ``index.lexical`` names a column that is none.
+        ExportError: ``index.lexical`` names a column that is none, or the log holds nothing to remember.
+        DatasetError: the log cannot be read.
     """
     wanted = config.index
     dense = DenseSearcher(index, model.query_heads, filters, filter_candidates=wanted.filter_candidates)
     choose_fusion = partial(_fusion, config, dataset, model, catalogue)
-    return join_searchers(wanted, dense, filters, catalogue.table, dataset.schema.text, directory, choose_fusion)
+    columns = dataset.schema.text
+    searchers = join_searchers(wanted, dense, filters, catalogue.table, columns, directory, choose_fusion)
+    if wanted.memory is None:
+        return searchers
+    prior = searchers.searcher
+    tuned = choose_memory_plan(config, dataset, model, catalogue, prior)
+    memory = ClickMemory(build_memory(config, dataset, catalogue, tuned.plan, log))
+    return replace(
+        searchers, searcher=MemorySearcher(memory, prior, filters, tuned.plan, default=tuned.helps), memory=tuned
+    )
 
 
 def _fusion(
@@ -137,40 +158,16 @@ def _fusion(
     dense: DenseSearcher,
     lexical: LexicalSearcher,
 ) -> TunedFusion:
-    """The configured fusion, or what the latest clicks that the model was not trained on choose."""
-    records = _clicks(dataset, config.training.seed)
-    rows = rows_of(dataset.item_ids[records["item"]], catalogue.item_ids)
-    records, rows = records[rows >= 0], rows[rows >= 0]
-    if not len(records):
-        return TunedFusion(UNTUNED.replaced(config.index.fusion, config.index.dense_weight), 0, {})
+    """The configured fusion, or what the clicks of the valid split choose."""
+    wanted, clicks = config.index, valid_clicks(dataset, catalogue, seed=config.training.seed)
+    if not len(clicks.rows):
+        return TunedFusion(UNTUNED.replaced(wanted.fusion, wanted.dense_weight), 0, {})
     return tune_fusion(
         dense,
         lexical,
-        embed_queries(model, dataset, anonymous(records)),
-        dataset.query_texts().take(records["query"]).to_pylist(),
-        rows,
-        kind=config.index.fusion,
-        weight=config.index.dense_weight,
+        embed_queries(model, dataset, clicks.records),
+        clicks.texts,
+        clicks.rows,
+        kind=wanted.fusion,
+        weight=wanted.dense_weight,
     )
-
-
-def anonymous(records: np.ndarray) -> np.ndarray:
-    """The queries of some records as of users of whom nothing is known, INTERACTION [n]."""
-    unknown = records.copy()
-    unknown["user"], unknown["history_end"] = -1, 0
-    return unknown
-
-
-def _clicks(dataset: Dataset, seed: int) -> np.ndarray:
-    """Clicks of the valid split, INTERACTION [n]; none without a log, as the queries then are words of items."""
-    count = dataset.num_interactions("valid") if dataset.num_interactions("train") else 0
-    chosen = np.random.default_rng(seed).choice(count, min(count, TUNING_CLICKS), replace=False)
-    records = dataset.interactions_at("valid", np.sort(chosen))
-    return records[records["event"] != SKIP]
-
-
-def rows_of(wanted: np.ndarray, item_ids: np.ndarray) -> np.ndarray:
-    """The row of each of some items among ``item_ids``, int32 [n]; -1 for one that is not among them."""
-    found = set(wanted.tolist())
-    row_of = {item: row for row, item in enumerate(item_ids) if item in found}
-    return np.array([row_of.get(item, -1) for item in wanted.tolist()], np.int32)

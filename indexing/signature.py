@@ -11,10 +11,21 @@ FILTER_PREFIX = "filter_"
 MODE_INPUT = "mode"
 """The input that chooses among the searchers of a servable."""
 MODES = ("dense", "lexical", "hybrid")
-"""Its values: each searcher alone, and both."""
+"""Its values in a hybrid servable: each searcher alone, and both."""
+MEMORY_MODE = "memory"
+"""Its value that asks for the clicks of the same query too."""
+DENSE, LEXICAL, MEMORY = 1, 2, 4
+"""Bits of the output ``source``: the searchers that found an item."""
+SOURCES = {DENSE: "dense", LEXICAL: "lexical", MEMORY: "memory"}
 RETRIEVING = ("serving_default", "personalized", "filtered")
 """The signatures that answer with items."""
 _RESERVED = ("query", "history", MODE_INPUT)
+
+
+def modes_of(mode: str, *, memory: bool) -> tuple[str, ...]:
+    """The values of ``mode`` that a servable of ``index.mode`` takes; none where it has one searcher only."""
+    modes = MODES if mode == "hybrid" else ("dense",)
+    return (*modes, MEMORY_MODE) if memory else modes if len(modes) > 1 else ()
 
 
 def tensor_name(column: str) -> str:

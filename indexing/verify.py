@@ -17,7 +17,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from dpsr.indexing.dense.exact import kth_scores, recall_at_k
 from dpsr.indexing.parity import ParityExamples
-from dpsr.indexing.signature import MODE_INPUT, item_key
+from dpsr.indexing.signature import MEMORY, MEMORY_MODE, MODE_INPUT, item_key
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.ops_cc import library
 
@@ -50,7 +50,8 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
     call = {name: _caller(loaded.signatures[name]) for name in loaded.signatures}
     query, personalized = examples.inputs, examples.personalized
     _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.heads)
-    dense = {MODE_INPUT: _mode("dense")} if len(examples.hybrid_rows) else {}
+    has_modes = MODE_INPUT in loaded.signatures["serving_default"].structured_input_signature[1]
+    dense = {MODE_INPUT: _mode("dense")} if has_modes else {}
     answer = _in_batches(call["serving_default"], query | dense)
     recall = {"serving_default": _recall(answer, examples, examples.heads)}
     if personalized is not None:
@@ -66,6 +67,8 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
         if len(expected):
             answer = _in_batches(call["serving_default"], query | {MODE_INPUT: _mode(mode)})
             check_list(mode, _item_rows(answer, examples), expected, examples.query)
+    if len(examples.remembered_rows):
+        _check_memory(_in_batches(call["serving_default"], query | {MODE_INPUT: _mode(MEMORY_MODE)}), examples)
     _replay_warmup(servable / WARMUP_FILE, call)
     return recall
 
@@ -146,6 +149,19 @@ def _item_rows(answer: Answer, examples: ParityExamples) -> np.ndarray:
     row_of = {item: row for row, item in enumerate(examples.item_ids)}
     ids = answer["item_id"]
     return np.array([row_of.get(item_key(item), -1) for item in ids.flat], np.int32).reshape(ids.shape)
+
+
+def _check_memory(answer: Answer, examples: ParityExamples) -> None:
+    """Of the items of an answer, the source of those and only those that were clicked has to say so."""
+    answers = zip(_item_rows(answer, examples), answer["source"], examples.remembered_rows, strict=True)
+    for row, (rows, sources, clicked) in enumerate(answers):
+        wrong = ((sources & MEMORY > 0) != np.isin(rows, clicked)) & (rows >= 0)
+        if wrong.any():
+            item = examples.item_ids[rows[wrong][0]]
+            raise VerificationError(
+                f"{examples.query(row)}: with {MODE_INPUT} = {MEMORY_MODE} the servable has item {item!r} with source "
+                f"{sources[wrong][0]}, and the clicks {'hold' if np.isin(rows[wrong][0], clicked) else 'lack'} it"
+            )
 
 
 def _check_filter(answer: Answer, examples: ParityExamples) -> None:

@@ -47,3 +47,8 @@ class TermLayer(OpLayer):
         """
         values, weights, row_splits = library.load().dpsr_query_terms(self._resource.resource_handle, texts)
         return values, weights, row_splits
+
+
+def query_keys(texts: tf.Tensor) -> tf.Tensor:
+    """``terms.query_keys`` inside a graph: string [B], any bytes, to int64 [B]."""
+    return library.load().dpsr_query_keys(texts)

@@ -12,12 +12,27 @@ from dpsr.tokenizer_cc import _tokenizer
 from dpsr.tokenizer_cc.model_encoder import ModelEncoder
 from dpsr.tokenizer_cc.tokenizer import ModelFileError
 
-__all__ = ["ModelFileError", "TermToken", "TermTokenizer", "TermVocabularyBuilder", "analyze"]
+__all__ = ["ModelFileError", "TermToken", "TermTokenizer", "TermVocabularyBuilder", "analyze", "query_keys"]
 
 
 def analyze(text: str | bytes) -> list[str]:
     """Every term of a text, in its order, whether or not a vocabulary has it."""
     return _tokenizer.analyze(text)
+
+
+def query_keys(texts: Sequence[str | bytes]) -> npt.NDArray[np.int64]:
+    """What stands for each query wherever equal queries are counted together.
+
+    The key is a hash of the terms in their order, without the spaces between them: ``Black-Ops 2`` and ``blackops2``
+    are one query, ``5 10`` and ``510`` are two.
+
+    Returns:
+        int64 [len(texts)]; 0 for a text without a term.
+
+    Raises:
+        TypeError: an element is neither str nor bytes; the message says which.
+    """
+    return _tokenizer.query_keys(texts)
 
 
 class TermToken(NamedTuple):

@@ -29,6 +29,9 @@ FOREVER = np.iinfo(np.int64).max
 
 TIME_BINS = 1 << 16
 
+UNKNOWN_ITEM = "unknown item_id"
+"""Why a row of an item that the catalogue does not have cannot be used."""
+
 _SHUFFLE_SEED = np.uint64(20200425)
 
 
@@ -70,7 +73,7 @@ class RowReader:
         reasons: dict[int, tuple[str, str]] = {}
         for reason, column, good in (
             ("empty query", "query", query.is_valid().to_numpy(zero_copy_only=False)),
-            ("unknown item_id", "item_id", item >= 0),
+            (UNKNOWN_ITEM, "item_id", item >= 0),
             ("unknown event", "event", event > 0),
             ("unreadable timestamp", "timestamp", timed),
         ):

@@ -71,6 +71,13 @@ class Clock:
             return int(time)
         return (EPOCH + timedelta(microseconds=int(time))).isoformat()
 
+    @staticmethod
+    def time(text: str | int) -> int:
+        """The inverse of ``text``."""
+        if isinstance(text, int):
+            return text
+        return (datetime.fromisoformat(text) - EPOCH) // timedelta(microseconds=1)
+
     def _decide(self, column: pa.Array) -> None:
         """Takes the unit from the first times, where there is one among these."""
         given = column.drop_null()

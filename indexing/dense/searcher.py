@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.filters import Filters, FilterValues
-from dpsr.indexing.searcher import DENSE, Found, Queries
+from dpsr.indexing.searcher import Found, Queries
+from dpsr.indexing.signature import DENSE
 from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
 
 _OVERFETCH = 4
@@ -77,6 +78,14 @@ class DenseSearcher(tf.Module):
             float32 [B, n], the largest inner product of any head; that of row 0 where there is no item.
         """
         return tf.reduce_max(self.index.scores_of(heads, tf.maximum(rows, 0)), axis=1)
+
+    def search_and_score(
+        self, queries: Queries, rows: tf.Tensor, wanted: FilterValues | None = None
+    ) -> tuple[Found, tf.Tensor]:
+        """As ``ScoringSearcher.search_and_score``."""
+        heads = self.heads(queries)
+        found = self.search_heads(heads) if wanted is None else self.search_heads_matching(heads, wanted)
+        return found, self.scores_of(heads, rows)
 
     def search_matching(self, queries: Queries, wanted: FilterValues) -> Found:
         """The k nearest matching items over all heads.

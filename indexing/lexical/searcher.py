@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from dpsr.indexing.filters import Filters, FilterValues
-from dpsr.indexing.searcher import LEXICAL, Found
+from dpsr.indexing.searcher import Found
+from dpsr.indexing.signature import LEXICAL
 from dpsr.ops_cc.bm25 import Bm25Index, score_bm25, search_bm25
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 from dpsr.tokenizer_cc.term_op import TermLayer

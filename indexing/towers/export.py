@@ -182,6 +182,8 @@ def _index_config(index: dict[str, Any], text: Sequence[str]) -> IndexConfig:
         raise ConfigError(
             f'mode = "{config.mode}": found text = {list(text)}; the mode hybrid has text columns, dense none'
         )
+    if config.memory is not None:
+        raise ConfigError("memory is of the log that dpsr has prepared; leave it out")
     if config.text_encoder_precision != "float32":
         raise ConfigError("text_encoder_precision is of towers that dpsr has trained; leave it out")
     return config

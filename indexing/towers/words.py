@@ -14,8 +14,8 @@ from dpsr.indexing.errors import ExportError
 from dpsr.indexing.fusion import FusionPlan
 from dpsr.indexing.fusion_tuning import TunedFusion, tune_fusion
 from dpsr.indexing.lexical.searcher import LexicalSearcher
-from dpsr.indexing.searchers import TUNING_CLICKS, rows_of
 from dpsr.indexing.towers.query_model import QueryModel
+from dpsr.indexing.valid_clicks import TUNING_CLICKS, rows_of
 
 UNTUNED = FusionPlan("reciprocal_ranks", 1.0)
 """Where no pair can choose: by ranks, as inner products of vectors of any length have no scale in common with BM25."""

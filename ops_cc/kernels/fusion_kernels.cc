@@ -53,14 +53,25 @@ class FuseOp : public OpKernel {
     OP_REQUIRES_OK(context, context->input_list("rows", &rows));
     OP_REQUIRES_OK(context, context->input_list("scores", &scores));
     const int count = rows.size();
+    const Tensor& clicked_rows = context->input(2 * count);
+    const Tensor& clicks = context->input(2 * count + 1);
     const int64_t batch = rows[0].dims() == 2 ? rows[0].dim_size(0) : -1;
-    for (int list = 0; list < count; ++list) {
+    for (int list = 0; list <= count; ++list) {
+      const Tensor& of_rows = list < count ? rows[list] : clicked_rows;
+      const Tensor& of_scores = list < count ? scores[list] : clicks;
       OP_REQUIRES(
-          context,
-          rows[list].dims() == 2 && rows[list].shape() == scores[list].shape() && rows[list].dim_size(0) == batch,
-          absl::InvalidArgumentError(absl::StrCat("list ", list, ": rows have shape ", rows[list].shape().DebugString(),
-                                                  ", scores ", scores[list].shape().DebugString(), "; expected [",
-                                                  batch, ", n]")));
+          context, of_rows.dims() == 2 && of_rows.shape() == of_scores.shape() && of_rows.dim_size(0) == batch,
+          absl::InvalidArgumentError(absl::StrCat(list < count ? absl::StrCat("list ", list) : std::string("clicks"),
+                                                  ": rows have shape ", of_rows.shape().DebugString(), ", scores ",
+                                                  of_scores.shape().DebugString(), "; expected [", batch, ", n]")));
+    }
+    float parameters[2];
+    for (int i = 0; i < 2; ++i) {
+      const Tensor& given = context->input(2 * count + 2 + i);
+      OP_REQUIRES(context, given.dims() == 0 && given.scalar<float>()() > 0.0f,
+                  absl::InvalidArgumentError(absl::StrCat(i == 0 ? "prior_weight" : "temperature", " is ",
+                                                          given.DebugString(), "; expected a scalar above 0")));
+      parameters[i] = given.scalar<float>()();
     }
     Tensor* outputs[4];
     for (int i = 0; i < 4; ++i) {
@@ -78,7 +89,9 @@ class FuseOp : public OpKernel {
         OP_REQUIRES(context, IsOrdered(of_query[list]),
                     absl::InvalidArgumentError(absl::StrCat("a score of query ", query, ", list ", list, " is NaN")));
       }
-      const std::vector<Fused>& fused = fusion.Join(of_query, combine_, k_);
+      const Clicks of_clicks{RowOf(clicked_rows, clicks, query), parameters[0], parameters[1]};
+      const std::vector<Fused>& fused =
+          fusion.Join(of_query, combine_, of_clicks.counts.size > 0 ? &of_clicks : nullptr, k_);
       for (const Fused& each : fused) {
         *fused_rows++ = each.row;
         *fused_scores++ = each.score;

@@ -66,3 +66,11 @@ def test_times_of_another_kind_than_the_first_are_unreadable() -> None:
     for other in (pa.array([MOMENT]), pa.array(["2025-03-04"]), pa.array([True])):
         assert clock.read(other)[1].tolist() == [False]
     assert clock.read(pa.array(["3", "4.5", "1e2"]))[0].tolist() == [3, 4, 100]
+
+
+@pytest.mark.parametrize("time", [0, -1, 1_322_222_222_123_456, -62_135_596_800_000_000])
+def test_a_shown_time_is_read_back(time: int) -> None:
+    clock = Clock()
+    clock.read(pa.array([0], pa.timestamp("us")))
+    assert Clock.time(clock.text(time)) == time
+    assert Clock.time(Clock().text(time)) == time

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dpsr.ops_cc.fusion import Combine, fuse
+from dpsr.ops_cc.fusion import ClickPrior, Combine, fuse
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 
 
@@ -48,6 +48,28 @@ def test_lists_are_joined_as_the_oracle_says(seed: int, combine: Combine) -> Non
             assert place == -1 if row == NO_ROW else lists[first][0][query, place] == row
 
 
+def test_clicks_count_with_the_joined_scores_as_their_prior() -> None:
+    rng = np.random.default_rng(1)
+    rows, scores = drawn(rng, 3, 20, 30)
+    clicked = np.stack([rng.permutation(30)[:6] for _ in range(3)]).astype(np.int32)
+    counts = rng.random((3, 6), np.float32) * 5
+    fused = fuse([(rows, scores)], 20, combine="sum", clicks=ClickPrior(clicked, counts, weight=2.0, temperature=0.2))
+    for query in range(3):
+        prior = np.exp(np.where(rows[query] >= 0, scores[query], -np.inf) / 0.2)
+        prior /= prior.sum()
+        count = dict(zip(clicked[query].tolist(), counts[query].tolist(), strict=True))
+        expected = {
+            row: np.log(count.get(row, 0.0) + 2.0 * p)
+            for row, p in zip(rows[query].tolist(), prior, strict=True)
+            if row >= 0
+        }
+        found = fused.rows.numpy()[query]
+        assert sorted(found[found >= 0].tolist()) == sorted(expected)
+        assert np.all(np.diff(fused.scores.numpy()[query]) <= 0)
+        for row, score in zip(found.tolist(), fused.scores.numpy()[query].tolist(), strict=True):
+            assert row < 0 or score == pytest.approx(expected[row], abs=1e-4)
+
+
 def test_shapes_are_known_in_a_graph() -> None:
     @tf.function(input_signature=[tf.TensorSpec([None, 7], tf.int32), tf.TensorSpec([None, 7], tf.float32)])
     def joined(rows: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
@@ -59,12 +81,24 @@ def test_shapes_are_known_in_a_graph() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "message"),
+    ("lists", "clicks", "message"),
     [
-        (np.full((2, 3), np.nan, np.float32), "query 0, list 0 is NaN"),
-        (np.zeros((2, 4), np.float32), "list 0: rows have"),
+        ([(np.zeros((2, 3), np.int32), np.full((2, 3), np.nan, np.float32))], None, "query 0, list 0 is NaN"),
+        ([(np.zeros((2, 3), np.int32), np.zeros((2, 4), np.float32))], None, "list 0: rows have shape"),
+        (
+            [(np.zeros((2, 3), np.int32), np.zeros((2, 3), np.float32))],
+            (np.zeros((1, 3), np.int32), np.zeros((1, 3), np.float32), 1.0, 1.0),
+            "clicks: rows have shape",
+        ),
+        (
+            [(np.zeros((1, 3), np.int32), np.zeros((1, 3), np.float32))],
+            (np.zeros((1, 3), np.int32), np.zeros((1, 3), np.float32), 0.0, 1.0),
+            "prior_weight",
+        ),
     ],
 )
-def test_unusable_input_is_named(scores: np.ndarray, message: str) -> None:
+def test_unusable_input_is_named(
+    lists: list[tuple[np.ndarray, np.ndarray]], clicks: tuple[np.ndarray, np.ndarray, float, float] | None, message: str
+) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        fuse([(np.zeros((2, 3), np.int32), scores)], 2, combine="sum")
+        fuse(lists, 2, combine="sum", clicks=None if clicks is None else ClickPrior(*clicks))

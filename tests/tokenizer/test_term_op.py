@@ -11,8 +11,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 
 from dpsr.tokenizer_cc import ModelFileError
-from dpsr.tokenizer_cc.term_op import TermLayer
-from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder
+from dpsr.tokenizer_cc.term_op import TermLayer, query_keys
+from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder, analyze
+from dpsr.tokenizer_cc.terms import query_keys as query_keys_of_python
 
 from .texts import HARD, SHOP, as_bytes, batches, strings
 
@@ -107,3 +108,23 @@ def test_bad_files(path: Path, tmp_path: Path) -> None:
     (tmp_path / "damaged.model").write_bytes(content)
     with pytest.raises(ModelFileError, match=r"damaged.model: corrupt: the checksum"):
         TermLayer(tmp_path / "damaged.model")
+
+
+def test_keys_of_queries_agree() -> None:
+    texts = [*QUERIES, "", "  - ", b"\xff"]
+    keys = query_keys(strings(texts)).numpy()
+    assert keys.tolist() == query_keys_of_python(texts).tolist()
+    for text, key in zip(texts, keys.tolist(), strict=True):
+        assert (key == 0) == (not analyze(text))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be"):
+        query_keys(tf.constant([["lamp"]]))
+
+
+def test_keys_in_a_graph_have_a_shape() -> None:
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def keys(texts: tf.Tensor) -> tf.Tensor:
+        found = query_keys(texts)
+        assert found.shape.as_list() == [None]
+        return found
+
+    assert len(set(keys(tf.constant(["Black Ops 2", "blackops2", "black op 2"])).numpy().tolist())) == 1

@@ -1,5 +1,6 @@
 // Registers the kernels of term_ops.cc.
 
+#include "tokenizer_cc/core/terms/query_key.h"
 #include "tokenizer_cc/core/terms/term_tokenizer.h"
 #include "tokenizer_cc/kernels/encoding_ops.h"
 
@@ -88,11 +89,30 @@ class QueryTermsOp : public tensorflow::OpKernel {
   }
 };
 
+class QueryKeysOp : public tensorflow::OpKernel {
+ public:
+  using tensorflow::OpKernel::OpKernel;
+
+  void Compute(tensorflow::OpKernelContext* context) override {
+    const tensorflow::Tensor& texts = context->input(0);
+    OP_REQUIRES(context, texts.dims() == 1,
+                absl::InvalidArgumentError("texts must be a vector, found shape " + texts.shape().DebugString()));
+    tensorflow::Tensor* keys = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, texts.shape(), &keys));
+    thread_local QueryKeyer keyer;
+    const auto strings = texts.vec<tensorflow::tstring>();
+    for (int64_t i = 0; i < texts.NumElements(); ++i) {
+      keys->vec<int64_t>()(i) = static_cast<int64_t>(keyer.Key({strings(i).data(), strings(i).size()}));
+    }
+  }
+};
+
 REGISTER_KERNEL_BUILDER(Name("DpsrTermsHandle").Device(DEVICE_CPU), ModelHandleOp<TermTokenizer>);
 REGISTER_KERNEL_BUILDER(Name("DpsrTermsLoad").Device(DEVICE_CPU), ModelLoadOp<TermTokenizer>);
 REGISTER_KERNEL_BUILDER(Name("DpsrAnonymousTerms").Device(DEVICE_CPU), AnonymousModelOp<TermTokenizer>);
 REGISTER_KERNEL_BUILDER(Name("DpsrTerms").Device(DEVICE_CPU), EncodeOp<TermTokenizer>);
 REGISTER_KERNEL_BUILDER(Name("DpsrQueryTerms").Device(DEVICE_CPU), QueryTermsOp);
+REGISTER_KERNEL_BUILDER(Name("DpsrQueryKeys").Device(DEVICE_CPU), QueryKeysOp);
 
 }  // namespace
 }  // namespace dpsr

@@ -106,4 +106,20 @@ weights: [nnz], in (0, 1]; 1 for a term of the text.
 row_splits: [B + 1].
 )doc");
 
+REGISTER_OP("DpsrQueryKeys")
+    .Input("texts: string")
+    .Output("keys: int64")
+    .SetShapeFn([](InferenceContext* context) {
+      tensorflow::shape_inference::ShapeHandle texts;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(0), 1, &texts));
+      context->set_output(0, texts);
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+What stands for each query wherever equal queries are counted together: a hash of its terms without the spaces between.
+
+texts: [B], any bytes; invalid UTF-8 is read as U+FFFD.
+keys: [B]; 0 for a text without a term.
+)doc");
+
 }  // namespace dpsr

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "tokenizer_cc/core/terms/analyzer.h"
+#include "tokenizer_cc/core/terms/query_key.h"
 #include "tokenizer_cc/core/terms/term_tokenizer.h"
 #include "tokenizer_cc/core/terms/vocabulary_builder.h"
 #include "tokenizer_cc/pybind/encoding.h"
@@ -26,6 +27,20 @@ py::list Analyze(const py::handle& text) {
   py::list terms;
   for (const Term& term : analyzer.terms()) terms.append(ToStr(analyzer.view(term)));
   return terms;
+}
+
+py::array QueryKeys(const py::handle& sequence) {
+  const Texts texts(sequence);
+  Buffer<int64_t> keys;
+  {
+    const py::gil_scoped_release release;
+    thread_local QueryKeyer keyer;
+    keys.Reserve(texts.views().size());
+    int64_t* key = keys.data();
+    for (const std::string_view text : texts.views()) *key++ = static_cast<int64_t>(keyer.Key(text));
+    keys.Advance(texts.views().size());
+  }
+  return ToArray(&keys);
 }
 
 py::tuple EncodeQueries(const TermTokenizer& tokenizer, const py::handle& sequence) {
@@ -87,6 +102,7 @@ std::shared_ptr<TermTokenizer> Build(const TermVocabularyBuilder& builder) {
 
 void BindTerms(py::module_& module) {
   module.def("analyze", &Analyze, py::arg("text"));
+  module.def("query_keys", &QueryKeys, py::arg("texts"));
 
   py::class_<TermTokenizer, std::shared_ptr<TermTokenizer>>(module, "TermTokenizer")
       .def(py::init(&FromBytes<TermTokenizer>), py::arg("content"))

@@ -33,7 +33,7 @@ DrawnList Draw(std::mt19937* random, int64_t size, int32_t items) {
 }
 
 // All joined rows in their order, by maps and in double.
-std::vector<Fused> Oracle(const std::vector<DrawnList>& lists, Combine combine) {
+std::vector<Fused> Oracle(const std::vector<DrawnList>& lists, Combine combine, const Clicks* clicks) {
   std::map<int32_t, std::pair<double, int32_t>> joined;
   for (size_t number = 0; number < lists.size(); ++number) {
     for (size_t i = 0; i < lists[number].rows.size(); ++i) {
@@ -41,6 +41,18 @@ std::vector<Fused> Oracle(const std::vector<DrawnList>& lists, Combine combine) 
       auto& [score, holders] = joined[lists[number].rows[i]];
       if (combine == Combine::kSum || holders == 0) score += lists[number].scores[i];
       holders |= 1 << number;
+    }
+  }
+  if (clicks != nullptr) {
+    std::map<int32_t, double> counts;
+    for (int64_t i = 0; i < clicks->counts.size; ++i) {
+      if (clicks->counts.rows[i] >= 0) counts[clicks->counts.rows[i]] = clicks->counts.scores[i];
+    }
+    double total = 0.0;
+    for (const auto& [row, found] : joined) total += std::exp(found.first / clicks->temperature);
+    for (auto& [row, found] : joined) {
+      const double count = counts.count(row) ? counts[row] : 0.0;
+      found.first = std::log(count + clicks->weight * std::exp(found.first / clicks->temperature) / total);
     }
   }
   std::vector<Fused> fused;
@@ -58,17 +70,22 @@ TEST(FusionTest, EqualsTheOracle) {
     const int32_t items = 1 + static_cast<int32_t>(random() % 60);
     for (size_t i = 0; i < 1 + random() % 4; ++i) lists.push_back(Draw(&random, random() % 40, items));
     for (const DrawnList& list : lists) views.push_back(list.View());
+    const DrawnList clicked = Draw(&random, random() % 20, items);
+    const Clicks clicks{clicked.View(), 0.5f + static_cast<float>(random() % 4), 0.1f};
     for (const Combine combine : {Combine::kSum, Combine::kFirst}) {
-      const std::vector<Fused> expected = Oracle(lists, combine);
-      const int64_t k = 1 + random() % 50;
-      const std::vector<Fused>& found = fusion.Join(views, combine, k);
-      ASSERT_EQ(found.size(), std::min<size_t>(k, expected.size()));
-      for (size_t i = 0; i < found.size(); ++i) {
-        ASSERT_NEAR(found[i].score, expected[i].score, 1e-5);
-        ASSERT_EQ(found[i].row, expected[i].row);
-        ASSERT_EQ(found[i].lists, expected[i].lists);
-        const RankedList& first = views[__builtin_ctz(found[i].lists)];
-        ASSERT_EQ(first.rows[found[i].place], found[i].row);
+      for (const Clicks* const given : {static_cast<const Clicks*>(nullptr), &clicks}) {
+        const std::vector<Fused> expected = Oracle(lists, combine, given);
+        const int64_t k = 1 + random() % 50;
+        const std::vector<Fused>& found = fusion.Join(views, combine, given, k);
+        ASSERT_EQ(found.size(), std::min<size_t>(k, expected.size()));
+        for (size_t i = 0; i < found.size(); ++i) {
+          ASSERT_NEAR(found[i].score, expected[i].score, 1e-5);
+          if (given != nullptr) continue;  // what ties in double need not in float
+          ASSERT_EQ(found[i].row, expected[i].row);
+          ASSERT_EQ(found[i].lists, expected[i].lists);
+          const RankedList& first = views[__builtin_ctz(found[i].lists)];
+          ASSERT_EQ(first.rows[found[i].place], found[i].row);
+        }
       }
     }
   }
@@ -76,7 +93,23 @@ TEST(FusionTest, EqualsTheOracle) {
 
 TEST(FusionTest, NothingFoundIsAnEmptyList) {
   Fusion fusion;
-  EXPECT_TRUE(fusion.Join({{nullptr, nullptr, 0}}, Combine::kSum, 5).empty());
+  const Clicks clicks{{nullptr, nullptr, 0}, 1.0f, 1.0f};
+  EXPECT_TRUE(fusion.Join({{nullptr, nullptr, 0}}, Combine::kSum, &clicks, 5).empty());
+}
+
+TEST(FusionTest, OneClickOutweighsAPriorOfLittleWeight) {
+  const int32_t rows[] = {7, 3, 5};
+  const float scores[] = {0.9f, 0.5f, -200.0f};
+  const int32_t clicked[] = {5, 11};
+  const float counts[] = {1.0f, 9.0f};
+  Fusion fusion;
+  const Clicks clicks{{clicked, counts, 2}, 0.5f, 0.1f};
+  const std::vector<Fused>& found = fusion.Join({{rows, scores, 3}}, Combine::kSum, &clicks, 3);
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(found[0].row, 5);
+  EXPECT_NEAR(found[0].score, 0.0f, 1e-6);
+  EXPECT_EQ(found[1].row, 7);
+  EXPECT_EQ(found[2].row, 3);
 }
 
 }  // namespace

@@ -1,0 +1,1 @@
+"""The memory searcher: what people clicked for a query before."""
