@@ -32,7 +32,6 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "int8"], default="float32")
     arguments = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    from dpsr.indexing.catalogue import Catalogue
     from dpsr.indexing.dense.ann import Index
     from dpsr.indexing.dense.searcher import DenseSearcher
     from dpsr.indexing.filters import Filters
@@ -43,8 +42,7 @@ def main() -> None:
     queries = clustered_vectors(QUERIES + HEADS * CHECKED, seed=2)
     table = pa.table({name: values.astype(str) for name, values in columns(vectors).items()})
     index = Index.build(vectors, K, queries=queries[:QUERIES], precision=arguments.precision)
-    catalogue = Catalogue(np.arange(items), None, {}, table)  # type: ignore[arg-type]
-    filters = Filters(catalogue, table.column_names, [])
+    filters = Filters(table, table.column_names, [])
     dense = DenseSearcher(index, lambda features: features.tokens, filters)
     heads = queries[QUERIES:].reshape(CHECKED, HEADS, DIMENSION)
     singles = [tf.constant(query[np.newaxis]) for query in heads]

@@ -15,7 +15,7 @@ from dpsr.config.data import DataConfig, InteractionsConfig, ItemsConfig, Source
 from dpsr.config.distillation import DistillationConfig
 from dpsr.config.evaluation import EvaluationConfig, LabelsConfig
 from dpsr.config.index import IndexConfig, LexicalConfig, MemoryConfig
-from dpsr.config.loading import ConfigError, load_config, load_serving_config, parse_config
+from dpsr.config.loading import ConfigError, load_config, load_serving_config, parse_config, parse_index_config
 from dpsr.config.model import ModelConfig, TransformerConfig
 from dpsr.config.run import Config
 from dpsr.config.serving import ServingConfig
@@ -51,4 +51,5 @@ __all__ = [
     "load_config",
     "load_serving_config",
     "parse_config",
+    "parse_index_config",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pydantic
 
+from dpsr.config.index import IndexConfig
 from dpsr.config.run import Config
 from dpsr.config.section import Section
 from dpsr.config.serving import ServingConfig
@@ -32,6 +33,10 @@ class ConfigError(DpsrError, ValueError):
 
 class _ServingOnly(Section):
     serving: ServingConfig = ServingConfig()
+
+
+class _IndexOnly(Section):
+    index: IndexConfig
 
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
@@ -70,6 +75,18 @@ def load_serving_config(overrides: Sequence[str] = ()) -> ServingConfig:
         return _ServingOnly.model_validate(tree).serving
     except pydantic.ValidationError as error:
         raise ConfigError("\n".join(_explain("--set", problem) for problem in error.errors())) from None
+
+
+def parse_index_config(values: dict[str, Any], origin: str) -> IndexConfig:
+    """Checks the keys of a section ``[index]`` that belongs to no configuration file; ``origin`` names it in errors.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    try:
+        return _IndexOnly.model_validate({"index": values}).index
+    except pydantic.ValidationError as error:
+        raise ConfigError("\n".join(_explain(origin, problem) for problem in error.errors())) from None
 
 
 def parse_config(tree: dict[str, Any], origin: str) -> Config:

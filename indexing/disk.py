@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from dpsr.config import IndexConfig
 from dpsr.data.dataset.schema import Schema
@@ -25,20 +27,44 @@ def export_bytes(config: IndexConfig, schema: Schema, model: Model, catalogue: C
 
     Until the export ends, the disk holds the vectors three times: as embedded, in the index, and for the check.
     """
-    items, dimension = len(catalogue), model.config.dimension
+    columns = len(schema.categorical) + len(config.filter_range)
+    # Words are fewer than tokens, which bigrams and trigrams are among.
+    words = len(catalogue.tokens.values)
+    return bytes_of(config, catalogue.item_ids, model.config.dimension, model.variables, columns=columns, words=words)
+
+
+def bytes_of(
+    config: IndexConfig,
+    item_ids: np.ndarray,
+    dimension: int,
+    variables: Iterable[tf.Variable],
+    *,
+    columns: int,
+    words: int,
+) -> int:
+    """``export_bytes`` by the sizes that it depends on.
+
+    Args:
+        config: the index.
+        item_ids: object (str) or int64 [items].
+        dimension: of a vector.
+        variables: of the query tower.
+        columns: columns that are filtered by.
+        words: in the texts of all items.
+    """
+    items = len(item_ids)
     vectors = 4 * items * dimension
     exact = items < config.exact_below
     codes = 0 if exact else items * (-(-dimension // 2) + 8)
-    weights = sum(4 * int(np.prod(variable.shape)) for variable in model.variables)
-    columns = 4 * items * (len(schema.categorical) + len(config.filter_range))
+    weights = sum(4 * int(np.prod(variable.shape)) for variable in variables)
+    held = 4 * items * columns
     ids = 8 * items
-    if schema.item_id_type == "string":
-        ids = sum(len(item.encode()) + _ID_OVERHEAD for item in catalogue.item_ids)
+    if item_ids.dtype != np.int64:
+        ids = sum(len(item.encode()) + _ID_OVERHEAD for item in item_ids)
     if config.mode == "hybrid":
-        # Words are fewer than tokens, which bigrams and trigrams are among; each is a posting and, once, a term.
-        columns += 4 * len(catalogue.tokens.values) + 16 * items
+        held += 4 * words + 16 * items  # each word is a posting and, once, a term
     # Three copies: of the servable, of the histories' table, of the parity examples.
-    return int(_MARGIN * (3 * vectors + codes + weights + columns + 3 * ids)) + _FIXED
+    return int(_MARGIN * (3 * vectors + codes + weights + held + 3 * ids)) + _FIXED
 
 
 def require_free(directory: Path, needed: int) -> None:

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from dpsr.data.raw.values import numbers, trimmed_strings
 from dpsr.data.raw.white_space import AT_ENDS
-from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.signature import filter_input
 from dpsr.ops_cc.item_filters import CategoryColumn, FilterRequest, NumberColumn
@@ -31,11 +30,11 @@ class Filters(tf.Module):
     of length 1 holds for all rows of a request, as the defaults do.
     """
 
-    def __init__(self, catalogue: Catalogue, categories: Iterable[str], ranges: Sequence[str]) -> None:
+    def __init__(self, items: pa.Table, categories: Iterable[str], ranges: Sequence[str]) -> None:
         """Reads the columns.
 
         Args:
-            catalogue: holds the columns as given.
+            items: a row for each item, with the columns as given.
             categories: columns filtered by equality, unless ``ranges`` has them.
             ranges: columns filtered by a range.
 
@@ -51,10 +50,10 @@ class Filters(tf.Module):
         self.defaults: FilterValues = {}
         for column in categories:
             if column not in ranges:
-                self._add_category(column, catalogue.table.column(column))
+                self._add_category(column, items.column(column))
         for column in ranges:
-            self._add_range(column, numeric_column(catalogue.table, column))
-        self._example = self._values_of_an_item(len(catalogue))
+            self._add_range(column, numeric_column(items, column))
+        self._example = self._values_of_an_item(len(items))
 
     def __bool__(self) -> bool:
         """Whether the catalogue has a column to filter by."""

@@ -37,7 +37,7 @@ class TunedFusion:
 
     plan: FusionPlan
     clicks: int
-    """Examples it was chosen on; 0: none, and the plan is ``UNTUNED``."""
+    """Examples it was chosen on; 0: none, and the plan is what stands for no choice."""
     reciprocal_rank: dict[str, float]
     """Of ``dense`` and ``lexical`` alone, and of the best plan of each kind."""
 

@@ -56,6 +56,6 @@ def _row(items: int, name: str, searcher: dict[str, Any]) -> dict[str, str | Non
         "reorder": f"{searcher['reorder']:,}" if "reorder" in searcher else None,
         "precision": searcher["precision"],
         f"recall@{searcher['k']}": f"{recall['serving_default']:.4f}" if recall else "exact",
-        "personalized": f"{recall['personalized']:.4f}" if recall else None,
+        "personalized": f"{recall['personalized']:.4f}" if "personalized" in recall else None,
         "ms per vector": f"{searcher['latency_ms']:.2f}" if "latency_ms" in searcher else None,
     }

@@ -1,4 +1,4 @@
-"""Parity of training and serving: held-out requests as a client sends them, with tokens and heads of the model.
+"""Parity of training and serving: held-out requests as a client sends them, with the model's heads for them.
 
 The exporting process writes the examples; the fresh process that checks the servable reads them.
 """
@@ -6,8 +6,10 @@ The exporting process writes the examples; the fresh process that checks the ser
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,24 +17,33 @@ _EXAMPLES, _ARRAYS, _VECTORS = "examples.json", "arrays.npz", "item_vectors.npy"
 
 
 @dataclass(frozen=True)
+class PersonalizedExamples:
+    """What belongs to n requests beside their text."""
+
+    tokens: list[list[int]]
+    """Token ids of each query."""
+    profile: dict[str, list[str]]
+    """[n] strings for each profile input."""
+    history: list[list[str]] | list[list[int]]
+    """Item ids of each user, oldest first."""
+    heads: np.ndarray
+    """float32 [n, heads, d], with profile and history."""
+
+
+@dataclass(frozen=True)
 class ParityExamples:
-    """n requests with the tokens, heads and matching items that the Python side computes for them."""
+    """n requests with the heads and matching items that the Python side computes for them."""
 
     item_ids: list[str] | list[int]
     """By item row."""
-    queries: list[str]
-    profile: dict[str, list[str]]
-    """[n] strings for each profile input of ``personalized``."""
-    history: list[list[str]] | list[list[int]]
-    """Item ids of each user, oldest first."""
-    tokens: list[list[int]]
-    """Token ids of each query."""
-    anonymous_heads: np.ndarray
+    inputs: dict[str, np.ndarray]
+    """[n, ...] for each input of ``embed_query``; strings as bytes objects."""
+    heads: np.ndarray
     """float32 [n, heads, d], of the query alone."""
-    personalized_heads: np.ndarray
-    """float32 [n, heads, d], with profile and history."""
     item_vectors: np.ndarray
     """float32 [items, d]."""
+    personalized: PersonalizedExamples | None = None
+    """Of a servable that has the signatures ``personalized`` and ``tokenize``."""
     no_filter: dict[str, str | float] = field(default_factory=dict)
     """For each filter input the value that lets everything through."""
     filter: dict[str, str | float] = field(default_factory=dict)
@@ -48,15 +59,17 @@ class ParityExamples:
 
     def write(self, directory: Path) -> None:
         """Writes the examples into an existing directory."""
-        tree = {
-            name: getattr(self, name)
-            for name in ("item_ids", "queries", "profile", "history", "tokens", "no_filter", "filter")
-        }
+        tree = {name: getattr(self, name) for name in ("item_ids", "no_filter", "filter")}
+        tree["inputs"] = {name: (_texts(values), str(values.dtype)) for name, values in self.inputs.items()}
+        heads = np.empty((0, 0, 0), np.float32)
+        if self.personalized is not None:
+            tree["personalized"] = {name: getattr(self.personalized, name) for name in ("profile", "history", "tokens")}
+            heads = self.personalized.heads
         (directory / _EXAMPLES).write_text(json.dumps(tree), encoding="utf-8")
         np.savez(
             directory / _ARRAYS,
-            anonymous_heads=self.anonymous_heads,
-            personalized_heads=self.personalized_heads,
+            heads=self.heads,
+            personalized_heads=heads,
             matching_rows=self.matching_rows,
             lexical_rows=self.lexical_rows,
             hybrid_rows=self.hybrid_rows,
@@ -68,37 +81,64 @@ class ParityExamples:
     def read(cls, directory: Path) -> ParityExamples:
         """Reads the files of ``write``; the item vectors are memory-mapped."""
         tree = json.loads((directory / _EXAMPLES).read_text(encoding="utf-8"))
-        with np.load(directory / _ARRAYS) as arrays:
-            return cls(
-                **tree,
-                **arrays,
-                item_vectors=np.load(directory / _VECTORS, mmap_mode="r"),
-            )
+        with np.load(directory / _ARRAYS) as file:
+            arrays = dict(file)
+        inputs = tree.pop("inputs")
+        heads, personalized = arrays.pop("personalized_heads"), tree.pop("personalized", None)
+        return cls(
+            **tree,
+            **arrays,
+            inputs={name: _array(values, np.dtype(dtype)) for name, (values, dtype) in inputs.items()},
+            item_vectors=np.load(directory / _VECTORS, mmap_mode="r"),
+            personalized=None if personalized is None else PersonalizedExamples(**personalized, heads=heads),
+        )
 
-    def query_input(self) -> np.ndarray:
-        """The queries as an input of a signature, bytes objects [n]."""
-        return _strings(self.queries)
+    def __len__(self) -> int:
+        """n."""
+        return len(self.heads)
 
-    def personalized_inputs(self) -> dict[str, np.ndarray]:
+    def query(self, row: int) -> str:
+        """A query, as errors name it."""
+        return ", ".join(f"{name} {_texts(values[row])!r}" for name, values in self.inputs.items())
+
+    def personalized_inputs(self, of: PersonalizedExamples) -> dict[str, np.ndarray]:
         """The inputs of ``personalized``, without a filter; histories are padded at the end."""
-        width = max((len(ids) for ids in self.history), default=0)
+        width = max((len(ids) for ids in of.history), default=0)
         numeric = bool(self.item_ids) and isinstance(self.item_ids[0], int)
-        padded = [[*ids, *([-1 if numeric else ""] * (width - len(ids)))] for ids in self.history]
-        history = np.array(padded, np.int64) if numeric else _strings(padded)
-        profile = {column: _strings(values) for column, values in self.profile.items()}
-        history = history.reshape(len(self.history), width)
+        padded = [[*ids, *([-1 if numeric else ""] * (width - len(ids)))] for ids in of.history]
+        history = np.array(padded, np.int64) if numeric else strings(padded)
+        profile = {column: strings(values) for column, values in of.profile.items()}
+        history = history.reshape(len(of.history), width)
         return {**self.filtered_inputs(self.no_filter), "history": history, **profile}
 
     def filtered_inputs(self, values: dict[str, str | float]) -> dict[str, np.ndarray]:
         """The inputs of ``filtered``, the same filter for every query."""
-        rows = len(self.queries)
+        rows = len(self)
         filters = {
-            name: _strings([value] * rows) if isinstance(value, str) else np.full(rows, value, np.float32)
+            name: strings([value] * rows) if isinstance(value, str) else np.full(rows, value, np.float32)
             for name, value in values.items()
         }
-        return {"query": self.query_input(), **filters}
+        return {**self.inputs, **filters}
 
 
-def _strings(values: list) -> np.ndarray:
+def strings(values: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Texts as an input of a signature, bytes objects of the shape of ``values``."""
     texts = np.array(values, object)
-    return np.array([text.encode() for text in texts.flat], object).reshape(texts.shape)
+    encoded = [text if isinstance(text, bytes) else text.encode() for text in texts.flat]
+    return np.array(encoded, object).reshape(texts.shape)
+
+
+def _texts(values: Any) -> Any:
+    """Values of an input for JSON and for errors: bytes as text, arrays as lists."""
+    if isinstance(values, bytes):
+        return values.decode(errors="surrogateescape")
+    values = values.tolist() if isinstance(values, np.ndarray | np.generic) else values
+    return [_texts(value) for value in values] if isinstance(values, list) else values
+
+
+def _array(values: list, dtype: np.dtype) -> np.ndarray:
+    if dtype != np.dtype(object):
+        return np.array(values, dtype)
+    texts = np.array(values, object)
+    encoded = [text.encode(errors="surrogateescape") for text in texts.flat]
+    return np.array(encoded, object).reshape(texts.shape)

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dpsr import __version__
-from dpsr.config import Config
+from dpsr.config import Config, IndexConfig
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_catalogue, embed_queries
@@ -24,10 +24,11 @@ from dpsr.indexing.embedded_rows import embedded_rows
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, numeric_column
 from dpsr.indexing.manifest import write_manifest
-from dpsr.indexing.parity import ParityExamples
+from dpsr.indexing.parity import ParityExamples, PersonalizedExamples, strings
 from dpsr.indexing.searcher import Searcher
-from dpsr.indexing.searchers import build_searchers
+from dpsr.indexing.searchers import Searchers, build_searchers
 from dpsr.indexing.servable import RetrievalModule
+from dpsr.indexing.servable_module import ServableModule
 from dpsr.indexing.signature import MODE_INPUT, RETRIEVING, profile_inputs
 from dpsr.indexing.text_encoder import describe_text_encoder
 from dpsr.indexing.valid_clicks import anonymous
@@ -38,8 +39,8 @@ from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc import Tokenizer
 
-_TUNING_QUERIES = 256
-_CHECKED_QUERIES = 256
+TUNING_QUERIES = 256
+CHECKED_QUERIES = 256
 _WARMUP_ROWS = 8
 
 
@@ -91,34 +92,78 @@ def export(
         tqdm(total=4, desc="exporting", unit="step", disable=not progress) as steps,
     ):
         vectors = embed_catalogue(model, catalogue, progress=progress, resume_from=rows)
-        index = _build_index(config, served, dataset, vectors, tuning)
-        filters = Filters(catalogue, dataset.schema.categorical, config.index.filter_range)
+        index = build_index(config.index, vectors, embed_queries(served, dataset, tuning))
+        filters = Filters(catalogue.table, dataset.schema.categorical, config.index.filter_range)
         searchers = build_searchers(config, dataset, served, catalogue, index, filters, staging, log=log)
         steps.update()
-        path, examples_dir = staging / "servable", staging / "examples"
         servable = RetrievalModule(served, dataset, searchers.searcher, filters, catalogue=catalogue)
-        servable.save(path)
         # In float32 the servable has to answer as the model was trained, in int8 as the towers that are served.
         answering = model if precision == "float32" else served
         examples = _examples(answering, dataset, catalogue, vectors, checked, filters)
-        examples = searchers.with_expected_lists(examples)
-        _write_warmup(path / WARMUP_FILE, config.name, examples, searchers.searcher)
-        examples_dir.mkdir()
-        examples.write(examples_dir)
-        steps.update()
-        recall = verify_in_fresh_process(path, examples_dir)
-        _check_recall(recall, config, index)
-        steps.update()
-        manifest = _manifest(config, dataset, model, servable, items)
-        manifest |= searchers.describe({**recall, "queries": len(checked)})
+        manifest = _manifest(config, dataset, items)
         if model.config.reads_subwords:
-            exact, heads = embed_queries(model, dataset, checked), examples.personalized_heads
+            exact, heads = (embed_queries(towers, dataset, checked) for towers in (model, answering))
             manifest["text_encoder"] = describe_text_encoder(precision, exact, heads, vectors, index.k)
-        write_manifest(path, manifest)
-        version = publish(path, base)
-        remove_old_versions(base, config.index.keep_versions)
-        steps.update()
-        return version
+        return publish_checked(servable, searchers, examples, staging, config.index, manifest, base=base, steps=steps)
+
+
+def publish_checked(
+    servable: ServableModule,
+    searchers: Searchers,
+    examples: ParityExamples,
+    staging: Path,
+    index: IndexConfig,
+    manifest: dict[str, Any],
+    *,
+    base: Path,
+    steps: tqdm,
+    texts: str = "query",
+) -> Path:
+    """Saves a servable, checks it in a fresh process, and publishes it as the next version of ``base``.
+
+    Args:
+        servable: what is published.
+        searchers: its searchers.
+        examples: requests that the check sends; without the lists that it expects.
+        staging: of ``staging_directory(base)``.
+        index: the recall that is asked for, and how many versions are kept.
+        manifest: what is known of the version beside what every version has.
+        base: the directory of versions, which has the model's name.
+        steps: advanced by three.
+        texts: name of the input that holds the query texts.
+
+    Returns:
+        The published version's directory.
+
+    Raises:
+        ExportError: the servable does not load in a fresh process, answer as the Python side does and reach
+            ``index.min_recall``. Nothing is published then.
+    """
+    path, examples_dir = staging / "servable", staging / "examples"
+    servable.save(path)
+    examples = searchers.with_expected_lists(examples, texts)
+    _write_warmup(path / WARMUP_FILE, base.name, examples, searchers.searcher)
+    examples_dir.mkdir()
+    examples.write(examples_dir)
+    steps.update()
+    recall = verify_in_fresh_process(path, examples_dir)
+    _check_recall(recall, index, searchers.dense.index)
+    steps.update()
+    every = {
+        "name": base.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dpsr_version": __version__,
+        "items": servable.num_items,
+        "item_id_type": servable.item_id_type,
+        "dimension": examples.heads.shape[2],
+        "heads": examples.heads.shape[1],
+        "filters": sorted(servable.filters.specs),
+    }
+    write_manifest(path, every | manifest | searchers.describe({**recall, "queries": len(examples)}))
+    version = publish(path, base)
+    remove_old_versions(base, index.keep_versions)
+    steps.update()
+    return version
 
 
 def verify_in_fresh_process(servable: Path, examples: Path) -> dict[str, float]:
@@ -185,25 +230,25 @@ def _held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         count = dataset.num_interactions(split)
         if count == 0:
             continue
-        wanted = min(count, _TUNING_QUERIES + _CHECKED_QUERIES)
+        wanted = min(count, TUNING_QUERIES + CHECKED_QUERIES)
         records = dataset.interactions_at(split, np.random.default_rng(1).choice(count, wanted, replace=False))
-        tuning = max(1, wanted * _TUNING_QUERIES // (_TUNING_QUERIES + _CHECKED_QUERIES))
+        tuning = max(1, wanted * TUNING_QUERIES // (TUNING_QUERIES + CHECKED_QUERIES))
         return records[:tuning], records[tuning:] if wanted > 1 else records
     raise ExportError(
         f"the dataset {dataset.directory} has no interaction to check the servable with; run `dpsr prepare` again"
     )
 
 
-def _build_index(config: Config, model: Model, dataset: Dataset, vectors: np.ndarray, records: np.ndarray) -> Index:
-    heads = embed_queries(model, dataset, records)
+def build_index(config: IndexConfig, vectors: np.ndarray, heads: np.ndarray) -> Index:
+    """The configured index over items, float32 [items, d], tuned on the heads of queries, float32 [n, m, d]."""
     return Index.build(
         vectors,
-        config.index.k,
+        config.k,
         queries=heads.reshape(-1, heads.shape[-1]),
-        exact_below=config.index.exact_below,
+        exact_below=config.exact_below,
         # Half-way between the bar and exactness, so that queries it was not tuned on pass the bar too.
-        target_recall=(1.0 + config.index.min_recall) / 2,
-        precision=config.index.precision,
+        target_recall=(1.0 + config.min_recall) / 2,
+        precision=config.precision,
     )
 
 
@@ -219,19 +264,21 @@ def _examples(
     sent = model.config.history_length + 5
     return ParityExamples(
         item_ids=catalogue.item_ids.tolist(),
-        queries=dataset.query_texts().take(records["query"]).to_pylist(),
-        profile={
-            name: _profile_values(dataset, column, records["user"])
-            for column, name in profile_inputs(dataset.schema.profile).items()
-        },
-        history=[
-            dataset.item_ids[dataset.history[user][:end][-sent:]].tolist() if user >= 0 else []
-            for user, end in zip(records["user"].tolist(), records["history_end"].tolist(), strict=True)
-        ],
-        tokens=[dataset.query_tokens[row].tolist() for row in records["query"].tolist()],
-        anonymous_heads=embed_queries(model, dataset, anonymous(records)),
-        personalized_heads=embed_queries(model, dataset, records),
+        inputs={"query": strings(dataset.query_texts().take(records["query"]).to_pylist())},
+        heads=embed_queries(model, dataset, anonymous(records)),
         item_vectors=vectors,
+        personalized=PersonalizedExamples(
+            tokens=[dataset.query_tokens[row].tolist() for row in records["query"].tolist()],
+            profile={
+                name: _profile_values(dataset, column, records["user"])
+                for column, name in profile_inputs(dataset.schema.profile).items()
+            },
+            history=[
+                dataset.item_ids[dataset.history[user][:end][-sent:]].tolist() if user >= 0 else []
+                for user, end in zip(records["user"].tolist(), records["history_end"].tolist(), strict=True)
+            ],
+            heads=embed_queries(model, dataset, records),
+        ),
         no_filter=filters.without(),
         filter=filters.example(),
         matching_rows=filters.matching_rows(filters.example(), len(catalogue)),
@@ -247,13 +294,16 @@ def _profile_values(dataset: Dataset, column: str, users: np.ndarray) -> list[st
 
 
 def _write_warmup(path: Path, name: str, examples: ParityExamples, searcher: Searcher) -> None:
-    personalized = examples.personalized_inputs()
-    query = {"query": personalized["query"]}
-    inputs = {"serving_default": query, "personalized": personalized, "embed_query": query, "tokenize": query}
+    inputs = {"serving_default": examples.inputs, "embed_query": examples.inputs}
+    if examples.personalized is not None:
+        inputs |= {
+            "personalized": examples.personalized_inputs(examples.personalized),
+            "tokenize": examples.inputs,
+        }
     if examples.filter:
         inputs["filtered"] = examples.filtered_inputs(examples.filter)
     if searcher.modes:
-        of_each = {MODE_INPUT: np.full(len(query["query"]), b"", object)}
+        of_each = {MODE_INPUT: np.full(len(examples), b"", object)}
         inputs |= {name: inputs[name] | of_each for name in RETRIEVING if name in inputs}
     path.parent.mkdir()
     requests = [
@@ -264,12 +314,12 @@ def _write_warmup(path: Path, name: str, examples: ParityExamples, searcher: Sea
     write_warmup_requests(path, requests)
 
 
-def _check_recall(recall: dict[str, float], config: Config, index: Index) -> None:
+def _check_recall(recall: dict[str, float], config: IndexConfig, index: Index) -> None:
     signature = min(recall, key=lambda name: recall[name])
-    if recall[signature] < config.index.min_recall:
+    if recall[signature] < config.min_recall:
         raise ExportError(
             f"recall@{index.k} of signature {signature} is {recall[signature]:.4f} against exact search, below "
-            f"index.min_recall = {config.index.min_recall} (index: {index.describe()}); nothing was published; search "
+            f"index.min_recall = {config.min_recall} (index: {index.describe()}); nothing was published; search "
             "exactly by raising index.exact_below, or lower the bar"
         )
 
@@ -277,20 +327,10 @@ def _check_recall(recall: dict[str, float], config: Config, index: Index) -> Non
 def _manifest(
     config: Config,
     dataset: Dataset,
-    model: Model,
-    servable: RetrievalModule,
     items_file: str | None,
 ) -> dict[str, Any]:
     return {
-        "name": config.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dpsr_version": __version__,
         "tokenizer_fingerprint": dataset.schema.tokenizer_fingerprint,
-        "items": servable.num_items,
         "items_file": items_file,
-        "item_id_type": dataset.schema.item_id_type,
-        "dimension": model.config.dimension,
-        "heads": model.config.heads,
-        "filters": sorted(servable.filters.specs),
         "config": config.model_dump(mode="json"),
     }

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from dpsr.data.batches.features import QueryFeatures
 from dpsr.indexing.filters import FilterValues
 
 
@@ -22,8 +21,8 @@ class Queries(NamedTuple):
 
     texts: tf.Tensor
     """string [B]."""
-    features: QueryFeatures
-    """What the query tower reads."""
+    features: Any
+    """What the query tower reads: ``QueryFeatures``, or what towers of another make take."""
     wanted: tf.Tensor | None = None
     """int32 [B], the searchers that may answer, as in ``Found.sources``; all of them where it is None."""
 

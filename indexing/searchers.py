@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import tensorflow as tf
 
 from dpsr.config import Config, IndexConfig
@@ -24,7 +27,7 @@ from dpsr.indexing.memory.searcher import ClickMemory, MemorySearcher
 from dpsr.indexing.memory.tuning import TunedMemory
 from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.searcher import ScoringSearcher
-from dpsr.indexing.valid_clicks import ValidClicks, valid_clicks
+from dpsr.indexing.valid_clicks import valid_clicks
 from dpsr.model.interface import Model
 
 
@@ -41,18 +44,24 @@ class Searchers:
     memory: TunedMemory | None = None
     """How the clicks of a query are joined to that list; None without a memory."""
 
-    def with_expected_lists(self, examples: ParityExamples) -> ParityExamples:
-        """The examples with the lists that every searcher but the dense one has for them."""
-        searcher, texts = self.searcher, tf.constant(examples.queries)
+    def with_expected_lists(self, examples: ParityExamples, text_input: str) -> ParityExamples:
+        """The examples with the lists that every searcher but the dense one has for them.
+
+        Args:
+            examples: of the searchers' items.
+            text_input: name of the input that holds the query texts; none is read with a dense searcher alone.
+        """
+        searcher = self.searcher
         if isinstance(searcher, MemorySearcher):
-            examples = replace(examples, remembered_rows=searcher.memory.recall(texts).rows.numpy())
+            remembered = searcher.memory.recall(tf.constant(examples.inputs[text_input]))
+            examples = replace(examples, remembered_rows=remembered.rows.numpy())
             searcher = searcher.prior
         if isinstance(searcher, HybridSearcher):
-            terms, heads = searcher.lexical.terms(texts), tf.constant(examples.anonymous_heads)
+            terms = searcher.lexical.terms(tf.constant(examples.inputs[text_input]))
             examples = replace(
                 examples,
                 lexical_rows=searcher.lexical.search_terms(terms).rows.numpy(),
-                hybrid_rows=searcher.search_heads_and_terms(heads, terms).rows.numpy(),
+                hybrid_rows=searcher.search_heads_and_terms(tf.constant(examples.heads), terms).rows.numpy(),
             )
         return examples
 
@@ -66,6 +75,37 @@ class Searchers:
         if self.memory is not None and isinstance(self.searcher, MemorySearcher):
             found["memory"] = {**self.searcher.describe(), **self.memory.describe()}
         return found
+
+
+def join_searchers(
+    index: IndexConfig,
+    dense: DenseSearcher,
+    filters: Filters,
+    items: pa.Table,
+    columns: tuple[str, ...],
+    directory: Path,
+    choose_fusion: Callable[[DenseSearcher, LexicalSearcher], TunedFusion],
+) -> Searchers:
+    """Builds what ``index.mode`` asks for beside the dense searcher.
+
+    Args:
+        index: the mode, and what concerns words.
+        dense: finds the items by their vectors.
+        filters: its filters.
+        items: a row for each.
+        columns: the text columns.
+        directory: existing, for the files that the servable will copy.
+        choose_fusion: called in the mode ``hybrid``: how the lists of both are joined.
+
+    Raises:
+        ExportError: see ``build_lexical``.
+    """
+    if index.mode == "dense":
+        return Searchers(dense, dense)
+    postings = build_lexical(items, columns, index.lexical, directory)
+    lexical = LexicalSearcher(postings, directory / TERMS_FILE, filters, k=dense.k)
+    fusion = choose_fusion(dense, lexical)
+    return Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
 
 
 def build_searchers(
@@ -97,13 +137,9 @@ def build_searchers(
     """
     wanted = config.index
     dense = DenseSearcher(index, model.query_heads, filters)
-    clicks = valid_clicks(dataset, catalogue, seed=config.training.seed)
-    searchers = Searchers(dense, dense)
-    if wanted.mode == "hybrid":
-        postings = build_lexical(catalogue, dataset.schema.text, wanted.lexical, directory)
-        lexical = LexicalSearcher(postings, directory / TERMS_FILE, filters, k=dense.k)
-        fusion = _fusion(wanted, dataset, model, clicks, dense, lexical)
-        searchers = Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
+    choose_fusion = partial(_fusion, config, dataset, model, catalogue)
+    columns = dataset.schema.text
+    searchers = join_searchers(wanted, dense, filters, catalogue.table, columns, directory, choose_fusion)
     if wanted.memory is None:
         return searchers
     prior = searchers.searcher
@@ -115,14 +151,15 @@ def build_searchers(
 
 
 def _fusion(
-    wanted: IndexConfig,
+    config: Config,
     dataset: Dataset,
     model: Model,
-    clicks: ValidClicks,
+    catalogue: Catalogue,
     dense: DenseSearcher,
     lexical: LexicalSearcher,
 ) -> TunedFusion:
-    """The configured fusion, or what the clicks choose."""
+    """The configured fusion, or what the clicks of the valid split choose."""
+    wanted, clicks = config.index, valid_clicks(dataset, catalogue, seed=config.training.seed)
     if not len(clicks.rows):
         return TunedFusion(UNTUNED.replaced(wanted.fusion, wanted.dense_weight), 0, {})
     return tune_fusion(

@@ -6,10 +6,7 @@ looked up inside the graph, so a client sends what it has: strings.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -21,18 +18,17 @@ from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.filters import Filters, stripped
-from dpsr.indexing.searcher import Found, Queries, Searcher
-from dpsr.indexing.signature import MODE_INPUT, profile_inputs
+from dpsr.indexing.searcher import Queries, Searcher
+from dpsr.indexing.servable_module import ServableModule, id_tensor, lookup_table
+from dpsr.indexing.signature import profile_inputs
 from dpsr.model.feature_tables import sequence_lengths
 from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc.subword_op import SubwordLayer
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
-_OP_NAMESPACES = ["Scann"]
 
-
-class RetrievalModule(tf.Module):
+class RetrievalModule(ServableModule):
     """Tokenizer, query tower, searcher and item ids as one exportable module.
 
     Only the query tower's variables become part of it: the item vectors of the index stand for the item tower.
@@ -59,13 +55,9 @@ class RetrievalModule(tf.Module):
         Raises:
             ExportError: a profile column has the name of another input; see ``profile_inputs``.
         """
-        super().__init__(name="servable")
         model = for_inference(model)
         catalogue = catalogue or Catalogue.of_dataset(dataset)
-        self.filters = filters
-        self.searcher = searcher
-        self.release = self.searcher.release
-        self.num_items = len(catalogue)
+        super().__init__(catalogue.item_ids, searcher, filters)
         self.tokenize_layer = TokenizeLayer(str(dataset.tokenizer_path))
         self._lengths = sequence_lengths(model.config)
         if self._lengths is not None:
@@ -77,13 +69,9 @@ class RetrievalModule(tf.Module):
             titles = first_tokens(dataset.item_tokens)
             self._title_values = tf.Variable(titles.values, trainable=False, name="title_tokens")
             self._title_row_splits = tf.Variable(titles.row_splits, trainable=False, name="title_row_splits")
-        self._id_dtype = tf.int64 if dataset.schema.item_id_type == "int64" else tf.string
-        self._no_item: int | bytes = -1 if self._id_dtype == tf.int64 else b""
-        self._item_ids = tf.Variable(_id_tensor(catalogue.item_ids, self._id_dtype), trainable=False, name="item_ids")
         self._history_ids = self._item_ids
         if not np.array_equal(catalogue.item_ids, dataset.item_ids):
-            ids = _id_tensor(dataset.item_ids, self._id_dtype)
-            self._history_ids = tf.Variable(ids, trainable=False, name="history_ids")
+            self._history_ids = tf.Variable(id_tensor(dataset.item_ids), trainable=False, name="history_ids")
         self._row_of_item = tf.lookup.StaticHashTable(_RowsOfIds(self._history_ids), default_value=-1)
         self._profile_inputs = profile_inputs(dataset.schema.profile)
         self._profile_tables = {
@@ -91,43 +79,35 @@ class RetrievalModule(tf.Module):
         }
         # A function hides the model from the tracking of attributes, which would save the item tower too.
         self._query_heads: Callable[[QueryFeatures], tf.Tensor] = lambda queries: model.query_heads(queries)
-        self._mode_table = None
-        if modes := searcher.modes:
-            self._mode_table = _lookup_table(tf.constant([*modes]), [*modes.values()], default=0)
-        self._traced = self._trace()
-        # Compared by handle: a kernel that reads a variable by its handle leaves no trace in the function's variables.
-        used = {id(handle) for function in self._traced.values() for handle in _captured(function)}
-        self._query_tower_variables = [variable for variable in model.variables if id(variable.handle) in used]
-
-    def save(self, path: Path) -> None:
-        """Writes the SavedModel with its signatures."""
-        options = tf.saved_model.SaveOptions(namespace_whitelist=_OP_NAMESPACES)
-        tf.saved_model.save(self, str(path), signatures=dict(self._traced), options=options)
-
-    def _trace(self) -> dict[str, Any]:
-        query = {"query": tf.TensorSpec([None], tf.string, "query")}
-        mode = {MODE_INPUT: tf.TensorSpec([None], tf.string, MODE_INPUT)} if self.searcher.modes else {}
         history = {"history": tf.TensorSpec([None, None], self._id_dtype, "history")}
         profile = {name: tf.TensorSpec([None], tf.string, name) for name in self._profile_inputs.values()}
-        filters = self.filters.specs
-        signatures: dict[str, tuple[Callable[..., dict[str, tf.Tensor]], dict[str, tf.TensorSpec]]] = {
-            "serving_default": (self._serve, query | mode),
-            "personalized": (self._serve_personalized, query | profile | history | filters | mode),
-            "embed_query": (self._embed, query),
-            "tokenize": (self._tokenize, query),
-        }
-        if self.filters:
-            signatures["filtered"] = (self._serve_filtered, query | filters | mode)
-        defaults = self.filters.defaults | {MODE_INPUT: tf.constant([""])}
-        return {name: _with_defaults(function, inputs, defaults) for name, (function, inputs) in signatures.items()}
+        query = {"query": tf.TensorSpec([None], tf.string, "query")}
+        self._trace(
+            query,
+            {
+                "personalized": (
+                    self._serve_personalized,
+                    query | profile | history | filters.specs | self._mode_specs,
+                ),
+                "tokenize": (self._tokenize, query),
+            },
+        )
+        self._query_tower_variables = self._captured(model.variables)
 
-    def _serve(self, query: tf.Tensor, mode: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        return self._answer(self.searcher.search(self._anonymous(query, mode)))
+    def _queries(self, inputs: Mapping[str, tf.Tensor], mode: tf.Tensor | None = None) -> Queries:
+        """Queries of users of whom nothing is known."""
+        query = inputs["query"]
+        missing = tf.zeros_like(query, tf.int32)
+        no_items = tf.RaggedTensor.from_row_splits(
+            tf.zeros([0], tf.int32), tf.zeros([tf.shape(query)[0] + 1], tf.int64), validate=False
+        )
+        text = self._read(query)
+        profile = dict.fromkeys(self._profile_tables, missing)
+        features = QueryFeatures(text.tokens, profile, no_items, no_items, text.subwords)
+        return Queries(query, features, self._wanted(tf.shape(query)[0], mode))
 
-    def _serve_filtered(
-        self, query: tf.Tensor, mode: tf.Tensor | None = None, **filters: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        return self._retrieve(self._anonymous(query, mode), filters)
+    def _heads(self, queries: Queries) -> tf.Tensor:
+        return self._query_heads(queries.features)
 
     def _serve_personalized(
         self, query: tf.Tensor, history: tf.Tensor, mode: tf.Tensor | None = None, **named: tf.Tensor
@@ -144,38 +124,12 @@ class RetrievalModule(tf.Module):
             history_titles=self._titles_of(rows),
             subwords=text.subwords,
         )
-        queries = Queries(query, features, self._wanted(query, mode))
+        queries = Queries(query, features, self._wanted(tf.shape(query)[0], mode))
         return self._retrieve(queries, {name: named[name] for name in self.filters.specs})
-
-    def _embed(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"heads": self._query_heads(self._anonymous(query).features)}
 
     def _tokenize(self, query: tf.Tensor) -> dict[str, tf.Tensor]:
         tokens = self.tokenize_layer(query)
         return {"values": tokens.values, "row_splits": tokens.row_splits}
-
-    def _wanted(self, query: tf.Tensor, mode: tf.Tensor | None) -> tf.Tensor | None:
-        """The searchers that each row of a request asks for, int32 [B]; None without a choice."""
-        if mode is None or self._mode_table is None:
-            return None
-        wanted = self._mode_table.lookup(stripped(mode))
-        known = ", ".join(filter(None, self.searcher.modes))
-        unknown = tf.debugging.Assert(
-            tf.reduce_all(wanted > 0), [f"input {MODE_INPUT} has to be one of {known}:", mode]
-        )
-        with tf.control_dependencies([unknown]):
-            return tf.broadcast_to(wanted, tf.shape(query))
-
-    def _anonymous(self, query: tf.Tensor, mode: tf.Tensor | None = None) -> Queries:
-        """Queries of users of whom nothing is known."""
-        missing = tf.zeros_like(query, tf.int32)
-        no_items = tf.RaggedTensor.from_row_splits(
-            tf.zeros([0], tf.int32), tf.zeros([tf.shape(query)[0] + 1], tf.int64), validate=False
-        )
-        text = self._read(query)
-        profile = dict.fromkeys(self._profile_tables, missing)
-        features = QueryFeatures(text.tokens, profile, no_items, no_items, text.subwords)
-        return Queries(query, features, self._wanted(query, mode))
 
     def _read(self, query: tf.Tensor) -> TextFeatures:
         subwords = None
@@ -200,20 +154,6 @@ class RetrievalModule(tf.Module):
         recent = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True) <= self._history_length
         return tf.ragged.boolean_mask(rows, known & recent)
 
-    def _retrieve(self, queries: Queries, filters: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The k best items that match the filters, and how many fewer than k were found."""
-        if filters:
-            wanted = self.filters.requested(filters, tf.shape(queries.texts)[0])
-            found = self.searcher.search_matching(queries, wanted)
-        else:
-            found = self.searcher.search(queries)
-        missing = tf.reduce_sum(tf.cast(found.rows < 0, tf.int32), axis=1)
-        return {**self._answer(found), "shortfall": missing}
-
-    def _answer(self, found: Found) -> dict[str, tf.Tensor]:
-        item_id = tf.where(found.rows >= 0, tf.gather(self._item_ids, tf.maximum(found.rows, 0)), self._no_item)
-        return {"item_id": item_id, "score": found.scores, "head": found.heads, "source": found.sources}
-
 
 def dense_servable(
     model: Model,
@@ -234,40 +174,9 @@ def dense_servable(
         ExportError: a column has the name of another input, or is not there; see ``profile_inputs``, ``Filters``.
     """
     model = for_inference(model)
-    filters = Filters(Catalogue.of_dataset(dataset), dataset.schema.categorical, filter_range)
+    filters = Filters(dataset.item_table(), dataset.schema.categorical, filter_range)
     searcher = DenseSearcher(index, model.query_heads, filters)
     return RetrievalModule(model, dataset, searcher, filters)
-
-
-def _with_defaults(
-    function: Callable[..., dict[str, tf.Tensor]], inputs: dict[str, tf.TensorSpec], defaults: dict[str, tf.Tensor]
-) -> Any:
-    """A function of tensors whose saved signature says which inputs a request may leave out, and what they are then."""
-    names = sorted(inputs, key=lambda name: name in defaults)
-
-    def call(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-        return function(**dict(zip(names, tensors, strict=True)))
-
-    # TensorFlow takes the names and the defaults from here.
-    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                default=defaults.get(name, inspect.Parameter.empty),
-            )
-            for name in names
-        ]
-    )
-    return tf.function(call, input_signature=[inputs[name] for name in names], autograph=False)
-
-
-def _captured(function: Any) -> Sequence[tf.Tensor]:
-    return function.get_concrete_function().captured_inputs
-
-
-def _id_tensor(ids: np.ndarray, dtype: tf.DType) -> tf.Tensor:
-    return tf.constant(ids.tolist() if dtype == tf.string else np.asarray(ids, np.int64), dtype)
 
 
 class _RowsOfIds(tf.lookup.KeyValueTensorInitializer):
@@ -288,12 +197,7 @@ class _RowsOfIds(tf.lookup.KeyValueTensorInitializer):
         )
 
 
-def _lookup_table(keys: tf.Tensor, values: Sequence[int] | np.ndarray, *, default: int) -> tf.lookup.StaticHashTable:
-    initializer = tf.lookup.KeyValueTensorInitializer(keys, tf.constant(values, tf.int32))
-    return tf.lookup.StaticHashTable(initializer, default)
-
-
 def _profile_table(vocabulary: Sequence[str]) -> tf.lookup.StaticHashTable:
     """Value -> id as in the dataset: "" is missing (0), entry i is i + 1, anything else is out of vocabulary."""
     ids = {value: position + 1 for position, value in enumerate(vocabulary)} | {"": 0}
-    return _lookup_table(tf.constant(list(ids), tf.string), list(ids.values()), default=len(vocabulary) + 1)
+    return lookup_table(tf.constant(list(ids), tf.string), list(ids.values()), default=len(vocabulary) + 1)

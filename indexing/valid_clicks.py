@@ -10,7 +10,7 @@ from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue
 
-_MOST = 2000
+TUNING_CLICKS = 2000
 
 
 class ValidClicks(NamedTuple):
@@ -35,10 +35,10 @@ def valid_clicks(dataset: Dataset, catalogue: Catalogue, *, seed: int, first: in
     """
     count = dataset.num_interactions("valid") if dataset.num_interactions("train") else 0
     places = np.arange(min(first, count), count)
-    chosen = np.random.default_rng(seed).choice(len(places), min(len(places), _MOST), replace=False)
+    chosen = np.random.default_rng(seed).choice(len(places), min(len(places), TUNING_CLICKS), replace=False)
     records = dataset.interactions_at("valid", places[np.sort(chosen)])
     records = anonymous(records[records["event"] != SKIP])
-    rows = _rows_of(dataset.item_ids[records["item"]], catalogue)
+    rows = rows_of(dataset.item_ids[records["item"]], catalogue.item_ids)
     records, rows = records[rows >= 0], rows[rows >= 0]
     return ValidClicks(records, dataset.query_texts().take(records["query"]).to_pylist(), rows)
 
@@ -50,8 +50,8 @@ def anonymous(records: np.ndarray) -> np.ndarray:
     return unknown
 
 
-def _rows_of(item_ids: np.ndarray, catalogue: Catalogue) -> np.ndarray:
-    """The catalogue's row of each item, int32 [n]; -1 for one that it does not have."""
-    wanted = set(item_ids.tolist())
-    row_of = {item: row for row, item in enumerate(catalogue.item_ids) if item in wanted}
-    return np.array([row_of.get(item, -1) for item in item_ids.tolist()], np.int32)
+def rows_of(wanted: np.ndarray, item_ids: np.ndarray) -> np.ndarray:
+    """The row of each of some items among ``item_ids``, int32 [n]; -1 for one that is not among them."""
+    found = set(wanted.tolist())
+    row_of = {item: row for row, item in enumerate(item_ids) if item in found}
+    return np.array([row_of.get(item, -1) for item in wanted.tolist()], np.int32)

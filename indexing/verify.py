@@ -37,7 +37,7 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
 
     Args:
         servable: the SavedModel's directory.
-        examples: requests with the Python side's tokens and heads.
+        examples: requests with the Python side's heads.
 
     Returns:
         recall at k against exact search with the Python side's heads, by signature.
@@ -48,30 +48,25 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
     """
     loaded = tf.saved_model.load(str(servable))  # owns the tables and the tokenizer of its signatures
     call = {name: _caller(loaded.signatures[name]) for name in loaded.signatures}
-    query = {"query": examples.query_input()}
-    _check_tokens(call["tokenize"](query), examples)
-    _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.anonymous_heads)
+    query, personalized = examples.inputs, examples.personalized
+    _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.heads)
     has_modes = MODE_INPUT in loaded.signatures["serving_default"].structured_input_signature[1]
     dense = {MODE_INPUT: _mode("dense")} if has_modes else {}
-    recall = {
-        "serving_default": _recall(
-            _in_batches(call["serving_default"], query | dense), examples, examples.anonymous_heads
-        ),
-        "personalized": _recall(
-            _in_batches(call["personalized"], examples.personalized_inputs() | dense),
-            examples,
-            examples.personalized_heads,
-        ),
-    }
+    answer = _in_batches(call["serving_default"], query | dense)
+    recall = {"serving_default": _recall(answer, examples, examples.heads)}
+    if personalized is not None:
+        _check_tokens(call["tokenize"](query), personalized.tokens, examples)
+        answer = _in_batches(call["personalized"], examples.personalized_inputs(personalized) | dense)
+        recall["personalized"] = _recall(answer, examples, personalized.heads)
     if "filtered" in call:
         everything = _in_batches(call["filtered"], examples.filtered_inputs(examples.no_filter) | dense)
-        recall["filtered"] = _recall(everything, examples, examples.anonymous_heads)
+        recall["filtered"] = _recall(everything, examples, examples.heads)
         configured = {MODE_INPUT: _mode("")} if dense else {}
         _check_filter(_in_batches(call["filtered"], examples.filtered_inputs(examples.filter) | configured), examples)
     for mode, expected in (("lexical", examples.lexical_rows), ("hybrid", examples.hybrid_rows)):
         if len(expected):
             answer = _in_batches(call["serving_default"], query | {MODE_INPUT: _mode(mode)})
-            check_list(mode, _item_rows(answer, examples), expected, examples.queries)
+            check_list(mode, _item_rows(answer, examples), expected, examples.query)
     if len(examples.remembered_rows):
         _check_memory(_in_batches(call["serving_default"], query | {MODE_INPUT: _mode(MEMORY_MODE)}), examples)
     _replay_warmup(servable / WARMUP_FILE, call)
@@ -91,7 +86,7 @@ def _mode(name: str) -> np.ndarray:
 
 
 def _in_batches(call: Callable[[Mapping[str, np.ndarray]], Answer], inputs: Mapping[str, np.ndarray]) -> Answer:
-    rows = len(inputs["query"])
+    rows = max(map(len, inputs.values()))
     answers = [
         call({name: values if len(values) == 1 else values[start : start + _BATCH] for name, values in inputs.items()})
         for start in range(0, rows, _BATCH)
@@ -99,12 +94,12 @@ def _in_batches(call: Callable[[Mapping[str, np.ndarray]], Answer], inputs: Mapp
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
-def _check_tokens(answer: Answer, examples: ParityExamples) -> None:
+def _check_tokens(answer: Answer, tokens: list[list[int]], examples: ParityExamples) -> None:
     found = np.split(answer["values"], answer["row_splits"][1:-1])
-    for query, ids, expected in zip(examples.queries, found, examples.tokens, strict=True):
+    for row, (ids, expected) in enumerate(zip(found, tokens, strict=True)):
         if ids.tolist() != expected:
             raise VerificationError(
-                f"query {query!r}: signature tokenize gives {ids.tolist()}, the dataset has {expected}"
+                f"{examples.query(row)}: signature tokenize gives {ids.tolist()}, the dataset has {expected}"
             )
 
 
@@ -112,7 +107,7 @@ def _check_heads(heads: np.ndarray, expected: np.ndarray) -> None:
     if heads.shape != expected.shape:
         raise VerificationError(f"signature embed_query gives heads {heads.shape}, the model gives {expected.shape}")
     difference = float(np.abs(heads - expected).max(initial=0.0))
-    if not difference <= _HEAD_TOLERANCE:
+    if not difference <= _HEAD_TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
         raise VerificationError(f"heads of signature embed_query are up to {difference:g} away from the model's")
 
 
@@ -122,14 +117,14 @@ def _recall(answer: Answer, examples: ParityExamples, heads: np.ndarray) -> floa
     return recall_at_k(examples.item_vectors, heads, found, kth)
 
 
-def check_list(mode: str, found: np.ndarray, expected: np.ndarray, queries: list[str]) -> None:
+def check_list(mode: str, found: np.ndarray, expected: np.ndarray, query: Callable[[int], str]) -> None:
     """Compares lists as sets, as equal scores may part otherwise at the end of a list.
 
     Args:
         mode: what answered.
         found: int32 [n, k], the item rows of the servable's answers; -1 for no item.
         expected: the same of the searchers before they were saved.
-        queries: texts, n of them.
+        query: names the query of a row in an error.
 
     Raises:
         VerificationError: a query's lists share too little.
@@ -138,7 +133,7 @@ def check_list(mode: str, found: np.ndarray, expected: np.ndarray, queries: list
     worst = int(np.argmin(same))
     if same[worst] < _LEAST_OVERLAP:
         raise VerificationError(
-            f"query {queries[worst]!r}: with {MODE_INPUT} = {mode} the servable finds {same[worst]:.0%} of "
+            f"{query(worst)}: with {MODE_INPUT} = {mode} the servable finds {same[worst]:.0%} of "
             "the items that the searchers found before they were saved"
         )
 
@@ -158,14 +153,13 @@ def _item_rows(answer: Answer, examples: ParityExamples) -> np.ndarray:
 
 def _check_memory(answer: Answer, examples: ParityExamples) -> None:
     """Of the items of an answer, the source of those and only those that were clicked has to say so."""
-    for query, rows, sources, clicked in zip(
-        examples.queries, _item_rows(answer, examples), answer["source"], examples.remembered_rows, strict=True
-    ):
+    answers = zip(_item_rows(answer, examples), answer["source"], examples.remembered_rows, strict=True)
+    for row, (rows, sources, clicked) in enumerate(answers):
         wrong = ((sources & MEMORY > 0) != np.isin(rows, clicked)) & (rows >= 0)
         if wrong.any():
             item = examples.item_ids[rows[wrong][0]]
             raise VerificationError(
-                f"query {query!r}: with {MODE_INPUT} = {MEMORY_MODE} the servable has item {item!r} with source "
+                f"{examples.query(row)}: with {MODE_INPUT} = {MEMORY_MODE} the servable has item {item!r} with source "
                 f"{sources[wrong][0]}, and the clicks {'hold' if np.isin(rows[wrong][0], clicked) else 'lack'} it"
             )
 

@@ -12,6 +12,7 @@ ROOT = TESTS.parent
 LIGHT = frozenset((TESTS / "light.txt").read_text(encoding="utf-8").split())
 """Test files that need neither TensorFlow nor a server: what ``make check`` runs."""
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # before tf.keras is first looked at: TensorFlow Recommenders asks for Keras 2
 # With the variable a command whose output waits in a buffer would look as if each line reached its reader.
 os.environ.pop("PYTHONUNBUFFERED", None)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 _SCORES_AT_ONCE = 1 << 25
 _TIE = 1e-5
-"""Scores closer than this are equal: float32 sums differ by the order of their terms."""
+"""Scores closer than this times the lengths of both vectors are equal: float32 sums differ by the order of terms."""
 
 
 def exact_search(vectors: np.ndarray, heads: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +80,8 @@ def recall_at_k(vectors: np.ndarray, heads: np.ndarray, found: np.ndarray, kth: 
     """
     right = 0
     for query, rows, worst in zip(heads, found, kth, strict=True):
-        distinct = np.unique(rows[rows >= 0])
-        scores = (query @ vectors[distinct].T).max(axis=0, initial=-np.inf)
-        right += int(np.count_nonzero(scores >= worst - _TIE))
+        candidates = vectors[np.unique(rows[rows >= 0])]
+        scores = (query @ candidates.T).max(axis=0, initial=-np.inf)
+        tie = _TIE * np.linalg.norm(candidates, axis=1) * np.linalg.norm(query, axis=1).max()
+        right += int(np.count_nonzero(scores >= worst - tie))
     return right / max(found.size, 1)

@@ -7,7 +7,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from dpsr.data.batches.features import QueryFeatures
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.filters import Filters, FilterValues
 from dpsr.indexing.searcher import Found, Queries
@@ -34,14 +33,14 @@ class DenseSearcher(tf.Module):
     def __init__(
         self,
         index: Index,
-        query_heads: Callable[[QueryFeatures], tf.Tensor],
+        query_heads: Callable[[Any], tf.Tensor],
         filters: Filters,
     ) -> None:
         """Joins an index, a query tower and filters.
 
         Args:
             index: over the item vectors.
-            query_heads: queries -> float32 [B, m, d], unit vectors.
+            query_heads: ``Queries.features`` -> float32 [B, m, d].
             filters: over the items of the index, row by row.
         """
         super().__init__(name=self.name)
@@ -50,7 +49,7 @@ class DenseSearcher(tf.Module):
         self.release = index.release
         self._filters = filters
         # A function hides the model from the tracking of attributes, which would save the item tower too.
-        self._query_heads: Callable[[QueryFeatures], tf.Tensor] = lambda queries: query_heads(queries)
+        self._query_heads: Callable[[Any], tf.Tensor] = lambda queries: query_heads(queries)
 
     def describe(self) -> dict[str, Any]:
         """See ``Index.describe``."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from dpsr.config import LexicalConfig
 from dpsr.data.dataset.texts import joined_texts
-from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
 from dpsr.ops_cc.bm25 import Bm25Field, Bm25Index, build_bm25
 from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder
@@ -16,17 +16,17 @@ from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder
 TERMS_FILE = "terms.model"
 
 
-def build_lexical(catalogue: Catalogue, columns: tuple[str, ...], config: LexicalConfig, directory: Path) -> Bm25Index:
-    """Writes the term tokenizer of a catalogue as ``terms.model`` and indexes its items.
+def build_lexical(items: pa.Table, columns: tuple[str, ...], config: LexicalConfig, directory: Path) -> Bm25Index:
+    """Writes the term tokenizer of some items as ``terms.model`` and indexes them.
 
     Args:
-        catalogue: the items.
+        items: a row each.
         columns: text columns, each a field of its own.
         config: weights of the columns, and BM25's parameters.
         directory: existing, where the model file goes.
 
     Raises:
-        ExportError: a weight is of a column that is none of the text columns.
+        ExportError: a weight is of a column that is none of the text columns, or no item has a word.
     """
     if unknown := sorted(config.weights.keys() - set(columns)):
         raise ExportError(
@@ -35,20 +35,23 @@ def build_lexical(catalogue: Catalogue, columns: tuple[str, ...], config: Lexica
         )
     builder = TermVocabularyBuilder(bigrams=config.bigrams)
     for column in columns:
-        for texts in joined_texts(catalogue.table, [column]):
+        for texts in joined_texts(items, [column]):
             builder.add(texts.to_pylist())
     tokenizer = builder.build()
+    if not tokenizer.num_terms:
+        raise ExportError(
+            f'no item has a word in {", ".join(columns)}, and index.mode = "hybrid" finds items by words; name other '
+            "text columns, or leave the mode dense"
+        )
     tokenizer.save(directory / TERMS_FILE)
-    fields = [
-        Bm25Field(*_bags(tokenizer, catalogue, column), weight=config.weights.get(column, 1.0)) for column in columns
-    ]
+    fields = [Bm25Field(*_bags(tokenizer, items, column), weight=config.weights.get(column, 1.0)) for column in columns]
     return build_bm25(fields, tokenizer.num_terms, k1=config.k1, b=config.b)
 
 
-def _bags(tokenizer: TermTokenizer, catalogue: Catalogue, column: str) -> tuple[np.ndarray, np.ndarray]:
+def _bags(tokenizer: TermTokenizer, items: pa.Table, column: str) -> tuple[np.ndarray, np.ndarray]:
     """The offsets and terms of a column, int64 [items + 1] and int32 [nnz]."""
     values, splits = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
-    for texts in joined_texts(catalogue.table, [column]):
+    for texts in joined_texts(items, [column]):
         terms, row_splits = tokenizer.encode_batch(texts.to_pylist())
         values.append(terms)
         splits.append(row_splits[1:] + splits[-1][-1])

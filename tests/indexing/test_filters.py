@@ -12,7 +12,6 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dpsr.data.batches.features import QueryFeatures
-from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.dense import searcher
 from dpsr.indexing.dense.ann import Index
@@ -175,7 +174,7 @@ def test_what_matches_far_from_the_query_is_found(shop: Shop, tmp_path: Path, mo
     heads[:, :, 0] = 1.0
     heads[:, 1, 1] = 0.1
     index = Index.build(vectors, K, queries=vectors[:0])
-    filters = Filters(Catalogue.of_dataset(shop.dataset), ["brand"], ["price"])
+    filters = Filters(shop.dataset.item_table(), ["brand"], ["price"])
     dense = searcher.DenseSearcher(index, lambda features: tf.constant(heads), filters)
     inputs = {name: tf.constant(value) for name, value in inputs_of([{"low": 50.0}]).items()}
     found = dense.search_heads_matching(tf.constant(heads), filters.requested(inputs, tf.constant(1)))
@@ -253,20 +252,18 @@ def test_a_tree_goes_further_for_a_filter(shop: Shop, tmp_path: Path, monkeypatc
 )
 def test_what_has_no_numbers_cannot_be_a_range(column: str, values: pa.Array, message: str) -> None:
     table = pa.table({"item_id": ["a"], "price": values})
-    catalogue = Catalogue(np.array(["a"], object), None, {}, table)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match=message):
-        Filters(catalogue, [], [column])
+        Filters(table, [], [column])
 
 
 def test_columns_of_one_input_name_are_refused() -> None:
     table = pa.table({"item_id": ["a"], "a b": ["x"], "a-b": ["y"]})
-    catalogue = Catalogue(np.array(["a"], object), None, {}, table)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match="rename the column"):
-        Filters(catalogue, ["a b", "a-b"], [])
+        Filters(table, ["a b", "a-b"], [])
 
 
 def test_the_example_matches_an_item(shop: Shop) -> None:
-    filters = Filters(Catalogue.of_dataset(shop.dataset), ["brand"], ["price"])
+    filters = Filters(shop.dataset.item_table(), ["brand"], ["price"])
     example = filters.example()
     assert example["filter_brand"]
     assert math.isfinite(example["filter_min_price"])  # type: ignore[arg-type]

@@ -211,10 +211,10 @@ def test_a_weight_of_a_column_that_is_no_text_is_refused(shop: Shop, tmp_path: P
 
 def test_another_list_is_noticed_beside_queries_that_find_nothing() -> None:
     expected = np.array([[-1, -1], [1, 2]], np.int32)
-    check_list("lexical", expected, expected, ["qqqq", "lamp"])
+    check_list("lexical", expected, expected, ["query 'qqqq'", "query 'lamp'"].__getitem__)
     for found in ([[-1, -1], [3, 4]], [[-1, -1], [1, -1]], [[7, -1], [1, 2]]):
         with pytest.raises(VerificationError, match=r"query '(lamp|qqqq)': with mode = lexical the servable finds"):
-            check_list("lexical", np.array(found, np.int32), expected, ["qqqq", "lamp"])
+            check_list("lexical", np.array(found, np.int32), expected, ["query 'qqqq'", "query 'lamp'"].__getitem__)
 
 
 @pytest.mark.parametrize("kind", ["weighted_sum", "reciprocal_ranks"])

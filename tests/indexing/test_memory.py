@@ -21,7 +21,7 @@ from dpsr.indexing.memory import clicks as clicks_module
 from dpsr.indexing.memory.clicks import ClickBlock, Clicks, count_clicks
 from dpsr.indexing.memory.searcher import ClickMemory
 from dpsr.indexing.memory.tuning import Scored, recall, tune_memory
-from dpsr.indexing.parity import ParityExamples
+from dpsr.indexing.parity import ParityExamples, strings
 from dpsr.indexing.publish import export
 from dpsr.indexing.verify import VerificationError, _check_memory
 from dpsr.serving.client import PredictClient
@@ -275,12 +275,8 @@ def test_clicks_of_the_valid_split_choose_what_is_not_given(shop: Shop, tmp_path
 def test_the_check_notices_what_nobody_clicked() -> None:
     examples = ParityExamples(
         item_ids=["a", "b", "c"],
-        queries=["red"],
-        profile={},
-        history=[[]],
-        tokens=[[]],
-        anonymous_heads=np.zeros((1, 1, 2), np.float32),
-        personalized_heads=np.zeros((1, 1, 2), np.float32),
+        inputs={"query": strings(["red"])},
+        heads=np.zeros((1, 1, 2), np.float32),
         item_vectors=np.zeros((3, 2), np.float32),
         remembered_rows=np.array([[1, -1]], np.int32),
     )

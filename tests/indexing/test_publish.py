@@ -150,9 +150,8 @@ def test_below_the_recall_bar_nothing_is_published(string_shop: Shop, tmp_path: 
 
 @pytest.mark.slow
 def test_a_servable_of_another_model_is_refused(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
-    servable = publish_module.RetrievalModule
     other = TwoTower(string_shop.config.model, string_shop.dataset.schema, seed=99)
-    monkeypatch.setattr(publish_module, "RetrievalModule", lambda _, *parts, **named: servable(other, *parts, **named))
+    monkeypatch.setattr(publish_module, "for_inference", lambda *_: other)
     config = elsewhere(string_shop.config, tmp_path)
     with pytest.raises(ExportError, match=r"embed_query are up to .* away from the model's"):
         export(config, string_shop.dataset, string_shop.model, progress=False)

@@ -97,7 +97,9 @@ TEST(FilterTest, ListAndBitsAreThoseOfAScan) {
     ASSERT_EQ(filter.List(catalogue.num_items, &found), static_cast<int64_t>(expected.size()));
     std::sort(found.begin(), found.end());
     ASSERT_TRUE(filter.active() || found.empty());
-    if (filter.active()) ASSERT_EQ(found, expected);
+    if (filter.active()) {
+      ASSERT_EQ(found, expected);
+    }
     const int64_t most = static_cast<int64_t>(random() % 100);
     const int64_t estimate = filter.List(most, &found);
     ASSERT_EQ(estimate > most, static_cast<int64_t>(expected.size()) > most);
