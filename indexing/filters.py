@@ -92,27 +92,6 @@ class Filters(tf.Module):
         asked = [values != (_ANY if name in self._tables else self.defaults[name]) for name, values in wanted.items()]
         return tf.reduce_any(tf.stack(asked), axis=0)
 
-    def matches(self, rows: tf.Tensor, wanted: FilterValues) -> tf.Tensor:
-        """Whether items match the filters of their row of the request.
-
-        Args:
-            rows: int32 [B, m, n] item rows, negative where there is no item.
-            wanted: of ``requested``.
-
-        Returns:
-            bool [B, m, n]; False where there is no item.
-        """
-        allowed, at = rows >= 0, tf.maximum(rows, 0)
-        wanted = {name: values[:, tf.newaxis, tf.newaxis] for name, values in wanted.items()}
-        for name, category in self._categories.items():
-            allowed &= (wanted[name] == _ANY) | (tf.gather(category.ids, at) == wanted[name])
-        for column, number in self._numbers.items():
-            low, high = wanted[filter_input("min_" + column)], wanted[filter_input("max_" + column)]
-            values = tf.gather(number.values, at)
-            unlimited = tf.math.is_inf(low) & (low < 0) & tf.math.is_inf(high) & (high > 0)
-            allowed &= unlimited | ((values >= low) & (values <= high))  # never of NaN
-        return allowed
-
     def request(self, wanted: FilterValues) -> FilterRequest:
         """What lists the items that match; ``wanted`` is of ``requested``."""
         return FilterRequest(
@@ -128,8 +107,8 @@ class Filters(tf.Module):
         if not self:
             return np.arange(items, dtype=np.int32)
         inputs = {name: tf.constant([value], self.specs[name].dtype) for name, value in values.items()}
-        rows = tf.range(items)[tf.newaxis, tf.newaxis]
-        return np.flatnonzero(self.matches(rows, self.requested(inputs, 1))).astype(np.int32)
+        kept = self.request(self.requested(inputs, 1)).keep_matching(tf.range(items)[tf.newaxis]).numpy()[0]
+        return kept[kept >= 0]
 
     def _values_of_an_item(self, items: int) -> dict[str, str | float]:
         """Filters that the item with the fewest missing values matches: its categories, its numbers as lower limits."""

@@ -99,3 +99,7 @@ class FilterRequest(NamedTuple):
     def matching_bits(self) -> tf.Tensor:
         """A bitmap of the matching items of each query, uint8 [B, ceil(N / 8)], as ``search_bm25`` takes it."""
         return library.load().dpsr_matching_bits(**self._inputs())
+
+    def keep_matching(self, rows: tf.Tensor) -> tf.Tensor:
+        """Items, int32 [B, ...], with -1 in place of those that do not match, and of negative ones."""
+        return library.load().dpsr_keep_matching(**self._inputs(), rows=rows)

@@ -11,7 +11,7 @@ from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.filters import Filters, FilterValues
 from dpsr.indexing.searcher import Found, Queries
 from dpsr.indexing.signature import DENSE
-from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
+from dpsr.ops_cc.head_merge import merge_heads
 
 MOST_LISTED = 1 << 16
 """Where at most this many items match the filters of a query, all of them are scored."""
@@ -129,7 +129,7 @@ class DenseSearcher(tf.Module):
         count = tf.where(active, _MARGIN * self.k / share, float(self.k))
         count = tf.cast(tf.math.ceil(tf.minimum(tf.reduce_max(count), float(self.index.items))), tf.int32)
         rows, scores = self._nearest(heads, count)
-        rows = tf.where(self._filters.matches(rows, wanted), rows, NO_ROW)
+        rows = self._filters.request(wanted).keep_matching(rows)
         found = merge_heads(rows, scores, self.k)
         of_head = tf.math.count_nonzero(rows >= 0, axis=2, dtype=tf.int32)
         short = active & tf.reduce_any(of_head < self.k, axis=1)

@@ -120,8 +120,7 @@ class MemorySearcher(tf.Module):
     def _search(self, queries: Queries, wanted: FilterValues | None) -> Found:
         remembered = self.memory.recall(queries.texts)
         if wanted is not None:
-            matching = self._filters.matches(remembered.rows[:, tf.newaxis], wanted)[:, 0]
-            remembered = remembered._replace(rows=tf.where(matching, remembered.rows, NO_ROW))
+            remembered = remembered._replace(rows=self._filters.request(wanted).keep_matching(remembered.rows))
         found, scores = self.prior.search_and_score(queries, remembered.rows, wanted)
         joined = self._join(found, remembered, scores)
         if queries.wanted is None:

@@ -145,6 +145,30 @@ class MatchingBitsOp : public OpKernel {
   }
 };
 
+class KeepMatchingOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    Request request;
+    OP_REQUIRES_OK(context, ReadRequest(context, &request));
+    const Tensor& rows = context->input(context->num_inputs() - 1);
+    OP_REQUIRES(context, rows.dims() >= 1 && rows.dim_size(0) == request.batch,
+                absl::InvalidArgumentError(absl::StrCat("rows have shape ", rows.shape().DebugString(), "; expected [",
+                                                        request.batch, ", ...]")));
+    Tensor* output = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, rows.shape(), &output));
+    if (request.batch == 0) return;
+    const int64_t size = rows.NumElements() / request.batch;
+    const int32_t* row = rows.flat<int32_t>().data();
+    int32_t* kept = output->flat<int32_t>().data();
+    for (int64_t query = 0; query < request.batch; ++query) {
+      const Filter filter = request.filter(query);
+      for (int64_t i = 0; i < size; ++i, ++row) *kept++ = filter.Matches(*row) ? *row : -1;
+    }
+  }
+};
+
 template <typename T>
 class BestOfRowsOp : public OpKernel {
  public:
@@ -208,6 +232,7 @@ class BestOfRowsOp : public OpKernel {
 
 REGISTER_KERNEL_BUILDER(Name("DpsrMatchingRows").Device(tensorflow::DEVICE_CPU), MatchingRowsOp);
 REGISTER_KERNEL_BUILDER(Name("DpsrMatchingBits").Device(tensorflow::DEVICE_CPU), MatchingBitsOp);
+REGISTER_KERNEL_BUILDER(Name("DpsrKeepMatching").Device(tensorflow::DEVICE_CPU), KeepMatchingOp);
 REGISTER_KERNEL_BUILDER(Name("DpsrBestOfRows").Device(tensorflow::DEVICE_CPU).TypeConstraint<float>("T"),
                         BestOfRowsOp<float>);
 REGISTER_KERNEL_BUILDER(Name("DpsrBestOfRows").Device(tensorflow::DEVICE_CPU).TypeConstraint<int8_t>("T"),

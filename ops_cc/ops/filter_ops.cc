@@ -102,6 +102,35 @@ The inputs are those of DpsrMatchingRows.
 bits: [B, ceil(N / 8)]; bit i % 8 of byte i / 8 for item i.
 )doc");
 
+REGISTER_OP("DpsrKeepMatching")
+    .Input("ids: C * int32")
+    .Input("id_splits: C * int32")
+    .Input("id_rows: C * int32")
+    .Input("numbers: R * float32")
+    .Input("sorted_numbers: R * float32")
+    .Input("number_rows: R * int32")
+    .Input("wanted_ids: C * int32")
+    .Input("low: R * float32")
+    .Input("high: R * float32")
+    .Input("rows: int32")
+    .Output("kept: int32")
+    .Attr("C: int >= 0")
+    .Attr("R: int >= 0")
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle rows;
+      TF_RETURN_IF_ERROR(context->WithRankAtLeast(context->input(context->num_inputs() - 1), 1, &rows));
+      context->set_output(0, rows);
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+Keeps those of given items that match all filters of their query.
+
+The other inputs are those of DpsrMatchingRows.
+
+rows: [B, ...], items; negative where there is none.
+kept: [B, ...], the same with -1 for those that do not match, and for what is no item.
+)doc");
+
 REGISTER_OP("DpsrBestOfRows")
     .Input("vectors: T")
     .Input("heads: float32")
