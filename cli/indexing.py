@@ -11,13 +11,19 @@ from dpsr.config import Config
 @click.command()
 @with_config
 @click.option("--items", metavar="FILE", help="Serve these items (file or glob) instead of the dataset's.")
-def export(config: Config, items: str | None) -> None:
+@click.option(
+    "--since", metavar="VERSION", help="Take over the index of a published version (its number, or 'latest')."
+)
+def export(config: Config, items: str | None, since: str | None) -> None:
     """Publish tokenizer, query tower and item index as the next version of one servable.
 
     With --items the trained model indexes another catalogue, which may hold items that it has never seen.
 
+    With --since only new and changed items are embedded, and searched exactly beside the index of that version.
+
     \b
     Example: dpsr export -c shop.toml --items today.parquet
+             dpsr export -c shop.toml --items today.parquet --since latest
     """
     from dpsr.data.dataset.tables import Dataset
 
@@ -27,7 +33,7 @@ def export(config: Config, items: str | None) -> None:
     from dpsr.indexing.text_encoder import text_encoder_line
     from dpsr.training.trained import load_model
 
-    version = run(config, dataset, load_model(config, dataset), items=items)
+    version = run(config, dataset, load_model(config, dataset), items=items, since=since)
     click.echo(searcher_table(version))
     if line := text_encoder_line(read_manifest(version)):
         click.echo(line)

@@ -20,25 +20,41 @@ _FIXED = 16 << 20
 _MARGIN = 1.1
 
 
-def export_bytes(config: IndexConfig, schema: Schema, model: Model, catalogue: Catalogue) -> int:
+def export_bytes(
+    config: IndexConfig,
+    schema: Schema,
+    model: Model,
+    catalogue: Catalogue,
+    *,
+    rows: int | None = None,
+    embedded: int | None = None,
+) -> int:
     """An upper estimate of what an export writes, in bytes.
 
     Until the export ends, the disk holds the vectors three times: as embedded, in the index, and for the check.
+
+    Args:
+        config: what is built.
+        schema: of the dataset.
+        model: its query tower is part of the servable.
+        catalogue: the items.
+        rows: of the index; as many as items by default.
+        embedded: items that are embedded; all by default.
     """
-    items, dimension = len(catalogue), model.config.dimension
-    vectors = 4 * items * dimension
+    items, dimension = max(len(catalogue), rows or 0), model.config.dimension
+    vectors = 4 * dimension * (2 * items + (len(catalogue) if embedded is None else embedded))
     exact = items < config.exact_below
     codes = 0 if exact else items * (-(-dimension // 2) + 8)
     weights = sum(4 * int(np.prod(variable.shape)) for variable in model.variables)
     columns = 4 * items * (len(schema.categorical) + len(config.filter_range))
     ids = 8 * items
     if schema.item_id_type == "string":
-        ids = sum(len(item.encode()) + _ID_OVERHEAD for item in catalogue.item_ids)
+        ids = sum(len(item.encode()) + _ID_OVERHEAD for item in catalogue.item_ids) * items // max(len(catalogue), 1)
     if config.mode == "hybrid":
         # Words are fewer than tokens, which bigrams and trigrams are among; each is a posting and, once, a term.
         columns += 4 * len(catalogue.tokens.values) + 16 * items
-    # Three copies: of the servable, of the histories' table, of the parity examples.
-    return int(_MARGIN * (3 * vectors + codes + weights + columns + 3 * ids)) + _FIXED
+    # Four copies: of the servable, of the histories' table, of the parity examples, and beside the fingerprints.
+    return int(_MARGIN * (vectors + codes + weights + columns + 4 * ids + 8 * items)) + _FIXED
 
 
 def require_free(directory: Path, needed: int) -> None:

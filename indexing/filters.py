@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dpsr.data.raw.values import numbers, trimmed_strings
 from dpsr.data.raw.white_space import AT_ENDS
-from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.catalogue import ItemRows
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.signature import filter_input
 
@@ -30,7 +30,7 @@ class Filters(tf.Module):
     of length 1 holds for all rows of a request, as the defaults do.
     """
 
-    def __init__(self, catalogue: Catalogue, categories: Iterable[str], ranges: Sequence[str]) -> None:
+    def __init__(self, catalogue: ItemRows, categories: Iterable[str], ranges: Sequence[str]) -> None:
         """Reads the columns.
 
         Args:

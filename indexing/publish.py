@@ -16,13 +16,17 @@ from tqdm import tqdm
 from dpsr import __version__
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
-from dpsr.indexing.catalogue import Catalogue
-from dpsr.indexing.corpus import embed_catalogue, embed_queries
-from dpsr.indexing.dense.ann import Index
+from dpsr.indexing.catalogue import Catalogue, ItemRows
+from dpsr.indexing.corpus import embed_queries
+from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.disk import export_bytes, require_free
-from dpsr.indexing.embedded_rows import embedded_rows
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, numeric_column
+from dpsr.indexing.incremental.base_version import read_base_version
+from dpsr.indexing.incremental.fingerprints import model_fingerprint, row_fingerprints
+from dpsr.indexing.incremental.indexed import indexed_items
+from dpsr.indexing.incremental.item_files import RowContents
+from dpsr.indexing.incremental.takeover import take_over
 from dpsr.indexing.manifest import write_manifest
 from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.searcher import Searcher
@@ -42,7 +46,15 @@ _CHECKED_QUERIES = 256
 _WARMUP_ROWS = 8
 
 
-def export(config: Config, dataset: Dataset, model: Model, *, items: str | None = None, progress: bool = True) -> Path:
+def export(
+    config: Config,
+    dataset: Dataset,
+    model: Model,
+    *,
+    items: str | None = None,
+    since: str | None = None,
+    progress: bool = True,
+) -> Path:
     """Publishes tokenizer, query tower, index and item ids as the next version of ``config.model_base_path``.
 
     An export that is killed while it embeds items resumes where it was when it is called again.
@@ -52,6 +64,8 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
         dataset: the catalogue to serve, and the held-out interactions that the index is tuned and checked on.
         model: trained on the same tokenizer and columns.
         items: a file or glob of items to serve instead of the dataset's; the model need not have seen any of them.
+        since: a published version, its number or ``latest``, whose index and vectors are used for the items that have
+            not changed; see ``docs/servable.md``.
         progress: show progress bars.
 
     Returns:
@@ -64,32 +78,41 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
         DatasetError: the items cannot be used.
     """
     _check_belong_together(dataset, model)
+    fingerprint = model_fingerprint(model)
+    version = None if since is None else read_base_version(config, dataset, since, model, fingerprint)
     catalogue = Catalogue.of_dataset(dataset) if items is None else Catalogue.read(items, config, dataset)
     _check_columns(config, dataset, catalogue)
     for note in truncation_notes(model.config, dataset) if progress else ():
         tqdm.write(note)
+    contents = RowContents.of(catalogue.table.column("item_id"), row_fingerprints(model, catalogue))
+    earlier = None if version is None else take_over(config.index, version, contents)
+    if earlier is not None and progress:
+        tqdm.write(earlier.note())
     base = config.model_base_path
-    require_free(base, export_bytes(config.index, dataset.schema, model, catalogue))
+    sizes = {} if earlier is None else {"rows": earlier.rows, "embedded": len(earlier.embedded)}
+    require_free(base, export_bytes(config.index, dataset.schema, model, catalogue, **sizes))
     tuning, checked = _held_out_records(dataset)
     precision = config.index.text_encoder_precision
     served = for_inference(model, precision)
     with (
-        embedded_rows(Path(config.work_dir) / "embeddings", model, catalogue) as rows,
+        indexed_items(
+            config, dataset, model, served, catalogue, contents, tuning, earlier=earlier, progress=progress
+        ) as indexed,
         staging_directory(base) as staging,
         tqdm(total=4, desc="exporting", unit="step", disable=not progress) as steps,
     ):
-        vectors = embed_catalogue(model, catalogue, progress=progress, resume_from=rows)
-        index = _build_index(config, served, dataset, vectors, tuning)
-        filters = Filters(catalogue, dataset.schema.categorical, config.index.filter_range)
-        searchers = build_searchers(config, dataset, served, catalogue, index, filters, staging)
+        rows, vectors, index = indexed.rows, indexed.vectors, indexed.index
+        filters = Filters(rows, dataset.schema.categorical, config.index.filter_range)
+        fusion = None if earlier is None else earlier.fusion(config.index)
+        searchers = build_searchers(config, dataset, served, rows, index, filters, staging, fusion=fusion)
         steps.update()
         path, examples_dir = staging / "servable", staging / "examples"
-        servable = RetrievalModule(served, dataset, searchers.searcher, filters, catalogue=catalogue)
+        servable = RetrievalModule(served, dataset, searchers.searcher, filters, catalogue=rows)
         servable.save(path)
         # In float32 the servable has to answer as the model was trained, in int8 as the towers that are served.
         answering = model if precision == "float32" else served
-        examples = _examples(answering, dataset, catalogue, vectors, checked, filters)
-        examples = searchers.with_expected_lists(examples)
+        examples = _examples(answering, dataset, rows, vectors, checked, filters)
+        examples = searchers.with_expected_lists(examples).among_items(rows.live_rows)
         _write_warmup(path / WARMUP_FILE, config.name, examples, searchers.searcher)
         examples_dir.mkdir()
         examples.write(examples_dir)
@@ -98,15 +121,19 @@ def export(config: Config, dataset: Dataset, model: Model, *, items: str | None 
         _check_recall(recall, config, index)
         steps.update()
         manifest = _manifest(config, dataset, model, servable, items)
+        manifest["model_fingerprint"] = fingerprint
+        if earlier is not None:
+            manifest["since"] = earlier.describe()
         manifest |= searchers.describe({**recall, "queries": len(checked)})
         if model.config.reads_subwords:
             exact, heads = embed_queries(model, dataset, checked), examples.personalized_heads
             manifest["text_encoder"] = describe_text_encoder(precision, exact, heads, vectors, index.k)
         write_manifest(path, manifest)
-        version = publish(path, base)
+        indexed.contents.write(path)
+        published = publish(path, base)
         remove_old_versions(base, config.index.keep_versions)
         steps.update()
-        return version
+        return published
 
 
 def verify_in_fresh_process(servable: Path, examples: Path) -> dict[str, float]:
@@ -182,23 +209,10 @@ def _held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _build_index(config: Config, model: Model, dataset: Dataset, vectors: np.ndarray, records: np.ndarray) -> Index:
-    heads = embed_queries(model, dataset, records)
-    return Index.build(
-        vectors,
-        config.index.k,
-        queries=heads.reshape(-1, heads.shape[-1]),
-        exact_below=config.index.exact_below,
-        # Half-way between the bar and exactness, so that queries it was not tuned on pass the bar too.
-        target_recall=(1.0 + config.index.min_recall) / 2,
-        precision=config.index.precision,
-    )
-
-
 def _examples(
     model: Model,
     dataset: Dataset,
-    catalogue: Catalogue,
+    items: ItemRows,
     vectors: np.ndarray,
     records: np.ndarray,
     filters: Filters,
@@ -206,7 +220,7 @@ def _examples(
     # More than the model reads, so that the servable has to choose the most recent ones.
     sent = model.config.history_length + 5
     return ParityExamples(
-        item_ids=catalogue.item_ids.tolist(),
+        item_ids=items.item_ids[items.live_rows].tolist(),
         queries=dataset.query_texts().take(records["query"]).to_pylist(),
         profile={
             name: _profile_values(dataset, column, records["user"])
@@ -222,7 +236,7 @@ def _examples(
         item_vectors=vectors,
         no_filter=filters.without(),
         filter=filters.example(),
-        matching_rows=filters.matching_rows(filters.example(), len(catalogue)),
+        matching_rows=filters.matching_rows(filters.example(), len(items)),
     )
 
 
@@ -252,7 +266,7 @@ def _write_warmup(path: Path, name: str, examples: ParityExamples, searcher: Sea
     write_warmup_requests(path, requests)
 
 
-def _check_recall(recall: dict[str, float], config: Config, index: Index) -> None:
+def _check_recall(recall: dict[str, float], config: Config, index: VectorIndex) -> None:
     signature = min(recall, key=lambda name: recall[name])
     if recall[signature] < config.index.min_recall:
         raise ExportError(

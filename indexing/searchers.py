@@ -12,10 +12,10 @@ import tensorflow as tf
 from dpsr.config import Config
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
-from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.catalogue import ItemRows
 from dpsr.indexing.corpus import embed_queries
-from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.searcher import DenseSearcher
+from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.filters import Filters
 from dpsr.indexing.fusion_tuning import UNTUNED, TunedFusion, tune_fusion
 from dpsr.indexing.hybrid import HybridSearcher
@@ -64,10 +64,12 @@ def build_searchers(
     config: Config,
     dataset: Dataset,
     model: Model,
-    catalogue: Catalogue,
-    index: Index,
+    catalogue: ItemRows,
+    index: VectorIndex,
     filters: Filters,
     directory: Path,
+    *,
+    fusion: TunedFusion | None = None,
 ) -> Searchers:
     """Builds the searchers of ``index.mode`` and chooses how their lists are joined.
 
@@ -75,10 +77,11 @@ def build_searchers(
         config: the run.
         dataset: what the model was trained on; the clicks of its valid split choose the fusion.
         model: its query tower, as it will be served.
-        catalogue: the items.
+        catalogue: the items, by the rows of the index.
         index: over their vectors.
         filters: over their columns.
         directory: existing, for the files that the servable will copy.
+        fusion: how the lists are joined, where that was chosen before.
 
     Raises:
         ExportError: ``index.lexical`` names a column that is none.
@@ -89,7 +92,8 @@ def build_searchers(
         return Searchers(dense, dense)
     postings = build_lexical(catalogue, dataset.schema.text, wanted.lexical, directory)
     lexical = LexicalSearcher(postings, directory / TERMS_FILE, filters, k=dense.k)
-    fusion = _fusion(config, dataset, model, catalogue, dense, lexical)
+    if fusion is None:
+        fusion = _fusion(config, dataset, model, catalogue, dense, lexical)
     return Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
 
 
@@ -97,7 +101,7 @@ def _fusion(
     config: Config,
     dataset: Dataset,
     model: Model,
-    catalogue: Catalogue,
+    catalogue: ItemRows,
     dense: DenseSearcher,
     lexical: LexicalSearcher,
 ) -> TunedFusion:
@@ -133,7 +137,7 @@ def _clicks(dataset: Dataset, seed: int) -> np.ndarray:
     return records[records["event"] != SKIP]
 
 
-def _rows_of(item_ids: np.ndarray, catalogue: Catalogue) -> np.ndarray:
+def _rows_of(item_ids: np.ndarray, catalogue: ItemRows) -> np.ndarray:
     """The catalogue's row of each item, int32 [n]; -1 for one that it does not have."""
     wanted = set(item_ids.tolist())
     row_of = {item: row for row, item in enumerate(catalogue.item_ids) if item in wanted}

@@ -18,7 +18,7 @@ from dpsr.config import IndexConfig
 from dpsr.data.batches.features import QueryFeatures, TextFeatures, first_tokens, titles_of
 from dpsr.data.batches.sequences import sequences
 from dpsr.data.dataset.tables import Dataset
-from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.catalogue import Catalogue, ItemRows
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.filters import Filters, stripped
@@ -48,7 +48,7 @@ class RetrievalModule(tf.Module):
         searcher: Searcher,
         filters: Filters,
         *,
-        catalogue: Catalogue | None = None,
+        catalogue: ItemRows | None = None,
     ) -> None:
         """Joins tokenizer, query tower, searcher and tables, and traces the signatures.
 
@@ -68,7 +68,7 @@ class RetrievalModule(tf.Module):
         self.filters = filters
         self.searcher = searcher
         self.release = self.searcher.release
-        self.num_items = len(catalogue)
+        self.num_items = catalogue.num_items
         self.tokenize_layer = TokenizeLayer(str(dataset.tokenizer_path))
         self._lengths = sequence_lengths(model.config)
         if self._lengths is not None:

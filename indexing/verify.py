@@ -20,6 +20,7 @@ from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.signature import MODE_INPUT, item_key
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.ops_cc import library
+from dpsr.ops_cc.head_merge import NO_SCORE
 
 _HEAD_TOLERANCE = 1e-4
 _LEAST_OVERLAP = 0.97
@@ -52,19 +53,16 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
     _check_tokens(call["tokenize"](query), examples)
     _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.anonymous_heads)
     dense = {MODE_INPUT: _mode("dense")} if len(examples.hybrid_rows) else {}
-    recall = {
-        "serving_default": _recall(
-            _in_batches(call["serving_default"], query | dense), examples, examples.anonymous_heads
-        ),
-        "personalized": _recall(
-            _in_batches(call["personalized"], examples.personalized_inputs() | dense),
-            examples,
-            examples.personalized_heads,
-        ),
-    }
+    answer = _in_batches(call["serving_default"], query | dense)
+    k = answer["item_id"].shape[1]
+    anonymous = kth_scores(examples.item_vectors, examples.anonymous_heads, k)
+    personalized = kth_scores(examples.item_vectors, examples.personalized_heads, k)
+    recall = {"serving_default": _recall(answer, examples, examples.anonymous_heads, anonymous)}
+    answer = _in_batches(call["personalized"], examples.personalized_inputs() | dense)
+    recall["personalized"] = _recall(answer, examples, examples.personalized_heads, personalized)
     if "filtered" in call:
         everything = _in_batches(call["filtered"], examples.filtered_inputs(examples.no_filter) | dense)
-        recall["filtered"] = _recall(everything, examples, examples.anonymous_heads)
+        recall["filtered"] = _recall(everything, examples, examples.anonymous_heads, anonymous)
         configured = {MODE_INPUT: _mode("")} if dense else {}
         _check_filter(_in_batches(call["filtered"], examples.filtered_inputs(examples.filter) | configured), examples)
     for mode, expected in (("lexical", examples.lexical_rows), ("hybrid", examples.hybrid_rows)):
@@ -113,10 +111,8 @@ def _check_heads(heads: np.ndarray, expected: np.ndarray) -> None:
         raise VerificationError(f"heads of signature embed_query are up to {difference:g} away from the model's")
 
 
-def _recall(answer: Answer, examples: ParityExamples, heads: np.ndarray) -> float:
-    found = _item_rows(answer, examples)
-    kth = kth_scores(examples.item_vectors, heads, found.shape[1])
-    return recall_at_k(examples.item_vectors, heads, found, kth)
+def _recall(answer: Answer, examples: ParityExamples, heads: np.ndarray, kth: np.ndarray) -> float:
+    return recall_at_k(examples.item_vectors, heads, _item_rows(answer, examples), kth)
 
 
 def check_list(mode: str, found: np.ndarray, expected: np.ndarray, queries: list[str]) -> None:
@@ -147,10 +143,20 @@ def _overlap(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def _item_rows(answer: Answer, examples: ParityExamples) -> np.ndarray:
-    """int32 [B, K]; -1 for no item."""
-    row_of = {item: row for row, item in enumerate(examples.item_ids)}
-    ids = answer["item_id"]
-    return np.array([row_of.get(item_key(item), -1) for item in ids.flat], np.int32).reshape(ids.shape)
+    """int32 [B, K]; -1 for no item.
+
+    Raises:
+        VerificationError: an item is none of the catalogue, stands twice, or a place with a score has no item.
+    """
+    ids, scored = answer["item_id"], answer["score"] > NO_SCORE
+    rows = np.array([examples.row_of.get(item_key(item), -1) for item in ids.flat], np.int32).reshape(ids.shape)
+    if len(strange := ids[scored != (rows >= 0)]):
+        raise VerificationError(f"item {item_key(strange[0])!r} is found, which is none of the catalogue")
+    for found, query in zip(rows, examples.queries, strict=True):
+        found = found[found >= 0]
+        if len(np.unique(found)) < len(found):
+            raise VerificationError(f"query {query!r}: an item is found twice")
+    return rows
 
 
 def _check_filter(answer: Answer, examples: ParityExamples) -> None:

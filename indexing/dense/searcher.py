@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from dpsr.data.batches.features import QueryFeatures
-from dpsr.indexing.dense.ann import Index
+from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.filters import Filters, FilterValues
 from dpsr.indexing.searcher import DENSE, Found, Queries
 from dpsr.ops_cc.head_merge import NO_ROW, merge_heads
@@ -28,7 +28,7 @@ class DenseSearcher(tf.Module):
 
     def __init__(
         self,
-        index: Index,
+        index: VectorIndex,
         query_heads: Callable[[QueryFeatures], tf.Tensor],
         filters: Filters,
         *,
@@ -52,7 +52,7 @@ class DenseSearcher(tf.Module):
         self._query_heads: Callable[[QueryFeatures], tf.Tensor] = lambda queries: query_heads(queries)
 
     def describe(self) -> dict[str, Any]:
-        """See ``Index.describe``."""
+        """Parameters and measurements of the index."""
         return self.index.describe()
 
     def search(self, queries: Queries) -> Found:

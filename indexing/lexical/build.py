@@ -8,7 +8,7 @@ import numpy as np
 
 from dpsr.config import LexicalConfig
 from dpsr.data.dataset.texts import joined_texts
-from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.catalogue import ItemRows
 from dpsr.indexing.errors import ExportError
 from dpsr.ops_cc.bm25 import Bm25Field, Bm25Index, build_bm25
 from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder
@@ -16,11 +16,11 @@ from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder
 TERMS_FILE = "terms.model"
 
 
-def build_lexical(catalogue: Catalogue, columns: tuple[str, ...], config: LexicalConfig, directory: Path) -> Bm25Index:
+def build_lexical(catalogue: ItemRows, columns: tuple[str, ...], config: LexicalConfig, directory: Path) -> Bm25Index:
     """Writes the term tokenizer of a catalogue as ``terms.model`` and indexes its items.
 
     Args:
-        catalogue: the items.
+        catalogue: the items; a row without one has no postings, and counts as no document.
         columns: text columns, each a field of its own.
         config: weights of the columns, and BM25's parameters.
         directory: existing, where the model file goes.
@@ -42,14 +42,16 @@ def build_lexical(catalogue: Catalogue, columns: tuple[str, ...], config: Lexica
     fields = [
         Bm25Field(*_bags(tokenizer, catalogue, column), weight=config.weights.get(column, 1.0)) for column in columns
     ]
-    return build_bm25(fields, tokenizer.num_terms, k1=config.k1, b=config.b)
+    index = build_bm25(fields, tokenizer.num_terms, k1=config.k1, b=config.b)
+    return index.placed(catalogue.live_rows, len(catalogue)) if len(catalogue.removed) else index
 
 
-def _bags(tokenizer: TermTokenizer, catalogue: Catalogue, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """The offsets and terms of a column, int64 [items + 1] and int32 [nnz]."""
+def _bags(tokenizer: TermTokenizer, catalogue: ItemRows, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """The offsets and terms of a column of the items, int64 [items + 1] and int32 [nnz]."""
     values, splits = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
     for texts in joined_texts(catalogue.table, [column]):
         terms, row_splits = tokenizer.encode_batch(texts.to_pylist())
         values.append(terms)
         splits.append(row_splits[1:] + splits[-1][-1])
-    return np.concatenate(splits), np.concatenate(values)
+    # A row without an item has no text, and so no terms between its offset and the next one.
+    return np.delete(np.concatenate(splits), catalogue.removed), np.concatenate(values)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from dpsr.data.batches.features import QueryFeatures
-from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.catalogue import Catalogue, ItemRows
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.errors import ExportError
@@ -237,14 +237,14 @@ def test_a_tree_goes_further_for_a_filter(shop: Shop, tmp_path: Path) -> None:
 )
 def test_what_has_no_numbers_cannot_be_a_range(column: str, values: pa.Array, message: str) -> None:
     table = pa.table({"item_id": ["a"], "price": values})
-    catalogue = Catalogue(np.array(["a"], object), None, {}, table)  # type: ignore[arg-type]
+    catalogue = ItemRows(np.array(["a"], object), table)
     with pytest.raises(ExportError, match=message):
         Filters(catalogue, [], [column])
 
 
 def test_columns_of_one_input_name_are_refused() -> None:
     table = pa.table({"item_id": ["a"], "a b": ["x"], "a-b": ["y"]})
-    catalogue = Catalogue(np.array(["a"], object), None, {}, table)  # type: ignore[arg-type]
+    catalogue = ItemRows(np.array(["a"], object), table)
     with pytest.raises(ExportError, match="rename the column"):
         Filters(catalogue, ["a b", "a-b"], [])
 
