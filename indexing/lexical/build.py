@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from dpsr.config import LexicalConfig
 from dpsr.data.dataset.texts import joined_texts
@@ -35,8 +37,8 @@ def build_lexical(catalogue: ItemRows, columns: tuple[str, ...], config: Lexical
         )
     builder = TermVocabularyBuilder(bigrams=config.bigrams)
     for column in columns:
-        for texts in joined_texts(catalogue.table, [column]):
-            builder.add(texts.to_pylist())
+        for texts in _texts(catalogue, column):
+            builder.add(texts)
     tokenizer = builder.build()
     tokenizer.save(directory / TERMS_FILE)
     fields = [
@@ -49,9 +51,18 @@ def build_lexical(catalogue: ItemRows, columns: tuple[str, ...], config: Lexical
 def _bags(tokenizer: TermTokenizer, catalogue: ItemRows, column: str) -> tuple[np.ndarray, np.ndarray]:
     """The offsets and terms of a column of the items, int64 [items + 1] and int32 [nnz]."""
     values, splits = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
-    for texts in joined_texts(catalogue.table, [column]):
-        terms, row_splits = tokenizer.encode_batch(texts.to_pylist())
+    for texts in _texts(catalogue, column):
+        terms, row_splits = tokenizer.encode_batch(texts)
         values.append(terms)
         splits.append(row_splits[1:] + splits[-1][-1])
-    # A row without an item has no text, and so no terms between its offset and the next one.
-    return np.delete(np.concatenate(splits), catalogue.removed), np.concatenate(values)
+    return np.concatenate(splits), np.concatenate(values)
+
+
+def _texts(catalogue: ItemRows, column: str) -> Iterator[list[str]]:
+    """The texts of the items, without the rows that have none, in batches; a missing text is empty."""
+    has_item = np.ones(len(catalogue), bool)
+    has_item[catalogue.removed] = False
+    start = 0
+    for texts in joined_texts(catalogue.table, [column]):
+        yield texts.filter(pa.array(has_item[start : start + len(texts)])).to_pylist()
+        start += len(texts)
