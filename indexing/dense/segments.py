@@ -20,8 +20,8 @@ _MARGIN = 1.5
 """Over-fetch over the number of tombstones that a list meets where they are spread evenly ..."""
 _LEAST_OVERFETCH = 32
 """... and at least this many."""
-_WIDENING = 4
-"""A list that tombstones left too short is searched again among this many times as many rows."""
+_WIDER = 16
+"""A list that tombstones left too short is searched again among this many times as many rows, then among all."""
 _EXACT = 1 << 62
 
 
@@ -130,40 +130,35 @@ class SegmentedIndex(tf.Module):
         """The nearest rows of the base segment, at least ``count`` wide, with ``NO_ROW`` in place of tombstones."""
         if not self.num_removed:
             return self._base.search_best(vectors, count)
-        width = self._width(count)
+        width, most = self._width(count), self._most(count)
         rows, scores = self._without_tombstones(*self._base.search_best(vectors, width))
-        return tf.cond(
-            tf.reduce_any(self._is_short(rows, count)) & (width < self._most(count)),
-            lambda: self._widened(vectors, rows, scores, width, count),
-            lambda: (rows, scores),
-        )
+        for wider in (tf.minimum(most, _WIDER * width), most):
+            rows, scores = self._widened(vectors, rows, scores, count, width, wider)
+            width = wider
+        return rows, scores
 
     def _widened(
-        self, vectors: tf.Tensor, rows: tf.Tensor, scores: tf.Tensor, width: int | tf.Tensor, count: int | tf.Tensor
+        self,
+        vectors: tf.Tensor,
+        rows: tf.Tensor,
+        scores: tf.Tensor,
+        count: int | tf.Tensor,
+        width: tf.Tensor,
+        wider: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The lists with those searched again that are short, among ever more rows, until none is; [Q, count] each."""
-        most = self._most(count)
+        """The lists of a search among ``width`` rows, those that tombstones left short searched again among more."""
+        found = tf.math.count_nonzero(rows >= 0, axis=1, dtype=tf.int32)
+        is_short = (found < tf.minimum(count, self._live_of_base)) & (width < wider)
 
-        def search_short(
-            width: tf.Tensor, rows: tf.Tensor, scores: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            width = tf.cast(tf.minimum(_WIDENING * tf.cast(width, tf.int64), tf.cast(most, tf.int64)), tf.int32)
-            places = tf.where(self._is_short(rows, count))
-            again = self._base.search_best(tf.gather(vectors, places[:, 0]), width)
-            again_rows, again_scores = _best(*self._without_tombstones(*again), count)
-            return (
-                width,
-                tf.tensor_scatter_nd_update(rows, places, again_rows),
-                tf.tensor_scatter_nd_update(scores, places, again_scores),
-            )
+        def search_short() -> tuple[tf.Tensor, tf.Tensor]:
+            places = tf.where(is_short)
+            again = self._without_tombstones(*self._base.search_best(tf.gather(vectors, places[:, 0]), wider))
+            lists = zip(_best(rows, scores, count), _best(*again, count), strict=True)
+            best_rows, best_scores = (tf.tensor_scatter_nd_update(old, places, new) for old, new in lists)
+            return best_rows, best_scores
 
-        _, rows, scores = tf.while_loop(
-            lambda width, rows, _: tf.reduce_any(self._is_short(rows, count)) & (width < most),
-            search_short,
-            (tf.convert_to_tensor(width), *_best(rows, scores, count)),
-            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None]), tf.TensorShape([None, None])),
-        )
-        return rows, scores
+        widened: tuple[tf.Tensor, tf.Tensor] = tf.cond(tf.reduce_any(is_short), search_short, lambda: (rows, scores))
+        return widened
 
     def _width(self, count: int | tf.Tensor) -> tf.Tensor:
         """The rows that the base segment is first asked for."""
@@ -176,11 +171,6 @@ class SegmentedIndex(tf.Module):
         """The rows of the base segment among which ``count`` are no tombstones; all of them where fewer are none."""
         wanted = tf.minimum(tf.cast(count, tf.int64) + self.num_removed, self._base.items)
         return tf.cast(wanted, tf.int32)
-
-    def _is_short(self, rows: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
-        """The lists of the base segment with fewer rows than can be found; bool [Q]."""
-        found = tf.math.count_nonzero(rows >= 0, axis=1, dtype=tf.int32)
-        return found < tf.minimum(count, self._live_of_base)
 
     def _without_tombstones(self, rows: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         kept = (rows >= 0) & ~tf.gather(self._removed, tf.maximum(rows, 0))
