@@ -84,6 +84,9 @@ class SegmentedIndex(tf.Module):
         is_removed[removed] = True
         self._removed = tf.Variable(is_removed, trainable=False, name="removed")
         self.release = tf.function(self._release, input_signature=[])
+        # Traced once, for all signatures of a servable and all branches of their searches.
+        signature = [tf.TensorSpec([None, fresh.shape[1]]), tf.TensorSpec([], tf.int32)]
+        self._search = tf.function(self._search_segments, input_signature=signature, autograph=False)
 
     def describe(self) -> dict[str, Any]:
         """The plan of the base segment, k, and the sizes of the segments, for manifests."""
@@ -102,6 +105,10 @@ class SegmentedIndex(tf.Module):
             rows int32 [Q, count] and scores float32 [Q, count]. Where fewer rows can be found, the rest is -1 with the
             lowest float32.
         """
+        rows, scores = self._search(vectors, count)
+        return rows, scores
+
+    def _search_segments(self, vectors: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         rows, scores = self._search_base(vectors, count)
         if self._fresh is not None:
             width = tf.minimum(count, self.num_fresh)
@@ -126,7 +133,7 @@ class SegmentedIndex(tf.Module):
         of_fresh = self._fresh.scores_of(vectors, tf.maximum(rows - self._base.items, 0))
         return tf.where((rows < self._base.items)[:, tf.newaxis], scores, of_fresh)
 
-    def _search_base(self, vectors: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _search_base(self, vectors: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The nearest rows of the base segment, at least ``count`` wide, with ``NO_ROW`` in place of tombstones."""
         if not self.num_removed:
             return self._base.search_best(vectors, count)
@@ -142,7 +149,7 @@ class SegmentedIndex(tf.Module):
         vectors: tf.Tensor,
         rows: tf.Tensor,
         scores: tf.Tensor,
-        count: int | tf.Tensor,
+        count: tf.Tensor,
         width: tf.Tensor,
         wider: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -160,14 +167,14 @@ class SegmentedIndex(tf.Module):
         widened: tuple[tf.Tensor, tf.Tensor] = tf.cond(tf.reduce_any(is_short), search_short, lambda: (rows, scores))
         return widened
 
-    def _width(self, count: int | tf.Tensor) -> tf.Tensor:
+    def _width(self, count: tf.Tensor) -> tf.Tensor:
         """The rows that the base segment is first asked for."""
         share = self.num_removed / max(self._live_of_base, 1)
         extra = tf.cast(tf.math.ceil(_MARGIN * share * tf.cast(count, tf.float64)), tf.int64)
         extra = tf.maximum(extra, _LEAST_OVERFETCH)
         return tf.cast(tf.minimum(tf.cast(count, tf.int64) + extra, tf.cast(self._most(count), tf.int64)), tf.int32)
 
-    def _most(self, count: int | tf.Tensor) -> tf.Tensor:
+    def _most(self, count: tf.Tensor) -> tf.Tensor:
         """The rows of the base segment among which ``count`` are no tombstones; all of them where fewer are none."""
         wanted = tf.minimum(tf.cast(count, tf.int64) + self.num_removed, self._base.items)
         return tf.cast(wanted, tf.int32)
@@ -183,7 +190,7 @@ class SegmentedIndex(tf.Module):
                 segment.release()
 
 
-def _best(rows: tf.Tensor, scores: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _best(rows: tf.Tensor, scores: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The ``count`` entries of largest score in every list, earlier ones before equal ones; padded with ``NO_ROW``."""
     missing = [[0, 0], [0, tf.maximum(count - tf.shape(rows)[1], 0)]]
     rows = tf.pad(rows, missing, constant_values=NO_ROW)
