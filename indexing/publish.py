@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +18,7 @@ from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.disk import export_bytes, require_free
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, numeric_column
+from dpsr.indexing.fresh_process import fresh_process, verify_in_fresh_process
 from dpsr.indexing.incremental.base_version import read_base_version
 from dpsr.indexing.incremental.fingerprints import model_fingerprint, row_fingerprints
 from dpsr.indexing.incremental.indexed import indexed_items
@@ -99,6 +96,7 @@ def export(
             config, dataset, model, served, catalogue, contents, tuning, earlier=earlier, progress=progress
         ) as indexed,
         staging_directory(base) as staging,
+        fresh_process() as process,
         tqdm(total=4, desc="exporting", unit="step", disable=not progress) as steps,
     ):
         rows, vectors, index = indexed.rows, indexed.vectors, indexed.index
@@ -117,7 +115,7 @@ def export(
         examples_dir.mkdir()
         examples.write(examples_dir)
         steps.update()
-        recall = verify_in_fresh_process(path, examples_dir)
+        recall = verify_in_fresh_process(process, path, examples_dir)
         _check_recall(recall, config, index)
         steps.update()
         manifest = _manifest(config, dataset, model, servable, items)
@@ -134,32 +132,6 @@ def export(
         remove_old_versions(base, config.index.keep_versions)
         steps.update()
         return published
-
-
-def verify_in_fresh_process(servable: Path, examples: Path) -> dict[str, float]:
-    """Loads a servable in a process of its own and checks its answers; see ``dpsr.indexing.verify``.
-
-    Returns:
-        recall at k by signature.
-
-    Raises:
-        ExportError: it does not load, or does not answer as the model does.
-    """
-    command = [sys.executable, "-m", "dpsr.indexing.verify", str(servable), str(examples)]
-    # Servables are served from the CPU, and the accelerator's memory may be taken by this process.
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    try:
-        report = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        tail = "\n".join(done.stderr.splitlines()[-15:])
-        raise ExportError(
-            f"the servable does not load or answer in a fresh process (exit code {done.returncode}); "
-            f"nothing was published:\n{tail}"
-        ) from None
-    if "error" in report:
-        raise ExportError(f"the servable answers differently from the model; nothing was published: {report['error']}")
-    return report["recall"]
 
 
 def _check_belong_together(dataset: Dataset, model: Model) -> None:

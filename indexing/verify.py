@@ -1,7 +1,8 @@
 """Loads an exported servable and checks its answers; run in a process of its own, as a server would load it.
 
-``python -m dpsr.indexing.verify SERVABLE EXAMPLES`` prints the measured recall as JSON. The process imports no model
-code, which proves that the SavedModel needs nothing but the op libraries.
+``python -m dpsr.indexing.verify`` imports what it needs, reads the directories ``["SERVABLE", "EXAMPLES"]`` from its
+standard input and prints the measured recall as JSON. The process imports no model code, which proves that the
+SavedModel needs nothing but the op libraries.
 """
 
 from __future__ import annotations
@@ -184,10 +185,12 @@ def _replay_warmup(path: Path, call: Mapping[str, Callable[[Mapping[str, np.ndar
         call[request.model_spec.signature_name](inputs)
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Prints ``{"recall": {...}}`` or ``{"error": "..."}``; returns the exit code."""
-    servable, examples = map(Path, arguments)
     library.load_all()
+    if not (task := sys.stdin.read()):
+        return 1  # the export ended before there was anything to check
+    servable, examples = map(Path, json.loads(task))
     try:
         print(json.dumps({"recall": verify(servable, ParityExamples.read(examples))}))
     except VerificationError as error:
@@ -197,4 +200,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -219,7 +219,7 @@ def test_the_disk_that_is_said_to_be_needed_is_enough(chain: Chain, tmp_path: Pa
     needed, written = [], []
     verify, require = publish_module.verify_in_fresh_process, publish_module.require_free
 
-    def measured(*paths: Path) -> dict[str, float]:
+    def measured(*paths: Any) -> dict[str, float]:
         written.append(sum(path.stat().st_size for path in base.glob(".tmp-*/**/*") if path.is_file()))
         return verify(*paths)
 
