@@ -3,8 +3,8 @@
     python benchmarks/incremental.py                       # 50,000 items, 1 % of them changed
     python benchmarks/incremental.py --items 1000000 --changed 10000
 
-The shop is generated: titles of eight words by Zipf's law, a brand, a price, and a log of random clicks; the towers are
-not trained, which changes no time. Half of the changed items are new titles of known ids, the others take the place of
+The shop is generated: titles of topics, a brand, a price, and a log of random clicks; the towers are not trained, and
+add up the vectors of their tokens. Half of the changed items are new titles of known ids, the others take the place of
 items that are removed. Each export runs in a process of its own; its seconds begin when the modules are imported.
 """
 
@@ -24,13 +24,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tabulate import tabulate
 
-WORDS, BRANDS, CLICKS = 50_000, 2_000, 20_000
+TOPICS, WORDS_OF_TOPIC, BRANDS, CLICKS = 2_000, 20, 200, 20_000
 
 
 def titles(rng: np.random.Generator, count: int) -> pa.Array:
-    """Texts of eight words, drawn by Zipf's law."""
-    words = np.array([f"{number:x}word{number % 89}" for number in range(WORDS)], object)
-    chosen = np.minimum(rng.zipf(1.2, size=(count, 8)) - 1, WORDS - 1)
+    """Texts of six words of one topic and two of any, which sums of their tokens' vectors have clusters of."""
+    words = np.array([f"w{number:x}" for number in range(TOPICS * WORDS_OF_TOPIC)], object)
+    topics = np.minimum(rng.zipf(1.2, size=count) - 1, TOPICS - 1)[:, np.newaxis]
+    chosen = topics * WORDS_OF_TOPIC + rng.integers(WORDS_OF_TOPIC, size=(count, 6))
+    chosen = np.append(chosen, rng.integers(len(words), size=(count, 2)), axis=1)
     return pa.array([" ".join(row) for row in words[chosen]])
 
 
@@ -49,9 +51,10 @@ def write_shop(folder: Path, items: int, changed: int, options: dict[str, Any]) 
         }
     )
     pq.write_table(table, folder / "items.parquet")
+    clicked = rng.integers(items, size=CLICKS)
     log = {
-        "query": table.column("title").take(rng.integers(items, size=CLICKS)),
-        "item_id": table.column("item_id").take(rng.integers(items, size=CLICKS)),
+        "query": table.column("title").take(clicked),
+        "item_id": table.column("item_id").take(clicked),
         "timestamp": np.arange(CLICKS),
     }
     pq.write_table(pa.table(log), folder / "log.parquet")
@@ -70,7 +73,7 @@ def write_shop(folder: Path, items: int, changed: int, options: dict[str, Any]) 
             "interactions": {"path": str(folder / "log.parquet")},
         },
         "tokenizer": {"min_count": 1},
-        "model": {"dimension": 64, "heads": 2},
+        "model": {"dimension": 64, "heads": 1, "residual": True, "shared_tokens": True},
         "index": {"filter_range": ["price"], "min_recall": 0.9, **options},
     }
     (folder / "config.json").write_text(json.dumps(tree))

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
 from dpsr.config import IndexConfig
 from dpsr.data.dataset.schema import Schema
@@ -49,7 +50,8 @@ def export_bytes(
     columns = 4 * items * (len(schema.categorical) + len(config.filter_range))
     ids = 8 * items
     if schema.item_id_type == "string":
-        ids = sum(len(item.encode()) + _ID_OVERHEAD for item in catalogue.item_ids) * items // max(len(catalogue), 1)
+        characters = pc.sum(pc.binary_length(catalogue.table.column("item_id"))).as_py()
+        ids = characters * items // len(catalogue) + _ID_OVERHEAD * items
     if config.mode == "hybrid":
         # Words are fewer than tokens, which bigrams and trigrams are among; each is a posting and, once, a term.
         columns += 4 * len(catalogue.tokens.values) + 16 * items

@@ -40,6 +40,8 @@ from dpsr.tokenizer_cc import Tokenizer
 
 _TUNING_QUERIES = 256
 _CHECKED_QUERIES = 256
+_CHECKED_OF_SEGMENTS = 64
+"""The base segment was checked on more when it was built."""
 _WARMUP_ROWS = 8
 
 
@@ -89,6 +91,8 @@ def export(
     sizes = {} if earlier is None else {"rows": earlier.rows, "embedded": len(earlier.embedded)}
     require_free(base, export_bytes(config.index, dataset.schema, model, catalogue, **sizes))
     tuning, checked = _held_out_records(dataset)
+    if earlier is not None and not earlier.merged:
+        checked = checked[:_CHECKED_OF_SEGMENTS]
     precision = config.index.text_encoder_precision
     served = for_inference(model, precision)
     with (
@@ -191,6 +195,7 @@ def _examples(
 ) -> ParityExamples:
     # More than the model reads, so that the servable has to choose the most recent ones.
     sent = model.config.history_length + 5
+    heads = embed_queries(model, dataset, np.concatenate([anonymous(records), records]))
     return ParityExamples(
         item_ids=items.item_ids[items.live_rows].tolist(),
         queries=dataset.query_texts().take(records["query"]).to_pylist(),
@@ -203,8 +208,8 @@ def _examples(
             for user, end in zip(records["user"].tolist(), records["history_end"].tolist(), strict=True)
         ],
         tokens=[dataset.query_tokens[row].tolist() for row in records["query"].tolist()],
-        anonymous_heads=embed_queries(model, dataset, anonymous(records)),
-        personalized_heads=embed_queries(model, dataset, records),
+        anonymous_heads=heads[: len(records)],
+        personalized_heads=heads[len(records) :],
         item_vectors=vectors,
         no_filter=filters.without(),
         filter=filters.example(),
