@@ -30,7 +30,7 @@ TOPICS, WORDS_OF_TOPIC, BRANDS, CLICKS = 2_000, 20, 200, 20_000
 def titles(rng: np.random.Generator, count: int) -> pa.Array:
     """Texts of six words of one topic and two of any, which sums of their tokens' vectors have clusters of."""
     words = np.array([f"w{number:x}" for number in range(TOPICS * WORDS_OF_TOPIC)], object)
-    topics = np.minimum(rng.zipf(1.2, size=count) - 1, TOPICS - 1)[:, np.newaxis]
+    topics = rng.integers(TOPICS, size=(count, 1))
     chosen = topics * WORDS_OF_TOPIC + rng.integers(WORDS_OF_TOPIC, size=(count, 6))
     chosen = np.append(chosen, rng.integers(len(words), size=(count, 2)), axis=1)
     return pa.array([" ".join(row) for row in words[chosen]])

@@ -57,7 +57,9 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
     answer = _in_batches(call["serving_default"], query | dense)
     k = answer["item_id"].shape[1]
     anonymous = kth_scores(examples.item_vectors, examples.anonymous_heads, k)
-    personalized = kth_scores(examples.item_vectors, examples.personalized_heads, k)
+    personalized = anonymous  # where no tower reads profile or history
+    if not np.array_equal(examples.personalized_heads, examples.anonymous_heads):
+        personalized = kth_scores(examples.item_vectors, examples.personalized_heads, k)
     recall = {"serving_default": _recall(answer, examples, examples.anonymous_heads, anonymous)}
     answer = _in_batches(call["personalized"], examples.personalized_inputs() | dense)
     recall["personalized"] = _recall(answer, examples, examples.personalized_heads, personalized)
