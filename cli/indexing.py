@@ -12,14 +12,20 @@ from dpsr.config import Config
 @with_config
 @click.option("--items", metavar="FILE", help="Serve these items (file or glob) instead of the dataset's.")
 @click.option("--log", metavar="FILE", help="Remember these clicks (file or glob) instead of the run's own log.")
-def export(config: Config, items: str | None, log: str | None) -> None:
+@click.option(
+    "--since", metavar="VERSION", help="Take over the index of a published version (its number, or 'latest')."
+)
+def export(config: Config, items: str | None, log: str | None, since: str | None) -> None:
     """Publish tokenizer, query tower and item index as the next version of one servable.
 
     With --items the trained model indexes another catalogue, which may hold items that it has never seen. With --log
     the servable remembers the clicks of another log ([index.memory]): last week's, without training.
 
+    With --since only new and changed items are embedded, and searched exactly beside the index of that version.
+
     \b
     Example: dpsr export -c shop.toml --items today.parquet --log week.parquet
+             dpsr export -c shop.toml --items today.parquet --since latest
     """
     from dpsr.data.dataset.tables import Dataset
 
@@ -29,7 +35,7 @@ def export(config: Config, items: str | None, log: str | None) -> None:
     from dpsr.indexing.text_encoder import text_encoder_line
     from dpsr.training.trained import load_model
 
-    version = run(config, dataset, load_model(config, dataset), items=items, log=log)
+    version = run(config, dataset, load_model(config, dataset), items=items, log=log, since=since)
     click.echo(searcher_table(version))
     if line := text_encoder_line(read_manifest(version)):
         click.echo(line)

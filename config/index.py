@@ -56,6 +56,9 @@ class IndexConfig(Section):
     """Least recall@k of a searcher against exact search; an export below it publishes nothing."""
     keep_versions: Annotated[int, Field(ge=0)] = 5
     """Versions kept when one is published, the newest included; 0 keeps all."""
+    merge_above: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Share of fresh items, or of removed rows of the base segment, above which ``dpsr export --since`` builds the
+    index anew."""
     filter_range: list[str] = []
     """Numeric item columns that a request may restrict to a range; categorical ones can always be filtered by."""
     precision: Literal["float32", "int8"] = "float32"

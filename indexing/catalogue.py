@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from dpsr.config import Config
 from dpsr.data.batches.sequences import rows_of_bags
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Bags, Dataset, id_array
-from dpsr.data.dataset.texts import field_texts, joined_texts
+from dpsr.data.dataset.texts import field_texts, joined_texts, take_rows, with_small_strings
 from dpsr.data.prepare.entities import catalogue_ids, item_kinds, read_features, without_duplicates
 from dpsr.data.prepare.vocabulary import column_ids, token_bags
 from dpsr.data.raw.readers import Source
@@ -24,22 +24,65 @@ from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """Items as the item tower reads them; item row i is row i of the index."""
+class ItemRows:
+    """Items by the rows of an index, as filters, words and answers read them."""
 
     item_ids: np.ndarray
-    """object (str) or int64 [items]."""
+    """object (str) or int64 [rows]; "" or -1 where a row has no item."""
+    table: pa.Table
+    """The columns as given, without values where a row has no item."""
+    removed: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32), kw_only=True)
+    """int32, the rows without an item, ascending: tombstones of an index in segments."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.item_ids)
+
+    @property
+    def num_items(self) -> int:
+        """The number of rows that have an item."""
+        return len(self) - len(self.removed)
+
+    @property
+    def live_rows(self) -> np.ndarray:
+        """The rows that have an item, int32 [num_items], ascending."""
+        return np.delete(np.arange(len(self), dtype=np.int32), self.removed)
+
+
+@dataclass(frozen=True)
+class Catalogue(ItemRows):
+    """Items as the item tower reads them; item row i is row i of an index over them."""
+
     tokens: Bags
     categorical: dict[str, np.ndarray]
     """int32 [items] for each categorical column, ids of the dataset's vocabularies."""
-    table: pa.Table
-    """The columns as given."""
     subwords: Bags | None = None
     """Those of all text columns of an item, without special tokens; None where the dataset has none."""
 
-    def __len__(self) -> int:
-        """The number of items."""
-        return len(self.item_ids)
+    def take(self, rows: np.ndarray) -> Catalogue:
+        """Some items, in the given order.
+
+        Args:
+            rows: integers [n], of this catalogue.
+        """
+        return Catalogue(
+            self.item_ids[rows],
+            take_rows(self.table, rows),
+            self.tokens.take(rows),
+            {column: ids[rows] for column, ids in self.categorical.items()},
+            None if self.subwords is None else self.subwords.take(rows),
+        )
+
+    def placed(self, order: np.ndarray) -> ItemRows:
+        """The items in the rows of an index.
+
+        Args:
+            order: integers [rows], the item of every row; negative for none.
+        """
+        removed = np.flatnonzero(order < 0).astype(np.int32)
+        item_ids = self.item_ids[order]
+        item_ids[removed] = "" if item_ids.dtype == object else -1
+        return ItemRows(item_ids, with_small_strings(take_rows(self.table, order)), removed=removed)
 
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> Catalogue:
@@ -47,7 +90,7 @@ class Catalogue:
         subwords = None
         if dataset.schema.subwords is not None:
             subwords = _of_items(dataset.item_subwords, dataset)
-        return cls(dataset.item_ids, dataset.item_tokens, dataset.item_categorical, dataset.item_table(), subwords)
+        return cls(dataset.item_ids, dataset.item_table(), dataset.item_tokens, dataset.item_categorical, subwords)
 
     @classmethod
     def read(cls, path: str, config: Config, dataset: Dataset) -> Catalogue:
@@ -78,7 +121,7 @@ class Catalogue:
             of_columns = SubwordTokenizer.load(dataset.subwords_path)
             subwords = _of_items(token_bags(of_columns, field_texts(table, columns)), dataset)
         item_ids = id_array(table.column("item_id"), dataset.schema.item_id_type)
-        return cls(item_ids, token_bags(tokenizer, joined_texts(table, columns)), categorical, table, subwords)
+        return cls(item_ids, table, token_bags(tokenizer, joined_texts(table, columns)), categorical, subwords)
 
 
 def _of_items(subwords: Bags, dataset: Dataset) -> Bags:

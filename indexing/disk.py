@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 
 from dpsr.config import IndexConfig
@@ -22,49 +24,79 @@ _FIXED = 16 << 20
 _MARGIN = 1.1
 
 
-def export_bytes(config: IndexConfig, schema: Schema, model: Model, catalogue: Catalogue) -> int:
+def export_bytes(
+    config: IndexConfig,
+    schema: Schema,
+    model: Model,
+    catalogue: Catalogue,
+    *,
+    rows: int | None = None,
+    embedded: int | None = None,
+) -> int:
     """An upper estimate of what an export writes, in bytes.
 
     Until the export ends, the disk holds the vectors three times: as embedded, in the index, and for the check.
+
+    Args:
+        config: what is built.
+        schema: of the dataset.
+        model: its query tower is part of the servable.
+        catalogue: the items.
+        rows: of the index; as many as items by default.
+        embedded: items that are embedded; all by default.
     """
     columns = len(schema.categorical) + len(config.filter_range)
     # Words are fewer than tokens, which bigrams and trigrams are among.
     words = len(catalogue.tokens.values)
-    return bytes_of(config, catalogue.item_ids, model.config.dimension, model.variables, columns=columns, words=words)
+    return bytes_of(
+        config,
+        catalogue.table.column("item_id"),
+        model.config.dimension,
+        model.variables,
+        columns=columns,
+        words=words,
+        rows=rows,
+        embedded=embedded,
+    )
 
 
 def bytes_of(
     config: IndexConfig,
-    item_ids: np.ndarray,
+    item_ids: pa.ChunkedArray,
     dimension: int,
     variables: Iterable[tf.Variable],
     *,
     columns: int,
     words: int,
+    rows: int | None = None,
+    embedded: int | None = None,
 ) -> int:
     """``export_bytes`` by the sizes that it depends on.
 
     Args:
         config: the index.
-        item_ids: object (str) or int64 [items].
+        item_ids: strings or integers [items].
         dimension: of a vector.
         variables: of the query tower.
         columns: columns that are filtered by.
         words: in the texts of all items.
+        rows: as ``export_bytes``.
+        embedded: as ``export_bytes``.
     """
-    items = len(item_ids)
-    vectors = 4 * items * dimension
+    items = max(len(item_ids), rows or 0)
+    vectors = 4 * dimension * (2 * items + (len(item_ids) if embedded is None else embedded))
     exact = items < config.exact_below
     codes = 0 if exact else items * (-(-dimension // 2) + 8)
     weights = sum(4 * int(np.prod(variable.shape)) for variable in variables)
-    held = 4 * items * columns
+    held = 12 * items * columns  # by row, and the rows of every value
     ids = 8 * items
-    if item_ids.dtype != np.int64:
-        ids = sum(len(item.encode()) + _ID_OVERHEAD for item in item_ids)
+    if not pa.types.is_integer(item_ids.type):
+        characters = pc.sum(pc.binary_length(item_ids)).as_py()
+        ids = characters * items // len(item_ids) + _ID_OVERHEAD * items
     if config.mode == "hybrid":
         held += 4 * words + 16 * items  # each word is a posting and, once, a term
-    # Three copies: of the servable, of the histories' table, of the parity examples.
-    return int(_MARGIN * (3 * vectors + codes + weights + held + 3 * ids)) + _FIXED
+    # Four copies: of the servable, of the histories' table, of the parity examples, and beside the fingerprints.
+    return int(_MARGIN * (vectors + codes + weights + held + 4 * ids + 8 * items)) + _FIXED
 
 
 def require_free(directory: Path, needed: int) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
+from dpsr.indexing.incremental.fingerprints import model_fingerprint
 from dpsr.model.interface import Model
 
 _VECTORS, _DONE, _LOCK = "vectors.npy", "done", "lock"
@@ -82,10 +83,10 @@ def _open(directory: Path, shape: tuple[int, int]) -> EmbeddedRows:
 
 
 def _digest(model: Model, catalogue: Catalogue) -> str:
-    content = hashlib.blake2b(digest_size=16)
+    content = hashlib.blake2b(model_fingerprint(model).encode(), digest_size=16)
     if model.item_encoders is not None:
         content.update(model.item_encoders.items_file(catalogue.table).name.encode())
-    arrays = [variable.numpy() for variable in model.variables]
+    arrays = []
     for bags in (catalogue.tokens, catalogue.subwords):
         arrays += [] if bags is None else [bags.values, bags.row_splits]
     for name, ids in sorted(catalogue.categorical.items()):

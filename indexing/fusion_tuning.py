@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -52,6 +52,12 @@ class TunedFusion:
         joined, sides = self.reciprocal_rank[self.plan.kind], ("dense", "lexical")
         ahead = max(sides, key=lambda side: self.reciprocal_rank[side])
         return ahead if self.reciprocal_rank[ahead] >= joined else "hybrid"
+
+    @classmethod
+    def described(cls, described: Mapping[str, Any], *, given: bool) -> TunedFusion:
+        """The inverse of ``describe``."""
+        plan = FusionPlan(described["kind"], described["dense_weight"])
+        return cls(plan, described["clicks"], dict(described["reciprocal_rank"]), given)
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""

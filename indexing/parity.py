@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from dpsr.indexing.errors import ExportError
 
 _EXAMPLES, _ARRAYS, _VECTORS = "examples.json", "arrays.npz", "item_vectors.npy"
 
@@ -35,7 +38,7 @@ class ParityExamples:
     """n requests with the heads and matching items that the Python side computes for them."""
 
     item_ids: list[str] | list[int]
-    """By item row."""
+    """By item row; rows count those that have an item, tombstones of an index in segments left out."""
     inputs: dict[str, np.ndarray]
     """[n, ...] for each input of ``embed_query``; strings as bytes objects."""
     heads: np.ndarray
@@ -56,6 +59,28 @@ class ParityExamples:
     """int32 [n, k], the joined lists of both searchers for the query alone; [0, 0] with one searcher."""
     remembered_rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))
     """int32 [n, c], the items clicked for each query, in any order among -1; [0, 0] without a memory."""
+
+    @cached_property
+    def row_of(self) -> dict[object, int]:
+        """Item id -> item row."""
+        return {item: row for row, item in enumerate(self.item_ids)}
+
+    def among_items(self, live_rows: np.ndarray) -> ParityExamples:
+        """The examples with rows of the index replaced by item rows.
+
+        Args:
+            live_rows: int32 [items], the rows of the index that have an item, ascending.
+
+        Raises:
+            ExportError: a row without an item was found.
+        """
+        return replace(
+            self,
+            matching_rows=_among(self.matching_rows, live_rows),
+            lexical_rows=_among(self.lexical_rows, live_rows),
+            hybrid_rows=_among(self.hybrid_rows, live_rows),
+            remembered_rows=_among(self.remembered_rows, live_rows),
+        )
 
     def write(self, directory: Path) -> None:
         """Writes the examples into an existing directory."""
@@ -119,6 +144,14 @@ class ParityExamples:
             for name, value in values.items()
         }
         return {**self.inputs, **filters}
+
+
+def _among(rows: np.ndarray, live_rows: np.ndarray) -> np.ndarray:
+    places = np.minimum(np.searchsorted(live_rows, rows), len(live_rows) - 1).astype(np.int32)
+    is_item = rows >= 0
+    if len(strange := rows[is_item & (live_rows[places] != rows)]):
+        raise ExportError(f"a searcher finds row {strange[0]} of the index, which has no item; nothing was published")
+    return np.where(is_item, places, rows)
 
 
 def strings(values: Sequence[Any] | np.ndarray) -> np.ndarray:

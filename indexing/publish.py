@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,17 +12,22 @@ from tqdm import tqdm
 from dpsr import __version__
 from dpsr.config import Config, IndexConfig
 from dpsr.data.dataset.tables import Dataset
-from dpsr.indexing.catalogue import Catalogue
-from dpsr.indexing.corpus import embed_catalogue, embed_queries
-from dpsr.indexing.dense.ann import Index
+from dpsr.indexing.catalogue import Catalogue, ItemRows
+from dpsr.indexing.corpus import embed_queries
+from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.disk import export_bytes, require_free
-from dpsr.indexing.embedded_rows import embedded_rows
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, numeric_column
+from dpsr.indexing.fresh_process import FreshProcess, fresh_process, verify_in_fresh_process
+from dpsr.indexing.incremental.base_version import read_base_version
+from dpsr.indexing.incremental.fingerprints import model_fingerprint, row_fingerprints
+from dpsr.indexing.incremental.indexed import indexed_items
+from dpsr.indexing.incremental.item_files import RowContents
+from dpsr.indexing.incremental.takeover import take_over
 from dpsr.indexing.manifest import write_manifest
 from dpsr.indexing.parity import ParityExamples, PersonalizedExamples, strings
 from dpsr.indexing.searcher import Searcher
-from dpsr.indexing.searchers import Searchers, build_searchers
+from dpsr.indexing.searchers import Chosen, Searchers, build_searchers
 from dpsr.indexing.servable import RetrievalModule
 from dpsr.indexing.servable_module import ServableModule
 from dpsr.indexing.signature import MODE_INPUT, RETRIEVING, profile_inputs
@@ -41,6 +42,8 @@ from dpsr.tokenizer_cc import Tokenizer
 
 TUNING_QUERIES = 256
 CHECKED_QUERIES = 256
+_CHECKED_OF_SEGMENTS = 64
+"""The base segment was checked on more when it was built."""
 _WARMUP_ROWS = 8
 
 
@@ -51,6 +54,7 @@ def export(
     *,
     items: str | None = None,
     log: str | None = None,
+    since: str | None = None,
     progress: bool = True,
 ) -> Path:
     """Publishes tokenizer, query tower, index and item ids as the next version of ``config.model_base_path``.
@@ -63,6 +67,8 @@ def export(
         model: trained on the same tokenizer and columns.
         items: a file or glob of items to serve instead of the dataset's; the model need not have seen any of them.
         log: a file or glob of clicks for ``index.memory`` instead of the run's own log.
+        since: a published version, its number or ``latest``, whose index and vectors are used for the items that have
+            not changed; see ``docs/servable.md``.
         progress: show progress bars.
 
     Returns:
@@ -77,37 +83,65 @@ def export(
     if log is not None and config.index.memory is None:
         raise ExportError(f"log {log} was given, but nothing remembers its clicks; set index.memory")
     _check_belong_together(dataset, model)
+    fingerprint = model_fingerprint(model)
+    version = None if since is None else read_base_version(config, dataset, since, model, fingerprint)
     catalogue = Catalogue.of_dataset(dataset) if items is None else Catalogue.read(items, config, dataset)
     _check_columns(config, dataset, catalogue)
     for note in truncation_notes(model.config, dataset) if progress else ():
         tqdm.write(note)
+    contents = RowContents.of(catalogue.table.column("item_id"), row_fingerprints(model, catalogue))
+    earlier = None if version is None else take_over(config.index, version, contents)
+    if earlier is not None and progress:
+        tqdm.write(earlier.note())
     base = config.model_base_path
-    require_free(base, export_bytes(config.index, dataset.schema, model, catalogue))
+    sizes = {} if earlier is None else {"rows": earlier.rows, "embedded": len(earlier.embedded)}
+    require_free(base, export_bytes(config.index, dataset.schema, model, catalogue, **sizes))
     tuning, checked = _held_out_records(dataset)
+    if earlier is not None and not earlier.merged:
+        checked = checked[:_CHECKED_OF_SEGMENTS]
     precision = config.index.text_encoder_precision
     served = for_inference(model, precision)
     with (
-        embedded_rows(Path(config.work_dir) / "embeddings", model, catalogue) as rows,
+        indexed_items(
+            config, dataset, model, served, catalogue, contents, tuning, earlier=earlier, progress=progress
+        ) as indexed,
         staging_directory(base) as staging,
+        fresh_process() as process,
         tqdm(total=4, desc="exporting", unit="step", disable=not progress) as steps,
     ):
-        vectors = embed_catalogue(model, catalogue, progress=progress, resume_from=rows)
-        index = build_index(config.index, vectors, embed_queries(served, dataset, tuning))
-        filters = Filters(catalogue.table, dataset.schema.categorical, config.index.filter_range)
-        searchers = build_searchers(config, dataset, served, catalogue, index, filters, staging, log=log)
+        rows, vectors, index = indexed.rows, indexed.vectors, indexed.index
+        filters = Filters(rows.table, dataset.schema.categorical, config.index.filter_range)
+        chosen = Chosen() if earlier is None else earlier.chosen(config.index)
+        searchers = build_searchers(config, dataset, served, rows, index, filters, staging, log=log, chosen=chosen)
         steps.update()
-        servable = RetrievalModule(served, dataset, searchers.searcher, filters, catalogue=catalogue)
+        servable = RetrievalModule(served, dataset, searchers.searcher, filters, catalogue=rows)
         # In float32 the servable has to answer as the model was trained, in int8 as the towers that are served.
         answering = model if precision == "float32" else served
-        examples = _examples(answering, dataset, catalogue, vectors, checked, filters)
+        examples = _examples(answering, dataset, rows, vectors, checked, filters)
         manifest = _manifest(config, dataset, items)
+        manifest["model_fingerprint"] = fingerprint
+        if earlier is not None:
+            manifest["since"] = earlier.describe()
         if model.config.reads_subwords:
             exact, heads = (embed_queries(towers, dataset, checked) for towers in (model, answering))
             manifest["text_encoder"] = describe_text_encoder(precision, exact, heads, vectors, index.k)
-        return publish_checked(servable, searchers, examples, staging, config.index, manifest, base=base, steps=steps)
+        return publish_checked(
+            process,
+            servable,
+            searchers,
+            examples,
+            staging,
+            config.index,
+            manifest,
+            base=base,
+            steps=steps,
+            rows=rows,
+            contents=indexed.contents,
+        )
 
 
 def publish_checked(
+    process: FreshProcess,
     servable: ServableModule,
     searchers: Searchers,
     examples: ParityExamples,
@@ -117,11 +151,14 @@ def publish_checked(
     *,
     base: Path,
     steps: tqdm,
+    rows: ItemRows,
+    contents: RowContents | None = None,
     texts: str = "query",
 ) -> Path:
     """Saves a servable, checks it in a fresh process, and publishes it as the next version of ``base``.
 
     Args:
+        process: checks it.
         servable: what is published.
         searchers: its searchers.
         examples: requests that the check sends; without the lists that it expects.
@@ -130,6 +167,8 @@ def publish_checked(
         manifest: what is known of the version beside what every version has.
         base: the directory of versions, which has the model's name.
         steps: advanced by three.
+        rows: the items by the rows of the index.
+        contents: of these rows; None where no later export can take them over.
         texts: name of the input that holds the query texts.
 
     Returns:
@@ -141,55 +180,31 @@ def publish_checked(
     """
     path, examples_dir = staging / "servable", staging / "examples"
     servable.save(path)
-    examples = searchers.with_expected_lists(examples, texts)
+    examples = searchers.with_expected_lists(examples, texts).among_items(rows.live_rows)
     _write_warmup(path / WARMUP_FILE, base.name, examples, searchers.searcher)
     examples_dir.mkdir()
     examples.write(examples_dir)
     steps.update()
-    recall = verify_in_fresh_process(path, examples_dir)
+    recall = verify_in_fresh_process(process, path, examples_dir)
     _check_recall(recall, index, searchers.dense.index)
     steps.update()
     every = {
         "name": base.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dpsr_version": __version__,
-        "items": servable.num_items,
+        "items": rows.num_items,
         "item_id_type": servable.item_id_type,
         "dimension": examples.heads.shape[2],
         "heads": examples.heads.shape[1],
         "filters": sorted(servable.filters.specs),
     }
     write_manifest(path, every | manifest | searchers.describe({**recall, "queries": len(examples)}))
+    if contents is not None:
+        contents.write(path)
     version = publish(path, base)
     remove_old_versions(base, index.keep_versions)
     steps.update()
     return version
-
-
-def verify_in_fresh_process(servable: Path, examples: Path) -> dict[str, float]:
-    """Loads a servable in a process of its own and checks its answers; see ``dpsr.indexing.verify``.
-
-    Returns:
-        recall at k by signature.
-
-    Raises:
-        ExportError: it does not load, or does not answer as the model does.
-    """
-    command = [sys.executable, "-m", "dpsr.indexing.verify", str(servable), str(examples)]
-    # Servables are served from the CPU, and the accelerator's memory may be taken by this process.
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    try:
-        report = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        tail = "\n".join(done.stderr.splitlines()[-15:])
-        raise ExportError(
-            f"the servable does not load or answer in a fresh process (exit code {done.returncode}); "
-            f"nothing was published:\n{tail}"
-        ) from None
-    if "error" in report:
-        raise ExportError(f"the servable answers differently from the model; nothing was published: {report['error']}")
-    return report["recall"]
 
 
 def _check_belong_together(dataset: Dataset, model: Model) -> None:
@@ -239,33 +254,21 @@ def _held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def build_index(config: IndexConfig, vectors: np.ndarray, heads: np.ndarray) -> Index:
-    """The configured index over items, float32 [items, d], tuned on the heads of queries, float32 [n, m, d]."""
-    return Index.build(
-        vectors,
-        config.k,
-        queries=heads.reshape(-1, heads.shape[-1]),
-        exact_below=config.exact_below,
-        # Half-way between the bar and exactness, so that queries it was not tuned on pass the bar too.
-        target_recall=(1.0 + config.min_recall) / 2,
-        precision=config.precision,
-    )
-
-
 def _examples(
     model: Model,
     dataset: Dataset,
-    catalogue: Catalogue,
+    items: ItemRows,
     vectors: np.ndarray,
     records: np.ndarray,
     filters: Filters,
 ) -> ParityExamples:
     # More than the model reads, so that the servable has to choose the most recent ones.
     sent = model.config.history_length + 5
+    heads = embed_queries(model, dataset, np.concatenate([anonymous(records), records]))
     return ParityExamples(
-        item_ids=catalogue.item_ids.tolist(),
+        item_ids=items.item_ids[items.live_rows].tolist(),
         inputs={"query": strings(dataset.query_texts().take(records["query"]).to_pylist())},
-        heads=embed_queries(model, dataset, anonymous(records)),
+        heads=heads[: len(records)],
         item_vectors=vectors,
         personalized=PersonalizedExamples(
             tokens=[dataset.query_tokens[row].tolist() for row in records["query"].tolist()],
@@ -277,11 +280,11 @@ def _examples(
                 dataset.item_ids[dataset.history[user][:end][-sent:]].tolist() if user >= 0 else []
                 for user, end in zip(records["user"].tolist(), records["history_end"].tolist(), strict=True)
             ],
-            heads=embed_queries(model, dataset, records),
+            heads=heads[len(records) :],
         ),
         no_filter=filters.without(),
         filter=filters.example(),
-        matching_rows=filters.matching_rows(filters.example(), len(catalogue)),
+        matching_rows=filters.matching_rows(filters.example(), len(items)),
     )
 
 
@@ -314,7 +317,7 @@ def _write_warmup(path: Path, name: str, examples: ParityExamples, searcher: Sea
     write_warmup_requests(path, requests)
 
 
-def _check_recall(recall: dict[str, float], config: IndexConfig, index: Index) -> None:
+def _check_recall(recall: dict[str, float], config: IndexConfig, index: VectorIndex) -> None:
     signature = min(recall, key=lambda name: recall[name])
     if recall[signature] < config.min_recall:
         raise ExportError(

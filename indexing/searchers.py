@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import tensorflow as tf
 
 from dpsr.config import Config, IndexConfig
 from dpsr.data.dataset.tables import Dataset
-from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.catalogue import ItemRows
 from dpsr.indexing.corpus import embed_queries
-from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.searcher import DenseSearcher
+from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.filters import Filters
 from dpsr.indexing.fusion_tuning import UNTUNED, TunedFusion, tune_fusion
 from dpsr.indexing.hybrid import HybridSearcher
@@ -77,11 +75,19 @@ class Searchers:
         return found
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """How an earlier export joins lists; None where that is to be chosen anew."""
+
+    fusion: TunedFusion | None = None
+    memory: TunedMemory | None = None
+
+
 def join_searchers(
     index: IndexConfig,
     dense: DenseSearcher,
     filters: Filters,
-    items: pa.Table,
+    items: ItemRows,
     columns: tuple[str, ...],
     directory: Path,
     choose_fusion: Callable[[DenseSearcher, LexicalSearcher], TunedFusion],
@@ -92,7 +98,7 @@ def join_searchers(
         index: the mode, and what concerns words.
         dense: finds the items by their vectors.
         filters: its filters.
-        items: a row for each.
+        items: by the rows of the index.
         columns: the text columns.
         directory: existing, for the files that the servable will copy.
         choose_fusion: called in the mode ``hybrid``: how the lists of both are joined.
@@ -112,12 +118,13 @@ def build_searchers(
     config: Config,
     dataset: Dataset,
     model: Model,
-    catalogue: Catalogue,
-    index: Index,
+    catalogue: ItemRows,
+    index: VectorIndex,
     filters: Filters,
     directory: Path,
     *,
     log: str | None = None,
+    chosen: Chosen | None = None,
 ) -> Searchers:
     """Builds the searchers of ``index.mode`` and chooses how their lists are joined.
 
@@ -125,11 +132,12 @@ def build_searchers(
         config: the run.
         dataset: what the model was trained on; the clicks of its valid split choose how lists are joined.
         model: its query tower, as it will be served.
-        catalogue: the items.
+        catalogue: the items, by the rows of the index.
         index: over their vectors.
         filters: over their columns.
         directory: existing, for the files that the servable will copy.
         log: the clicks of ``index.memory``, file or glob; None for the run's own log.
+        chosen: how lists are joined, where that was chosen before.
 
     Raises:
         ExportError: ``index.lexical`` names a column that is none, or the log holds nothing to remember.
@@ -137,13 +145,16 @@ def build_searchers(
     """
     wanted = config.index
     dense = DenseSearcher(index, model.query_heads, filters)
-    choose_fusion = partial(_fusion, config, dataset, model, catalogue)
-    columns = dataset.schema.text
-    searchers = join_searchers(wanted, dense, filters, catalogue.table, columns, directory, choose_fusion)
+    chosen = chosen or Chosen()
+
+    def choose_fusion(dense: DenseSearcher, lexical: LexicalSearcher) -> TunedFusion:
+        return chosen.fusion or _fusion(config, dataset, model, catalogue, dense, lexical)
+
+    searchers = join_searchers(wanted, dense, filters, catalogue, dataset.schema.text, directory, choose_fusion)
     if wanted.memory is None:
         return searchers
     prior = searchers.searcher
-    tuned = choose_memory_plan(config, dataset, model, catalogue, prior)
+    tuned = chosen.memory or choose_memory_plan(config, dataset, model, catalogue, prior)
     memory = ClickMemory(build_memory(config, dataset, catalogue, tuned.plan, log))
     return replace(
         searchers, searcher=MemorySearcher(memory, prior, filters, tuned.plan, default=tuned.helps), memory=tuned
@@ -154,7 +165,7 @@ def _fusion(
     config: Config,
     dataset: Dataset,
     model: Model,
-    catalogue: Catalogue,
+    catalogue: ItemRows,
     dense: DenseSearcher,
     lexical: LexicalSearcher,
 ) -> TunedFusion:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from dpsr.data.batches.features import QueryFeatures, TextFeatures, first_tokens, titles_of
 from dpsr.data.batches.sequences import sequences
 from dpsr.data.dataset.tables import Dataset
-from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.catalogue import Catalogue, ItemRows
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.filters import Filters, stripped
@@ -41,7 +41,7 @@ class RetrievalModule(ServableModule):
         searcher: Searcher,
         filters: Filters,
         *,
-        catalogue: Catalogue | None = None,
+        catalogue: ItemRows | None = None,
     ) -> None:
         """Joins tokenizer, query tower, searcher and tables, and traces the signatures.
 

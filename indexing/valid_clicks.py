@@ -8,7 +8,7 @@ import numpy as np
 
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
-from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.catalogue import ItemRows
 
 TUNING_CLICKS = 2000
 
@@ -24,7 +24,7 @@ class ValidClicks(NamedTuple):
     """int32 [n], the clicked items as rows of the catalogue."""
 
 
-def valid_clicks(dataset: Dataset, catalogue: Catalogue, *, seed: int, first: int = 0) -> ValidClicks:
+def valid_clicks(dataset: Dataset, catalogue: ItemRows, *, seed: int, first: int = 0) -> ValidClicks:
     """A sample of at most 2,000 clicks on items of a catalogue.
 
     Args:

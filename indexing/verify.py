@@ -1,7 +1,8 @@
 """Loads an exported servable and checks its answers; run in a process of its own, as a server would load it.
 
-``python -m dpsr.indexing.verify SERVABLE EXAMPLES`` prints the measured recall as JSON. The process imports no model
-code, which proves that the SavedModel needs nothing but the op libraries.
+``python -m dpsr.indexing.verify`` imports what it needs, reads the directories ``["SERVABLE", "EXAMPLES"]`` from its
+standard input and prints the measured recall as JSON. The process imports no model code, which proves that the
+SavedModel needs nothing but the op libraries.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.signature import MEMORY, MEMORY_MODE, MODE_INPUT, item_key
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.ops_cc import library
+from dpsr.ops_cc.head_merge import NO_SCORE
 
 _HEAD_TOLERANCE = 1e-4
 _LEAST_OVERLAP = 0.97
@@ -53,14 +55,19 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
     has_modes = MODE_INPUT in loaded.signatures["serving_default"].structured_input_signature[1]
     dense = {MODE_INPUT: _mode("dense")} if has_modes else {}
     answer = _in_batches(call["serving_default"], query | dense)
-    recall = {"serving_default": _recall(answer, examples, examples.heads)}
+    k = answer["item_id"].shape[1]
+    kth = kth_scores(examples.item_vectors, examples.heads, k)
+    recall = {"serving_default": _recall(answer, examples, examples.heads, kth)}
     if personalized is not None:
         _check_tokens(call["tokenize"](query), personalized.tokens, examples)
         answer = _in_batches(call["personalized"], examples.personalized_inputs(personalized) | dense)
-        recall["personalized"] = _recall(answer, examples, personalized.heads)
+        of_users = kth  # where no tower reads profile or history
+        if not np.array_equal(personalized.heads, examples.heads):
+            of_users = kth_scores(examples.item_vectors, personalized.heads, k)
+        recall["personalized"] = _recall(answer, examples, personalized.heads, of_users)
     if "filtered" in call:
         everything = _in_batches(call["filtered"], examples.filtered_inputs(examples.no_filter) | dense)
-        recall["filtered"] = _recall(everything, examples, examples.heads)
+        recall["filtered"] = _recall(everything, examples, examples.heads, kth)
         configured = {MODE_INPUT: _mode("")} if dense else {}
         _check_filter(_in_batches(call["filtered"], examples.filtered_inputs(examples.filter) | configured), examples)
     for mode, expected in (("lexical", examples.lexical_rows), ("hybrid", examples.hybrid_rows)):
@@ -111,10 +118,8 @@ def _check_heads(heads: np.ndarray, expected: np.ndarray) -> None:
         raise VerificationError(f"heads of signature embed_query are up to {difference:g} away from the model's")
 
 
-def _recall(answer: Answer, examples: ParityExamples, heads: np.ndarray) -> float:
-    found = _item_rows(answer, examples)
-    kth = kth_scores(examples.item_vectors, heads, found.shape[1])
-    return recall_at_k(examples.item_vectors, heads, found, kth)
+def _recall(answer: Answer, examples: ParityExamples, heads: np.ndarray, kth: np.ndarray) -> float:
+    return recall_at_k(examples.item_vectors, heads, _item_rows(answer, examples), kth)
 
 
 def check_list(mode: str, found: np.ndarray, expected: np.ndarray, query: Callable[[int], str]) -> None:
@@ -145,10 +150,20 @@ def _overlap(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def _item_rows(answer: Answer, examples: ParityExamples) -> np.ndarray:
-    """int32 [B, K]; -1 for no item."""
-    row_of = {item: row for row, item in enumerate(examples.item_ids)}
-    ids = answer["item_id"]
-    return np.array([row_of.get(item_key(item), -1) for item in ids.flat], np.int32).reshape(ids.shape)
+    """int32 [B, K]; -1 for no item.
+
+    Raises:
+        VerificationError: an item is none of the catalogue, stands twice, or a place with a score has no item.
+    """
+    ids, scored = answer["item_id"], answer["score"] > NO_SCORE
+    rows = np.array([examples.row_of.get(item_key(item), -1) for item in ids.flat], np.int32).reshape(ids.shape)
+    if len(strange := ids[scored != (rows >= 0)]):
+        raise VerificationError(f"item {item_key(strange[0])!r} is found, which is none of the catalogue")
+    for number, found in enumerate(rows):
+        found = found[found >= 0]
+        if len(np.unique(found)) < len(found):
+            raise VerificationError(f"{examples.query(number)}: an item is found twice")
+    return rows
 
 
 def _check_memory(answer: Answer, examples: ParityExamples) -> None:
@@ -189,10 +204,12 @@ def _replay_warmup(path: Path, call: Mapping[str, Callable[[Mapping[str, np.ndar
         call[request.model_spec.signature_name](inputs)
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Prints ``{"recall": {...}}`` or ``{"error": "..."}``; returns the exit code."""
-    servable, examples = map(Path, arguments)
     library.load_all()
+    if not (task := sys.stdin.read()):
+        return 1  # the export ended before there was anything to check
+    servable, examples = map(Path, json.loads(task))
     try:
         print(json.dumps({"recall": verify(servable, ParityExamples.read(examples))}))
     except VerificationError as error:
@@ -202,4 +219,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

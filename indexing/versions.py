@@ -14,6 +14,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from dpsr.indexing.errors import ExportError
+
 _STAGING_PREFIX = ".tmp-"
 
 
@@ -75,6 +77,28 @@ def remove_old_versions(base: Path, keep: int) -> list[Path]:
             hidden.parent.rmdir()  # fails where an export of this process writes there
         removed.append(base / str(number))
     return removed
+
+
+def find_version(base: Path, wanted: str) -> Path:
+    """The directory of a published version.
+
+    Args:
+        base: the directory of versions.
+        wanted: a number, or ``latest``.
+
+    Raises:
+        ExportError: there is none.
+    """
+    versions = sorted(_versions(base)) if base.is_dir() else []
+    if wanted == "latest" and versions:
+        return base / str(versions[-1])
+    if wanted in map(str, versions):
+        return base / wanted
+    found = ", ".join(map(str, versions)) or "none"
+    raise ExportError(
+        f"{base}: has no version {wanted} (found: {found}; index.keep_versions decides how many stay); name one of "
+        "these, or run `dpsr export` without --since"
+    )
 
 
 def _versions(base: Path) -> list[int]:

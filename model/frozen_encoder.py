@@ -234,6 +234,11 @@ class FrozenEncoders:
         content = "".join(encoder.fingerprint for encoder in encoders)
         self.fingerprint = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
+    @property
+    def columns(self) -> list[str]:
+        """Columns of a catalogue that are read, each once."""
+        return list(dict.fromkeys(column for encoder in self._encoders for column in encoder.columns))
+
     def __iter__(self) -> Iterator[FrozenEncoder]:
         """The encoders."""
         return iter(self._encoders)
@@ -267,8 +272,7 @@ class FrozenEncoders:
 
     def items_file(self, table: pa.Table) -> Path:
         """The file of the vectors of a catalogue, named by a digest of encoders and texts."""
-        columns = dict.fromkeys(column for encoder in self._encoders for column in encoder.columns)
-        return self._arrays / f"items-{self.fingerprint}-{texts_digest(table, list(columns))}.npy"
+        return self._arrays / f"items-{self.fingerprint}-{texts_digest(table, self.columns)}.npy"
 
     def queries_file(self, texts: pa.Array | pa.ChunkedArray) -> Path:
         """The file of the vectors of some queries, alike."""

@@ -20,6 +20,12 @@ class ItemEncoders(Protocol):
 
     width: int
     """w, of a vector."""
+    fingerprint: str
+    """Hex digest of all that decides the vectors, but the items."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Columns of a catalogue that are read."""
 
     def reader(self, table: pa.Table) -> Callable[[int, int], np.ndarray]:
         """What gives the vectors of rows first to end - 1 of a catalogue, float32 [end - first, w]."""

@@ -18,6 +18,8 @@ from dpsr.ops_cc import library
 
 K1, B = 1.2, 0.75
 """The defaults of Lucene."""
+_RANGE_DOCUMENTS = 1 << 14
+"""``kRangeDocuments`` of ``ops_cc/core/bm25/index.h``."""
 
 
 class Bm25Error(DpsrError, ValueError):
@@ -70,6 +72,32 @@ class Bm25Index(NamedTuple):
     def map(self, function: Callable[[Any], Any]) -> Bm25Index:
         """The same with a function of every array: ``tf.Variable``, to keep them in a SavedModel of any size."""
         return Bm25Index(*(function(array) for array in self))
+
+    def placed(self, rows: npt.NDArray[np.int32], count: int) -> Bm25Index:
+        """The same documents with other row numbers; a row that none of them has is a document without a term.
+
+        Rows without a term change neither ``idf`` nor ``average_length``, and are not found.
+
+        Args:
+            rows: int32 [N], ascending: the new row of every document.
+            count: rows, N or more.
+
+        Returns:
+            NumPy arrays.
+        """
+        free = np.delete(np.arange(count, dtype=np.int32), rows)
+        in_order = np.concatenate([rows[self.rows], free])
+        places = np.empty_like(in_order)
+        places[in_order] = np.arange(count, dtype=np.int32)
+        starts = len(rows) + np.arange(0, len(free), _RANGE_DOCUMENTS)
+        starts = np.append(starts, count) if len(free) else starts
+        return self._replace(
+            rows=in_order,
+            places=places,
+            priors=np.append(self.priors, np.zeros(len(free) if len(self.priors) else 0, np.float32)),
+            range_starts=np.append(self.range_starts, starts[1:]).astype(np.int32),
+            range_values=np.append(self.range_values, np.zeros((max(len(starts) - 1, 0), 2), np.float32), axis=0),
+        )
 
 
 def build_bm25(

@@ -70,7 +70,7 @@ def spaced_texts(table: pa.Table, columns: Sequence[str]) -> pa.Array:
 
 
 def take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """The given rows (integers [n]) in the given order, strings as ``large_string``.
+    """The given rows (integers [n]) in the given order, strings as ``large_string``; a negative row has no values.
 
     ``pa.Table.take`` joins the chunks of a column first, and fails where they have more than 2 GiB; this one copies
     the chosen rows only.
@@ -86,8 +86,9 @@ def take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:
             found.append(piece.take(pa.array(ascending[first:behind] - start)))
         start += len(batch)
     place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return pa.concat_tables([_large_table(table.slice(0, 0)), *found]).combine_chunks().take(pa.array(place))
+    place[order] = np.arange(len(order)) - np.searchsorted(ascending, 0)
+    places = pa.array(place, mask=place < 0)
+    return pa.concat_tables([_large_table(table.slice(0, 0)), *found]).combine_chunks().take(places)
 
 
 def with_small_strings(table: pa.Table) -> pa.Table:

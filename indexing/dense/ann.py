@@ -12,6 +12,7 @@ What is built depends on the size of the catalogue, in the order of growing size
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 from scann.scann_ops.py.scann_builder import ReorderType
 
+from dpsr.indexing.dense.state import ScannVariables
 from dpsr.indexing.dense.tuning import SearchPlan, Tuned, first_plan, tune
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 from dpsr.ops_cc.row_search import best_of_rows
@@ -45,7 +47,7 @@ class Index(tf.Module):
     """
 
     def __init__(
-        self, state: tf.Module, tuned: Tuned, *, k: int, items: int, dimension: int, precision: Precision
+        self, state: ScannVariables, tuned: Tuned, *, k: int, items: int, dimension: int, precision: Precision
     ) -> None:
         """Wraps ScaNN's tensors; see ``build``."""
         super().__init__(name="index")
@@ -71,6 +73,7 @@ class Index(tf.Module):
         tree_from: int = TREE_FROM,
         target_recall: float = 0.975,
         precision: Precision = "float32",
+        name: str = "index",
     ) -> Index:
         """Builds the index that fits the size of the catalogue.
 
@@ -83,6 +86,7 @@ class Index(tf.Module):
             target_recall: the parameters of the least latency that reach this recall at k are chosen; those of the
                 highest recall where none does.
             precision: of the vectors that the approximate kinds score candidates again with.
+            name: of the searcher; different for each index of a SavedModel.
 
         Raises:
             ValueError: no items, no queries for an approximate index, or shapes that do not fit.
@@ -100,15 +104,37 @@ class Index(tf.Module):
         first = first_plan(kind, len(vectors), k)
         searcher = _build_searcher(vectors, k, first, precision)
         tuned = _tune(searcher, first, vectors, queries, k, target_recall)
-        state = searcher.serialize_to_module()
+        state = ScannVariables(scann_ops.scann_to_tensors(searcher.searcher_handle), name)
         _destroy(searcher.searcher_handle)  # the first search builds one from the state
         items, dimension = vectors.shape
         precision = "float32" if kind == "exact" else precision
         return cls(state, tuned, k=k, items=items, dimension=dimension, precision=precision)
 
+    @classmethod
+    def restored(cls, checkpoint: str, key: str, described: Mapping[str, Any], *, name: str = "index") -> Index:
+        """Reads an index of a SavedModel's checkpoint as it was built and tuned.
+
+        Args:
+            checkpoint: prefix of the checkpoint's files.
+            key: of the index's tensors; see ``state.state_keys``.
+            described: of ``describe``.
+            name: of the searcher.
+        """
+        state = ScannVariables.restored(checkpoint, key, name)
+        tuned, precision = Tuned.described(described), described["precision"]
+        stored = state.int8_dataset if precision == "int8" else state.dataset
+        items, dimension = stored.shape
+        return cls(state, tuned, k=described["k"], items=items, dimension=dimension, precision=precision)
+
     def describe(self) -> dict[str, Any]:
         """The plan, k, and the recall and latency measured when it was chosen, for manifests."""
         return {**self.tuned.describe(), "precision": self.precision, "k": self.k}
+
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """The vectors of some rows (integers [n]) as a search scores its last candidates with, float32 [n, d]."""
+        if self.precision == "int8":
+            return self._state.int8_dataset.numpy()[rows] / self._state.int8_multipliers.numpy()
+        return self._state.dataset.numpy()[rows]
 
     def _search(self, vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The k nearest rows of every vector; see ``search_best``, int32 and float32 [Q, k]."""
@@ -154,7 +180,7 @@ class Index(tf.Module):
         Returns:
             float32 [Q, m, n].
         """
-        if self.precision == "int8" and self.plan.kind != "exact":
+        if self.precision == "int8":
             vectors = vectors / self._state.int8_multipliers
             found = tf.cast(tf.gather(self._state.int8_dataset, rows), tf.float32)
         else:

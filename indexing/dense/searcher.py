@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dpsr.indexing.dense.ann import Index
+from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.filters import Filters, FilterValues
 from dpsr.indexing.searcher import Found, Queries
 from dpsr.indexing.signature import DENSE
@@ -32,7 +32,7 @@ class DenseSearcher(tf.Module):
 
     def __init__(
         self,
-        index: Index,
+        index: VectorIndex,
         query_heads: Callable[[Any], tf.Tensor],
         filters: Filters,
     ) -> None:
@@ -52,7 +52,7 @@ class DenseSearcher(tf.Module):
         self._query_heads: Callable[[Any], tf.Tensor] = lambda queries: query_heads(queries)
 
     def describe(self) -> dict[str, Any]:
-        """See ``Index.describe``."""
+        """Parameters and measurements of the index."""
         return self.index.describe()
 
     def search(self, queries: Queries) -> Found:

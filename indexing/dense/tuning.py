@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +55,12 @@ class Tuned:
         """For manifests."""
         chosen = {key: value for key, value in asdict(self.plan).items() if value != -1}
         return {**chosen, "recall_when_tuned": self.recall, "latency_ms": self.latency_ms}
+
+    @classmethod
+    def described(cls, described: Mapping[str, Any]) -> Tuned:
+        """The inverse of ``describe``; other entries are passed over."""
+        plan = {field.name: described[field.name] for field in fields(SearchPlan) if field.name in described}
+        return cls(SearchPlan(**plan), described["recall_when_tuned"], described["latency_ms"])
 
 
 def num_leaves(items: int) -> int:

@@ -13,7 +13,7 @@ from dpsr.config import Config, MemoryConfig
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.log import FOREVER
 from dpsr.data.raw.timestamps import Clock
-from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.catalogue import ItemRows
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.memory.clicks import ClickLog, Clicks, count_clicks
 from dpsr.indexing.memory.searcher import MemoryPlan
@@ -26,7 +26,7 @@ from dpsr.model.interface import Model
 _BATCH = 64
 
 
-def build_memory(config: Config, dataset: Dataset, catalogue: Catalogue, plan: MemoryPlan, path: str | None) -> Clicks:
+def build_memory(config: Config, dataset: Dataset, catalogue: ItemRows, plan: MemoryPlan, path: str | None) -> Clicks:
     """Counts the clicks of a log.
 
     Args:
@@ -60,7 +60,7 @@ def build_memory(config: Config, dataset: Dataset, catalogue: Catalogue, plan: M
 
 
 def choose_memory_plan(
-    config: Config, dataset: Dataset, model: Model, catalogue: Catalogue, prior: ScoringSearcher
+    config: Config, dataset: Dataset, model: Model, catalogue: ItemRows, prior: ScoringSearcher
 ) -> TunedMemory:
     """The configured plan, or what the later half of the valid split chooses.
 

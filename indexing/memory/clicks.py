@@ -60,6 +60,8 @@ class ClickLog:
     times: Source
     """The same files with their times alone, where they have any."""
     reader: RowReader
+    has_item: np.ndarray
+    """bool [items], False for a row without an item."""
     max_rejected_share: float
     unknown_items: int = 0
     """Rows of the last pass whose item is none of the given ones."""
@@ -94,7 +96,7 @@ class ClickLog:
         if "timestamp" in source.columns:
             column = {"timestamp": given.columns["timestamp"]} if "timestamp" in given.columns else {}
             times = Source("interactions", given.model_copy(update={"columns": column}), {"timestamp": Kind.TIME})
-        log = cls(source, times, reader, config.data.max_rejected_share)
+        log = cls(source, times, reader, item_ids != (-1 if numeric else ""), config.data.max_rejected_share)
         for chunk in source.chunks(unusable := CollectedRows()):
             reader.read(chunk, 0, unusable)
             if reader.clock.known or "timestamp" not in source.columns:
@@ -129,8 +131,9 @@ class ClickLog:
         for batch in self._batches():
             times, events = batch.column("time").to_numpy(), batch.column("event").to_numpy()
             keys = query_keys(batch.column("query").to_pylist())
-            taken = (keys != 0) & (times < until) & (events != SKIP)
-            yield ClickBlock(keys[taken], batch.column("item").to_numpy()[taken], times[taken])
+            items = batch.column("item").to_numpy()
+            taken = (keys != 0) & self.has_item[items] & (times < until) & (events != SKIP)
+            yield ClickBlock(keys[taken], items[taken], times[taken])
 
     def times_between(self, first: int, end: int) -> np.ndarray:
         """The times, from ``first`` on and before ``end``, of all usable rows; ascending, int64 [n].

@@ -40,9 +40,17 @@ class TunedMemory:
         ranks = self.reciprocal_rank
         return self.given or not self.clicks or ranks["memory"] > ranks["without"]
 
+    @classmethod
+    def described(cls, entry: Mapping[str, Any]) -> TunedMemory:
+        """The inverse of ``MemoryPlan.describe`` and ``describe``, in one entry of a manifest."""
+        half_life = math.inf if entry["half_life"] is None else entry["half_life"]
+        plan = MemoryPlan(half_life, entry["weight"], entry["temperature"])
+        return cls(plan, entry["clicks"], entry["reciprocal_rank"], given=entry["given"])
+
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
         return {
+            "given": self.given,
             "default": self.helps,
             "clicks": self.clicks,
             "reciprocal_rank": self.reciprocal_rank,

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
 from dpsr.config import ConfigError, IndexConfig, parse_index_config
 from dpsr.data.dataset.texts import joined_texts
+from dpsr.indexing.catalogue import ItemRows
+from dpsr.indexing.dense.build import build_index
 from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.disk import bytes_of, require_free
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters
+from dpsr.indexing.fresh_process import fresh_process
 from dpsr.indexing.parity import ParityExamples
-from dpsr.indexing.publish import CHECKED_QUERIES, TUNING_QUERIES, build_index, publish_checked
+from dpsr.indexing.publish import CHECKED_QUERIES, TUNING_QUERIES, publish_checked
 from dpsr.indexing.searchers import Searchers, join_searchers
 from dpsr.indexing.towers.items import Items, checked_vectors, embedded_items, read_items
 from dpsr.indexing.towers.query_model import QueryModel, example_inputs
@@ -128,9 +132,10 @@ def _publish(towers: _Towers, base: Path, manifest: dict[str, Any], *, progress:
     tuning, checked = _parts(towers.examples)
     with (
         staging_directory(base) as staging,
+        fresh_process() as process,
         tqdm(total=4, desc="exporting", unit="step", disable=not progress) as steps,
     ):
-        heads = model.embed(checked)
+        heads, rows = model.embed(checked), ItemRows(items.ids, items.table)
         tuned_on = _perturbed(towers.vectors) if tuning is None else model.embed(tuning)
         filters = Filters(items.table, towers.filters, config.filter_range)
         index = build_index(config, towers.vectors, tuned_on)
@@ -138,7 +143,7 @@ def _publish(towers: _Towers, base: Path, manifest: dict[str, Any], *, progress:
         searchers = Searchers(dense, dense)
         if words is not None:
             choose_fusion = partial(words.choose_fusion, config, model)
-            searchers = join_searchers(config, dense, filters, items.table, towers.text, staging, choose_fusion)
+            searchers = join_searchers(config, dense, filters, rows, towers.text, staging, choose_fusion)
         text_input = None if words is None else words.text_input
         servable = TowersModule(model, items.ids, searchers.searcher, filters, text_input=text_input)
         examples = ParityExamples(
@@ -153,6 +158,7 @@ def _publish(towers: _Towers, base: Path, manifest: dict[str, Any], *, progress:
         manifest |= {"index_tuned_on": "perturbed item vectors" if tuning is None else "queries"}
         steps.update()
         return publish_checked(
+            process,
             servable,
             searchers,
             examples,
@@ -161,6 +167,7 @@ def _publish(towers: _Towers, base: Path, manifest: dict[str, Any], *, progress:
             manifest,
             base=base,
             steps=steps,
+            rows=rows,
             texts=text_input or "",
         )
 
@@ -171,7 +178,14 @@ def _needed_bytes(towers: _Towers) -> int:
     lengths = [pc.binary_length(texts) for name in towers.text for texts in joined_texts(towers.items.table, [name])]
     words = sum((pc.sum(of_texts).as_py() + len(of_texts)) // 2 for of_texts in lengths)
     filters = len(towers.filters) + len(config.filter_range)
-    return bytes_of(config, towers.items.ids, model.dimension, model.variables(), columns=filters, words=words)
+    return bytes_of(
+        config,
+        pa.chunked_array([pa.array(towers.items.ids)]),
+        model.dimension,
+        model.variables(),
+        columns=filters,
+        words=words,
+    )
 
 
 def _index_config(index: dict[str, Any], text: Sequence[str]) -> IndexConfig:

@@ -54,6 +54,8 @@ def test_chunks_and_batches_change_nothing(
         chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=50)) if rows else []
         taken = take_rows(table, np.array(chosen, dtype=np.int64))
         assert taken.to_pylist() == [{"a": rows[row][0], "b": rows[row][1]} for row in chosen]
+        gaps = take_rows(table, np.array([-1, *chosen, -1], dtype=np.int64)).to_pylist()
+        assert gaps == [{"a": None, "b": None}, *taken.to_pylist(), {"a": None, "b": None}]
         small = with_small_strings(taken)
         assert small.schema.types == [pa.string(), pa.string()]
         assert small.to_pylist() == taken.to_pylist()

@@ -21,6 +21,7 @@ from dpsr.config import Config
 from dpsr.indexing import disk
 from dpsr.indexing import publish as publish_module
 from dpsr.indexing.catalogue import Catalogue
+from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.manifest import MANIFEST_FILE, read_manifest, searcher_table
 from dpsr.indexing.publish import export
@@ -134,14 +135,14 @@ def test_a_hashed_index_becomes_the_next_version_with_its_recall(string_shop: Sh
 
 def test_below_the_recall_bar_nothing_is_published(string_shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
     """Half of the vectors that are indexed belong to other items."""
-    build = publish_module.Index.build
+    build = Index.build
 
     def wrong(vectors: np.ndarray, k: int, **options: Any) -> Any:
         shuffled = vectors.copy()
         shuffled[: ITEMS // 2] = vectors[: ITEMS // 2][::-1]
         return build(shuffled, k, **options)
 
-    monkeypatch.setattr(publish_module.Index, "build", wrong)
+    monkeypatch.setattr(Index, "build", wrong)
     config = elsewhere(string_shop.config, tmp_path)
     with pytest.raises(ExportError, match=r"recall@20 of signature \w+ is 0\.\d+ .*index.min_recall = 0.95"):
         export(config, string_shop.dataset, string_shop.model, progress=False)
@@ -281,7 +282,7 @@ def test_the_disk_that_is_said_to_be_needed_is_enough(
     written = []
     verify = publish_module.verify_in_fresh_process
 
-    def measured(*paths: Path) -> dict[str, float]:
+    def measured(*paths: Any) -> dict[str, float]:
         written.append(sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()))
         return verify(*paths)
 

@@ -237,3 +237,31 @@ def test_bad_queries_are_named() -> None:
         search_bm25(INDEX, ragged([np.array([1])]), 10, weights=tf.constant([-1.0]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="row 1 is 1500; expected one below 1500"):
         score_bm25(INDEX, ragged([np.array([1])]), tf.constant([[0, 1500]]))
+
+
+def test_placed_documents_have_the_same_scores_in_other_rows() -> None:
+    """Rows without a document fill several ranges, change no statistic, and are found by nothing."""
+    rng = np.random.default_rng(6)
+    priors = rng.integers(0, 30, len(DOCUMENTS)).astype(np.float32) / 10
+    for given in (None, priors):
+        index = build_bm25([field_of(DOCUMENTS)], TERMS, priors=given)
+        rows = np.sort(rng.choice(40_000, len(DOCUMENTS), replace=False)).astype(np.int32)
+        placed = index.placed(rows, 40_000)
+        found, scores = search_bm25(index, ragged(QUERIES), 2000)
+        found_placed, scores_placed = search_bm25(placed, ragged(QUERIES), 2000)
+        np.testing.assert_array_equal(scores_placed, scores)
+        np.testing.assert_array_equal(found_placed, np.where(found >= 0, rows[np.maximum(found, 0)], -1))
+        np.testing.assert_array_equal(score_bm25(placed, ragged(QUERIES), found_placed), scores)
+        free = np.setdiff1d(np.arange(40_000, dtype=np.int32), rows)
+        of_free = score_bm25(placed, ragged(QUERIES), np.broadcast_to(free, [len(QUERIES), len(free)]))
+        assert not of_free.numpy().any()
+        allowed = np.zeros(40_000, bool)
+        allowed[rows[::3]] = True
+        some, _ = search_bm25(
+            placed, ragged(QUERIES), 2000, allowed=np.packbits(allowed[np.newaxis], axis=1, bitorder="little")
+        )
+        for mine, every in zip(some.numpy(), found_placed.numpy(), strict=True):
+            assert mine[mine >= 0].tolist() == [row for row in every if row >= 0 and allowed[row]]
+    all_of_them = INDEX.placed(np.arange(len(DOCUMENTS), dtype=np.int32), len(DOCUMENTS))
+    for mine, theirs in zip(all_of_them, INDEX, strict=True):
+        np.testing.assert_array_equal(mine, theirs)

@@ -1,0 +1,1 @@
+"""Exports that start from a published version: what changed since, and an index in segments."""
