@@ -16,7 +16,7 @@ import numpy as np
 
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
-from dpsr.indexing.incremental.fingerprints import model_fingerprint
+from dpsr.indexing.fingerprints import model_fingerprint
 from dpsr.model.interface import Model
 
 _VECTORS, _DONE, _LOCK = "vectors.npy", "done", "lock"

@@ -18,9 +18,9 @@ from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.disk import export_bytes, require_free
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, numeric_column
+from dpsr.indexing.fingerprints import model_fingerprint, row_fingerprints
 from dpsr.indexing.fresh_process import FreshProcess, fresh_process, verify_in_fresh_process
 from dpsr.indexing.incremental.base_version import read_base_version
-from dpsr.indexing.incremental.fingerprints import model_fingerprint, row_fingerprints
 from dpsr.indexing.incremental.indexed import indexed_items
 from dpsr.indexing.incremental.item_files import RowContents
 from dpsr.indexing.incremental.takeover import take_over

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from dpsr.data.dataset.tables import Bags
+from dpsr.indexing import fingerprints
 from dpsr.indexing.catalogue import Catalogue
-from dpsr.indexing.incremental import fingerprints
-from dpsr.indexing.incremental.fingerprints import row_fingerprints
+from dpsr.indexing.fingerprints import row_fingerprints
 
 
 def model(*, subwords: bool = False, columns: tuple[str, ...] = ()) -> Any:

@@ -22,8 +22,8 @@ from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.dense.segments import BASE, SegmentedIndex
 from dpsr.indexing.dense.state import state_keys, stored_vectors
 from dpsr.indexing.filters import Filters
+from dpsr.indexing.fingerprints import row_fingerprints
 from dpsr.indexing.incremental.difference import Difference, difference
-from dpsr.indexing.incremental.fingerprints import row_fingerprints
 from dpsr.indexing.incremental.item_files import RowContents
 from dpsr.indexing.lexical.build import TERMS_FILE, build_lexical
 from dpsr.indexing.lexical.searcher import LexicalSearcher

@@ -25,7 +25,7 @@ from dpsr.indexing.errors import ExportError
 from dpsr.indexing.incremental import indexed as indexed_module
 from dpsr.indexing.incremental.item_files import ITEMS_FILE, RowContents
 from dpsr.indexing.manifest import MANIFEST_FILE, read_manifest, searcher_table
-from dpsr.indexing.parity import ParityExamples
+from dpsr.indexing.parity import ParityExamples, strings
 from dpsr.indexing.publish import export
 from dpsr.indexing.verify import VerificationError, _item_rows
 from dpsr.model.two_tower import TwoTower
@@ -313,7 +313,7 @@ def test_the_command_passes_the_version(chain: Chain, tmp_path: Path, monkeypatc
     monkeypatch.setattr("dpsr.cli.options.load_config", lambda *_: chain.exports.shop.config)
     done = CliRunner().invoke(export_command, ["-c", "shop.toml", "--items", "today.parquet", "--since", "2"])
     assert done.exit_code == 0, done.output
-    assert asked == [{"items": "today.parquet", "since": "2"}]
+    assert asked == [{"items": "today.parquet", "log": None, "since": "2"}]
     assert done.output.endswith(f"servable: {chain.third}\n")
 
 
@@ -331,7 +331,7 @@ def test_answers_with_tombstones_or_doubled_items_do_not_verify(
     ids: list[int], scores: list[float], message: str | None
 ) -> None:
     heads = np.zeros((1, 1, 4), np.float32)
-    examples = ParityExamples([1, 2], ["red"], {}, [[]], [[]], heads, heads, np.zeros((2, 4), np.float32))
+    examples = ParityExamples([1, 2], {"query": strings(["red"])}, heads, np.zeros((2, 4), np.float32))
     answer = {"item_id": np.array([ids]), "score": np.array([scores], np.float32)}
     if message is None:
         assert _item_rows(answer, examples).tolist() == [[ids.index(1), 1 if 2 in ids else -1]]
