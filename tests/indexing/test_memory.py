@@ -280,10 +280,15 @@ def test_the_check_notices_what_nobody_clicked() -> None:
         item_vectors=np.zeros((3, 2), np.float32),
         remembered_rows=np.array([[1, -1]], np.int32),
     )
-    _check_memory({"item_id": np.array([[b"b", b"a"]], object), "score": np.zeros((1, 2)), "source": np.array([[5, 1]])}, examples)
+    _check_memory(
+        {"item_id": np.array([[b"b", b"a"]], object), "score": np.zeros((1, 2)), "source": np.array([[5, 1]])}, examples
+    )
     for sources in ([5, 5], [1, 1], [1, 4]):
         with pytest.raises(VerificationError, match="query 'red': with mode = memory the servable has item"):
-            _check_memory({"item_id": np.array([[b"b", b"a"]], object), "score": np.zeros((1, 2)), "source": np.array([sources])}, examples)
+            _check_memory(
+                {"item_id": np.array([[b"b", b"a"]], object), "score": np.zeros((1, 2)), "source": np.array([sources])},
+                examples,
+            )
 
 
 def test_a_log_that_has_changed_since_it_was_prepared_chooses_nothing(
