@@ -12,6 +12,7 @@ import tensorflow as tf
 from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.fusion import FUSION_CONSTANT, FusionKind, FusionPlan
 from dpsr.indexing.lexical.searcher import LexicalSearcher
+from dpsr.indexing.valid_clicks import gain
 
 WEIGHTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0)
 """Of the dense side. At either end one of the two sides only orders what the other leaves tied, or nearly so."""
@@ -33,12 +34,12 @@ class Candidates(NamedTuple):
 
 @dataclass(frozen=True)
 class TunedFusion:
-    """A plan, and the mean reciprocal rank of the clicked items that it was chosen by."""
+    """A plan, and the mean nDCG of the lists that it was chosen by; see ``valid_clicks.gain``."""
 
     plan: FusionPlan
     clicks: int
     """Examples it was chosen on; 0: none, and the plan is what stands for no choice."""
-    reciprocal_rank: dict[str, float]
+    ndcg: dict[str, float]
     """Of ``dense`` and ``lexical`` alone, and of the best plan of each kind."""
 
     given: bool = False
@@ -49,15 +50,15 @@ class TunedFusion:
         """``hybrid``; or the side that is not behind the plan that was chosen, as the other one then brings nothing."""
         if self.given or not self.clicks:
             return "hybrid"
-        joined, sides = self.reciprocal_rank[self.plan.kind], ("dense", "lexical")
-        ahead = max(sides, key=lambda side: self.reciprocal_rank[side])
-        return ahead if self.reciprocal_rank[ahead] >= joined else "hybrid"
+        joined, sides = self.ndcg[self.plan.kind], ("dense", "lexical")
+        ahead = max(sides, key=lambda side: self.ndcg[side])
+        return ahead if self.ndcg[ahead] >= joined else "hybrid"
 
     @classmethod
     def described(cls, described: Mapping[str, Any], *, given: bool) -> TunedFusion:
         """The inverse of ``describe``."""
         plan = FusionPlan(described["kind"], described["dense_weight"])
-        return cls(plan, described["clicks"], dict(described["reciprocal_rank"]), given)
+        return cls(plan, described["clicks"], dict(described["ndcg"]), given)
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
@@ -65,7 +66,7 @@ class TunedFusion:
             **self.plan.describe(),
             "mode": self.mode,
             "clicks": self.clicks,
-            "reciprocal_rank": self.reciprocal_rank,
+            "ndcg": self.ndcg,
         }
 
 
@@ -79,7 +80,7 @@ def tune_fusion(
     kind: FusionKind | None = None,
     weight: float | None = None,
 ) -> TunedFusion:
-    """Chooses the plan with the best mean reciprocal rank of the clicked item; the first of equals.
+    """Chooses the plan with the best mean nDCG of the clicked item; the first of equals.
 
     Args:
         dense: one side.
@@ -97,14 +98,14 @@ def tune_fusion(
     joined = Candidates(*(np.concatenate(of_queries) for of_queries in zip(*parts, strict=True)))
     k = joined.rows.shape[1] // 2
     found = {
-        "dense": reciprocal_rank(joined.rows[:, :k], joined.dense[:, :k], clicked),
-        "lexical": reciprocal_rank(joined.rows[:, k:], joined.lexical[:, k:], clicked),
+        "dense": ndcg(joined.rows[:, :k], joined.dense[:, :k], clicked),
+        "lexical": ndcg(joined.rows[:, k:], joined.lexical[:, k:], clicked),
     }
     plans: list[FusionPlan] = []
     kinds: tuple[FusionKind, ...] = ("weighted_sum", "reciprocal_ranks")
     for tried in kinds if kind is None else (kind,):
         of_kind = [FusionPlan(tried, each) for each in (WEIGHTS if weight is None else (weight,))]
-        means = [reciprocal_rank(joined.rows, fused_scores(joined, plan), clicked) for plan in of_kind]
+        means = [ndcg(joined.rows, fused_scores(joined, plan), clicked) for plan in of_kind]
         plans.append(of_kind[int(np.argmax(means))])
         found[tried] = max(means)
     best = max(plans, key=lambda plan: found[plan.kind])
@@ -137,8 +138,8 @@ def _candidates(dense: DenseSearcher, lexical: LexicalSearcher, heads: np.ndarra
     )
 
 
-def reciprocal_rank(rows: np.ndarray, scores: np.ndarray, clicked: np.ndarray) -> float:
-    """The mean of 1 / rank of the clicked item, 0 where no list has it; half of the items tied with it come before.
+def ndcg(rows: np.ndarray, scores: np.ndarray, clicked: np.ndarray) -> float:
+    """The mean ``gain`` of the clicked item, 0 where no list has it; half of the items tied with it come before.
 
     An item that stands twice counts once, with its score in the first list, as ``ops_cc.fusion`` has it.
     """
@@ -150,5 +151,5 @@ def reciprocal_rank(rows: np.ndarray, scores: np.ndarray, clicked: np.ndarray) -
         _, first = np.unique(of_query, return_index=True)
         first = first[of_query[first] >= 0]
         better, tied = np.count_nonzero(scored[first] > wanted), np.count_nonzero(scored[first] == wanted)
-        total += 1.0 / (better + 0.5 * (tied - 1) + 1.0)
+        total += float(gain(better + 0.5 * (tied - 1) + 1.0))
     return total / len(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
@@ -41,6 +42,14 @@ def valid_clicks(dataset: Dataset, catalogue: ItemRows, *, seed: int, first: int
     rows = rows_of(dataset.item_ids[records["item"]], catalogue.item_ids)
     records, rows = records[rows >= 0], rows[rows >= 0]
     return ValidClicks(records, dataset.query_texts().take(records["query"]).to_pylist(), rows)
+
+
+def gain(ranks: npt.ArrayLike) -> np.ndarray:
+    """What an item at a rank, from 1, adds to the nDCG of a query that led to it alone; float64, of any shape.
+
+    Joined lists are chosen by its mean, which values depth more than the reciprocal rank does.
+    """
+    return 1.0 / np.log2(1.0 + np.asarray(ranks, np.float64))
 
 
 def anonymous(records: np.ndarray) -> np.ndarray:

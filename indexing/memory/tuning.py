@@ -12,6 +12,7 @@ import numpy as np
 
 from dpsr.indexing.memory.clicks import Clicks
 from dpsr.indexing.memory.searcher import MemoryPlan
+from dpsr.indexing.valid_clicks import gain
 from dpsr.tokenizer_cc.terms import query_keys
 
 SHARES_OF_SPAN = (*(2.0**-power for power in range(11, 0, -1)), math.inf)
@@ -24,12 +25,12 @@ UNTUNED = MemoryPlan(math.inf, 2.0, 0.1)
 
 @dataclass(frozen=True)
 class TunedMemory:
-    """A plan, and the mean reciprocal rank of the clicked items that it was chosen by."""
+    """A plan, and the mean nDCG of the lists that it was chosen by; see ``valid_clicks.gain``."""
 
     plan: MemoryPlan
     clicks: int
     """Examples it was chosen on; 0: none."""
-    reciprocal_rank: dict[str, float]
+    ndcg: dict[str, float]
     """``without`` the clicks, and with them in ``memory``."""
     given: bool = False
     """Whether the configuration left nothing to choose."""
@@ -37,15 +38,14 @@ class TunedMemory:
     @property
     def helps(self) -> bool:
         """Whether requests are answered with the clicks by default."""
-        ranks = self.reciprocal_rank
-        return self.given or not self.clicks or ranks["memory"] > ranks["without"]
+        return self.given or not self.clicks or self.ndcg["memory"] > self.ndcg["without"]
 
     @classmethod
     def described(cls, entry: Mapping[str, Any]) -> TunedMemory:
         """The inverse of ``MemoryPlan.describe`` and ``describe``, in one entry of a manifest."""
         half_life = math.inf if entry["half_life"] is None else entry["half_life"]
         plan = MemoryPlan(half_life, entry["weight"], entry["temperature"])
-        return cls(plan, entry["clicks"], entry["reciprocal_rank"], given=entry["given"])
+        return cls(plan, entry["clicks"], entry["ndcg"], given=entry["given"])
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
@@ -53,7 +53,7 @@ class TunedMemory:
             "given": self.given,
             "default": self.helps,
             "clicks": self.clicks,
-            "reciprocal_rank": self.reciprocal_rank,
+            "ndcg": self.ndcg,
         }
 
 
@@ -118,7 +118,7 @@ def tune_memory(
     weight: float | None = None,
     temperature: float | None = None,
 ) -> TunedMemory:
-    """Chooses the plan with the best mean reciprocal rank of the clicked item; the first of equals.
+    """Chooses the plan with the best mean nDCG of the clicked item; the first of equals.
 
     Args:
         scored: what the searcher found, and how it scores the rows of ``recalled``.
@@ -131,14 +131,14 @@ def tune_memory(
     temperatures = TEMPERATURES if temperature is None else (temperature,)
     union = _Union(scored, recalled.rows, clicked)
     priors = {tried: union.prior(tried) for tried in temperatures}
-    ranks: dict[MemoryPlan, float] = {}
+    found: dict[MemoryPlan, float] = {}
     for half_life, counts in recalled.counts.items():
         placed = union.placed(counts)
         for (tried, prior), share in itertools.product(priors.items(), weights):
-            ranks[MemoryPlan(half_life, share, tried)] = union.reciprocal_rank(placed + np.float32(share) * prior)
-    best = max(ranks, key=lambda plan: ranks[plan])
-    found = {"without": union.reciprocal_rank_of_lists(), "memory": ranks[best]}
-    return TunedMemory(best, len(clicked), found, given=len(ranks) == 1)
+            found[MemoryPlan(half_life, share, tried)] = union.ndcg(placed + np.float32(share) * prior)
+    best = max(found, key=lambda plan: found[plan])
+    means = {"without": union.ndcg_of_lists(), "memory": found[best]}
+    return TunedMemory(best, len(clicked), means, given=len(found) == 1)
 
 
 class _Union:
@@ -173,19 +173,20 @@ class _Union:
         shares = np.exp((scores - np.where(np.isfinite(best), best, 0)) / temperature)
         return (shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)).astype(np.float32)
 
-    def reciprocal_rank(self, scores: np.ndarray) -> float:
-        """The mean of 1 / rank of the clicked item, 0 where it is missing; half of the tied ones come before it."""
-        return self._reciprocal_rank(scores, self._is_item)
+    def ndcg(self, scores: np.ndarray) -> float:
+        """The mean ``gain`` of the clicked item, 0 where it is missing; half of the tied ones come before it."""
+        return self._ndcg(scores, self._is_item)
 
-    def reciprocal_rank_of_lists(self) -> float:
+    def ndcg_of_lists(self) -> float:
         """The same of the lists as they are."""
         only = np.zeros_like(self._is_item)
         only[:, : self._listed.shape[1]] = self._listed
-        return self._reciprocal_rank(self._scores, only)
+        return self._ndcg(self._scores, only)
 
-    def _reciprocal_rank(self, scores: np.ndarray, taken: np.ndarray) -> float:
+    def _ndcg(self, scores: np.ndarray, taken: np.ndarray) -> float:
         is_clicked = self._is_clicked & taken
         target = np.where(is_clicked, scores, 0).sum(axis=1, keepdims=True)
         better = np.count_nonzero((scores > target) & taken, axis=1)
         tied = np.count_nonzero((scores == target) & taken, axis=1)
-        return float(np.where(is_clicked.any(axis=1), 1 / (better + 0.5 * (tied - 1) + 1), 0).mean())
+        found = is_clicked.any(axis=1)
+        return float(np.where(found, gain(np.where(found, better + 0.5 * (tied - 1) + 1, 1)), 0).mean())

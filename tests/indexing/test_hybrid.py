@@ -15,7 +15,7 @@ from dpsr.config import ConfigError, ServingConfig
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.fusion import FusionPlan
-from dpsr.indexing.fusion_tuning import Candidates, fused_scores, reciprocal_rank
+from dpsr.indexing.fusion_tuning import Candidates, fused_scores, ndcg
 from dpsr.indexing.manifest import read_manifest, searcher_table
 from dpsr.indexing.publish import export
 from dpsr.indexing.verify import VerificationError, check_list
@@ -173,7 +173,7 @@ def test_the_manifest_names_both_searchers_and_the_fusion(version: Path) -> None
     manifest = read_manifest(version)
     assert manifest["searchers"].keys() == {"dense", "lexical"}
     assert (manifest["fusion"]["kind"], manifest["fusion"]["dense_weight"]) == ("weighted_sum", WEIGHT)
-    assert manifest["fusion"]["reciprocal_rank"].keys() == {"dense", "lexical", "weighted_sum"}
+    assert manifest["fusion"]["ndcg"].keys() == {"dense", "lexical", "weighted_sum"}
     assert [line.split()[0] for line in searcher_table(version).splitlines()[2:]] == ["dense", "lexical"]
 
 
@@ -243,4 +243,4 @@ def test_ties_with_the_clicked_item_come_half_before_it() -> None:
     rows = np.array([[3, 5, 7, 3], [1, 2, -1, 2]], np.int32)
     scores = np.array([[0.5, 0.9, 0.5, 0.7], [0.2, 0.1, -np.inf, 0.1]], np.float32)
     # Item 3 has its score in the first list: behind item 5, and level with item 7. No list has item 9.
-    assert reciprocal_rank(rows, scores, np.array([3, 9])) == pytest.approx((1 / 2.5 + 0) / 2)
+    assert ndcg(rows, scores, np.array([3, 9])) == pytest.approx((1 / np.log2(1 + 2.5) + 0) / 2)

@@ -108,7 +108,7 @@ def test_the_plan_is_the_one_that_ranks_the_clicked_items_first() -> None:
     scores = np.array([[0.9, 0.5, 0.1]] * 3, np.float32)
     tuned = tune_memory(Scored(listed, scores, np.array([[0.5, 0.3]] * 3)), recalled, np.array([2, 2, 0]))
     assert tuned.plan.half_life == 5.0
-    assert tuned.reciprocal_rank == {"without": pytest.approx(1 / 3), "memory": pytest.approx(1.0)}
+    assert tuned.ndcg == {"without": pytest.approx(1 / 3), "memory": pytest.approx(1.0)}
     assert tuned.helps
     given = tune_memory(Scored(listed, scores, np.array([[0.5, 0.3]] * 3)), recalled, np.array([2, 2, 0]), weight=100.0)
     assert given.plan.weight == 100.0
@@ -268,7 +268,7 @@ def test_clicks_of_the_valid_split_choose_what_is_not_given(shop: Shop, tmp_path
     memory = read_manifest(export(config, shop.dataset, shop.model, progress=False))["memory"]
     assert memory["weight"] == 3.0
     assert memory["clicks"] > 0
-    ranks = memory["reciprocal_rank"]
+    ranks = memory["ndcg"]
     assert memory["default"] == (ranks["memory"] > ranks["without"])
 
 

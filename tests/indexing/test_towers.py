@@ -203,7 +203,7 @@ def test_words_and_vectors_joined_by_ranks(vectors: np.ndarray, tmp_path: Path) 
         "dense_weight": 1.0,
         "mode": "hybrid",
         "clicks": 0,
-        "reciprocal_rank": {},
+        "ndcg": {},
     }
 
 
@@ -225,7 +225,7 @@ def test_clicked_items_choose_the_fusion(vectors: np.ndarray, tmp_path: Path) ->
     )
     fusion = read_manifest(version)["fusion"]
     assert fusion["clicks"] == len(clicked) - 1
-    ranks = fusion["reciprocal_rank"]
+    ranks = fusion["ndcg"]
     assert ranks["lexical"] > 2 * ranks["dense"]
     assert max(ranks.values()) == ranks[fusion["mode"] if fusion["mode"] in ranks else fusion["kind"]]
 
