@@ -16,6 +16,7 @@ from dpsr.data.dataset.schema import SKIP, DatasetError
 from dpsr.data.prepare.log import FOREVER, UNKNOWN_ITEM, RowReader
 from dpsr.data.prepare.privacy import UserIds
 from dpsr.data.prepare.vocabulary import RowIndex
+from dpsr.data.raw.files import find_files
 from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import CollectedRows, RejectedRows
 from dpsr.data.raw.timestamps import Clock
@@ -86,6 +87,8 @@ class ClickLog:
                     "index.memory: the run has no log of clicks; set data.interactions, or name a log with --log"
                 )
             path = given.path
+        else:
+            find_files(path, "--log")  # so that its error names what was asked for
         columns = given.columns if given else {}
         given = InteractionsConfig(path=path, columns={name: columns[name] for name in columns if name != "user_id"})
         optional = {"timestamp": Kind.TIME, "event": Kind.EVENT}

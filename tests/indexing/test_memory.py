@@ -262,6 +262,12 @@ def test_a_log_without_a_memory_is_refused(string_shop: Shop) -> None:
         export(string_shop.config, string_shop.dataset, string_shop.model, log="week.parquet", progress=False)
 
 
+def test_a_log_that_is_not_there_is_named(shop: Shop, tmp_path: Path) -> None:
+    config = shop.config.model_copy(update={"work_dir": str(tmp_path)})
+    with pytest.raises(DatasetError, match=r"none.parquet: no such file .*; set --log"):
+        export(config, shop.dataset, shop.model, log=str(tmp_path / "none.parquet"), progress=False)
+
+
 def test_clicks_of_the_valid_split_choose_what_is_not_given(shop: Shop, tmp_path: Path) -> None:
     index = shop.config.index.model_copy(update={"memory": MemoryConfig(weight=3.0)})
     config = shop.config.model_copy(update={"work_dir": str(tmp_path), "index": index})
