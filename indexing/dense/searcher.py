@@ -129,8 +129,9 @@ class DenseSearcher(tf.Module):
         return [tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, lists, strict=True)]
 
     def _over_fetched(self, heads: tf.Tensor, wanted: FilterValues, matching: tf.Tensor) -> Sequence[tf.Tensor]:
-        """The matching ones of the nearest items, so many that k are expected to match; the best of all that match where
-        a head's list ends above the last item found.
+        """The matching ones of the nearest items, so many that k should match.
+
+        Where a head's list ends above the last item found, the best of all that match take their place.
 
         Args:
             heads: float32 [B, m, d].
