@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +14,19 @@ from dpsr.indexing.searcher import Found, Queries
 from dpsr.indexing.signature import DENSE
 from dpsr.ops_cc.head_merge import merge_heads
 
-MOST_LISTED = 1 << 16
-"""Where at most this many items match the filters of a query, all of them are scored."""
-_MARGIN = 1.25
-"""Where more match, so many times the nearest items are looked at that would hold k if the filters did not depend on
-the query."""
+_LISTED_PER_ROOT = 5.0
+"""See ``most_listed``; measured by ``benchmarks/filters.py``."""
+_DEVIATIONS = 3.0
+"""Standard deviations by which the matching ones of the nearest items may be fewer than expected."""
+
+
+def most_listed(k: int, items: int) -> int:
+    """Where at most this many of the items match the filters of a query, all of them are scored.
+
+    Scoring n matching items takes time in proportion to n, and asking the index for k of them in proportion to
+    k * items / n: both take equally long where n is in proportion to the root of k * items.
+    """
+    return math.ceil(_LISTED_PER_ROOT * math.sqrt(k * items))
 
 
 class DenseSearcher(tf.Module):
@@ -48,6 +57,9 @@ class DenseSearcher(tf.Module):
         self.k = index.k
         self.release = index.release
         self._filters = filters
+        self._most_listed = most_listed(self.k, index.items)
+        # Of the nearest items that should hold k matching ones, about a Poisson number matches.
+        self._margin = 1.0 + _DEVIATIONS / math.sqrt(self.k)
         # A function hides the model from the tracking of attributes, which would save the item tower too.
         self._query_heads: Callable[[Any], tf.Tensor] = lambda queries: query_heads(queries)
 
@@ -94,9 +106,9 @@ class DenseSearcher(tf.Module):
     def search_heads_matching(self, heads: tf.Tensor, wanted: FilterValues) -> Found:
         """``search_matching`` with the heads of ``heads``."""
         request, active = self._filters.request(wanted), self._filters.active(wanted)
-        rows, matching = request.matching_rows(MOST_LISTED)
+        rows, matching = request.matching_rows(self._most_listed)
         found = self.index.best_of_rows(heads, rows, self.k)
-        wide = ~active | (matching > MOST_LISTED)
+        wide = ~active | (matching > self._most_listed)
         return _found(
             tf.cond(
                 tf.reduce_any(wide),
@@ -117,7 +129,9 @@ class DenseSearcher(tf.Module):
         return [tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, lists, strict=True)]
 
     def _over_fetched(self, heads: tf.Tensor, wanted: FilterValues, matching: tf.Tensor) -> Sequence[tf.Tensor]:
-        """The matching ones of the nearest items, so many that k are expected to match; all that match where they fail.
+        """The matching ones of the nearest items, so many that k should match.
+
+        Where a head's list ends above the last item found, the best of all that match take their place.
 
         Args:
             heads: float32 [B, m, d].
@@ -126,13 +140,13 @@ class DenseSearcher(tf.Module):
         """
         active = self._filters.active(wanted)
         share = tf.cast(matching, tf.float32) / self.index.items
-        count = tf.where(active, _MARGIN * self.k / share, float(self.k))
+        count = tf.where(active, self._margin * self.k / share, float(self.k))
         count = tf.cast(tf.math.ceil(tf.minimum(tf.reduce_max(count), float(self.index.items))), tf.int32)
         rows, scores = self._nearest(heads, count)
-        rows = self._filters.request(wanted).keep_matching(rows)
-        found = merge_heads(rows, scores, self.k)
-        of_head = tf.math.count_nonzero(rows >= 0, axis=2, dtype=tf.int32)
-        short = active & tf.reduce_any(of_head < self.k, axis=1)
+        # A head's list goes down to this score; what is below may match too.
+        lowest = tf.reduce_min(tf.where(rows >= 0, scores, scores.dtype.max), axis=2)
+        found = merge_heads(self._filters.request(wanted).keep_matching(rows), scores, self.k)
+        short = active & tf.reduce_any(lowest > found[1][:, -1:], axis=1)
         return tf.cond(
             tf.reduce_any(short), lambda: self._all_matching(found, heads, wanted, short), lambda: list(found)
         )

@@ -65,7 +65,7 @@ def whole(shop: Shop, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFact
 def wide(shop: Shop, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     """Items are looked for among the nearest ones, but for a filter that hardly any match."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(searcher, "MOST_LISTED", K)
+        patched.setattr(searcher, "most_listed", lambda k, items: K)
         return Loaded(shop, vectors, tmp_path_factory.mktemp("wide") / "1")
 
 
@@ -163,7 +163,7 @@ def test_the_best_are_found_among_the_nearest_too(
 
 def test_what_matches_far_from_the_query_is_found(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None of the items nearest to the queries match, and the filter is as wide as half of the catalogue."""
-    monkeypatch.setattr(searcher, "MOST_LISTED", K)
+    monkeypatch.setattr(searcher, "most_listed", lambda k, items: K)
     rng = np.random.default_rng(1)
     prices = np.array(
         [math.nan if price is None else price for price in shop.dataset.item_table().column("price").to_pylist()]
@@ -228,7 +228,7 @@ def test_requests_may_leave_filters_out(whole: Loaded) -> None:
 
 def test_a_tree_goes_further_for_a_filter(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a tenth of the leaves a filter would leave little; it is looked for in more."""
-    monkeypatch.setattr(searcher, "MOST_LISTED", K)
+    monkeypatch.setattr(searcher, "most_listed", lambda k, items: K)
     vectors = np.random.default_rng(1).normal(size=(ITEMS, 16)).astype(np.float32)
     options = {"exact_below": 0, "tree_from": 0, "target_recall": 0.3}
     index = Index.build(vectors, K, queries=vectors[:50], **options)

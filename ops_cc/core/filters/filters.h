@@ -55,7 +55,7 @@ class Filter {
 
   bool Matches(int32_t row) const;
 
-  // Puts the matching items into `rows`, in no order, and returns their number. Stops where it is above `most`, and
+  // Puts the matching items into `rows`, ascending, and returns their number. Stops where it is above `most`, and
   // returns an estimate of it then; `rows` are of no use in that case. Without a filter no row is listed.
   int64_t List(int64_t most, std::vector<int32_t>* rows) const;
 
@@ -72,13 +72,17 @@ class Filter {
     Range range;
   };
 
-  void UseIfShorter(const int32_t* rows, int64_t begin, int64_t end);
+  void UseIfShorter(const int32_t* rows, int64_t begin, int64_t end, bool ascending);
+
+  // How many items match, by a sample of the shortest list.
+  int64_t Estimate() const;
 
   int64_t num_items_;
   std::vector<Equal> categories_;
   std::vector<Within> numbers_;
   // The items that match one of the filters, the one that fewest match.
   RowList shortest_;
+  bool shortest_ascends_ = true;
 };
 
 }  // namespace dpsr

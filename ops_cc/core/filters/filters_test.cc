@@ -95,7 +95,6 @@ TEST(FilterTest, ListAndBitsAreThoseOfAScan) {
     const Filter filter(catalogue, ids, ranges);
     std::vector<int32_t> found;
     ASSERT_EQ(filter.List(catalogue.num_items, &found), static_cast<int64_t>(expected.size()));
-    std::sort(found.begin(), found.end());
     ASSERT_TRUE(filter.active() || found.empty());
     if (filter.active()) {
       ASSERT_EQ(found, expected);
@@ -108,6 +107,34 @@ TEST(FilterTest, ListAndBitsAreThoseOfAScan) {
     for (const int32_t row : expected) wanted[row / 8] = static_cast<uint8_t>(wanted[row / 8] | 1 << row % 8);
     filter.Bits(bits.data());
     ASSERT_EQ(bits, wanted);
+  }
+}
+
+TEST(FilterTest, EstimatesFromTheWholeList) {
+  // The values of a column are the numbers of its items.
+  constexpr int32_t kItems = 100000;
+  std::vector<int32_t> rows(kItems), found;
+  std::iota(rows.begin(), rows.end(), 0);
+  const std::vector<float> values(rows.begin(), rows.end());
+  const NumberColumn column{values.data(), values.data(), rows.data(), kItems};
+  const Catalogue catalogue{{}, {column, column}, kItems};
+  // Items 0 to 59,999 are gone through; the first 30,000 of them do not match.
+  const Filter filter(catalogue, {}, {{-kInfinity, 59999.0f}, {30000.0f, kInfinity}});
+  EXPECT_NEAR(static_cast<double>(filter.List(1000, &found)), 30000, 100);
+}
+
+TEST(FilterTest, ListsOfRangesAscend) {
+  // So many items that few of them are sorted by comparisons, and many by a bitmap.
+  constexpr int32_t kItems = 10000;
+  std::vector<int32_t> rows(kItems);
+  std::iota(rows.rbegin(), rows.rend(), 0);
+  std::vector<float> sorted(rows.rbegin(), rows.rend()), values(rows.begin(), rows.end());
+  const Catalogue catalogue{{}, {{values.data(), sorted.data(), rows.data(), kItems}}, kItems};
+  for (const int32_t last : {4, 4999}) {
+    std::vector<int32_t> found, expected(last + 1);
+    std::iota(expected.begin(), expected.end(), kItems - 1 - last);
+    EXPECT_EQ(Filter(catalogue, {}, {{0.0f, static_cast<float>(last)}}).List(kItems, &found), last + 1);
+    EXPECT_EQ(found, expected);
   }
 }
 
