@@ -14,6 +14,10 @@ from dpsr.ops_cc.bm25 import Bm25Index, score_bm25, search_bm25
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 from dpsr.tokenizer_cc.term_op import TermLayer
 
+LISTED_SHARE = 1 / 64
+"""Where at most this share of the items matches the filters of a query, all that match are scored: a search that few
+items may answer goes through most postings of its terms, which then takes longer (``benchmarks/filters.py``)."""
+
 
 class QueryTerms(NamedTuple):
     """The terms of B queries."""
@@ -22,6 +26,10 @@ class QueryTerms(NamedTuple):
     """int32 [B, None]."""
     weights: tf.Tensor
     """float32 [nnz] of ``ids.values``: 1, or less for a term that stands for a misspelt word."""
+
+    def take(self, rows: tf.Tensor) -> QueryTerms:
+        """Those of the queries ``rows``, int64 [n]."""
+        return QueryTerms(tf.gather(self.ids, rows), tf.gather(self.ids.with_values(self.weights), rows).values)
 
 
 class LexicalSearcher(tf.Module):
@@ -43,6 +51,7 @@ class LexicalSearcher(tf.Module):
         """
         super().__init__(name=self.name)
         self.k = k
+        self._most_listed = int(LISTED_SHARE * len(index.rows))
         # As variables: constants of a graph are limited to 2 GB.
         self._index = index.map(lambda array: tf.Variable(array, trainable=False))
         self._term_layer = TermLayer(str(terms))
@@ -63,19 +72,36 @@ class LexicalSearcher(tf.Module):
 
     def search_terms_matching(self, terms: QueryTerms, wanted: FilterValues) -> Found:
         """The k best items of every query among those that match its filters; see ``Searcher.search_matching``."""
+        active = self._filters.active(wanted)
         return tf.cond(
-            tf.reduce_any(self._filters.active(wanted)),
-            lambda: self._found(
-                *search_bm25(
-                    self._index,
-                    terms.ids,
-                    self.k,
-                    weights=terms.weights,
-                    allowed=self._filters.request(wanted).matching_bits(),
-                )
-            ),
+            tf.reduce_any(active),
+            lambda: self._search_matching(terms, wanted, active),
             lambda: self.search_terms(terms),
         )
+
+    def _search_matching(self, terms: QueryTerms, wanted: FilterValues, active: tf.Tensor) -> Found:
+        rows, matching = self._filters.request(wanted).matching_rows(self._most_listed)
+        found = self._best_listed(terms, rows)
+        wide = ~active | (matching > self._most_listed)
+
+        def with_wide() -> tuple[tf.Tensor, ...]:
+            places = tf.where(wide)
+            at = places[:, 0]
+            request = self._filters.request({name: tf.gather(values, at) for name, values in wanted.items()})
+            of_wide = terms.take(at)
+            lists = search_bm25(
+                self._index, of_wide.ids, self.k, weights=of_wide.weights, allowed=request.matching_bits()
+            )
+            return tuple(tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, lists, strict=True))
+
+        return self._found(*tf.cond(tf.reduce_any(wide), with_wide, lambda: found))
+
+    def _best_listed(self, terms: QueryTerms, rows: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The k best of the items that are listed for each query, int32 [B, None] and ascending, as ``search_bm25``."""
+        listed = rows.to_tensor(NO_ROW)
+        listed = tf.pad(listed, [[0, 0], [0, tf.maximum(self.k - tf.shape(listed)[1], 0)]], constant_values=NO_ROW)
+        scores, places = tf.math.top_k(self.scores_of(terms, listed), self.k)
+        return tf.where(scores > 0.0, tf.gather(listed, places, batch_dims=1), NO_ROW), scores
 
     def scores_of(self, terms: QueryTerms, rows: tf.Tensor) -> tf.Tensor:
         """The scores of given items.

@@ -17,9 +17,11 @@ from dpsr.indexing.dense.segments import BASE, SegmentedIndex
 from dpsr.indexing.filters import Filters
 from dpsr.indexing.fusion import FusionPlan
 from dpsr.indexing.hybrid import HybridSearcher
+from dpsr.indexing.lexical import searcher as lexical_searcher
 from dpsr.indexing.lexical.searcher import LexicalSearcher
 from dpsr.indexing.searcher import Found, Queries
 from dpsr.ops_cc.bm25 import Bm25Field, build_bm25
+from dpsr.ops_cc.head_merge import NO_SCORE
 from dpsr.tokenizer_cc.terms import TermVocabularyBuilder
 
 QUERIES, DIMENSION = 7, 12
@@ -87,16 +89,17 @@ class Drawn:
     def queries(self) -> Queries:
         return Queries(tf.constant(self.texts), tf.constant(self.heads))
 
-    def found(self, searcher: Any, filters: Filters) -> Found:
-        inputs = {
+    def inputs(self, filters: Filters) -> dict[str, tf.Tensor]:
+        return {
             name: tf.constant([asked[name] for asked in self.asked], spec.dtype) for name, spec in filters.specs.items()
         }
 
+    def found(self, searcher: Any, filters: Filters) -> Found:
         @tf.function(autograph=False)
         def search(queries: Queries, inputs: dict[str, tf.Tensor]) -> Found:
             return searcher.search_matching(queries, filters.requested(inputs, tf.constant(QUERIES)))
 
-        return Found(*(tensor.numpy() for tensor in search(self.queries, inputs)))
+        return Found(*(tensor.numpy() for tensor in search(self.queries, self.inputs(filters))))
 
     def assert_best(self, found: Found, k: int, scores: np.ndarray, *, exact: bool = True) -> None:
         """``scores`` [m, items] by query: K matching items come back if K match; the best ones where ``exact``."""
@@ -115,12 +118,13 @@ class Drawn:
                 np.testing.assert_allclose(of_rows, best, atol=1e-4)
 
 
-@pytest.fixture(params=["as measured", "none", "some"])
+@pytest.fixture(params=["as measured", "none", "some", "all"])
 def listed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many matching items are all scored, with no question to the index."""
-    most = {"none": 0, "some": 60}.get(request.param)
+    most = {"none": 0, "some": 60, "all": 1000}.get(request.param)
     if most is not None:
         monkeypatch.setattr(dense_searcher, "most_listed", lambda k, items: most)
+        monkeypatch.setattr(lexical_searcher, "LISTED_SHARE", most / 200)
 
 
 @pytest.mark.usefixtures("listed")
@@ -179,25 +183,51 @@ def test_segments_are_searched_alike(seed: int) -> None:
     drawn.assert_best(found, index.k, drawn.scores)
 
 
+def lexical_over(drawn: Drawn, filters: Filters, k: int, directory: Path) -> LexicalSearcher:
+    builder = TermVocabularyBuilder()
+    builder.add(drawn.titles)
+    tokenizer = builder.build()
+    tokenizer.save(directory / "terms.model")
+    values, row_splits = tokenizer.encode_batch(drawn.titles)
+    index = build_bm25([Bm25Field(row_splits, values)], tokenizer.num_terms)
+    return LexicalSearcher(index, directory / "terms.model", filters, k=k)
+
+
+def words_of(drawn: Drawn, lexical: LexicalSearcher) -> np.ndarray:
+    """The lexical scores of all items, [QUERIES, items]."""
+    every = tf.range(len(drawn.titles))[tf.newaxis] + tf.zeros([QUERIES, 1], tf.int32)
+    return lexical.scores_of(lexical.terms(drawn.queries.texts), every).numpy()
+
+
+@pytest.mark.usefixtures("listed")
+@pytest.mark.parametrize("seed", range(6))
+def test_the_best_matching_items_with_a_word_of_the_query_are_found(seed: int, tmp_path: Path) -> None:
+    drawn = Drawn(seed, items=200)
+    filters = drawn.filters
+    lexical = lexical_over(drawn, filters, int(drawn.rng.integers(1, 100)), tmp_path)
+    words = words_of(drawn, lexical)
+    wanted = filters.requested(drawn.inputs(filters), tf.constant(QUERIES))
+    found = lexical.search_terms_matching(lexical.terms(drawn.queries.texts), wanted)
+    for query in range(QUERIES):
+        named = np.flatnonzero(drawn.matches[query] & (words[query] > 0))
+        best = named[np.argsort(-words[query][named], kind="stable")][: lexical.k]
+        missing = lexical.k - len(best)
+        assert found.rows[query].numpy().tolist() == best.tolist() + [-1] * missing
+        assert found.scores[query].numpy().tolist() == words[query][best].tolist() + [float(NO_SCORE)] * missing
+        assert found.sources[query].numpy().tolist() == [2] * len(best) + [0] * missing
+
+
 @pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize("seed", range(6))
 def test_a_hybrid_search_joins_what_matches(seed: int, tmp_path: Path) -> None:
     drawn = Drawn(seed, items=200)
     k, weight = int(drawn.rng.integers(1, 30)), 0.5
-    builder = TermVocabularyBuilder()
-    builder.add(drawn.titles)
-    tokenizer = builder.build()
-    tokenizer.save(tmp_path / "terms.model")
-    values, row_splits = tokenizer.encode_batch(drawn.titles)
     filters = drawn.filters
-    lexical = LexicalSearcher(
-        build_bm25([Bm25Field(row_splits, values)], tokenizer.num_terms), tmp_path / "terms.model", filters, k=k
-    )
+    lexical = lexical_over(drawn, filters, k, tmp_path)
     index = Index.build(drawn.vectors, k, queries=drawn.vectors[:0])
     dense = DenseSearcher(index, lambda heads: heads, filters)
     found = drawn.found(HybridSearcher(dense, lexical, FusionPlan("weighted_sum", weight)), filters)
-    every = tf.range(200)[tf.newaxis] + tf.zeros([QUERIES, 1], tf.int32)
-    words = lexical.scores_of(lexical.terms(drawn.queries.texts), every).numpy()
+    words = words_of(drawn, lexical)
     by_vectors = drawn.scores.max(axis=1)
     for query in range(QUERIES):
         matching = np.flatnonzero(drawn.matches[query])
