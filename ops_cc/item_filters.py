@@ -88,7 +88,7 @@ class FilterRequest(NamedTuple):
             most: int64 scalar; a query that more items match has an empty list, as has one that asks for nothing.
 
         Returns:
-            int32 [B, None], item rows in no order; and int64 [B], how many items match, an estimate above ``most``.
+            int32 [B, None], item rows, ascending; and int64 [B], how many items match, an estimate above ``most``.
 
         Raises:
             tf.errors.InvalidArgumentError: shapes do not fit, or there is no column.

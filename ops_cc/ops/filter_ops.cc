@@ -73,7 +73,7 @@ wanted_ids: [B], the value that each query asks for; 0 for any, others than 1 ..
 low: [B], the least value that each query asks for.
 high: [B], the greatest one; no limit where both are infinite.
 most: a query that more items match has an empty list, as has one that asks for nothing.
-rows: [nnz], the matching items, those of query i at row_splits[i] .. row_splits[i + 1], in no order.
+rows: [nnz], the matching items, those of query i at row_splits[i] .. row_splits[i + 1], ascending.
 row_splits: [B + 1].
 matching: [B], how many items match; above most it is an estimate.
 C: columns filtered by equality.
