@@ -24,6 +24,9 @@ class DistillationConfig(Section):
     trained run reads those that it was trained on."""
     epochs: Annotated[int, Field(ge=0)] = 0
     """Passes of the stage ``distillation``, after the passes over the log; 0 leaves the stage out."""
+    objective: Literal["scores", "vectors"] = "scores"
+    """What the stage learns: ``scores``, a teacher's scores of the pairs of a batch; ``vectors``, its vectors of the
+    queries and items, by their principal axes where ``model.dimension`` is smaller than the teacher's width."""
     synthetic_queries: Annotated[int, Field(ge=0)] = 1
     """Queries of random words of each item, as ``pretraining`` samples them, whose scores are learnt too."""
     scores: PathName | None = None
@@ -40,4 +43,11 @@ class DistillationConfig(Section):
             raise ValueError(f"items = {self.items!r} reads a teacher's vectors, and teacher is missing; name one")
         if self.epochs and not self.teachers and self.scores is None:
             raise ValueError(f"epochs = {self.epochs} learns a teacher's scores; name a teacher, or a file of scores")
+        if self.objective == "vectors" and self.items == "both":
+            raise ValueError(
+                "objective = 'vectors' learns the teacher's space, and items = 'both' has a space of its own; set "
+                "objective = 'scores', or items = 'own' or 'teacher'"
+            )
+        if self.objective == "vectors" and self.epochs and not self.teachers:
+            raise ValueError("objective = 'vectors' reads a teacher's vectors, and teacher is missing; name one")
         return self

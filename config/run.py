@@ -117,6 +117,11 @@ class Config(Section):
                 "distillation.synthetic_queries = 0, and data.interactions is missing: there is no query whose scores "
                 "a teacher could give; name the log there, or set distillation.synthetic_queries above 0"
             )
+        if distillation.epochs and distillation.objective == "vectors" and self.model.heads > 1:
+            raise ValueError(
+                f"distillation.objective = 'vectors' teaches one vector a query, and model.heads = {self.model.heads}; "
+                "set model.heads = 1, or distillation.objective = 'scores'"
+            )
         return self
 
     @pydantic.model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The stages that learn scores: those of teachers, then those of a file."""
+"""The stages that learn from teachers, then from the scores of a file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dpsr.data.batches.taught import ScoredMaker, TaughtMaker, TeacherVectors
 from dpsr.data.batches.text_reader import TextReader
 from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model.encoded_items import principal_axes
 from dpsr.model.feature_tables import sequence_lengths
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.vector_files import texts_digest
@@ -83,8 +84,10 @@ def _taught(config: Config, dataset: Dataset, maker: BatchMaker, teachers: Teach
     has_log = config.data.interactions is not None
     queries = graph_array(teachers.query_vectors(dataset.query_texts())) if has_log else None
     vectors = TeacherVectors(graph_array(teachers.item_vectors), queries, synthetic)
+    by_vectors = config.distillation.objective == "vectors"
+    axes = principal_axes(teachers.item_vectors, config.model.dimension) if by_vectors else None
     mixed = config.training.batch_size // 2 if has_log and pool is not None else 0
-    taught = TaughtMaker(replace(maker, item_texts=pool, mixed_rows=mixed), vectors, pool)
+    taught = TaughtMaker(replace(maker, item_texts=pool, mixed_rows=mixed), vectors, pool, axes)
     if has_log:
         return LogBatches(taught, dataset.directory / split_file("train"))
     return CatalogueBatches(taught, np.arange(dataset.schema.num_items, dtype=np.int32))

@@ -25,6 +25,7 @@ from dpsr.training.matching_stages import matching_stages
 from dpsr.training.negatives import count_random_negatives
 from dpsr.training.run_optimizers import RunOptimizers
 from dpsr.training.stages import PRETRAINING, TRAINING, Stage
+from dpsr.training.taught_words import start_words
 from dpsr.training.teachers import Teachers, encoded_items, first_encoded_items
 
 
@@ -60,7 +61,8 @@ def make_recipe(
     teachers = Teachers.of_run(config, dataset, progress=progress)
     vectors = None if teachers is None or config.distillation.items == "own" else teachers.item_vectors
     encoded = encoded_items(config)
-    if vectors is not None and tf.train.latest_checkpoint(config.checkpoint_dir) is None:
+    fresh = tf.train.latest_checkpoint(config.checkpoint_dir) is None
+    if vectors is not None and fresh:
         encoded = first_encoded_items(config, dataset, vectors)
     maker = batch_maker(config, dataset, encoded=vectors)
     sources = batch_sources(config, dataset, maker)
@@ -74,6 +76,8 @@ def make_recipe(
             placements=placements,
             encoded=encoded,
         )
+        if teachers is not None and fresh:
+            start_words(model, dataset, teachers)
         model.item_encoders = None if teachers is None or encoded is None else teachers.encoders
     optimizers = RunOptimizers(model, config.training, dense_device)
     stages = language_stages(config, sources, model, optimizers, dense_device)

@@ -1,10 +1,11 @@
-"""Batches with the scores of a teacher beside them."""
+"""Batches with the scores or the vectors of a teacher beside them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from dpsr.data.batches.batch import Batch, BatchMaker
@@ -27,6 +28,21 @@ class TaughtBatch(NamedTuple):
     """float32 [B, N], a teacher's scores of all pairs; or float32 [B], of each query with the item of its row."""
 
 
+class VectorsBatch(NamedTuple):
+    """One step of distillation: B queries, N items, and a teacher's unit vectors of both."""
+
+    queries: QueryFeatures
+    items: ItemFeatures
+    query_rows: tf.Tensor
+    """int32 [B], as ``TaughtBatch``."""
+    item_rows: tf.Tensor
+    """int32 [N]."""
+    of_queries: tf.Tensor
+    """float32 [B, d], in the space that the student learns."""
+    of_items: tf.Tensor
+    """float32 [N, d]."""
+
+
 class TeacherVectors(NamedTuple):
     """A teacher's vectors, as ``graph_array`` holds them."""
 
@@ -40,11 +56,13 @@ class TeacherVectors(NamedTuple):
 
 @dataclass(frozen=True)
 class TaughtMaker:
-    """Puts a teacher's scores beside the batches of a ``BatchMaker``, whose synthetic queries are those of a pool."""
+    """Puts what a teacher knows beside the batches of a ``BatchMaker``, whose synthetic queries are those of a pool."""
 
     maker: BatchMaker
     vectors: TeacherVectors
     pool: QueryPool | None
+    axes: np.ndarray | None = None
+    """float32 [w, d], the space that the student learns; None where it learns scores alone."""
 
     @property
     def batch_size(self) -> int:
@@ -56,16 +74,16 @@ class TaughtMaker:
         """Records of a step of the log."""
         return self.maker.batch_records
 
-    def of_records(self, records: tf.Tensor, seed: tf.Tensor) -> TaughtBatch:
+    def of_records(self, records: tf.Tensor, seed: tf.Tensor) -> TaughtBatch | VectorsBatch:
         """As ``BatchMaker.of_records``."""
         return self._taught(self.maker.of_records(records, seed), self.maker.batch_records, seed)
 
-    def of_items(self, item_rows: tf.Tensor, seed: tf.Tensor) -> TaughtBatch:
+    def of_items(self, item_rows: tf.Tensor, seed: tf.Tensor) -> TaughtBatch | VectorsBatch:
         """As ``BatchMaker.of_items``."""
         return self._taught(self.maker.of_items(item_rows, seed), 0, seed)
 
-    def _taught(self, batch: Batch, logged: int, seed: tf.Tensor) -> TaughtBatch:
-        """The scores of all pairs; the first ``logged`` queries are of the dataset, the others of the pool."""
+    def _taught(self, batch: Batch, logged: int, seed: tf.Tensor) -> TaughtBatch | VectorsBatch:
+        """What the teacher says; the first ``logged`` queries are of the dataset, the others of the pool."""
         parts = []
         if logged:
             parts.append(tf.gather(self.vectors.queries, batch.query_rows[:logged]))
@@ -73,8 +91,11 @@ class TaughtMaker:
             assert self.pool is not None
             parts.append(tf.gather(self.vectors.synthetic, self.pool.rows(-1 - batch.query_rows[logged:], seed)))
         items = tf.gather(self.vectors.items, batch.item_rows)
-        scores = tf.linalg.matmul(tf.concat(parts, axis=0), items, transpose_b=True)
-        return TaughtBatch(*batch, scores)
+        queries = tf.concat(parts, axis=0)
+        if self.axes is None:
+            return TaughtBatch(*batch, tf.linalg.matmul(queries, items, transpose_b=True))
+        of_queries, of_items = (tf.math.l2_normalize(vectors @ self.axes, axis=1) for vectors in (queries, items))
+        return VectorsBatch(*batch, of_queries, of_items)
 
 
 @dataclass(frozen=True)
