@@ -3,11 +3,11 @@
     python benchmarks/hybrid.py                        # 1,000,000 items
     python benchmarks/hybrid.py --items 15000000 --precision int8
 
-The towers are foreign ones: a query brings its two heads of 64 numbers and its words. Vectors are those of ``index.py``,
-titles and queries those of ``lexical_bench``. Two servables are exported, dense and hybrid, and each is loaded in a
-process of its own with one thread, as a server loads it. Latencies are of ``serving_default`` with one query, from the
-text and the heads to the ids of the best K; the modes of a servable take turns. "sum" is the mean of both sides plus
-that of the other.
+A query brings its two heads of 64 numbers and its words, so the towers are foreign ones. Vectors are those of
+``index.py``, titles and queries those of ``lexical_bench``. Two servables are exported, dense and hybrid, and each is
+loaded in a process of its own with one thread. Latencies are of ``serving_default`` with one query, from the text and
+the heads to the ids of the best K; the modes of a servable take turns. "over the sum" is the hybrid's mean over the sum
+of those of its two sides.
 """
 
 from __future__ import annotations
