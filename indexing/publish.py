@@ -83,7 +83,7 @@ def export(
         raise ExportError(
             'index.mode = "lexical" serves no model; call `lexical_export.export_lexical`, or `dpsr export`'
         )
-    config = with_tuned(config)
+    config = config if config.index.mode == "dense" else with_tuned(config)
     check_log(config.index, log)
     check_tokenizer(dataset)
     _check_belong_together(dataset, model)

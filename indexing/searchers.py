@@ -119,7 +119,7 @@ def join_searchers(
     """
     if index.mode == "dense":
         return Searchers(dense, dense)
-    lexical = _lexical_searcher(index, filters, items, columns, directory, clicks)
+    lexical = _lexical_searcher(index, filters, items, columns, directory, clicks, k=dense.k)
     fusion = choose_fusion(dense, lexical)
     return Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
 
@@ -184,7 +184,8 @@ def build_lexical_searcher(
         DatasetError: the log cannot be read.
     """
     clicks = clicks_of_items(dataset, items)
-    lexical = _lexical_searcher(config.index, filters, items, dataset.schema.text, directory, clicks)
+    columns, k = dataset.schema.text, min(config.index.k, items.num_items)
+    lexical = _lexical_searcher(config.index, filters, items, columns, directory, clicks, k=k)
     return _with_memory(Searchers(lexical, None, lexical), config, dataset, items, filters, log)
 
 
@@ -195,9 +196,11 @@ def _lexical_searcher(
     columns: tuple[str, ...],
     directory: Path,
     clicks: np.ndarray | None,
+    *,
+    k: int,
 ) -> LexicalSearcher:
     postings = build_lexical(items, columns, index.lexical, directory, clicks=clicks)
-    return LexicalSearcher(postings, directory / TERMS_FILE, filters, k=min(index.k, items.num_items))
+    return LexicalSearcher(postings, directory / TERMS_FILE, filters, k=k)
 
 
 def _with_memory(

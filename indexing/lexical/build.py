@@ -64,7 +64,7 @@ class ItemTerms:
             if clicks is None or not clicks.any():
                 raise ExportError(
                     f"index.lexical.popularity = {config.popularity:g}, and no item of the catalogue was clicked in "
-                    "the train split; leave it out"
+                    "the train split; set it to 0"
                 )
             priors = (config.popularity * np.log1p(clicks[self.items.live_rows])).astype(np.float32)
         fields = [Bm25Field(*bags, weight=config.weights.get(column, 1.0)) for column, bags in self.bags.items()]

@@ -28,7 +28,10 @@ from dpsr.indexing.lexical.tuned import TUNED_FILE, with_tuned
 from dpsr.indexing.lexical.tuning import POPULARITY_GRID, open_grids, tune_lexical, tune_run
 from dpsr.indexing.lexical_export import export_lexical
 from dpsr.indexing.manifest import read_manifest
+from dpsr.indexing.publish import export
 from dpsr.indexing.valid_clicks import ValidClicks
+from dpsr.model.two_tower import TwoTower
+from dpsr.tokenizer_cc import Tokenizer
 from dpsr.tokenizer_cc.terms import analyze
 
 WORDS = ["red", "green", "blue", "shoe", "lamp", "phone", "case", "milk", "sugar", "chair", "sofa", "table"]
@@ -94,6 +97,23 @@ def test_no_single_change_beats_what_is_chosen(seed: int) -> None:
     for name, grid in grids.items():
         for tried in grid:
             assert mean_ndcg(fields, {**start, **values, name: tried}, clicks, counts) <= best + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_without_an_item_change_no_score(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    titles, _ = titles_and_notes(rng, 80)
+    clicks, removed = rng.integers(0, 9, 80), np.flatnonzero(rng.random(80) < 0.3).astype(np.int32)
+    kept = np.delete(np.arange(80), removed)
+    given = [None if row in removed else title for row, title in enumerate(titles)]
+    lexical = LexicalConfig(popularity=0.5)
+    sparse = ItemRows(np.arange(80), pa.table({"title": pa.array(given, pa.string())}), removed=removed)
+    whole = ItemRows(kept, pa.table({"title": [titles[row] for row in kept]}))
+    asked = anonymous_examples(np.array([*WORDS, "red shoe"], object), seed=1)
+    found = BM25Retriever(ItemTerms.of(sparse, ("title",), bigrams=False), lexical, clicks).score_all(asked)
+    expected = BM25Retriever(ItemTerms.of(whole, ("title",), bigrams=False), lexical, clicks[kept]).score_all(asked)
+    np.testing.assert_array_equal(found[:, kept], expected)
+    assert not found[:, removed].any()
 
 
 def test_what_the_configuration_has_is_not_tried() -> None:
@@ -199,6 +219,29 @@ def test_bm25_gives_the_lists_of_the_servable(
             row_of[item] for item, score in zip(served, of_query, strict=True) if item and score > least
         }
     loaded.release()
+
+
+def test_a_hybrid_servable_has_what_was_tuned(run: tuple[Config, Dataset]) -> None:
+    dataset = run[1]
+    index = run[0].index.model_copy(update={"mode": "hybrid", "fusion": "weighted_sum", "dense_weight": 1.0})
+    config = run[0].model_copy(update={"index": index})
+    tuned = tune_run(config, dataset, progress=False)
+    model = TwoTower(config.model, dataset.schema, seed=3, tokenizer=Tokenizer.load(dataset.tokenizer_path))
+    version = export(config, dataset, model, progress=False)
+    assert read_manifest(version)["searchers"]["lexical"]["popularity"] == tuned.lexical["popularity"]
+    loaded = tf.saved_model.load(str(version))
+    answer = loaded.signatures["serving_default"](query=tf.constant(WORDS), mode=tf.constant(["lexical"]))
+    bm25 = BM25Retriever(
+        ItemTerms.of(ItemRows.of_dataset(dataset), dataset.schema.text, bigrams=False),
+        LexicalConfig(**tuned.lexical),
+        dataset.clicks_per_item("train"),
+    )
+    _, expected = bm25.retrieve(anonymous_examples(np.array(WORDS, object), seed=1), answer["score"].shape[1])
+    np.testing.assert_array_equal(answer["score"].numpy(), expected)
+    loaded.release()
+    dense = config.model_copy(update={"index": index.model_copy(update={"mode": "dense"})})
+    version = export(dense, dataset, model, progress=False)
+    assert read_manifest(version)["config"]["index"]["lexical"]["popularity"] == 0.0
 
 
 def test_the_baseline_chooses_its_popularity_as_the_servable_does(run: tuple[Config, Dataset]) -> None:
