@@ -15,8 +15,12 @@ from click.testing import CliRunner
 
 from dpsr.cli import main
 from dpsr.cli.search import search
-from dpsr.config import ConfigError, ServingConfig
+from dpsr.config import ConfigError, ServingConfig, parse_config
+from dpsr.data.dataset.schema import DatasetError
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.job import prepare
 from dpsr.indexing.errors import ExportError
+from dpsr.indexing.lexical.tuning import tune_run
 from dpsr.indexing.lexical_export import export_lexical
 from dpsr.indexing.manifest import read_manifest, searcher_table
 from dpsr.indexing.publish import export
@@ -26,6 +30,7 @@ from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.server import ModelServer
 from dpsr.tokenizer_cc import Tokenizer
 from dpsr.tokenizer_cc.terms import analyze
+from dpsr.training.trainer import train
 
 from .conftest import ITEMS, K, Shop, make_shop
 
@@ -262,8 +267,28 @@ def test_a_catalogue_without_words_is_an_error(shop: Shop, tmp_path: Path) -> No
     assert list(config.model_base_path.iterdir()) == []
 
 
-def test_the_mode_of_the_configuration_is_checked() -> None:
-    from dpsr.config import parse_index_config
-
-    with pytest.raises(ConfigError, match=r"index\.mode = 'words'"):
-        parse_index_config({"mode": "words"}, "tests")
+def test_a_catalogue_alone_is_enough(tmp_path: Path) -> None:
+    titles = ["red shoe", "blue shoe", "green lamp", "red lamp", "steel sink", "wooden chair"] * 5
+    pq.write_table(pa.table({"item_id": list(range(30)), "title": titles}), tmp_path / "items.parquet")
+    tree = {
+        "name": "shop",
+        "work_dir": str(tmp_path / "work"),
+        "data": {"items": {"path": str(tmp_path / "items.parquet")}},
+        "index": {"mode": "lexical"},
+    }
+    config = parse_config(tree, "tests")
+    prepare(config, progress=False)
+    dataset = Dataset.load(config.dataset_dir)
+    version = export_lexical(config, dataset, progress=False)
+    loaded = tf.saved_model.load(str(version))
+    answer = loaded.signatures["serving_default"](query=tf.constant(["sinks"]), mode=tf.constant([""]))
+    assert {titles[item] for item in answer["item_id"][0].numpy().tolist() if item >= 0} == {"steel sink"}
+    loaded.release()
+    with pytest.raises(ConfigError, match=r'index\.mode = "lexical" serves no model, so there is nothing to train'):
+        train(config, dataset, progress=False)
+    with pytest.raises(
+        DatasetError, match="the valid split has no click, and --tune chooses by its clicks; give the run a log"
+    ):
+        tune_run(config, dataset, progress=False)
+    with pytest.raises(ConfigError, match=r"training\.epochs = .* learns from a log"):
+        parse_config({**tree, "index": {"mode": "hybrid"}}, "tests")
