@@ -32,6 +32,7 @@ from dpsr.baselines.tuning import (
 )
 from dpsr.config import ConfigError, LexicalConfig
 from dpsr.indexing.lexical.build import ItemTerms
+from dpsr.indexing.lexical.tuned import lexical_text
 from dpsr.indexing.lexical.tuning import POPULARITY_GRID, tune_lexical
 from dpsr.tokenizer_cc.terms import analyze
 
@@ -94,7 +95,10 @@ def build(names: Sequence[str], context: BuildContext) -> dict[str, Method]:
 def _bm25(context: BuildContext) -> Method:
     if not context.has_words:
         context.notes.append("bm25: no item text has a word, so it finds no item.")
-    return BM25Retriever(context.item_terms, _without_popularity(context.lexical))
+    lexical = _without_popularity(context.lexical)
+    if lexical != LexicalConfig():
+        context.notes.append(f"bm25: {lexical_text(lexical.model_dump())}, by index.lexical and what was tuned for it.")
+    return BM25Retriever(context.item_terms, lexical)
 
 
 def _bm25_bigrams(context: BuildContext) -> Method:

@@ -32,7 +32,7 @@ def export(config: Config, items: str | None, log: str | None, since: str | None
     from dpsr.data.dataset.tables import Dataset
 
     dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
-    from dpsr.indexing.lexical.tuned import lexical_line
+    from dpsr.indexing.lexical.tuned import lexical_text
     from dpsr.indexing.lexical_export import export_lexical
     from dpsr.indexing.manifest import read_manifest, searcher_table
     from dpsr.indexing.publish import export as run
@@ -46,7 +46,7 @@ def export(config: Config, items: str | None, log: str | None, since: str | None
     manifest = read_manifest(version)
     click.echo(searcher_table(version))
     if lexical := manifest["searchers"].get("lexical"):
-        click.echo(lexical_line(lexical))
+        click.echo(f"words: BM25 with {lexical_text(lexical)}")
     if line := text_encoder_line(manifest):
         click.echo(line)
     click.echo(f"servable: {version}")

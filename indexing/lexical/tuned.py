@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +72,11 @@ def with_tuned(config: Config) -> Config:
     return config.model_copy(update={"index": index})
 
 
-def lexical_line(lexical: dict[str, Any]) -> str:
-    """BM25's parameters as one line for the terminal; ``lexical`` has the keys of ``LexicalConfig``."""
+def lexical_text(lexical: Mapping[str, Any]) -> str:
+    """BM25's parameters as text; ``lexical`` has the keys of ``LexicalConfig``."""
     weights = "".join(f", {column} = {weight:g}" for column, weight in sorted(lexical["weights"].items()))
     popularity = f", popularity = {lexical['popularity']:g}" if lexical["popularity"] else ""
-    return f"words: BM25 with k1 = {lexical['k1']:g}, b = {lexical['b']:g}{weights}{popularity}"
+    return f"k1 = {lexical['k1']:g}, b = {lexical['b']:g}{weights}{popularity}"
 
 
 def _described(text: list[str], bigrams: bool) -> str:

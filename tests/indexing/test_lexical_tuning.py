@@ -283,6 +283,7 @@ baselines = ["bm25", "bm25+popularity"]
     assert "notes = " in line
     tuned = json.loads((folder / "run" / TUNED_FILE).read_text())["lexical"]
     assert f"bm25+popularity {tuned['popularity']:g}" in done.output
+    assert f"bm25: k1 = {tuned['k1']:g}, b = 0.5, notes = " in done.output
     assert "dpsr+bm25" not in done.output
     done = CliRunner().invoke(main, ["export", "-c", str(file)])
     assert done.exit_code == 0, done.output
