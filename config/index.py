@@ -10,7 +10,10 @@ from dpsr.config.section import Section
 
 
 class LexicalConfig(Section):
-    """BM25 over the words of the items (Robertson and Zaragoza, 2009, section 3.4)."""
+    """BM25 over the words of the items (Robertson and Zaragoza, 2009, section 3.4).
+
+    In place of a default that the configuration leaves as it is stands what ``dpsr evaluate --tune`` chose.
+    """
 
     k1: Annotated[float, Field(ge=0.0)] = 1.2
     """How much more a word counts that stands in an item twice."""
@@ -20,6 +23,8 @@ class LexicalConfig(Section):
     """Index pairs of neighbouring words too."""
     weights: dict[str, Annotated[float, Field(gt=0.0)]] = {}
     """Text column -> what a word in it counts; 1 for columns that are not named."""
+    popularity: Annotated[float, Field(ge=0.0)] = 0.0
+    """Adds this times log(1 + clicks of the train split) to the score of an item that has a word of the query."""
 
 
 class MemoryConfig(Section):
@@ -37,10 +42,10 @@ class MemoryConfig(Section):
 class IndexConfig(Section):
     """The searchers inside the servable."""
 
-    mode: Literal["dense", "hybrid"] = "dense"
-    """``dense``: items by their vectors; ``hybrid``: by vectors and by words, in one list."""
+    mode: Literal["dense", "lexical", "hybrid"] = "dense"
+    """``dense``: items by their vectors; ``lexical``: by words, without a model; ``hybrid``: both, in one list."""
     lexical: LexicalConfig = LexicalConfig()
-    """Of the mode ``hybrid``."""
+    """Of the modes ``lexical`` and ``hybrid``."""
     fusion: Literal["weighted_sum", "reciprocal_ranks"] | None = None
     """How the two lists of the mode ``hybrid`` become one; None chooses by the clicks of the valid split."""
     dense_weight: Annotated[float, Field(gt=0.0)] | None = None

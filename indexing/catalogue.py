@@ -48,6 +48,27 @@ class ItemRows:
         """The rows that have an item, int32 [num_items], ascending."""
         return np.delete(np.arange(len(self), dtype=np.int32), self.removed)
 
+    @classmethod
+    def of_dataset(cls, dataset: Dataset) -> ItemRows:
+        """The items that the dataset was prepared with."""
+        return ItemRows(dataset.item_ids, dataset.item_table())
+
+    @classmethod
+    def read(cls, path: str, config: Config, dataset: Dataset) -> ItemRows:
+        """The items of a file, which the dataset need not contain.
+
+        Args:
+            path: file or glob, with the columns of ``data.items`` (and those of ``index.filter_range``).
+            config: names and maps the columns.
+            dataset: says the type of the ids.
+
+        Raises:
+            DatasetError: a column is missing, ids are given twice or are of another type than the dataset's, or too
+                many rows cannot be used.
+        """
+        table = _read_table(path, config, dataset)
+        return ItemRows(id_array(table.column("item_id"), dataset.schema.item_id_type), table)
+
 
 @dataclass(frozen=True)
 class Catalogue(ItemRows):
@@ -86,7 +107,7 @@ class Catalogue(ItemRows):
 
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> Catalogue:
-        """The items that the dataset was prepared with."""
+        """As ``ItemRows.of_dataset``."""
         subwords = None
         if dataset.schema.subwords is not None:
             subwords = _of_items(dataset.item_subwords, dataset)
@@ -94,19 +115,19 @@ class Catalogue(ItemRows):
 
     @classmethod
     def read(cls, path: str, config: Config, dataset: Dataset) -> Catalogue:
-        """The items of a file, which the training data need not contain.
+        """As ``ItemRows.read``; the training data need not contain the items.
 
         Args:
-            path: file or glob, with the columns of ``data.items`` (and those of ``index.filter_range``).
+            path: file or glob.
             config: names and maps the columns.
             dataset: its tokenizer and vocabularies make the ids that the model knows; a value of a categorical column
                 that it does not have counts as a rare one.
 
         Raises:
-            DatasetError: a column is missing, ids are given twice or are of another type than the dataset's, or too
-                many rows cannot be used.
+            DatasetError: as ``ItemRows.read``.
         """
-        table = _read_table(path, config, dataset)
+        rows = ItemRows.read(path, config, dataset)
+        table = rows.table
         tokenizer = Tokenizer.load(dataset.tokenizer_path)
         categorical = {
             column: column_ids(
@@ -120,8 +141,7 @@ class Catalogue(ItemRows):
         if dataset.schema.subwords is not None:
             of_columns = SubwordTokenizer.load(dataset.subwords_path)
             subwords = _of_items(token_bags(of_columns, field_texts(table, columns)), dataset)
-        item_ids = id_array(table.column("item_id"), dataset.schema.item_id_type)
-        return cls(item_ids, table, token_bags(tokenizer, joined_texts(table, columns)), categorical, subwords)
+        return cls(rows.item_ids, table, token_bags(tokenizer, joined_texts(table, columns)), categorical, subwords)
 
 
 def _of_items(subwords: Bags, dataset: Dataset) -> Bags:

@@ -40,11 +40,11 @@ class ParityExamples:
     item_ids: list[str] | list[int]
     """By item row; rows count those that have an item, tombstones of an index in segments left out."""
     inputs: dict[str, np.ndarray]
-    """[n, ...] for each input of ``embed_query``; strings as bytes objects."""
+    """[n, ...] for each input of ``serving_default`` but ``mode``; strings as bytes objects."""
     heads: np.ndarray
-    """float32 [n, heads, d], of the query alone."""
+    """float32 [n, heads, d], of the query alone; [n, 0, 0] where no vectors are searched."""
     item_vectors: np.ndarray
-    """float32 [items, d]."""
+    """float32 [items, d]; [0, 0] where no vectors are searched."""
     personalized: PersonalizedExamples | None = None
     """Of a servable that has the signatures ``personalized`` and ``tokenize``."""
     no_filter: dict[str, str | float] = field(default_factory=dict)
@@ -59,6 +59,11 @@ class ParityExamples:
     """int32 [n, k], the joined lists of both searchers for the query alone; [0, 0] with one searcher."""
     remembered_rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))
     """int32 [n, c], the items clicked for each query, in any order among -1; [0, 0] without a memory."""
+
+    @property
+    def searches_vectors(self) -> bool:
+        """Whether a model and its heads stand for the answers."""
+        return self.heads.shape[2] > 0
 
     @cached_property
     def row_of(self) -> dict[object, int]:

@@ -20,19 +20,19 @@ from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, numeric_column
 from dpsr.indexing.fingerprints import model_fingerprint, row_fingerprints
 from dpsr.indexing.fresh_process import FreshProcess, fresh_process, verify_in_fresh_process
+from dpsr.indexing.held_out import embedded_requests, held_out_records
 from dpsr.indexing.incremental.base_version import read_base_version
 from dpsr.indexing.incremental.indexed import indexed_items
 from dpsr.indexing.incremental.item_files import RowContents
 from dpsr.indexing.incremental.takeover import take_over
+from dpsr.indexing.lexical.tuned import with_tuned
 from dpsr.indexing.manifest import write_manifest
-from dpsr.indexing.parity import ParityExamples, PersonalizedExamples, strings
-from dpsr.indexing.searcher import Searcher
+from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.searchers import Chosen, Searchers, build_searchers
 from dpsr.indexing.servable import RetrievalModule
 from dpsr.indexing.servable_module import ServableModule
-from dpsr.indexing.signature import MODE_INPUT, RETRIEVING, profile_inputs
+from dpsr.indexing.signature import LEXICAL_MODE, MODE_INPUT, RETRIEVING, profile_inputs
 from dpsr.indexing.text_encoder import describe_text_encoder
-from dpsr.indexing.valid_clicks import anonymous
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
 from dpsr.model.feature_tables import truncation_notes
@@ -40,8 +40,6 @@ from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc import Tokenizer
 
-TUNING_QUERIES = 256
-CHECKED_QUERIES = 256
 _CHECKED_OF_SEGMENTS = 64
 """The base segment was checked on more when it was built."""
 _WARMUP_ROWS = 8
@@ -79,14 +77,20 @@ def export(
             fresh process, answer as the model does and reach ``index.min_recall``. Nothing is published then, and no
             version is left behind.
         DatasetError: the items or the log cannot be used.
+        ConfigError: what ``dpsr evaluate --tune`` wrote cannot be used; see ``with_tuned``.
     """
-    if log is not None and config.index.memory is None:
-        raise ExportError(f"log {log} was given, but nothing remembers its clicks; set index.memory")
+    if config.index.mode == LEXICAL_MODE:
+        raise ExportError(
+            'index.mode = "lexical" serves no model; call `lexical_export.export_lexical`, or `dpsr export`'
+        )
+    config = config if config.index.mode == "dense" else with_tuned(config)
+    check_log(config.index, log)
+    check_tokenizer(dataset)
     _check_belong_together(dataset, model)
     fingerprint = model_fingerprint(model)
     version = None if since is None else read_base_version(config, dataset, since, model, fingerprint)
     catalogue = Catalogue.of_dataset(dataset) if items is None else Catalogue.read(items, config, dataset)
-    _check_columns(config, dataset, catalogue)
+    check_columns(config, dataset, catalogue)
     for note in truncation_notes(model.config, dataset) if progress else ():
         tqdm.write(note)
     contents = RowContents.of(catalogue.table.column("item_id"), row_fingerprints(model, catalogue))
@@ -96,7 +100,7 @@ def export(
     base = config.model_base_path
     sizes = {} if earlier is None else {"rows": earlier.rows, "embedded": len(earlier.embedded)}
     require_free(base, export_bytes(config.index, dataset.schema, model, catalogue, **sizes))
-    tuning, checked = _held_out_records(dataset)
+    tuning, checked = held_out_records(dataset)
     if earlier is not None and not earlier.merged:
         checked = checked[:_CHECKED_OF_SEGMENTS]
     precision = config.index.text_encoder_precision
@@ -117,8 +121,8 @@ def export(
         servable = RetrievalModule(served, dataset, searchers.searcher, filters, catalogue=rows)
         # In float32 the servable has to answer as the model was trained, in int8 as the towers that are served.
         answering = model if precision == "float32" else served
-        examples = _examples(answering, dataset, rows, vectors, checked, filters)
-        manifest = _manifest(config, dataset, items)
+        examples = embedded_requests(answering, dataset, rows, vectors, checked, filters)
+        manifest = run_manifest(config, dataset, items)
         manifest["model_fingerprint"] = fingerprint
         if earlier is not None:
             manifest["since"] = earlier.describe()
@@ -181,12 +185,13 @@ def publish_checked(
     path, examples_dir = staging / "servable", staging / "examples"
     servable.save(path)
     examples = searchers.with_expected_lists(examples, texts).among_items(rows.live_rows)
-    _write_warmup(path / WARMUP_FILE, base.name, examples, searchers.searcher)
+    _write_warmup(path / WARMUP_FILE, base.name, examples, searchers)
     examples_dir.mkdir()
     examples.write(examples_dir)
     steps.update()
     recall = verify_in_fresh_process(process, path, examples_dir)
-    _check_recall(recall, index, searchers.dense.index)
+    if searchers.dense is not None:
+        _check_recall(recall, index, searchers.dense.index)
     steps.update()
     every = {
         "name": base.name,
@@ -194,11 +199,11 @@ def publish_checked(
         "dpsr_version": __version__,
         "items": rows.num_items,
         "item_id_type": servable.item_id_type,
-        "dimension": examples.heads.shape[2],
-        "heads": examples.heads.shape[1],
         "filters": sorted(servable.filters.specs),
     }
-    write_manifest(path, every | manifest | searchers.describe({**recall, "queries": len(examples)}))
+    if searchers.dense is not None:
+        every |= {"dimension": examples.heads.shape[2], "heads": examples.heads.shape[1]}
+    write_manifest(path, every | manifest | searchers.describe({**recall, "queries": len(examples)}, index.lexical))
     if contents is not None:
         contents.write(path)
     version = publish(path, base)
@@ -207,15 +212,25 @@ def publish_checked(
     return version
 
 
-def _check_belong_together(dataset: Dataset, model: Model) -> None:
-    """One tokenizer in all of them, and the columns that the model was trained on."""
-    file = Tokenizer.load(dataset.tokenizer_path).fingerprint
-    of_dataset, of_model = dataset.schema.tokenizer_fingerprint, model.schema.tokenizer_fingerprint
+def check_log(index: IndexConfig, log: str | None) -> None:
+    """Raises ExportError for a log that nothing remembers."""
+    if log is not None and index.memory is None:
+        raise ExportError(f"log {log} was given, but nothing remembers its clicks; set index.memory")
+
+
+def check_tokenizer(dataset: Dataset) -> None:
+    """Raises ExportError where a dataset's tokenizer is not the one that it was prepared with."""
+    file, of_dataset = Tokenizer.load(dataset.tokenizer_path).fingerprint, dataset.schema.tokenizer_fingerprint
     if file != of_dataset:
         raise ExportError(
             f"{dataset.tokenizer_path} has fingerprint {file}, but the dataset's manifest says {of_dataset}; "
             "run `dpsr prepare` again"
         )
+
+
+def _check_belong_together(dataset: Dataset, model: Model) -> None:
+    """One tokenizer in both, and the columns that the model was trained on."""
+    of_dataset, of_model = dataset.schema.tokenizer_fingerprint, model.schema.tokenizer_fingerprint
     if of_dataset != of_model:
         raise ExportError(
             f"the model was trained with tokenizer {of_model}, but the dataset {dataset.directory} has tokenizer "
@@ -232,72 +247,17 @@ def _check_belong_together(dataset: Dataset, model: Model) -> None:
             )
 
 
-def _check_columns(config: Config, dataset: Dataset, catalogue: Catalogue) -> None:
-    """Raises what the servable would raise of its input columns, before the items are embedded."""
+def check_columns(config: Config, dataset: Dataset, items: ItemRows) -> None:
+    """Raises what the servable would raise of its input columns, before anything is built."""
     profile_inputs(dataset.schema.profile)
     for column in config.index.filter_range:
-        numeric_column(catalogue.table, column)
+        numeric_column(items.table, column)
 
 
-def _held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Records to tune the index on and others to check it with, of the latest split that has any; INTERACTION [n]."""
-    for split in ("test", "valid", "train"):
-        count = dataset.num_interactions(split)
-        if count == 0:
-            continue
-        wanted = min(count, TUNING_QUERIES + CHECKED_QUERIES)
-        records = dataset.interactions_at(split, np.random.default_rng(1).choice(count, wanted, replace=False))
-        tuning = max(1, wanted * TUNING_QUERIES // (TUNING_QUERIES + CHECKED_QUERIES))
-        return records[:tuning], records[tuning:] if wanted > 1 else records
-    raise ExportError(
-        f"the dataset {dataset.directory} has no interaction to check the servable with; run `dpsr prepare` again"
-    )
-
-
-def _examples(
-    model: Model,
-    dataset: Dataset,
-    items: ItemRows,
-    vectors: np.ndarray,
-    records: np.ndarray,
-    filters: Filters,
-) -> ParityExamples:
-    # More than the model reads, so that the servable has to choose the most recent ones.
-    sent = model.config.history_length + 5
-    heads = embed_queries(model, dataset, np.concatenate([anonymous(records), records]))
-    return ParityExamples(
-        item_ids=items.item_ids[items.live_rows].tolist(),
-        inputs={"query": strings(dataset.query_texts().take(records["query"]).to_pylist())},
-        heads=heads[: len(records)],
-        item_vectors=vectors,
-        personalized=PersonalizedExamples(
-            tokens=[dataset.query_tokens[row].tolist() for row in records["query"].tolist()],
-            profile={
-                name: _profile_values(dataset, column, records["user"])
-                for column, name in profile_inputs(dataset.schema.profile).items()
-            },
-            history=[
-                dataset.item_ids[dataset.history[user][:end][-sent:]].tolist() if user >= 0 else []
-                for user, end in zip(records["user"].tolist(), records["history_end"].tolist(), strict=True)
-            ],
-            heads=heads[len(records) :],
-        ),
-        no_filter=filters.without(),
-        filter=filters.example(),
-        matching_rows=filters.matching_rows(filters.example(), len(items)),
-    )
-
-
-def _profile_values(dataset: Dataset, column: str, users: np.ndarray) -> list[str]:
-    """The strings a client would send; "" for what is missing, and a value no vocabulary has for a rare one."""
-    vocabulary = dataset.vocabularies[f"users.{column}"]
-    unknown = "?" + max(vocabulary, key=len, default="")
-    values = ["", *vocabulary, unknown]
-    return [values[dataset.user_profile[column][user]] if user >= 0 else "" for user in users.tolist()]
-
-
-def _write_warmup(path: Path, name: str, examples: ParityExamples, searcher: Searcher) -> None:
-    inputs = {"serving_default": examples.inputs, "embed_query": examples.inputs}
+def _write_warmup(path: Path, name: str, examples: ParityExamples, searchers: Searchers) -> None:
+    inputs = {"serving_default": examples.inputs}
+    if searchers.dense is not None:
+        inputs["embed_query"] = examples.inputs
     if examples.personalized is not None:
         inputs |= {
             "personalized": examples.personalized_inputs(examples.personalized),
@@ -305,7 +265,7 @@ def _write_warmup(path: Path, name: str, examples: ParityExamples, searcher: Sea
         }
     if examples.filter:
         inputs["filtered"] = examples.filtered_inputs(examples.filter)
-    if searcher.modes:
+    if searchers.searcher.modes:
         of_each = {MODE_INPUT: np.full(len(examples), b"", object)}
         inputs |= {name: inputs[name] | of_each for name in RETRIEVING if name in inputs}
     path.parent.mkdir()
@@ -327,11 +287,8 @@ def _check_recall(recall: dict[str, float], config: IndexConfig, index: VectorIn
         )
 
 
-def _manifest(
-    config: Config,
-    dataset: Dataset,
-    items_file: str | None,
-) -> dict[str, Any]:
+def run_manifest(config: Config, dataset: Dataset, items_file: str | None) -> dict[str, Any]:
+    """What the manifest of a version says of the run."""
     return {
         "tokenizer_fingerprint": dataset.schema.tokenizer_fingerprint,
         "items_file": items_file,

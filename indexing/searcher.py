@@ -2,8 +2,8 @@
 
 A servable holds one searcher or several; each reads the same queries, obeys the same filters, and states what it
 measured of itself. ``dense.searcher.DenseSearcher`` finds items by the inner products of the query's heads;
-``hybrid.HybridSearcher`` joins its lists with those of ``lexical.searcher.LexicalSearcher``, which finds words;
-``memory.searcher.MemorySearcher`` adds what was clicked for the same query to either of them.
+``lexical.searcher.LexicalSearcher`` by words; ``hybrid.HybridSearcher`` joins the lists of both;
+``memory.searcher.MemorySearcher`` adds what was clicked for the same query to any of them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Searcher(Protocol):
     """In manifests: ``dense``."""
     modes: Mapping[str, int]
     """What a request may ask for: names, and the bits of ``Found.sources`` that each stands for, "" being the default;
-    empty without a choice."""
+    empty where a request has no such input."""
     k: int
     """Items of an answer, at most those of the catalogue."""
     release: Any

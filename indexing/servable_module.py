@@ -60,14 +60,10 @@ class ServableModule(tf.Module):
 
     @abstractmethod
     def _queries(self, inputs: Mapping[str, tf.Tensor], mode: tf.Tensor | None = None) -> Queries:
-        """The queries of a request; ``inputs`` by name are those of the signature ``embed_query``."""
-
-    @abstractmethod
-    def _heads(self, queries: Queries) -> tf.Tensor:
-        """The query tower, float32 [B, m, d]."""
+        """The queries of a request; ``inputs`` by name are those of the signature ``serving_default``."""
 
     def _trace(self, query: dict[str, tf.TensorSpec], more: Mapping[str, Signature]) -> None:
-        """Traces ``serving_default``, ``embed_query``, ``filtered`` where there are filters, and more signatures.
+        """Traces ``serving_default``, ``filtered`` where there are filters, and more signatures.
 
         Args:
             query: the inputs of a query.
@@ -75,7 +71,6 @@ class ServableModule(tf.Module):
         """
         signatures: dict[str, Signature] = {
             "serving_default": (self._serve, query | self._mode_specs),
-            "embed_query": (self._embed, query),
             **more,
         }
         if self.filters:
@@ -97,9 +92,6 @@ class ServableModule(tf.Module):
     def _serve_filtered(self, /, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         filters = {name: inputs[name] for name in self.filters.specs}
         return self._retrieve(self._queries(inputs, inputs.get(MODE_INPUT)), filters)
-
-    def _embed(self, /, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"heads": self._heads(self._queries(inputs))}
 
     def _wanted(self, rows: tf.Tensor, mode: tf.Tensor | None) -> tf.Tensor | None:
         """The searchers that each of a request's rows asks for, int32 [B]; None without a choice."""
@@ -126,6 +118,20 @@ class ServableModule(tf.Module):
     def _answer(self, found: Found) -> dict[str, tf.Tensor]:
         item_id = tf.where(found.rows >= 0, tf.gather(self._item_ids, tf.maximum(found.rows, 0)), self._no_item)
         return {"item_id": item_id, "score": found.scores, "head": found.heads, "source": found.sources}
+
+
+class TowerModule(ServableModule):
+    """A servable with a query tower, which the signature ``embed_query`` asks alone."""
+
+    @abstractmethod
+    def _heads(self, queries: Queries) -> tf.Tensor:
+        """The query tower, float32 [B, m, d]."""
+
+    def _trace(self, query: dict[str, tf.TensorSpec], more: Mapping[str, Signature]) -> None:
+        super()._trace(query, {"embed_query": (self._embed, query), **more})
+
+    def _embed(self, /, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"heads": self._heads(self._queries(inputs))}
 
 
 def _with_defaults(

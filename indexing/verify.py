@@ -18,7 +18,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from dpsr.indexing.dense.exact import kth_scores, recall_at_k
 from dpsr.indexing.parity import ParityExamples
-from dpsr.indexing.signature import MEMORY, MEMORY_MODE, MODE_INPUT, item_key
+from dpsr.indexing.signature import LEXICAL_MODE, MEMORY, MEMORY_MODE, MODE_INPUT, item_key
 from dpsr.indexing.warmup import WARMUP_FILE
 from dpsr.ops_cc import library
 from dpsr.ops_cc.head_merge import NO_SCORE
@@ -39,10 +39,10 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
 
     Args:
         servable: the SavedModel's directory.
-        examples: requests with the Python side's heads.
+        examples: requests with the Python side's heads, or, of a servable without vectors, with its lists.
 
     Returns:
-        recall at k against exact search with the Python side's heads, by signature.
+        recall at k against exact search with the Python side's heads, by signature; empty without vectors.
 
     Raises:
         VerificationError: tokens or heads differ from the model's, a filter lets other items through, or there is no
@@ -51,26 +51,25 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, float]:
     loaded = tf.saved_model.load(str(servable))  # owns the tables and the tokenizer of its signatures
     call = {name: _caller(loaded.signatures[name]) for name in loaded.signatures}
     query, personalized = examples.inputs, examples.personalized
-    _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.heads)
     has_modes = MODE_INPUT in loaded.signatures["serving_default"].structured_input_signature[1]
-    dense = {MODE_INPUT: _mode("dense")} if has_modes else {}
-    answer = _in_batches(call["serving_default"], query | dense)
-    k = answer["item_id"].shape[1]
-    kth = kth_scores(examples.item_vectors, examples.heads, k)
-    recall = {"serving_default": _recall(answer, examples, examples.heads, kth)}
+    requests = {"serving_default": query}
     if personalized is not None:
         _check_tokens(call["tokenize"](query), personalized.tokens, examples)
-        answer = _in_batches(call["personalized"], examples.personalized_inputs(personalized) | dense)
-        of_users = kth  # where no tower reads profile or history
-        if not np.array_equal(personalized.heads, examples.heads):
-            of_users = kth_scores(examples.item_vectors, personalized.heads, k)
-        recall["personalized"] = _recall(answer, examples, personalized.heads, of_users)
+        requests["personalized"] = examples.personalized_inputs(personalized)
     if "filtered" in call:
-        everything = _in_batches(call["filtered"], examples.filtered_inputs(examples.no_filter) | dense)
-        recall["filtered"] = _recall(everything, examples, examples.heads, kth)
-        configured = {MODE_INPUT: _mode("")} if dense else {}
+        requests["filtered"] = examples.filtered_inputs(examples.no_filter)
+        configured = {MODE_INPUT: _mode("")} if has_modes else {}
         _check_filter(_in_batches(call["filtered"], examples.filtered_inputs(examples.filter) | configured), examples)
-    for mode, expected in (("lexical", examples.lexical_rows), ("hybrid", examples.hybrid_rows)):
+    alone = {MODE_INPUT: _mode("dense" if examples.searches_vectors else LEXICAL_MODE)} if has_modes else {}
+    answers = {name: _in_batches(call[name], inputs | alone) for name, inputs in requests.items()}
+    recall = {}
+    if examples.searches_vectors:
+        _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.heads)
+        recall = _recalls(answers, examples)
+    else:
+        for answer in answers.values():
+            check_list(LEXICAL_MODE, _item_rows(answer, examples), examples.lexical_rows, examples.query)
+    for mode, expected in ((LEXICAL_MODE, examples.lexical_rows), ("hybrid", examples.hybrid_rows)):
         if len(expected):
             answer = _in_batches(call["serving_default"], query | {MODE_INPUT: _mode(mode)})
             check_list(mode, _item_rows(answer, examples), expected, examples.query)
@@ -116,6 +115,21 @@ def _check_heads(heads: np.ndarray, expected: np.ndarray) -> None:
     difference = float(np.abs(heads - expected).max(initial=0.0))
     if not difference <= _HEAD_TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
         raise VerificationError(f"heads of signature embed_query are up to {difference:g} away from the model's")
+
+
+def _recalls(answers: Mapping[str, Answer], examples: ParityExamples) -> dict[str, float]:
+    """The recall of each signature's answers; those of ``personalized`` are to the heads with profile and history."""
+    k = answers["serving_default"]["item_id"].shape[1]
+    kth = kth_scores(examples.item_vectors, examples.heads, k)
+    found = {}
+    for name, answer in answers.items():
+        heads, of_heads = examples.heads, kth
+        if name == "personalized" and examples.personalized is not None:
+            heads = examples.personalized.heads
+            if not np.array_equal(heads, examples.heads):  # else no tower reads profile or history
+                of_heads = kth_scores(examples.item_vectors, heads, k)
+        found[name] = _recall(answer, examples, heads, of_heads)
+    return found
 
 
 def _recall(answer: Answer, examples: ParityExamples, heads: np.ndarray, kth: np.ndarray) -> float:

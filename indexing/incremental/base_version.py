@@ -110,6 +110,11 @@ def read_base_version(config: Config, dataset: Dataset, since: str, model: Model
     """
     directory = find_version(config.model_base_path, since)
     manifest = read_manifest(directory)
+    if "dense" not in manifest["searchers"]:
+        raise ExportError(
+            f'{directory}: answers by words alone (index.mode = "lexical"), and has no vectors to take over; run '
+            "`dpsr export` without --since"
+        )
     if "model_fingerprint" not in manifest:
         raise ExportError(
             f"{directory}: was published by an older release, without the fingerprints that tell which items changed; "

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpsr.baselines.analyzers import stemmed_words
 from dpsr.cli.search import search
 from dpsr.config import ConfigError, ServingConfig
 from dpsr.indexing.corpus import embed_items
@@ -23,7 +22,7 @@ from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServingError
 from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.server import ModelServer
-from dpsr.tokenizer_cc import Tokenizer
+from dpsr.tokenizer_cc.terms import analyze
 
 from .conftest import ITEMS, K, Shop, make_shop
 
@@ -67,12 +66,11 @@ def dense(shop: Shop, client: PredictClient) -> np.ndarray:
 @pytest.fixture(scope="module")
 def lexical(shop: Shop) -> np.ndarray:
     """float64 [queries, items], BM25 by its formula; a misspelt word is left out."""
-    analyzer = stemmed_words(Tokenizer.load(shop.dataset.tokenizer_path))
-    documents = [analyzer(title) for title in shop.dataset.item_table().column("title").to_pylist()]
+    documents = [analyze(title) for title in shop.dataset.item_table().column("title").to_pylist()]
     average = np.mean([len(document) for document in documents])
     scores = np.zeros((len(QUERIES), ITEMS))
     for row, query in enumerate(QUERIES):
-        for term in analyzer(query):
+        for term in analyze(query):
             frequency = sum(term in document for document in documents)
             idf = np.log(1 + (ITEMS - frequency + 0.5) / (frequency + 0.5))
             for item, document in enumerate(documents):
@@ -195,7 +193,7 @@ def test_a_servable_of_one_searcher_has_no_modes(string_shop: Shop, tmp_path: Pa
     server = ModelServer([ServedModel("shop", base)], ServingConfig(port=0, rest_port=-1))
     try:
         target = f"localhost:{server.start()}"
-        with pytest.raises(ConfigError, match="--mode hybrid: the server finds items by one searcher only"):
+        with pytest.raises(ConfigError, match="--mode hybrid: the server finds items by their vectors alone"):
             search(string_shop.config, ["red shoe"], target=target, count=3, mode="hybrid")
     finally:
         server.stop()

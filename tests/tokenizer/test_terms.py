@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
-from dpsr.baselines.analyzers import stemmed_words, with_bigrams
 from dpsr.tokenizer_cc import ModelFileError, Tokenizer, VocabularyBuilder
 from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder, analyze
 
+from .analyzers import stemmed_words, with_bigrams
 from .texts import HARD, SHOP, as_bytes, batches, texts_or_bytes
 
 Analyzer = Callable[[str | bytes], list[str]]
