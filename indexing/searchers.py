@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tqdm import tqdm
 
 from dpsr.config import Config, IndexConfig
 from dpsr.data.dataset.tables import Dataset
@@ -16,6 +17,7 @@ from dpsr.indexing.corpus import embed_queries
 from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.filters import Filters
+from dpsr.indexing.fusion_candidates import Candidates
 from dpsr.indexing.fusion_tuning import UNTUNED, TunedFusion, tune_fusion
 from dpsr.indexing.hybrid import HybridSearcher
 from dpsr.indexing.lexical.build import TERMS_FILE, build_lexical
@@ -111,6 +113,8 @@ def join_searchers(
     postings = build_lexical(items, columns, index.lexical, directory)
     lexical = LexicalSearcher(postings, directory / TERMS_FILE, filters, k=dense.k)
     fusion = choose_fusion(dense, lexical)
+    for line in fusion.notes():
+        tqdm.write(line)
     return Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
 
 
@@ -173,12 +177,5 @@ def _fusion(
     wanted, clicks = config.index, valid_clicks(dataset, catalogue, seed=config.training.seed)
     if not len(clicks.rows):
         return TunedFusion(UNTUNED.replaced(wanted.fusion, wanted.dense_weight), 0, {})
-    return tune_fusion(
-        dense,
-        lexical,
-        embed_queries(model, dataset, clicks.records),
-        clicks.texts,
-        clicks.rows,
-        kind=wanted.fusion,
-        weight=wanted.dense_weight,
-    )
+    candidates = Candidates.found(dense, lexical, embed_queries(model, dataset, clicks.records), clicks.texts)
+    return tune_fusion(candidates, clicks.texts, clicks.rows, kind=wanted.fusion, weight=wanted.dense_weight)
