@@ -50,21 +50,31 @@ class TunedFusion:
     """What answers by default: ``hybrid``, or the side alone that the other one adds nothing to beyond noise."""
     tried: Tried | None = None
     """Of the weight for each query; None where none was fitted."""
+    made_queries: bool = False
+    """Whether the examples are words of items in place of clicks."""
 
     @classmethod
     def described(cls, entry: Mapping[str, Any]) -> TunedFusion:
         """The inverse of ``describe``."""
         tried = Tried(**entry["tried"]) if "tried" in entry else None
-        return cls(FusionPlan.described(entry), entry["clicks"], dict(entry["ndcg"]), entry["mode"], tried)
+        plan, made_queries = FusionPlan.described(entry), entry.get("made_queries", False)
+        return cls(plan, entry["clicks"], dict(entry["ndcg"]), entry["mode"], tried, made_queries)
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
         tried = {} if self.tried is None else {"tried": self.tried._asdict()}
-        return {**self.plan.describe(), "mode": self.mode, "clicks": self.clicks, "ndcg": self.ndcg, **tried}
+        return {**self.plan.describe(), "mode": self.mode, "clicks": self.clicks, "ndcg": self.ndcg, **tried} | (
+            {"made_queries": True} if self.made_queries else {}
+        )
 
     def notes(self) -> list[str]:
         """Lines for the terminal: what was tried, and what does not answer by default."""
         lines = []
+        if self.made_queries:
+            lines.append(
+                f"fusion: no clicks; {self.clicks:,} queries made of words of items bear out {self.plan.kind} with "
+                f"dense_weight = {self.plan.dense_weight:g}"
+            )
         if self.tried is not None:
             figures = f"nDCG {self.tried.by_query:.4f} of held-out clicks, {self.tried.constant:.4f} by one weight"
             if self.tried.used:
@@ -122,6 +132,34 @@ def tune_fusion(
     is_given = kind is not None and weight is not None and weight != AUTO
     mode = "hybrid" if is_given else _default_mode(joined, sides, queries)
     return TunedFusion(plan, len(clicked), {name: float(mean) for name, mean in found.items()}, mode, tried)
+
+
+def tune_by_made_queries(
+    candidates: Candidates, texts: Sequence[str], clicked: np.ndarray, *, kind: FusionKind | None
+) -> TunedFusion:
+    """Chooses a weight without clicks: at most the one of ``UNTUNED``, less where made queries do not bear that out.
+
+    The model learnt from queries that were made in the same way, so they flatter the dense side: what they say against
+    it holds all the more for queries of people, and what they say for it does not count.
+
+    Args:
+        candidates: of n queries; n > 0.
+        texts: the queries, words of an item each.
+        clicked: int32 [n], its row.
+        kind: of the fusion; None for that of ``UNTUNED``.
+    """
+    kind = kind or UNTUNED.kind
+    _, queries = np.unique(np.array(texts, object), return_inverse=True)
+    plans = [FusionPlan(kind, weight) for weight in WEIGHTS]
+    of_plans = {plan: candidates.gains(plan, clicked) for plan in plans}
+    best = max(plans, key=lambda plan: of_plans[plan].mean())
+    level = next(plan for plan in plans if gain_within(of_plans[best], of_plans[plan], queries)[0] <= 0.0)
+    plan = min(level, FusionPlan(kind, UNTUNED.dense_weight), key=lambda plan: plan.dense_weight)
+    sides = candidates.gains_of_sides(clicked)
+    mode = _default_mode(of_plans[plan], {"lexical": sides["lexical"]}, queries)
+    found = {side: float(of_side.mean()) for side, of_side in sides.items()}
+    found[kind] = float(of_plans[plan].mean())
+    return TunedFusion(plan, len(clicked), found, mode, made_queries=True)
 
 
 def _by_query(candidates: Candidates, clicked: np.ndarray) -> FusionPlan:

@@ -18,7 +18,7 @@ from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.filters import Filters
 from dpsr.indexing.fusion_candidates import Candidates
-from dpsr.indexing.fusion_tuning import UNTUNED, TunedFusion, tune_fusion
+from dpsr.indexing.fusion_tuning import AUTO, UNTUNED, TunedFusion, tune_by_made_queries, tune_fusion
 from dpsr.indexing.hybrid import HybridSearcher
 from dpsr.indexing.lexical.build import TERMS_FILE, build_lexical
 from dpsr.indexing.lexical.searcher import LexicalSearcher
@@ -27,7 +27,7 @@ from dpsr.indexing.memory.searcher import ClickMemory, MemorySearcher
 from dpsr.indexing.memory.tuning import TunedMemory
 from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.searcher import ScoringSearcher
-from dpsr.indexing.valid_clicks import valid_clicks
+from dpsr.indexing.valid_clicks import made_clicks, valid_clicks
 from dpsr.model.interface import Model
 
 
@@ -173,9 +173,14 @@ def _fusion(
     dense: DenseSearcher,
     lexical: LexicalSearcher,
 ) -> TunedFusion:
-    """The configured fusion, or what the clicks of the valid split choose."""
-    wanted, clicks = config.index, valid_clicks(dataset, catalogue, seed=config.training.seed)
+    """The configured fusion, or what the clicks of the valid split choose; without a log, queries made of words."""
+    wanted, seed = config.index, config.training.seed
+    is_free = wanted.dense_weight is None or wanted.dense_weight == AUTO
+    without_log = is_free and not dataset.has_log
+    clicks = (made_clicks if without_log else valid_clicks)(dataset, catalogue, seed=seed)
     if not len(clicks.rows):
         return TunedFusion(UNTUNED.replaced(wanted.fusion, wanted.dense_weight), 0, {})
     candidates = Candidates.found(dense, lexical, embed_queries(model, dataset, clicks.records), clicks.texts)
+    if without_log:
+        return tune_by_made_queries(candidates, clicks.texts, clicks.rows, kind=wanted.fusion)
     return tune_fusion(candidates, clicks.texts, clicks.rows, kind=wanted.fusion, weight=wanted.dense_weight)

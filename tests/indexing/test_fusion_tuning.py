@@ -11,7 +11,7 @@ import pytest
 from dpsr.config import IndexConfig
 from dpsr.indexing.fusion import FusionPlan
 from dpsr.indexing.fusion_candidates import Candidates, gains
-from dpsr.indexing.fusion_tuning import LEAST_QUERIES, TunedFusion, gain_within, tune_fusion
+from dpsr.indexing.fusion_tuning import LEAST_QUERIES, TunedFusion, gain_within, tune_by_made_queries, tune_fusion
 from dpsr.indexing.query_weight import FEATURES, LEAST_WEIGHT, MOST_WEIGHT, QueryWeight
 
 CORRECTED = FEATURES.index("corrected")
@@ -88,6 +88,26 @@ def test_a_side_that_brings_nothing_does_not_answer_by_default(
     assert tuned.describe()["mode"] == mode
     assert len(tuned.notes()) == (mode != "hybrid")
     assert tune_fusion(candidates, texts, clicked, kind="weighted_sum", weight=1.0).mode == "hybrid"
+
+
+@pytest.mark.parametrize(
+    ("weight", "words", "least", "most", "mode"),
+    [(8.0, 1.0, 1.0, 1.0, "hybrid"), (0.2, 1.0, 0.1, 0.35, "hybrid"), (0.0, 1.0, 0.01, 0.05, "lexical")],
+)
+def test_made_queries_lower_the_weight_and_never_raise_it(
+    weight: float, words: float, least: float, most: float, mode: str
+) -> None:
+    """The dense side alone, which they flatter, never answers by default."""
+    candidates, texts, clicked = generated(3, lambda features: np.full(len(features), weight), words=words)
+    tuned = tune_by_made_queries(candidates, texts, clicked, kind=None)
+    assert least <= tuned.plan.dense_weight <= most
+    assert tuned.plan.kind == "weighted_sum"
+    assert tuned.mode == mode
+    assert TunedFusion.described(json.loads(json.dumps(tuned.describe()))) == tuned
+    assert "no clicks" in tuned.notes()[0]
+    by_ranks = tune_by_made_queries(candidates, texts, clicked, kind="reciprocal_ranks")
+    assert by_ranks.plan.kind == "reciprocal_ranks"
+    assert by_ranks.plan.dense_weight <= 1.0
 
 
 def test_gains_are_those_of_the_sorted_list() -> None:
