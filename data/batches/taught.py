@@ -74,7 +74,7 @@ class TaughtMaker:
             parts.append(tf.gather(self.vectors.synthetic, self.pool.rows(-1 - batch.query_rows[logged:], seed)))
         items = tf.gather(self.vectors.items, batch.item_rows)
         scores = tf.linalg.matmul(tf.concat(parts, axis=0), items, transpose_b=True)
-        return TaughtBatch(*batch, scores)
+        return TaughtBatch(batch.queries, batch.items, batch.query_rows, batch.item_rows, scores)
 
 
 @dataclass(frozen=True)

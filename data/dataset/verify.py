@@ -157,6 +157,8 @@ def _records(dataset: Dataset) -> Iterator[str]:
         for field, number in wrong.items():
             if number:
                 yield f"{file}: {number:,} records whose {field} is out of range"
+        if name in SPLITS and "ages" in dataset.manifest:
+            dataset.ages(name)
         if rows != counts[name]:
             yield f"{file}: has {rows:,} records, the manifest says {counts[name]:,}"
     clicks = counts["events"]["click"] + counts["events"]["purchase"]
