@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ def test_every_record_has_its_age_and_keeps_it(tmp_path: Path) -> None:
         max(abs(found[number] - expected[number]) for number in found) <= half + today.manifest["ages"]["step"] / 2 + 1
     )
     assert verify(today.directory) == []
+
+
+def test_a_row_of_the_future_makes_no_other_one_old(tmp_path: Path) -> None:
+    """It is rejected with its place; a clock that is some hours ahead is not."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    times = [*drawn_times(3, 500, now - timedelta(days=31)), now + timedelta(hours=20), datetime(2214, 1, 1)]
+    raw = numbered_log(tmp_path, times)
+    raw.write()
+    dataset = Dataset.load(prepare(raw.config(max_rejected_share=0.01), progress=False))
+    assert dataset.manifest["inputs"]["interactions"]["rejected"] == {"timestamp in the future": 1}
+    rejected = [json.loads(line) for line in (dataset.directory / "rejected/interactions.jsonl").open()]
+    assert [row["row"] for row in rejected] == [len(times)]
+    assert dataset.manifest["ages"]["last"].startswith((now + timedelta(hours=20)).isoformat(timespec="minutes"))
+    assert dataset.manifest["ages"]["step"] < 33 * 86_400e6 / 65_535
 
 
 def test_integers_have_their_own_unit(tmp_path: Path) -> None:
