@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dpsr.config.section import Section
 
@@ -48,9 +48,10 @@ class IndexConfig(Section):
     """Of the modes ``lexical`` and ``hybrid``."""
     fusion: Literal["weighted_sum", "reciprocal_ranks"] | None = None
     """How the two lists of the mode ``hybrid`` become one; None chooses by the clicks of the valid split."""
-    dense_weight: Annotated[float, Field(gt=0.0)] | None = None
-    """Weight of the dense list in ``fusion``; None chooses by the clicks of the valid split. Where a choice is left and
-    the chosen fusion is not ahead of one searcher alone, that searcher answers, and the manifest says so."""
+    dense_weight: Annotated[float, Field(gt=0.0)] | Literal["auto"] | None = None
+    """Weight of the dense list in ``fusion``; None chooses by the clicks of the valid split, ``auto`` learns one for
+    each query from them where that is better beyond noise. Where a choice is left and the chosen fusion is not ahead of
+    one searcher alone, that searcher answers by default, and the manifest says so."""
     memory: MemoryConfig | None = None
     """Adds what was clicked for the same query, whatever the mode; left out where None."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 1000
@@ -71,3 +72,12 @@ class IndexConfig(Section):
     text_encoder_precision: Literal["float32", "int8"] = "float32"
     """Of the matrices of a transformer that reads the query: ``int8`` multiplies them several times as fast. What it
     costs is measured at export and kept in the manifest. Items are always embedded in float32."""
+
+    @model_validator(mode="after")
+    def _ranks_have_one_weight(self) -> IndexConfig:
+        if self.dense_weight == "auto" and self.fusion == "reciprocal_ranks":
+            raise ValueError(
+                "dense_weight = 'auto' learns a weight of scores, and fusion = 'reciprocal_ranks' reads none; set "
+                "fusion = 'weighted_sum', leave it out, or give dense_weight a number"
+            )
+        return self

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from dpsr.config import Config, IndexConfig, LexicalConfig
 from dpsr.data.dataset.tables import Dataset
@@ -17,7 +18,8 @@ from dpsr.indexing.corpus import embed_queries
 from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.filters import Filters
-from dpsr.indexing.fusion_tuning import UNTUNED, TunedFusion, tune_fusion
+from dpsr.indexing.fusion_candidates import Candidates
+from dpsr.indexing.fusion_tuning import AUTO, UNTUNED, TunedFusion, tune_by_made_queries, tune_fusion
 from dpsr.indexing.hybrid import HybridSearcher
 from dpsr.indexing.lexical.build import TERMS_FILE, build_lexical
 from dpsr.indexing.lexical.popularity import clicks_of_items
@@ -27,7 +29,7 @@ from dpsr.indexing.memory.searcher import ClickMemory, MemorySearcher
 from dpsr.indexing.memory.tuning import TunedMemory
 from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.searcher import ScoringSearcher
-from dpsr.indexing.valid_clicks import valid_clicks
+from dpsr.indexing.valid_clicks import made_clicks, valid_clicks
 from dpsr.model.interface import Model
 
 
@@ -121,6 +123,8 @@ def join_searchers(
         return Searchers(dense, dense)
     lexical = _lexical_searcher(index, filters, items, columns, directory, clicks, k=dense.k)
     fusion = choose_fusion(dense, lexical)
+    for line in fusion.notes():
+        tqdm.write(line)
     return Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
 
 
@@ -233,16 +237,14 @@ def _fusion(
     dense: DenseSearcher,
     lexical: LexicalSearcher,
 ) -> TunedFusion:
-    """The configured fusion, or what the clicks of the valid split choose."""
-    wanted, clicks = config.index, valid_clicks(dataset, catalogue, seed=config.training.seed)
+    """The configured fusion, or what the clicks of the valid split choose; without a log, queries made of words."""
+    wanted, seed = config.index, config.training.seed
+    is_free = wanted.dense_weight is None or wanted.dense_weight == AUTO
+    without_log = is_free and not dataset.has_log
+    clicks = (made_clicks if without_log else valid_clicks)(dataset, catalogue, seed=seed)
     if not len(clicks.rows):
         return TunedFusion(UNTUNED.replaced(wanted.fusion, wanted.dense_weight), 0, {})
-    return tune_fusion(
-        dense,
-        lexical,
-        embed_queries(model, dataset, clicks.records),
-        clicks.texts,
-        clicks.rows,
-        kind=wanted.fusion,
-        weight=wanted.dense_weight,
-    )
+    candidates = Candidates.found(dense, lexical, embed_queries(model, dataset, clicks.records), clicks.texts)
+    if without_log:
+        return tune_by_made_queries(candidates, clicks.texts, clicks.rows, kind=wanted.fusion)
+    return tune_fusion(candidates, clicks.texts, clicks.rows, kind=wanted.fusion, weight=wanted.dense_weight)

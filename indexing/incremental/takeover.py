@@ -64,8 +64,7 @@ class Takeover:
             return Chosen()
         fusion = memory = None
         if "fusion" in manifest:
-            given = config.fusion is not None and config.dense_weight is not None
-            fusion = TunedFusion.described(manifest["fusion"], given=given)
+            fusion = TunedFusion.described(manifest["fusion"])
         if "memory" in manifest and before["memory"] == now["memory"]:
             memory = TunedMemory.described(manifest["memory"])
         return Chosen(fusion, memory)
