@@ -46,8 +46,8 @@ def export_bytes(
         embedded: items that are embedded; all by default.
     """
     columns = len(schema.categorical) + len(config.filter_range)
-    # Words are fewer than tokens, which bigrams and trigrams are among.
-    words = len(catalogue.tokens.values)
+    # A word and the space behind it have two bytes at least.
+    words = sum(catalogue.table.column(column).nbytes for column in schema.text) // 2 if config.mode != "dense" else 0
     return bytes_of(
         config,
         catalogue.table.column("item_id"),

@@ -18,7 +18,7 @@ from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.filters import Filters
 from dpsr.indexing.fusion_tuning import UNTUNED, TunedFusion, tune_fusion
 from dpsr.indexing.hybrid import HybridSearcher
-from dpsr.indexing.lexical.build import TERMS_FILE, build_lexical
+from dpsr.indexing.lexical.build import TERMS_FILE, EarlierWords, build_lexical
 from dpsr.indexing.lexical.searcher import LexicalSearcher
 from dpsr.indexing.memory.build import build_memory, choose_memory_plan
 from dpsr.indexing.memory.searcher import ClickMemory, MemorySearcher
@@ -77,10 +77,12 @@ class Searchers:
 
 @dataclass(frozen=True)
 class Chosen:
-    """How an earlier export joins lists; None where that is to be chosen anew."""
+    """What an earlier export gives: how lists are joined, and its words; None for what is to be made anew."""
 
     fusion: TunedFusion | None = None
     memory: TunedMemory | None = None
+    words: EarlierWords | None = None
+    """Its terms and postings, where the lexical index takes them over."""
 
 
 def join_searchers(
@@ -91,6 +93,7 @@ def join_searchers(
     columns: tuple[str, ...],
     directory: Path,
     choose_fusion: Callable[[DenseSearcher, LexicalSearcher], TunedFusion],
+    words: EarlierWords | None = None,
 ) -> Searchers:
     """Builds what ``index.mode`` asks for beside the dense searcher.
 
@@ -102,13 +105,14 @@ def join_searchers(
         columns: the text columns.
         directory: existing, for the files that the servable will copy.
         choose_fusion: called in the mode ``hybrid``: how the lists of both are joined.
+        words: see ``build_lexical``.
 
     Raises:
         ExportError: see ``build_lexical``.
     """
     if index.mode == "dense":
         return Searchers(dense, dense)
-    postings = build_lexical(items, columns, index.lexical, directory)
+    postings = build_lexical(items, columns, index.lexical, directory, words)
     lexical = LexicalSearcher(postings, directory / TERMS_FILE, filters, k=dense.k)
     fusion = choose_fusion(dense, lexical)
     return Searchers(HybridSearcher(dense, lexical, fusion.plan, default=fusion.mode), dense, lexical, fusion)
@@ -150,7 +154,8 @@ def build_searchers(
     def choose_fusion(dense: DenseSearcher, lexical: LexicalSearcher) -> TunedFusion:
         return chosen.fusion or _fusion(config, dataset, model, catalogue, dense, lexical)
 
-    searchers = join_searchers(wanted, dense, filters, catalogue, dataset.schema.text, directory, choose_fusion)
+    columns = dataset.schema.text
+    searchers = join_searchers(wanted, dense, filters, catalogue, columns, directory, choose_fusion, chosen.words)
     if wanted.memory is None:
         return searchers
     prior = searchers.searcher

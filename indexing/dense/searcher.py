@@ -16,6 +16,8 @@ from dpsr.ops_cc.head_merge import merge_heads
 
 _LISTED_PER_ROOT = 5.0
 """See ``most_listed``; measured by ``benchmarks/filters.py``."""
+_LISTED_AT_ONCE = 1 << 25
+"""Matching items that are listed at a time, of as many queries, at 4 bytes each."""
 _DEVIATIONS = 3.0
 """Standard deviations by which the matching ones of the nearest items may be fewer than expected."""
 
@@ -155,12 +157,23 @@ class DenseSearcher(tf.Module):
         self, found: Sequence[tf.Tensor], heads: tf.Tensor, wanted: FilterValues, short: tf.Tensor
     ) -> list[tf.Tensor]:
         """``found``, with its short lists made of all matching items."""
-        places = tf.where(short)
-        at = places[:, 0]
-        request = self._filters.request({name: tf.gather(values, at) for name, values in wanted.items()})
-        rows, _ = request.matching_rows(self.index.items)
-        lists = self.index.best_of_rows(tf.gather(heads, at), rows, self.k)
-        return [tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, lists, strict=True)]
+        short_rows = tf.where(short)[:, 0]
+        at_once = max(1, _LISTED_AT_ONCE // self.index.items)
+
+        def search_some(start: tf.Tensor, lists: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            at = short_rows[start : start + at_once]
+            request = self._filters.request({name: tf.gather(values, at) for name, values in wanted.items()})
+            rows, _ = request.matching_rows(self.index.items)
+            best = self.index.best_of_rows(tf.gather(heads, at), rows, self.k)
+            places = at[:, tf.newaxis]
+            return start + at_once, [
+                tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(lists, best, strict=True)
+            ]
+
+        _, lists = tf.while_loop(
+            lambda start, _: start < tf.size(short_rows), search_some, (0, list(found)), parallel_iterations=1
+        )
+        return list(lists)
 
     def _nearest(self, heads: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Every head's nearest items.

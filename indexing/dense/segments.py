@@ -86,7 +86,7 @@ class SegmentedIndex(tf.Module):
         is_removed = np.zeros(base.items, bool)
         is_removed[removed] = True
         self._removed = tf.Variable(is_removed, trainable=False, name="removed")
-        self.release = tf.function(self._release, input_signature=[])
+        self.release = tf.function(self._release, input_signature=[], autograph=False)
         # Traced once, for all signatures of a servable and all branches of their searches.
         signature = [tf.TensorSpec([None, fresh.shape[1]]), tf.TensorSpec([], tf.int32)]
         self._search = tf.function(self._search_segments, input_signature=signature, autograph=False)
