@@ -188,10 +188,12 @@ def publish_checked(
             ``index.min_recall``. Nothing is published then.
     """
     path, examples_dir = staging / "servable", staging / "examples"
-    servable.save(path)
-    if earlier is not None:
-        link_shared(path, earlier)
-    examples = searchers.with_expected_lists(examples, texts).among_items(rows.live_rows)
+    with ThreadPoolExecutor(1) as beside:
+        expected = beside.submit(searchers.with_expected_lists, examples, texts)
+        servable.save(path)
+        if earlier is not None:
+            link_shared(path, earlier)
+        examples = expected.result().among_items(rows.live_rows)
     _write_warmup(path / WARMUP_FILE, base.name, examples, searchers.searcher)
     examples_dir.mkdir()
     examples.write(examples_dir)

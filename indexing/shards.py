@@ -55,17 +55,16 @@ def link_shared(servable: Path, earlier: Path) -> int:
     by_size = {path.stat().st_size: path for path in sorted((earlier / "variables").glob("*.data-*"))}
     for path in sorted((servable / "variables").glob("*.data-*")):
         size = path.stat().st_size
-        same = by_size.get(size)
-        if same is None or not filecmp.cmp(path, same, shallow=False):
+        same, link = by_size.get(size), path.with_name(f"{path.name}.link")
+        if same is None:
             continue
-        link = path.with_name(f"{path.name}.link")
         try:
-            os.link(same, link)
-        except OSError as error:
+            if filecmp.cmp(path, same, shallow=False):
+                os.link(same, link)
+                os.replace(link, path)
+                shared += size
+        except OSError as error:  # another export may have removed the version
             _log.info("%s stays a copy of %s: %s", path, same, error)
-            continue
-        os.replace(link, path)
-        shared += size
     return shared
 
 

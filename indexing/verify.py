@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from dpsr.ops_cc.head_merge import NO_SCORE
 _HEAD_TOLERANCE = 1e-4
 _LEAST_OVERLAP = 0.97
 _BATCH = 32
+_THREADS = 2
+"""Most searches run on one core each, and so does the optimisation of a signature's graph."""
 
 Answer = dict[str, np.ndarray]
 
@@ -51,26 +54,37 @@ def verify(servable: Path, examples: ParityExamples) -> dict[str, np.ndarray]:
     loaded = tf.saved_model.load(str(servable))  # owns the tables and the tokenizer of its signatures
     call = {name: _caller(loaded.signatures[name]) for name in loaded.signatures}
     query, personalized = examples.inputs, examples.personalized
-    _check_heads(_in_batches(call["embed_query"], query)["heads"], examples.heads)
     has_modes = MODE_INPUT in loaded.signatures["serving_default"].structured_input_signature[1]
     dense = {MODE_INPUT: _mode("dense")} if has_modes else {}
-    found = {"serving_default": _item_rows(_in_batches(call["serving_default"], query | dense), examples)}
-    if personalized is not None:
-        _check_tokens(call["tokenize"](query), personalized.tokens, examples)
-        answer = _in_batches(call["personalized"], examples.personalized_inputs(personalized) | dense)
-        found["personalized"] = _item_rows(answer, examples)
-    if "filtered" in call:
-        everything = _in_batches(call["filtered"], examples.filtered_inputs(examples.no_filter) | dense)
-        found["filtered"] = _item_rows(everything, examples)
-        configured = {MODE_INPUT: _mode("")} if dense else {}
-        _check_filter(_in_batches(call["filtered"], examples.filtered_inputs(examples.filter) | configured), examples)
-    for mode, expected in (("lexical", examples.lexical_rows), ("hybrid", examples.hybrid_rows)):
-        if len(expected):
-            answer = _in_batches(call["serving_default"], query | {MODE_INPUT: _mode(mode)})
-            check_list(mode, _item_rows(answer, examples), expected, examples.query)
-    if len(examples.remembered_rows):
-        _check_memory(_in_batches(call["serving_default"], query | {MODE_INPUT: _mode(MEMORY_MODE)}), examples)
-    _replay_warmup(servable / WARMUP_FILE, call)
+    with ThreadPoolExecutor(_THREADS) as pool:
+
+        def ask(signature: str, inputs: Mapping[str, np.ndarray]) -> Future[Answer]:
+            return pool.submit(_in_batches, call[signature], inputs)
+
+        heads, asked = ask("embed_query", query), {"serving_default": ask("serving_default", query | dense)}
+        wait(asked.values())  # the first search builds the searcher
+        if personalized is not None:
+            asked["personalized"] = ask("personalized", examples.personalized_inputs(personalized) | dense)
+        if "filtered" in call:
+            asked["filtered"] = ask("filtered", examples.filtered_inputs(examples.no_filter) | dense)
+            configured = {MODE_INPUT: _mode("")} if dense else {}
+            one_filter = ask("filtered", examples.filtered_inputs(examples.filter) | configured)
+        lists = {"lexical": examples.lexical_rows, "hybrid": examples.hybrid_rows}
+        by_mode = {
+            mode: ask("serving_default", query | {MODE_INPUT: _mode(mode)}) for mode in lists if len(lists[mode])
+        }
+
+        _check_heads(heads.result()["heads"], examples.heads)
+        if personalized is not None:
+            _check_tokens(call["tokenize"](query), personalized.tokens, examples)
+        found = {signature: _item_rows(answer.result(), examples) for signature, answer in asked.items()}
+        if "filtered" in call:
+            _check_filter(one_filter.result(), examples)
+        for mode, answer in by_mode.items():
+            check_list(mode, _item_rows(answer.result(), examples), lists[mode], examples.query)
+        if len(examples.remembered_rows):
+            _check_memory(_in_batches(call["serving_default"], query | {MODE_INPUT: _mode(MEMORY_MODE)}), examples)
+        _replay_warmup(servable / WARMUP_FILE, call, pool)
     return found
 
 
@@ -183,14 +197,19 @@ def _check_filter(answer: Answer, examples: ParityExamples) -> None:
         )
 
 
-def _replay_warmup(path: Path, call: Mapping[str, Callable[[Mapping[str, np.ndarray]], Answer]]) -> None:
+def _replay_warmup(
+    path: Path, call: Mapping[str, Callable[[Mapping[str, np.ndarray]], Answer]], pool: ThreadPoolExecutor
+) -> None:
     records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
     if not records:
         raise VerificationError(f"{path.name} holds no request")
-    for record in records:
+
+    def replay(record: bytes) -> None:
         request = PredictionLog.FromString(record).predict_log.request
         inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
         call[request.model_spec.signature_name](inputs)
+
+    list(pool.map(replay, records))  # raises what they raise
 
 
 def main() -> int:

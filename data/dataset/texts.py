@@ -89,6 +89,8 @@ def take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:
     the chosen rows only.
     """
     rows = np.asarray(rows, dtype=np.int64)
+    if all(column.num_chunks == 1 for column in table.columns):
+        return _large_table(table).take(pa.array(rows, mask=rows < 0))
     order = np.argsort(rows, kind="stable")
     ascending = rows[order]
     found, start = [], 0

@@ -15,7 +15,6 @@ HAS_GTEST := $(shell $(CXX) $(CPPFLAGS) -E -x c++ -include gtest/gtest.h /dev/nu
 
 CLANG ?= $(shell command -v clang++ || command -v clang++-14)
 FUZZ_SECONDS ?= 600
-percent := %
 
 .PHONY: test sanitize skipped
 ifeq ($(HAS_GTEST),yes)
@@ -61,9 +60,9 @@ $(OUT)/objects.fuzz/%.o: %.cc Makefile $(ROOT)/ops_cc/core/unit_tests.mk
 	@mkdir -p $(@D)
 	$(CLANG) $(FLAGS) $(ADDRESS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
 
-# Found by their names: the object of a fuzzer lies in its folder.
-.SECONDEXPANSION:
-$(OUT)/%_fuzzer: $(FUZZED:%.cc=$(OUT)/objects.fuzz/%.o) $$(patsubst %.cc,$(OUT)/objects.fuzz/%.o,$$(filter $$(percent)/$$*_fuzzer.cc,$(FUZZERS)))
-	$(CLANG) $(ADDRESS) -fsanitize=fuzzer $^ -o $@ -pthread
+OBJECTS_TO_FUZZ := $(FUZZED:%.cc=$(OUT)/objects.fuzz/%.o)
+.SECONDARY: $(OBJECTS_TO_FUZZ)
+$(OUT)/%_fuzzer: $(OBJECTS_TO_FUZZ) $(FUZZERS)
+	$(CLANG) $(FLAGS) $(ADDRESS) -fsanitize=fuzzer $(OBJECTS_TO_FUZZ) $(filter %/$*_fuzzer.cc,$(FUZZERS)) -o $@ -pthread
 
--include $(patsubst %.cc,$(OUT)/objects.fuzz/%.d,$(FUZZED) $(FUZZERS))
+-include $(OBJECTS_TO_FUZZ:.o=.d)
