@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.filters import Filters, FilterValues
-from dpsr.indexing.searcher import Found, Queries
+from dpsr.indexing.searcher import Found, Queries, traced_once
 from dpsr.indexing.signature import DENSE
 from dpsr.ops_cc.head_merge import merge_heads
 
@@ -64,6 +64,8 @@ class DenseSearcher(tf.Module):
         self._margin = 1.0 + _DEVIATIONS / math.sqrt(self.k)
         # A function hides the model from the tracking of attributes, which would save the item tower too.
         self._query_heads: Callable[[Any], tf.Tensor] = lambda queries: query_heads(queries)
+        self._search_heads = traced_once(self._best_of_heads)
+        self._search_heads_matching = traced_once(self._best_of_heads_matching)
 
     def describe(self) -> dict[str, Any]:
         """Parameters and measurements of the index."""
@@ -79,6 +81,9 @@ class DenseSearcher(tf.Module):
 
     def search_heads(self, heads: tf.Tensor) -> Found:
         """``search`` with the heads of ``heads``."""
+        return self._search_heads(heads)
+
+    def _best_of_heads(self, heads: tf.Tensor) -> Found:
         return _found(merge_heads(*self._nearest(heads, self.k), self.k))
 
     def scores_of(self, heads: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -107,6 +112,9 @@ class DenseSearcher(tf.Module):
 
     def search_heads_matching(self, heads: tf.Tensor, wanted: FilterValues) -> Found:
         """``search_matching`` with the heads of ``heads``."""
+        return self._search_heads_matching(heads, wanted)
+
+    def _best_of_heads_matching(self, heads: tf.Tensor, wanted: FilterValues) -> Found:
         request, active = self._filters.request(wanted), self._filters.active(wanted)
         rows, matching = request.matching_rows(self._most_listed)
         found = self.index.best_of_rows(heads, rows, self.k)

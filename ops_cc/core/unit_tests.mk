@@ -52,7 +52,7 @@ $(eval $(call binary,.thread,$(THREAD)))
 fuzz: $(addprefix $(OUT)/,$(basename $(notdir $(FUZZERS))))
 	for fuzzer in $^; do \
 	    mkdir -p $$fuzzer.corpus && $$fuzzer $$fuzzer.corpus -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 \
-	        -print_final_stats=1 -verbosity=0 || exit 1; \
+	        -artifact_prefix=$(OUT)/ -print_final_stats=1 -verbosity=0 || exit 1; \
 	done
 
 $(OUT)/objects.fuzz/%.o: %.cc Makefile $(ROOT)/ops_cc/core/unit_tests.mk

@@ -94,7 +94,7 @@ void Damage(std::vector<T>* values, FuzzedDataProvider* data) {
   for (int count = data->ConsumeIntegralInRange(0, 2); count > 0 && !values->empty(); --count) {
     const auto place = data->ConsumeIntegralInRange<size_t>(0, values->size() - 1);
     const auto bytes = data->ConsumeBytes<uint8_t>(sizeof(T));
-    std::memcpy(values->data() + place, bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(values->data() + place, bytes.data(), bytes.size());
   }
 }
 
