@@ -42,8 +42,9 @@ test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs; those of Spa
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: fuzz
-fuzz: ## ten minutes of libFuzzer over each tokenizer, address and undefined-behaviour sanitizers
+fuzz: ## ten minutes of libFuzzer over each tokenizer and each core of a search, address and undefined-behaviour sanitizers
 	$(MAKE) --no-print-directory -C tokenizer_cc/core fuzz
+	$(MAKE) --no-print-directory -C ops_cc/core fuzz
 
 .PHONY: bench
 bench: $(VENV)/.dev ## the benchmarks, one table each; the peers come with it

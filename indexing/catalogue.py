@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from dpsr.config import Config
-from dpsr.data.batches.sequences import rows_of_bags
 from dpsr.data.dataset.schema import DatasetError
-from dpsr.data.dataset.tables import Bags, Dataset, id_array
-from dpsr.data.dataset.texts import field_texts, joined_texts, take_rows, with_small_strings
+from dpsr.data.dataset.tables import Dataset, id_array
+from dpsr.data.dataset.texts import take_rows, with_small_strings
 from dpsr.data.prepare.entities import catalogue_ids, item_kinds, read_features, without_duplicates
-from dpsr.data.prepare.vocabulary import column_ids, token_bags
+from dpsr.data.prepare.vocabulary import column_ids
 from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectedRows
 from dpsr.data.raw.values import whole_ids
+from dpsr.indexing.item_texts import EncodedTexts, GivenTexts, ItemTexts, of_items
 from dpsr.tokenizer_cc import Tokenizer
 from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
@@ -74,11 +74,9 @@ class ItemRows:
 class Catalogue(ItemRows):
     """Items as the item tower reads them; item row i is row i of an index over them."""
 
-    tokens: Bags
+    texts: ItemTexts
     categorical: dict[str, np.ndarray]
     """int32 [items] for each categorical column, ids of the dataset's vocabularies."""
-    subwords: Bags | None = None
-    """Those of all text columns of an item, without special tokens; None where the dataset has none."""
 
     def take(self, rows: np.ndarray) -> Catalogue:
         """Some items, in the given order.
@@ -89,9 +87,8 @@ class Catalogue(ItemRows):
         return Catalogue(
             self.item_ids[rows],
             take_rows(self.table, rows),
-            self.tokens.take(rows),
+            self.texts.take(rows),
             {column: ids[rows] for column, ids in self.categorical.items()},
-            None if self.subwords is None else self.subwords.take(rows),
         )
 
     def placed(self, order: np.ndarray) -> ItemRows:
@@ -110,8 +107,9 @@ class Catalogue(ItemRows):
         """As ``ItemRows.of_dataset``."""
         subwords = None
         if dataset.schema.subwords is not None:
-            subwords = _of_items(dataset.item_subwords, dataset)
-        return cls(dataset.item_ids, dataset.item_table(), dataset.item_tokens, dataset.item_categorical, subwords)
+            subwords = of_items(dataset.item_subwords, len(dataset.schema.text))
+        texts = EncodedTexts(dataset.item_tokens, subwords)
+        return cls(dataset.item_ids, dataset.item_table(), texts, dataset.item_categorical)
 
     @classmethod
     def read(cls, path: str, config: Config, dataset: Dataset) -> Catalogue:
@@ -137,16 +135,10 @@ class Catalogue(ItemRows):
             )
             for column in dataset.schema.categorical
         }
-        subwords, columns = None, dataset.schema.text
+        subwords = None
         if dataset.schema.subwords is not None:
-            of_columns = SubwordTokenizer.load(dataset.subwords_path)
-            subwords = _of_items(token_bags(of_columns, field_texts(table, columns)), dataset)
-        return cls(rows.item_ids, table, token_bags(tokenizer, joined_texts(table, columns)), categorical, subwords)
-
-
-def _of_items(subwords: Bags, dataset: Dataset) -> Bags:
-    """A bag of every item from those of its text columns."""
-    return Bags(subwords.values, rows_of_bags(subwords, len(dataset.schema.text)))
+            subwords = SubwordTokenizer.load(dataset.subwords_path)
+        return cls(rows.item_ids, table, GivenTexts(table, dataset.schema.text, tokenizer, subwords), categorical)
 
 
 def _read_table(path: str, config: Config, dataset: Dataset) -> pa.Table:

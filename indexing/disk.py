@@ -36,7 +36,7 @@ def export_bytes(
 ) -> int:
     """An upper estimate of what an export writes, in bytes.
 
-    Until the export ends, the disk holds the vectors three times: as embedded, in the index, and for the check.
+    Until the export ends, the disk holds the vectors twice: as embedded and in the index.
 
     Args:
         config: what is built.
@@ -47,8 +47,8 @@ def export_bytes(
         embedded: items that are embedded; all by default.
     """
     columns = len(schema.categorical) + len(config.filter_range)
-    # Words are fewer than tokens, which bigrams and trigrams are among.
-    words = len(catalogue.tokens.values)
+    # A word and the space behind it have two bytes at least.
+    words = sum(catalogue.table.column(column).nbytes for column in schema.text) // 2 if config.mode != "dense" else 0
     return bytes_of(
         config,
         catalogue.table.column("item_id"),
@@ -85,7 +85,7 @@ def bytes_of(
         embedded: as ``export_bytes``.
     """
     items = max(len(item_ids), rows or 0)
-    vectors = 4 * dimension * (2 * items + (len(item_ids) if embedded is None else embedded))
+    vectors = 4 * dimension * (items + (len(item_ids) if embedded is None else embedded))
     exact = items < config.exact_below
     codes = 0 if exact else items * (-(-dimension // 2) + 8)
     weights = sum(4 * int(np.prod(variable.shape)) for variable in variables)

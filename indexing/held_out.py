@@ -9,7 +9,7 @@ from dpsr.indexing.catalogue import ItemRows
 from dpsr.indexing.corpus import embed_queries
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters
-from dpsr.indexing.parity import ParityExamples, PersonalizedExamples, strings
+from dpsr.indexing.parity import ParityExamples, PersonalizedExamples, arrow_ids, strings
 from dpsr.indexing.signature import profile_inputs
 from dpsr.indexing.valid_clicks import anonymous
 from dpsr.model.interface import Model
@@ -40,7 +40,7 @@ def held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def embedded_requests(
-    model: Model, dataset: Dataset, items: ItemRows, vectors: np.ndarray, records: np.ndarray, filters: Filters
+    model: Model, dataset: Dataset, items: ItemRows, records: np.ndarray, filters: Filters
 ) -> ParityExamples:
     """Records as requests, with the heads that a model has for them.
 
@@ -48,18 +48,17 @@ def embedded_requests(
         model: its query tower.
         dataset: what it was trained on.
         items: by the rows of the index.
-        vectors: float32 [items, d], of those rows that have an item.
         records: INTERACTION [n].
         filters: over the items.
     """
     heads = embed_queries(model, dataset, np.concatenate([anonymous(records), records]))
-    return _requests(dataset, items, records, filters, model.config.history_length, heads, vectors)
+    return _requests(dataset, items, records, filters, model.config.history_length, heads)
 
 
 def text_requests(dataset: Dataset, items: ItemRows, records: np.ndarray, filters: Filters) -> ParityExamples:
     """``embedded_requests`` of a servable without vectors."""
-    heads, vectors = np.zeros((2 * len(records), 0, 0), np.float32), np.zeros((0, 0), np.float32)
-    return _requests(dataset, items, records, filters, 0, heads, vectors)
+    heads = np.zeros((2 * len(records), 0, 0), np.float32)
+    return _requests(dataset, items, records, filters, 0, heads)
 
 
 def _requests(
@@ -69,15 +68,13 @@ def _requests(
     filters: Filters,
     history_length: int,
     heads: np.ndarray,
-    vectors: np.ndarray,
 ) -> ParityExamples:
     """Records as requests; ``heads`` are those of the queries alone, and then those with profile and history."""
     sent = history_length + _SENT
     return ParityExamples(
-        item_ids=items.item_ids[items.live_rows].tolist(),
+        item_ids=arrow_ids(items.item_ids[items.live_rows]),
         inputs={"query": strings(dataset.query_texts().take(records["query"]).to_pylist())},
         heads=heads[: len(records)],
-        item_vectors=vectors,
         personalized=PersonalizedExamples(
             tokens=[dataset.query_tokens[row].tolist() for row in records["query"].tolist()],
             profile={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from dpsr.config import Config
@@ -81,6 +82,7 @@ def export_lexical(
             base=base,
             steps=steps,
             rows=catalogue,
+            vectors=np.zeros((0, 0), np.float32),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dpsr.config import Config, IndexConfig
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue, ItemRows
 from dpsr.indexing.corpus import embed_queries
+from dpsr.indexing.dense.exact import kth_scores, recall_at_k
 from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.disk import export_bytes, require_free
 from dpsr.indexing.errors import ExportError
@@ -31,6 +33,7 @@ from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.searchers import Chosen, Searchers, build_searchers
 from dpsr.indexing.servable import RetrievalModule
 from dpsr.indexing.servable_module import ServableModule
+from dpsr.indexing.shards import link_shared
 from dpsr.indexing.signature import LEXICAL_MODE, MODE_INPUT, RETRIEVING, profile_inputs
 from dpsr.indexing.text_encoder import describe_text_encoder
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
@@ -93,7 +96,7 @@ def export(
     check_columns(config, dataset, catalogue)
     for note in truncation_notes(model.config, dataset) if progress else ():
         tqdm.write(note)
-    contents = RowContents.of(catalogue.table.column("item_id"), row_fingerprints(model, catalogue))
+    contents = RowContents.of(catalogue.table.column("item_id"), row_fingerprints(catalogue, _texts_read(model)))
     earlier = None if version is None else take_over(config.index, version, contents)
     if earlier is not None and progress:
         tqdm.write(earlier.note())
@@ -121,7 +124,7 @@ def export(
         servable = RetrievalModule(served, dataset, searchers.searcher, filters, catalogue=rows)
         # In float32 the servable has to answer as the model was trained, in int8 as the towers that are served.
         answering = model if precision == "float32" else served
-        examples = embedded_requests(answering, dataset, rows, vectors, checked, filters)
+        examples = embedded_requests(answering, dataset, rows, checked, filters)
         manifest = run_manifest(config, dataset, items)
         manifest["model_fingerprint"] = fingerprint
         if earlier is not None:
@@ -140,7 +143,9 @@ def export(
             base=base,
             steps=steps,
             rows=rows,
+            vectors=vectors,
             contents=indexed.contents,
+            earlier=None if version is None else version.directory,
         )
 
 
@@ -156,7 +161,9 @@ def publish_checked(
     base: Path,
     steps: tqdm,
     rows: ItemRows,
+    vectors: np.ndarray,
     contents: RowContents | None = None,
+    earlier: Path | None = None,
     texts: str = "query",
 ) -> Path:
     """Saves a servable, checks it in a fresh process, and publishes it as the next version of ``base``.
@@ -172,7 +179,9 @@ def publish_checked(
         base: the directory of versions, which has the model's name.
         steps: advanced by three.
         rows: the items by the rows of the index.
+        vectors: float32 [items, d], of ``rows.live_rows``; [0, 0] where no vectors are searched.
         contents: of these rows; None where no later export can take them over.
+        earlier: a version whose files are shared where they are the same.
         texts: name of the input that holds the query texts.
 
     Returns:
@@ -183,13 +192,24 @@ def publish_checked(
             ``index.min_recall``. Nothing is published then.
     """
     path, examples_dir = staging / "servable", staging / "examples"
-    servable.save(path)
-    examples = searchers.with_expected_lists(examples, texts).among_items(rows.live_rows)
+    with ThreadPoolExecutor(1) as beside:
+        expected = beside.submit(searchers.with_expected_lists, examples, texts)
+        servable.save(path)
+        if earlier is not None:
+            link_shared(path, earlier)
+        examples = expected.result().among_items(rows.live_rows)
     _write_warmup(path / WARMUP_FILE, base.name, examples, searchers)
     examples_dir.mkdir()
     examples.write(examples_dir)
     steps.update()
-    recall = verify_in_fresh_process(process, path, examples_dir)
+    with ThreadPoolExecutor(1) as beside:
+        verified = beside.submit(verify_in_fresh_process, process, path, examples_dir)
+        # This process has a core for itself while the other one loads the servable.
+        best = {} if searchers.dense is None else _expected_scores(examples, vectors, searchers.dense.k)
+        recall = {
+            signature: recall_at_k(vectors, _heads_of(signature, examples), item_rows, best[signature])
+            for signature, item_rows in verified.result().items()
+        }
     if searchers.dense is not None:
         _check_recall(recall, index, searchers.dense.index)
     steps.update()
@@ -228,6 +248,12 @@ def check_tokenizer(dataset: Dataset) -> None:
         )
 
 
+def _texts_read(model: Model) -> list[str]:
+    """The text columns that item tower, its frozen encoders and the lexical searcher read."""
+    encoded = () if model.item_encoders is None else model.item_encoders.columns
+    return sorted({*model.schema.text, *encoded})
+
+
 def _check_belong_together(dataset: Dataset, model: Model) -> None:
     """One tokenizer in both, and the columns that the model was trained on."""
     of_dataset, of_model = dataset.schema.tokenizer_fingerprint, model.schema.tokenizer_fingerprint
@@ -252,6 +278,22 @@ def check_columns(config: Config, dataset: Dataset, items: ItemRows) -> None:
     profile_inputs(dataset.schema.profile)
     for column in config.index.filter_range:
         numeric_column(items.table, column)
+
+
+def _heads_of(signature: str, examples: ParityExamples) -> np.ndarray:
+    """The heads that a signature searches with, float32 [n, m, d]."""
+    if signature == "personalized" and examples.personalized is not None:
+        return examples.personalized.heads
+    return examples.heads
+
+
+def _expected_scores(examples: ParityExamples, vectors: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """By signature the exact score of the k-th best item of each query, float32 [n]."""
+    best = dict.fromkeys(RETRIEVING, kth_scores(vectors, examples.heads, k))
+    heads = _heads_of("personalized", examples)
+    if not np.array_equal(heads, examples.heads):  # equal where no tower reads profile or history
+        best["personalized"] = kth_scores(vectors, heads, k)
+    return best
 
 
 def _write_warmup(path: Path, name: str, examples: ParityExamples, searchers: Searchers) -> None:

@@ -8,7 +8,7 @@ measured of itself. ``dense.searcher.DenseSearcher`` finds items by the inner pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
@@ -42,6 +42,17 @@ class Found(NamedTuple):
     """int32 [B, k], the query head that found the item; ``NO_ROW`` where the dense searcher did not."""
     sources: tf.Tensor
     """int32 [B, k], the searchers that found the item: the sum of their bits in ``signature``."""
+
+
+def traced_once(search: Callable[..., Found]) -> Callable[..., Found]:
+    """A search as one function of the graph for all signatures of a servable, each of which would trace it anew."""
+    function = tf.function(search, autograph=False, reduce_retracing=True)
+
+    def call(*arguments: Any) -> Found:
+        found: Found = function(*arguments)
+        return found
+
+    return call  # hides the function from the tracking of attributes, which would save it a second time
 
 
 class Searcher(Protocol):

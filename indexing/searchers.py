@@ -21,7 +21,7 @@ from dpsr.indexing.filters import Filters
 from dpsr.indexing.fusion_candidates import Candidates
 from dpsr.indexing.fusion_tuning import AUTO, UNTUNED, TunedFusion, tune_by_made_queries, tune_fusion
 from dpsr.indexing.hybrid import HybridSearcher
-from dpsr.indexing.lexical.build import TERMS_FILE, build_lexical
+from dpsr.indexing.lexical.build import TERMS_FILE, EarlierWords, build_lexical
 from dpsr.indexing.lexical.popularity import clicks_of_items
 from dpsr.indexing.lexical.searcher import LexicalSearcher
 from dpsr.indexing.memory.build import build_memory, choose_memory_plan
@@ -87,10 +87,12 @@ class Searchers:
 
 @dataclass(frozen=True)
 class Chosen:
-    """How an earlier export joins lists; None where that is to be chosen anew."""
+    """What an earlier export gives: how lists are joined, and its words; None for what is to be made anew."""
 
     fusion: TunedFusion | None = None
     memory: TunedMemory | None = None
+    words: EarlierWords | None = None
+    """Its terms and postings, where the lexical index takes them over."""
 
 
 def join_searchers(
@@ -103,6 +105,7 @@ def join_searchers(
     choose_fusion: Callable[[DenseSearcher, LexicalSearcher], TunedFusion],
     *,
     clicks: np.ndarray | None = None,
+    words: EarlierWords | None = None,
 ) -> Searchers:
     """Builds what ``index.mode`` asks for beside the dense searcher.
 
@@ -115,13 +118,14 @@ def join_searchers(
         directory: existing, for the files that the servable will copy.
         choose_fusion: called in the mode ``hybrid``: how the lists of both are joined.
         clicks: as ``build_lexical``.
+        words: ``earlier`` of ``build_lexical``.
 
     Raises:
         ExportError: see ``build_lexical``.
     """
     if index.mode == "dense":
         return Searchers(dense, dense)
-    lexical = _lexical_searcher(index, filters, items, columns, directory, clicks, k=dense.k)
+    lexical = _lexical_searcher(index, filters, items, columns, directory, clicks, words, k=dense.k)
     fusion = choose_fusion(dense, lexical)
     for line in fusion.notes():
         tqdm.write(line)
@@ -164,9 +168,11 @@ def build_searchers(
     def choose_fusion(dense: DenseSearcher, lexical: LexicalSearcher) -> TunedFusion:
         return chosen.fusion or _fusion(config, dataset, model, catalogue, dense, lexical)
 
-    clicks = clicks_of_items(dataset, catalogue) if wanted.mode != "dense" else None
+    clicks = clicks_of_items(dataset, catalogue) if wanted.mode != "dense" and wanted.lexical.popularity else None
     columns = dataset.schema.text
-    searchers = join_searchers(wanted, dense, filters, catalogue, columns, directory, choose_fusion, clicks=clicks)
+    searchers = join_searchers(
+        wanted, dense, filters, catalogue, columns, directory, choose_fusion, clicks=clicks, words=chosen.words
+    )
     return _with_memory(searchers, config, dataset, catalogue, filters, log, model=model, chosen=chosen.memory)
 
 
@@ -187,7 +193,7 @@ def build_lexical_searcher(
         ExportError: as ``build_searchers``.
         DatasetError: the log cannot be read.
     """
-    clicks = clicks_of_items(dataset, items)
+    clicks = clicks_of_items(dataset, items) if config.index.lexical.popularity else None
     columns, k = dataset.schema.text, min(config.index.k, items.num_items)
     lexical = _lexical_searcher(config.index, filters, items, columns, directory, clicks, k=k)
     return _with_memory(Searchers(lexical, None, lexical), config, dataset, items, filters, log)
@@ -200,10 +206,11 @@ def _lexical_searcher(
     columns: tuple[str, ...],
     directory: Path,
     clicks: np.ndarray | None,
+    words: EarlierWords | None = None,
     *,
     k: int,
 ) -> LexicalSearcher:
-    postings = build_lexical(items, columns, index.lexical, directory, clicks=clicks)
+    postings = build_lexical(items, columns, index.lexical, directory, clicks=clicks, earlier=words)
     return LexicalSearcher(postings, directory / TERMS_FILE, filters, k=k)
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from dpsr.indexing.filters import Filters, stripped
 from dpsr.indexing.searcher import Found, Queries, Searcher
+from dpsr.indexing.shards import ByOrigin
 from dpsr.indexing.signature import MODE_INPUT
 
 _OP_NAMESPACES = ["Scann"]
@@ -55,7 +56,9 @@ class ServableModule(tf.Module):
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel with its signatures."""
-        options = tf.saved_model.SaveOptions(namespace_whitelist=_OP_NAMESPACES)
+        options = tf.saved_model.SaveOptions(
+            namespace_whitelist=_OP_NAMESPACES, experimental_sharding_callback=ByOrigin()
+        )
         tf.saved_model.save(self, str(path), signatures=dict(self._traced), options=options)
 
     @abstractmethod
@@ -140,8 +143,16 @@ def _with_defaults(
     """A function of tensors whose saved signature says which inputs a request may leave out, and what they are then."""
     names = sorted(inputs, key=lambda name: name in defaults)
 
-    def call(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+    def by_name(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
         return function(**dict(zip(names, tensors, strict=True)))
+
+    specs = [inputs[name] for name in names]
+    # TensorFlow traces a signature again when it is saved: what it traces then is one call.
+    traced = tf.function(by_name, input_signature=specs, autograph=False).get_concrete_function()
+
+    def call(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        answer: dict[str, tf.Tensor] = traced(*tensors)
+        return answer
 
     # TensorFlow takes the names and the defaults from here.
     call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -154,7 +165,7 @@ def _with_defaults(
             for name in names
         ]
     )
-    return tf.function(call, input_signature=[inputs[name] for name in names], autograph=False)
+    return tf.function(call, input_signature=specs, autograph=False)
 
 
 def _captured(function: Any) -> Sequence[tf.Tensor]:

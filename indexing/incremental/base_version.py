@@ -10,14 +10,18 @@ import numpy as np
 
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
+from dpsr.indexing.checkpoint import keys_before, read_variables
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.segments import BASE
 from dpsr.indexing.dense.state import state_keys, stored_vectors
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.incremental.item_files import RowContents
+from dpsr.indexing.lexical.build import TERMS_FILE, EarlierWords
 from dpsr.indexing.manifest import read_manifest
 from dpsr.indexing.versions import find_version
 from dpsr.model.interface import Model
+from dpsr.ops_cc.bm25 import Bm25Index
+from dpsr.tokenizer_cc.terms import TermTokenizer
 
 _CHECKPOINT = "variables/variables"
 
@@ -70,6 +74,22 @@ class BaseVersion:
         if not len(self.contents_of_fresh):
             return np.empty((0, self.manifest["dimension"]), np.float32)
         return stored_vectors(self._checkpoint, self._state_keys()[1])
+
+    @property
+    def removed(self) -> np.ndarray:
+        """The rows of the base segment that had no item, bool [rows]."""
+        if not self._segments:
+            return np.zeros(self._base_rows, bool)
+        (key,) = keys_before(self._checkpoint, "/_removed")
+        removed: np.ndarray = read_variables(self._checkpoint, key, ["_removed"])[0].numpy()
+        return removed
+
+    def read_words(self, kept: np.ndarray) -> EarlierWords:
+        """The terms and postings; ``kept`` are the rows that have the same item still, int32, ascending."""
+        (key,) = keys_before(self._checkpoint, "/_index/postings")
+        arrays = read_variables(self._checkpoint, f"{key}/_index", Bm25Index._fields)
+        tokenizer = TermTokenizer.load(self.directory / "assets" / TERMS_FILE)
+        return EarlierWords(tokenizer, Bm25Index(*(np.asarray(memoryview(array)) for array in arrays)), kept)
 
     @property
     def _dense(self) -> dict[str, Any]:

@@ -10,13 +10,23 @@ import numpy as np
 import pyarrow as pa
 
 from dpsr.config import LexicalConfig
-from dpsr.data.dataset.texts import joined_texts
+from dpsr.data.dataset.texts import column_texts, take_rows
 from dpsr.indexing.catalogue import ItemRows
 from dpsr.indexing.errors import ExportError
-from dpsr.ops_cc.bm25 import Bm25Field, Bm25Index, build_bm25
+from dpsr.ops_cc.bm25 import Bm25Earlier, Bm25Field, Bm25Index, build_bm25, document_counts
 from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder
 
 TERMS_FILE = "terms.model"
+
+
+@dataclass(frozen=True)
+class EarlierWords:
+    """The terms and postings of a published version, with the same weights of columns, no bigrams and no priors."""
+
+    tokenizer: TermTokenizer
+    index: Bm25Index
+    kept: np.ndarray
+    """int32, ascending: the rows whose item was the same, in the same row."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +37,39 @@ class ItemTerms:
     items: ItemRows
     bags: dict[str, tuple[np.ndarray, np.ndarray]]
     """Text column -> offsets int64 [items + 1] and terms int32 [nnz]; of the rows that have an item."""
+    taken: Bm25Earlier | None = None
+    """Postings of items without terms here."""
 
     @classmethod
-    def of(cls, items: ItemRows, columns: tuple[str, ...], *, bigrams: bool) -> ItemTerms:
+    def of(
+        cls, items: ItemRows, columns: tuple[str, ...], *, bigrams: bool, earlier: EarlierWords | None = None
+    ) -> ItemTerms:
         """Counts and encodes the terms of items.
 
         Args:
             items: a row without one has no terms, and counts as no document.
             columns: text columns.
             bigrams: whether pairs of neighbouring words are terms too.
+            earlier: what is not read again; the postings are the same.
         """
+        live = items.live_rows
+        read = live if earlier is None else np.setdiff1d(live, earlier.kept, assume_unique=True)
+        table = items.table.select(list(columns))
+        texts = table if len(read) == len(table) else take_rows(table, read)
         builder = TermVocabularyBuilder(bigrams=bigrams)
-        for column in columns:
-            for texts in _texts(items, column):
-                builder.add(texts)
+        if earlier is not None:
+            is_kept = np.zeros(len(earlier.index.rows), bool)
+            is_kept[earlier.kept] = True
+            builder.add_counts(earlier.tokenizer, document_counts(earlier.index, is_kept), len(earlier.kept))
+        for fields in column_texts(texts, columns):
+            builder.add(*(field.to_pylist() for field in fields))
         tokenizer = builder.build()
-        return cls(tokenizer, items, {column: _bags(tokenizer, items, column) for column in columns})
+        documents = np.searchsorted(live, read)
+        bags = {
+            column: (_offsets(lengths, documents, len(live)), terms)
+            for column, (lengths, terms) in zip(columns, _bags(tokenizer, texts, columns), strict=True)
+        }
+        return cls(tokenizer, items, bags, None if earlier is None else _taken(earlier, tokenizer, live))
 
     def postings(self, config: LexicalConfig, clicks: np.ndarray | None = None) -> Bm25Index:
         """Indexes the items.
@@ -68,7 +95,8 @@ class ItemTerms:
                 )
             priors = (config.popularity * np.log1p(clicks[self.items.live_rows])).astype(np.float32)
         fields = [Bm25Field(*bags, weight=config.weights.get(column, 1.0)) for column, bags in self.bags.items()]
-        index = build_bm25(fields, self.tokenizer.num_terms, k1=config.k1, b=config.b, priors=priors)
+        num_terms = self.tokenizer.num_terms
+        index = build_bm25(fields, num_terms, k1=config.k1, b=config.b, priors=priors, earlier=self.taken)
         return index.placed(self.items.live_rows, len(self.items)) if len(self.items.removed) else index
 
 
@@ -79,6 +107,7 @@ def build_lexical(
     directory: Path,
     *,
     clicks: np.ndarray | None = None,
+    earlier: EarlierWords | None = None,
 ) -> Bm25Index:
     """Writes the term tokenizer of some items as ``terms.model`` and indexes them.
 
@@ -88,11 +117,12 @@ def build_lexical(
         config: as ``ItemTerms.postings``.
         directory: existing, where the model file goes.
         clicks: as ``ItemTerms.postings``.
+        earlier: as ``ItemTerms.of``.
 
     Raises:
         ExportError: as ``ItemTerms.postings``, or no item has a word.
     """
-    terms = ItemTerms.of(items, columns, bigrams=config.bigrams)
+    terms = ItemTerms.of(items, columns, bigrams=config.bigrams, earlier=earlier)
     if not terms.tokenizer.num_terms:
         raise ExportError(
             f"no item has a word in {', '.join(columns)}, and index.mode finds items by words; name other text "
@@ -102,21 +132,30 @@ def build_lexical(
     return terms.postings(config, clicks)
 
 
-def _bags(tokenizer: TermTokenizer, items: ItemRows, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """The offsets and terms of a column of the items, int64 [items + 1] and int32 [nnz]."""
-    values, splits = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
-    for texts in _texts(items, column):
-        terms, row_splits = tokenizer.encode_batch(texts)
-        values.append(terms)
-        splits.append(row_splits[1:] + splits[-1][-1])
-    return np.concatenate(splits), np.concatenate(values)
+def _bags(
+    tokenizer: TermTokenizer, texts: pa.Table, columns: tuple[str, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each column the number of terms of every row, int64 [rows], and the terms, int32 [nnz]."""
+    for column in columns:
+        values, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+        for (field,) in column_texts(texts, [column]):
+            terms, row_splits = tokenizer.encode_batch(field.to_pylist())
+            values.append(terms)
+            lengths.append(np.diff(row_splits))
+        yield np.concatenate(lengths), np.concatenate(values)
 
 
-def _texts(items: ItemRows, column: str) -> Iterator[list[str]]:
-    """The texts of the items, without the rows that have none, in batches; a missing text is empty."""
-    has_item = np.ones(len(items), bool)
-    has_item[items.removed] = False
-    start = 0
-    for texts in joined_texts(items.table, [column]):
-        yield texts.filter(pa.array(has_item[start : start + len(texts)])).to_pylist()
-        start += len(texts)
+def _offsets(lengths: np.ndarray, documents: np.ndarray, count: int) -> np.ndarray:
+    """Where the terms of ``count`` documents begin, int64 [count + 1], of which some have ``lengths`` terms."""
+    offsets = np.zeros(count + 1, np.int64)
+    offsets[documents + 1] = lengths
+    return np.cumsum(offsets)
+
+
+def _taken(earlier: EarlierWords, tokenizer: TermTokenizer, live: np.ndarray) -> Bm25Earlier:
+    documents = np.full(len(earlier.index.rows), -1, np.int32)
+    documents[earlier.kept] = np.searchsorted(live, earlier.kept)
+    now = tokenizer.ids_of(earlier.tokenizer)
+    terms = np.full(tokenizer.num_terms, -1, np.int32)
+    terms[now[now >= 0]] = np.flatnonzero(now >= 0)
+    return Bm25Earlier(earlier.index, documents, terms)

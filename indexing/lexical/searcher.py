@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from dpsr.indexing.filters import Filters, FilterValues
-from dpsr.indexing.searcher import Found, Queries
+from dpsr.indexing.searcher import Found, Queries, traced_once
 from dpsr.indexing.signature import LEXICAL, LEXICAL_MODE
 from dpsr.ops_cc.bm25 import Bm25Index, score_bm25, search_bm25
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
@@ -55,6 +55,8 @@ class LexicalSearcher(tf.Module):
         self._index = index.map(lambda array: tf.Variable(array, trainable=False))
         self._term_layer = TermLayer(str(terms))
         self._filters = filters
+        self._search_terms = traced_once(self._best_of_terms)
+        self._search_terms_matching = traced_once(self._best_of_terms_matching)
         self.release = tf.function(lambda: None, input_signature=[])
 
     def search(self, queries: Queries) -> Found:
@@ -84,10 +86,16 @@ class LexicalSearcher(tf.Module):
 
     def search_terms(self, terms: QueryTerms) -> Found:
         """The k best items of every query."""
+        return self._search_terms(terms)
+
+    def _best_of_terms(self, terms: QueryTerms) -> Found:
         return self._found(*search_bm25(self._index, terms.ids, self.k, weights=terms.weights))
 
     def search_terms_matching(self, terms: QueryTerms, wanted: FilterValues) -> Found:
         """The k best items of every query among those that match its filters; see ``Searcher.search_matching``."""
+        return self._search_terms_matching(terms, wanted)
+
+    def _best_of_terms_matching(self, terms: QueryTerms, wanted: FilterValues) -> Found:
         active = self._filters.active(wanted)
         return tf.cond(
             tf.reduce_any(active),

@@ -20,7 +20,7 @@ from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters
 from dpsr.indexing.fresh_process import fresh_process
 from dpsr.indexing.held_out import CHECKED_QUERIES, TUNING_QUERIES
-from dpsr.indexing.parity import ParityExamples
+from dpsr.indexing.parity import ParityExamples, arrow_ids
 from dpsr.indexing.publish import publish_checked
 from dpsr.indexing.searchers import Searchers, join_searchers
 from dpsr.indexing.towers.items import Items, checked_vectors, embedded_items, read_items
@@ -146,10 +146,9 @@ def _publish(towers: _Towers, base: Path, manifest: dict[str, Any], *, progress:
         text_input = None if words is None else words.text_input
         servable = TowersModule(model, items.ids, searchers.searcher, filters, text_input=text_input)
         examples = ParityExamples(
-            item_ids=items.ids.tolist(),
+            item_ids=arrow_ids(items.ids),
             inputs=checked,
             heads=heads,
-            item_vectors=towers.vectors,
             no_filter=filters.without(),
             filter=filters.example(),
             matching_rows=filters.matching_rows(filters.example(), len(items)),
@@ -167,6 +166,7 @@ def _publish(towers: _Towers, base: Path, manifest: dict[str, Any], *, progress:
             base=base,
             steps=steps,
             rows=rows,
+            vectors=towers.vectors,
             texts=text_input or "",
         )
 
