@@ -8,43 +8,15 @@
 #define DPSR_OPS_CC_CORE_BM25_BUILD_H_
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include "ops_cc/core/bm25/earlier.h"
-#include "ops_cc/core/bm25/index.h"
+#include "ops_cc/core/bm25/source.h"
 
 namespace dpsr {
-
-// The terms of one field of all documents: those of document i are terms[offsets[i]:offsets[i + 1]], in any order, as
-// often as they occur.
-struct Bm25Field {
-  const int64_t* offsets;  // [N + 1]
-  const int32_t* terms;
-  int64_t num_terms;
-  float weight;  // of an occurrence, positive
-};
-
-// Points into arrays of the caller.
-struct Bm25Source {
-  std::vector<Bm25Field> fields;
-  int64_t num_documents;
-  int64_t num_terms;  // V
-  float k1;
-  float b;
-  const float* priors;   // [N], by row, not negative; nullptr for none
-  const float* idf;      // [V], of a larger catalogue that this is a segment of; nullptr for the source's own
-  float average_length;  // of that catalogue; 0 for the source's own
-  // Has the postings of documents that have no term in the fields, and no priors; nullptr for none.
-  const Bm25Earlier* earlier = nullptr;
-};
 
 // A length in 12 bits, as BM25 takes it, so that few lengths differ whatever the weights of the fields. Whole numbers
 // up to 4,096 are exact.
 float RoundedLength(float length);
-
-// What is wrong with a source; empty where nothing is. Bm25Builder trusts sources without a problem.
-std::string SourceProblem(const Bm25Source& source);
 
 // The lists of neighbouring terms; places of entries and units count from the part's first.
 struct Bm25Part {
