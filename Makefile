@@ -24,7 +24,7 @@ demo: $(VENV)/.built ## the whole path on a generated shop: log, dataset, model,
 test: $(VENV)/.dev ## the whole test suite, C++ and Python
 	$(CORE_TESTS) -C tokenizer_cc/core test
 	$(CORE_TESTS) -C ops_cc/core test
-	$(BIN)/python -m pytest -m "not slow" -rs
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" -rs
 	@$(CORE_TESTS) -s -C tokenizer_cc/core skipped
 	@$(CORE_TESTS) -s -C ops_cc/core skipped
 
