@@ -24,7 +24,7 @@ demo: $(VENV)/.built ## the whole path on a generated shop: log, dataset, model,
 test: $(VENV)/.dev ## the whole test suite, C++ and Python
 	$(CORE_TESTS) -C tokenizer_cc/core test
 	$(CORE_TESTS) -C ops_cc/core test
-	$(BIN)/python -m pytest -m "not slow" -rs
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" -rs
 	@$(CORE_TESTS) -s -C tokenizer_cc/core skipped
 	@$(CORE_TESTS) -s -C ops_cc/core skipped
 
@@ -42,8 +42,9 @@ test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs; those of Spa
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: fuzz
-fuzz: ## ten minutes of libFuzzer over each tokenizer, address and undefined-behaviour sanitizers
+fuzz: ## ten minutes of libFuzzer over each tokenizer and each core of a search, address and undefined-behaviour sanitizers
 	$(MAKE) --no-print-directory -C tokenizer_cc/core fuzz
+	$(MAKE) --no-print-directory -C ops_cc/core fuzz
 
 .PHONY: bench
 bench: $(VENV)/.dev ## the benchmarks, one table each; the peers come with it

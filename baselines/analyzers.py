@@ -1,23 +1,13 @@
-"""Analyzers: text -> index terms, built on the words of the dataset's own tokenizer."""
+"""Analyzers: text -> words of the dataset's own tokenizer; ``tokenizer_cc.terms.analyze`` is one too, that of BM25."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from itertools import pairwise
 
 from dpsr.tokenizer_cc import Tokenizer
 
 Analyzer = Callable[[str], list[str]]
 """Text -> terms, in the order of the text."""
-
-# "4ft" and "xbox360" are written apart as often as together; fractions and decimals stay whole, as in the tokenizer.
-_RUNS = re.compile(r"\d+(?:[./]\d+)*|[^\W\d]+")
-
-
-def light_stem(word: str) -> str:
-    """Removes a plural s; on product titles stronger than Porter's and Snowball's stemmers (docs/evaluation.md)."""
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us")) else word
 
 
 def words(tokenizer: Tokenizer) -> Analyzer:
@@ -25,25 +15,5 @@ def words(tokenizer: Tokenizer) -> Analyzer:
 
     def terms(text: str) -> list[str]:
         return [token.text for token in tokenizer.tokens(text) if token.kind == "word"]
-
-    return terms
-
-
-def stemmed_words(tokenizer: Tokenizer) -> Analyzer:
-    """Analyzer of the tokenizer's words with letters split from digits and plurals removed; the one BM25 indexes."""
-    unstemmed = words(tokenizer)
-
-    def terms(text: str) -> list[str]:
-        return [light_stem(run) for word in unstemmed(text) for run in _RUNS.findall(word) or [word]]
-
-    return terms
-
-
-def with_bigrams(analyzer: Analyzer) -> Analyzer:
-    """Analyzer of the terms of another one, followed by each pair of neighbouring terms as one more term."""
-
-    def terms(text: str) -> list[str]:
-        found = analyzer(text)
-        return found + [f"{first} {second}" for first, second in pairwise(found)]
 
     return terms

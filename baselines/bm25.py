@@ -1,55 +1,53 @@
-"""BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009, section 3.4), by bm25s.
+"""BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009, section 3.4), as a servable has it.
 
-The variant is Lucene's: the inverse document frequency is log(1 + (N - df + 0.5) / (df + 0.5)), never negative, and the
-constant factor k1 + 1 is left out, which changes no order. One document is the concatenation of an item's text columns.
+Terms, corrections of misspelt words, postings and the scores are those of ``indexing.lexical``, to the last bit.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-
-import bm25s
 import numpy as np
+import tensorflow as tf
 
-from dpsr.baselines.analyzers import Analyzer
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
-
-K1, B = 1.2, 0.75
-
-# bm25s sets its logger to DEBUG on import, whose records reach stderr through the root handler of TensorFlow's logging.
-logging.getLogger("bm25s").setLevel(logging.WARNING)
+from dpsr.config import LexicalConfig
+from dpsr.indexing.lexical.build import ItemTerms
+from dpsr.ops_cc.bm25 import search_bm25
 
 
 class BM25Retriever(ExhaustiveRetriever):
-    """BM25 over the items' texts; an item without a term of the query scores 0."""
+    """BM25 over the items' texts; an item without a term of the query scores 0, and is not retrieved."""
 
-    index = "exact: inverted lists (bm25s)"
+    index = "exact: postings, the lists of all items"
 
-    def __init__(self, item_texts: Sequence[str], analyzer: Analyzer) -> None:
+    def __init__(self, terms: ItemTerms, config: LexicalConfig, clicks: np.ndarray | None = None) -> None:
         """Indexes the catalogue.
 
         Args:
-            item_texts: the text of every item; where none has a term, every score is 0.
-            analyzer: splits the texts of items and queries into terms.
+            terms: of the items; where none has a term, every score is 0.
+            config: BM25's parameters, weights of columns and of popularity.
+            clicks: int64 [items], which are read where ``config.popularity`` is above 0.
         """
-        super().__init__(len(item_texts))
-        self._analyzer = analyzer
-        self._index: bm25s.BM25 | None = None
-        documents = [analyzer(text) for text in item_texts]
-        if any(documents):
-            self._index = bm25s.BM25(k1=K1, b=B, method="lucene")
-            self._index.index(documents, show_progress=False)
+        super().__init__(len(terms.items))
+        self._tokenizer = terms.tokenizer
+        self._postings = terms.postings(config, clicks).map(tf.constant) if terms.tokenizer.num_terms else None
+
+    def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As ``Retriever.retrieve``."""
+        items, scores = super().retrieve(examples, k)
+        found = scores > 0
+        return np.where(found, items, -1).astype(np.int32), np.where(found, scores, -np.inf).astype(np.float32)
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""
         texts, position = np.unique(examples.texts, return_inverse=True)
-        return np.stack([self._score_text(text) for text in texts])[position]
-
-    def _score_text(self, text: str) -> np.ndarray:
-        known = {} if self._index is None else self._index.vocab_dict
-        terms = [term for term in self._analyzer(text) if term in known]
-        if self._index is None or not terms:
-            return np.zeros(self.num_items, dtype=np.float32)
-        return self._index.get_scores(terms)
+        scores = np.zeros((len(texts), self.num_items), np.float32)
+        if self._postings is not None:
+            ids, weights, row_splits = self._tokenizer.encode_queries(texts.tolist())
+            terms = tf.RaggedTensor.from_row_splits(ids, row_splits, validate=False)
+            rows, found = (
+                array.numpy() for array in search_bm25(self._postings, terms, self.num_items, weights=weights)
+            )
+            query, place = np.nonzero(rows >= 0)
+            scores[query, rows[query, place]] = found[query, place]
+        return scores[position]

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from dpsr.baselines.analyzers import Analyzer, stemmed_words
 from dpsr.baselines.examples import QueryExamples, load_examples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.interfaces import Method
 from dpsr.baselines.tuning import choose_weight
+from dpsr.config import LexicalConfig
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.texts import joined_texts
+from dpsr.indexing.catalogue import ItemRows
+from dpsr.indexing.lexical.build import ItemTerms
+from dpsr.indexing.valid_clicks import ValidClicks, valid_clicks
 from dpsr.tokenizer_cc import Tokenizer
 
 _TUNING_EXAMPLES = 1000  # clicks of the valid split that choose one weight
@@ -58,6 +61,8 @@ class BuildContext:
     work_dir: Path | None = None
     """Run directory, whose ``evaluation`` folder keeps trained weights; not kept without it."""
     progress: bool = True
+    lexical: LexicalConfig = field(default_factory=LexicalConfig)
+    """What BM25 is built with, as in a servable."""
     weights: dict[str, float] = field(default_factory=dict)
     """Chosen weights of mixtures by name."""
     notes: list[str] = field(default_factory=list)
@@ -67,7 +72,7 @@ class BuildContext:
     @cached_property
     def has_words(self) -> bool:
         """Whether any item text has a term."""
-        return any(self.analyzer(text) for text in self.item_texts)
+        return self.item_terms.tokenizer.num_terms > 0
 
     @cached_property
     def item_texts(self) -> list[str]:
@@ -80,9 +85,14 @@ class BuildContext:
         return Tokenizer.load(self.dataset.tokenizer_path)
 
     @cached_property
-    def analyzer(self) -> Analyzer:
-        """Stemmed words, which BM25 and LSA index."""
-        return stemmed_words(self.tokenizer)
+    def items(self) -> ItemRows:
+        """The dataset's items."""
+        return ItemRows.of_dataset(self.dataset)
+
+    @cached_property
+    def item_terms(self) -> ItemTerms:
+        """Terms of the items, which BM25 indexes."""
+        return ItemTerms.of(self.items, self.dataset.schema.text, bigrams=self.lexical.bigrams)
 
     @cached_property
     def click_counts(self) -> np.ndarray:
@@ -95,6 +105,11 @@ class BuildContext:
         if not any((block["event"] != SKIP).any() for block in self.dataset.interaction_blocks("valid")):
             return None
         return load_examples(self.dataset, "valid", max_examples=_TUNING_EXAMPLES, seed=self.seed)
+
+    @cached_property
+    def valid_clicks(self) -> ValidClicks:
+        """Clicks of the valid split that choose the weights of a servable, 2,000 at most."""
+        return valid_clicks(self.dataset, self.items, seed=self.seed)
 
     def method(self, name: str) -> Method:
         """Returns the method of a name, built at the first call."""

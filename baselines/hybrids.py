@@ -1,4 +1,4 @@
-"""Mixtures of two retrievers: BM25 with popularity, weighted sum, and reciprocal rank fusion.
+"""Mixtures of two retrievers: weighted sum, and reciprocal rank fusion.
 
 Each has one weight, chosen on the valid split by ``tuning.choose_weight``.
 """
@@ -15,21 +15,6 @@ FUSION_CONSTANT = 60
 """k of reciprocal rank fusion, as Cormack, Clarke and Buettcher (SIGIR 2009) set it."""
 FUSION_DEPTH = 1000
 """Items of each list that are fused."""
-
-
-class BM25PopularityRetriever(ExhaustiveRetriever):
-    """``BM25 + weight * log(1 + clicks)``: popularity orders items that match alike."""
-
-    def __init__(self, bm25: ExhaustiveRetriever, counts: np.ndarray, weight: float) -> None:
-        """Adds clicks, int64 [items], to the scores of BM25."""
-        super().__init__(bm25.num_items)
-        self._bm25 = bm25
-        self.index = bm25.index
-        self._prior = (weight * np.log1p(counts)).astype(np.float32)
-
-    def score_all(self, examples: QueryExamples) -> np.ndarray:
-        """As ``ExhaustiveRetriever.score_all``."""
-        return self._bm25.scores(examples) + self._prior
 
 
 class _Mixture(ExhaustiveRetriever):

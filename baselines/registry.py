@@ -10,13 +10,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from dpsr.baselines.analyzers import with_bigrams, words
+from dpsr.baselines.analyzers import words
 from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.context import Baseline, BuildContext, Need
 from dpsr.baselines.dssm import dssm_retriever
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.hybrids import (
-    BM25PopularityRetriever,
     ReciprocalRankFusionRetriever,
     ReciprocalRanks,
     WeightedSumRetriever,
@@ -30,9 +29,12 @@ from dpsr.baselines.tuning import (
     DEFAULT_HYBRID_WEIGHT,
     DEFAULT_POPULARITY_WEIGHT,
     HYBRID_WEIGHTS,
-    POPULARITY_WEIGHTS,
 )
-from dpsr.config import ConfigError
+from dpsr.config import ConfigError, LexicalConfig
+from dpsr.indexing.lexical.build import ItemTerms
+from dpsr.indexing.lexical.tuned import lexical_text
+from dpsr.indexing.lexical.tuning import POPULARITY_GRID, tune_lexical
+from dpsr.tokenizer_cc.terms import analyze
 
 SUBJECT = "dpsr"
 """The trained model."""
@@ -92,22 +94,34 @@ def build(names: Sequence[str], context: BuildContext) -> dict[str, Method]:
 
 def _bm25(context: BuildContext) -> Method:
     if not context.has_words:
-        context.notes.append("bm25: no item text has a word, so every score is 0 and the order of items is random.")
-    return BM25Retriever(context.item_texts, context.analyzer)
+        context.notes.append("bm25: no item text has a word, so it finds no item.")
+    lexical = _without_popularity(context.lexical)
+    if lexical != LexicalConfig():
+        context.notes.append(f"bm25: {lexical_text(lexical.model_dump())}, by index.lexical and what was tuned for it.")
+    return BM25Retriever(context.item_terms, lexical)
 
 
 def _bm25_bigrams(context: BuildContext) -> Method:
-    return BM25Retriever(context.item_texts, with_bigrams(context.analyzer))
+    terms = ItemTerms.of(context.items, context.dataset.schema.text, bigrams=True)
+    return BM25Retriever(terms, _without_popularity(context.lexical))
 
 
 def _bm25_popularity(context: BuildContext) -> Method:
-    name = "bm25+popularity"
-    mixture = partial(BM25PopularityRetriever, context.exhaustive("bm25"), context.click_counts)
-    mixed = context.tuned(name, mixture, POPULARITY_WEIGHTS, DEFAULT_POPULARITY_WEIGHT)
-    weight = context.weights[name]
-    if weight == POPULARITY_WEIGHTS[-1]:
-        context.notes.append(f"{name}: the best weight is the largest that was tried ({weight:g}).")
-    return mixed
+    name, lexical, weight = "bm25+popularity", context.lexical, DEFAULT_POPULARITY_WEIGHT
+    if "popularity" in lexical.model_fields_set:
+        weight = lexical.popularity
+    elif context.has_words and context.valid_clicks.texts:
+        grid = {"popularity": POPULARITY_GRID}
+        values, _ = tune_lexical(context.item_terms, lexical, grid, context.valid_clicks, context.click_counts)
+        weight = values["popularity"]
+        if weight == POPULARITY_GRID[-1]:
+            context.notes.append(f"{name}: the best weight is the largest that was tried ({weight:g}).")
+    context.weights[name] = weight
+    return BM25Retriever(context.item_terms, lexical.model_copy(update={"popularity": weight}), context.click_counts)
+
+
+def _without_popularity(lexical: LexicalConfig) -> LexicalConfig:
+    return lexical.model_copy(update={"popularity": 0.0})
 
 
 def _memory(context: BuildContext) -> Method:
@@ -183,7 +197,7 @@ ENTRIES = {
         Baseline("popularity", lambda context: PopularityRetriever(context.click_counts), _CLICKS),
         Baseline("bm25", _bm25),
         Baseline("bm25 bigrams", _bm25_bigrams, _WORDS),
-        Baseline("lsa", lambda context: LSARetriever(context.item_texts, context.analyzer, seed=context.seed), _WORDS),
+        Baseline("lsa", lambda context: LSARetriever(context.item_texts, analyze, seed=context.seed), _WORDS),
         Baseline("bm25+popularity", _bm25_popularity, _CLICKS),
         Baseline("memory", _memory, _CLICKS),
         Baseline("dssm", _dssm, _CLICKS | _WORDS, trains=True),

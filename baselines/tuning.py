@@ -8,8 +8,8 @@ import numpy as np
 
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever, queries_at_once
+from dpsr.indexing.valid_clicks import gain
 
-POPULARITY_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 DEFAULT_POPULARITY_WEIGHT = 0.2
 """Weight of popularity without a valid split."""
 HYBRID_WEIGHTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0)
@@ -21,7 +21,7 @@ DEFAULT_HYBRID_WEIGHT = 1.0
 def choose_weight(
     mixture: Callable[[float], ExhaustiveRetriever], weights: Sequence[float], examples: QueryExamples
 ) -> float:
-    """Returns the weight with the best mean reciprocal rank of the clicked item; the first of equals.
+    """Returns the weight with the best mean nDCG of the clicked item (``valid_clicks.gain``); the first of equals.
 
     Args:
         mixture: weight -> retriever.
@@ -29,22 +29,22 @@ def choose_weight(
         examples: clicks outside the test split, in the order of their queries.
     """
     mixtures = [mixture(weight) for weight in weights]
-    reciprocal = np.zeros(len(weights))
+    gains = np.zeros(len(weights))
     # The inner loop is over mixtures, so that all of them share both sides' cached scores of a batch.
     for batch in examples.batches(queries_at_once(mixtures[0].num_items)):
-        reciprocal += [_reciprocal_ranks_of_clicks(each, batch).sum() for each in mixtures]
-    return weights[int(np.argmax(reciprocal))]
+        gains += [gain(_ranks_of_clicks(each, batch)).sum() for each in mixtures]
+    return weights[int(np.argmax(gains))]
 
 
 def mean_reciprocal_rank(retriever: ExhaustiveRetriever, examples: QueryExamples) -> float:
     """Mean reciprocal rank of the clicked item in the whole catalogue."""
     batches = examples.batches(queries_at_once(retriever.num_items))
-    return float(np.concatenate([_reciprocal_ranks_of_clicks(retriever, batch) for batch in batches]).mean())
+    return float(np.concatenate([1.0 / _ranks_of_clicks(retriever, batch) for batch in batches]).mean())
 
 
-def _reciprocal_ranks_of_clicks(retriever: ExhaustiveRetriever, batch: QueryExamples) -> np.ndarray:
-    """1 / rank of the clicked item, float64 [n]; half of the items tied with it count as ranked before it."""
+def _ranks_of_clicks(retriever: ExhaustiveRetriever, batch: QueryExamples) -> np.ndarray:
+    """The rank of the clicked item, float64 [n]; half of the items tied with it count as ranked before it."""
     scores = retriever.scores(batch)
     clicked = scores[np.arange(len(batch)), batch.item_rows][:, None]
     ranks: np.ndarray = 0.5 + (scores > clicked).sum(axis=1) + 0.5 * (scores == clicked).sum(axis=1)
-    return 1.0 / ranks
+    return ranks

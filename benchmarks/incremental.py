@@ -6,6 +6,8 @@
 The shop is generated: titles of topics, a brand, a price, and a log of random clicks; the towers are not trained, and
 add up the vectors of their tokens. Half of the changed items are new titles of known ids, the others take the place of
 items that are removed. Each export runs in a process of its own; its seconds begin when the modules are imported.
+"available s" is from the start of that process until a server, which runs all the while, answers with the new version.
+"new MB" is what the version adds on the disk.
 """
 
 from __future__ import annotations
@@ -80,6 +82,11 @@ def write_shop(folder: Path, items: int, changed: int, options: dict[str, Any]) 
     prepare(parse_config(tree, "benchmark"), progress=False)
 
 
+def own_bytes(path: Path) -> int:
+    """Of a file that no other version has."""
+    return path.stat().st_size if path.is_file() and path.stat().st_nlink == 1 else 0
+
+
 def export_once(folder: Path, items: str | None, since: str | None) -> dict[str, Any]:
     """Exports in this process."""
     import resource
@@ -107,8 +114,46 @@ def export_once(folder: Path, items: str | None, since: str | None) -> dict[str,
         "s": f"{seconds:.1f}",
         "CPU s": f"{sum(each.ru_utime + each.ru_stime for each in used):.1f}",
         "peak GB": f"{used[0].ru_maxrss / 1e6:.1f}",
+        "new MB": f"{sum(own_bytes(path) for path in version.rglob('*')) / 1e6:.0f}",
         "recall": f"{manifest['searchers']['dense']['recall']['serving_default']:.4f}",
     }
+
+
+def serve_until_next(folder: Path) -> None:
+    """Serves the shop, and prints the time at which the next version is available."""
+    from dpsr.config import ServingConfig, parse_config
+    from dpsr.serving.manager.model_config import ServedModel
+    from dpsr.serving.server import ModelServer
+
+    config = parse_config(json.loads((folder / "config.json").read_text()), "benchmark")
+    server = ModelServer([ServedModel(config.name, config.model_base_path)], ServingConfig(port=0, rest_port=-1))
+    server.start()
+    print("serving", flush=True)
+    (served,) = server.models.figures()
+    newest = served.versions[0]
+    while newest == served.versions[0]:
+        time.sleep(0.05)
+        newest = max(version for model in server.models.figures() for version in model.versions)
+    print(time.time(), flush=True)
+    server.stop()
+
+
+def timed_export(folder: Path, items: str, since: str) -> dict[str, Any]:
+    """Exports in a process of its own, to a server where there is a version already."""
+    mine = [sys.executable, __file__]
+    server = None
+    if since:
+        server = subprocess.Popen([*mine, "--serve", str(folder)], stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        while server.stdout.readline().strip() != "serving":
+            assert server.poll() is None, "the server ended"
+    start = time.time()
+    done = subprocess.run([*mine, "--once", str(folder), items, since], check=True, stdout=subprocess.PIPE, text=True)
+    row = json.loads(done.stdout.splitlines()[-1])
+    if server is not None and server.stdout is not None:
+        row["available s"] = f"{float(server.stdout.readline()) - start:.1f}"
+        server.wait()
+    return row
 
 
 def main() -> None:
@@ -119,10 +164,14 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "int8"], default="float32")
     parser.add_argument("--folder", type=Path, help="keeps the shop and its full export for another run")
     parser.add_argument("--once", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.once:
         folder, items, since = arguments.once
         print(json.dumps(export_once(Path(folder), items or None, since or None)))
+        return
+    if arguments.serve:
+        serve_until_next(arguments.serve)
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
@@ -132,11 +181,7 @@ def main() -> None:
             options = {"mode": arguments.mode, "precision": arguments.precision}
             write_shop(folder, arguments.items, arguments.changed or arguments.items // 100, options)
             exports.insert(0, ("", ""))
-        rows = []
-        for items, since in exports:
-            command = [sys.executable, __file__, "--once", str(folder), items, since]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
+        rows = [timed_export(folder, items, since) for items, since in exports]
         print(tabulate(rows, headers="keys", disable_numparse=True, stralign="right"))
 
 

@@ -26,15 +26,29 @@ from dpsr.config import Config
     help="Another run's results, for the page's popularity by mixing ratio; may be given again.",
 )
 @click.option("--trec", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="TREC runs and qrels.")
+@click.option(
+    "--tune", is_flag=True, help="First choose what [index.lexical] leaves out, by clicks of the valid split."
+)
 def evaluate(
-    config: Config, split: str, markdown: bool, page: Path | None, other_runs: tuple[Path, ...], trec: Path | None
+    config: Config,
+    split: str,
+    markdown: bool,
+    page: Path | None,
+    other_runs: tuple[Path, ...],
+    trec: Path | None,
+    tune: bool,
 ) -> None:
     """Compare the trained model with popularity, BM25, LSA, the memory of clicks seen before, and hybrids.
 
     evaluation.baselines lists the methods to compare with; DSSM among them is trained on the same log, once.
+    With index.mode = "lexical" the baselines are compared alone.
+
+    With --tune, BM25's k1 and b, weights of text columns and of popularity are chosen first; `dpsr export` and later
+    evaluations take them from <work_dir>/evaluation/lexical.json, where the configuration has no value of its own.
 
     \b
     Example: dpsr evaluate -c shop.toml --split valid --report report.html
+             dpsr evaluate -c shop.toml --tune
     """
     if other_runs and page is None:
         raise click.UsageError("--compare adds to the page of --report; name that too")
@@ -43,8 +57,11 @@ def evaluate(
     dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
     from dpsr.evaluation.compare.evaluate import evaluate as run
     from dpsr.evaluation.report.text import to_markdown, to_text
+    from dpsr.indexing.lexical.tuning import tune_run
     from dpsr.training.trained import load_model
 
-    model = load_model(config, dataset)
+    if tune:
+        click.echo(tune_run(config, dataset).line())
+    model = None if config.index.mode == "lexical" else load_model(config, dataset)
     report = run(config, dataset, model, split=split, page=page, other_runs=other_runs, trec=trec)
     click.echo(to_markdown(report) if markdown else to_text(report))

@@ -21,6 +21,8 @@ def export(config: Config, items: str | None, log: str | None, since: str | None
     With --items the trained model indexes another catalogue, which may hold items that it has never seen. With --log
     the servable remembers the clicks of another log ([index.memory]): last week's, without training.
 
+    With index.mode = "lexical" the servable finds items by words alone, and no model is needed.
+
     With --since only new and changed items are embedded, and searched exactly beside the index of that version.
 
     \b
@@ -30,13 +32,21 @@ def export(config: Config, items: str | None, log: str | None, since: str | None
     from dpsr.data.dataset.tables import Dataset
 
     dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
+    from dpsr.indexing.lexical.tuned import lexical_text
+    from dpsr.indexing.lexical_export import export_lexical
     from dpsr.indexing.manifest import read_manifest, searcher_table
     from dpsr.indexing.publish import export as run
     from dpsr.indexing.text_encoder import text_encoder_line
     from dpsr.training.trained import load_model
 
-    version = run(config, dataset, load_model(config, dataset), items=items, log=log, since=since)
+    if config.index.mode == "lexical":
+        version = export_lexical(config, dataset, items=items, log=log, since=since)
+    else:
+        version = run(config, dataset, load_model(config, dataset), items=items, log=log, since=since)
+    manifest = read_manifest(version)
     click.echo(searcher_table(version))
-    if line := text_encoder_line(read_manifest(version)):
+    if lexical := manifest["searchers"].get("lexical"):
+        click.echo(f"words: BM25 with {lexical_text(lexical)}")
+    if line := text_encoder_line(manifest):
         click.echo(line)
     click.echo(f"servable: {version}")

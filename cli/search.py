@@ -84,7 +84,7 @@ def search(
 
     Raises:
         ConfigError: a profile column that the dataset does not have, an id of the history that is none, a filter that
-            the server does not have, or a mode where it has one searcher only.
+            the server does not have, or a mode where it finds items by their vectors alone.
         ServingError: the server refused, or is not there.
     """
     from dpsr.data.dataset.tables import load_schema
@@ -104,7 +104,7 @@ def search(
             inputs |= _filters(filters, offered)
             if mode and MODE_INPUT not in offered:
                 raise ConfigError(
-                    f"--mode {mode}: the server finds items by one searcher only; publish a version that has "
+                    f"--mode {mode}: the server finds items by their vectors alone; publish a version that has "
                     'more, with index.mode = "hybrid" or [index.memory] and `dpsr export`'
                 )
         compared = modes_of(config.index.mode, memory=config.index.memory is not None)

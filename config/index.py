@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dpsr.config.section import Section
 
 
 class LexicalConfig(Section):
-    """BM25 over the words of the items (Robertson and Zaragoza, 2009, section 3.4)."""
+    """BM25 over the words of the items (Robertson and Zaragoza, 2009, section 3.4).
+
+    In place of a default that the configuration leaves as it is stands what ``dpsr evaluate --tune`` chose.
+    """
 
     k1: Annotated[float, Field(ge=0.0)] = 1.2
     """How much more a word counts that stands in an item twice."""
@@ -20,6 +23,8 @@ class LexicalConfig(Section):
     """Index pairs of neighbouring words too."""
     weights: dict[str, Annotated[float, Field(gt=0.0)]] = {}
     """Text column -> what a word in it counts; 1 for columns that are not named."""
+    popularity: Annotated[float, Field(ge=0.0)] = 0.0
+    """Adds this times log(1 + clicks of the train split) to the score of an item that has a word of the query."""
 
 
 class MemoryConfig(Section):
@@ -37,15 +42,16 @@ class MemoryConfig(Section):
 class IndexConfig(Section):
     """The searchers inside the servable."""
 
-    mode: Literal["dense", "hybrid"] = "dense"
-    """``dense``: items by their vectors; ``hybrid``: by vectors and by words, in one list."""
+    mode: Literal["dense", "lexical", "hybrid"] = "dense"
+    """``dense``: items by their vectors; ``lexical``: by words, without a model; ``hybrid``: both, in one list."""
     lexical: LexicalConfig = LexicalConfig()
-    """Of the mode ``hybrid``."""
+    """Of the modes ``lexical`` and ``hybrid``."""
     fusion: Literal["weighted_sum", "reciprocal_ranks"] | None = None
     """How the two lists of the mode ``hybrid`` become one; None chooses by the clicks of the valid split."""
-    dense_weight: Annotated[float, Field(gt=0.0)] | None = None
-    """Weight of the dense list in ``fusion``; None chooses by the clicks of the valid split. Where a choice is left and
-    the chosen fusion is not ahead of one searcher alone, that searcher answers, and the manifest says so."""
+    dense_weight: Annotated[float, Field(gt=0.0)] | Literal["auto"] | None = None
+    """Weight of the dense list in ``fusion``; None chooses by the clicks of the valid split, ``auto`` learns one for
+    each query from them where that is better beyond noise. Where a choice is left and the chosen fusion is not ahead of
+    one searcher alone, that searcher answers by default, and the manifest says so."""
     memory: MemoryConfig | None = None
     """Adds what was clicked for the same query, whatever the mode; left out where None."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 1000
@@ -66,3 +72,12 @@ class IndexConfig(Section):
     text_encoder_precision: Literal["float32", "int8"] = "float32"
     """Of the matrices of a transformer that reads the query: ``int8`` multiplies them several times as fast. What it
     costs is measured at export and kept in the manifest. Items are always embedded in float32."""
+
+    @model_validator(mode="after")
+    def _ranks_have_one_weight(self) -> IndexConfig:
+        if self.dense_weight == "auto" and self.fusion == "reciprocal_ranks":
+            raise ValueError(
+                "dense_weight = 'auto' learns a weight of scores, and fusion = 'reciprocal_ranks' reads none; set "
+                "fusion = 'weighted_sum', leave it out, or give dense_weight a number"
+            )
+        return self

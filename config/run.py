@@ -71,12 +71,14 @@ class Config(Section):
 
     @pydantic.model_validator(mode="after")
     def _something_is_learnt(self) -> Config:
-        if self.learns_nothing and self.model.initial is None:
+        needs_model = self.index.mode != "lexical"
+        if needs_model and self.learns_nothing and self.model.initial is None:
             raise ValueError(
                 "the epochs of mlm, interaction, pretraining, training and distillation are 0: one of them has to be "
-                "above 0, unless model.transformer.initial names a published checkpoint that is served as it is"
+                "above 0, unless model.transformer.initial names a published checkpoint that is served as it is, or "
+                'index.mode = "lexical" serves words alone'
             )
-        if self.training.epochs and self.data.interactions is None:
+        if needs_model and self.training.epochs and self.data.interactions is None:
             raise ValueError(
                 f"training.epochs = {self.training.epochs} learns from a log, and data.interactions is missing; name "
                 "the log there, or set training.epochs = 0 and pretraining.epochs above 0 to learn from the catalogue"

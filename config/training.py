@@ -150,6 +150,9 @@ class TrainingConfig(Section):
     """Share of the query tokens that a step leaves out at random: answers to misspelt queries get better."""
     typo_share: Share = 0.0
     """Share of the queries that a step reads with one random letter left out, put in, replaced or swapped."""
+    half_life: Annotated[float, Field(gt=0.0)] | None = None
+    """Age at which a click counts half in the loss of the stage ``training``: days; where the log's times are integers,
+    in their unit. None counts all clicks alike."""
     seed: int = 1
     checkpoint_every: Annotated[int, Field(ge=1)] = 1000
     """Steps between checkpoints."""

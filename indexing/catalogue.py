@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from dpsr.config import Config
-from dpsr.data.batches.sequences import rows_of_bags
 from dpsr.data.dataset.schema import DatasetError
-from dpsr.data.dataset.tables import Bags, Dataset, id_array
-from dpsr.data.dataset.texts import field_texts, joined_texts, take_rows, with_small_strings
+from dpsr.data.dataset.tables import Dataset, id_array
+from dpsr.data.dataset.texts import take_rows, with_small_strings
 from dpsr.data.prepare.entities import catalogue_ids, item_kinds, read_features, without_duplicates
-from dpsr.data.prepare.vocabulary import column_ids, token_bags
+from dpsr.data.prepare.vocabulary import column_ids
 from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectedRows
 from dpsr.data.raw.values import whole_ids
+from dpsr.indexing.item_texts import EncodedTexts, GivenTexts, ItemTexts, of_items
 from dpsr.tokenizer_cc import Tokenizer
 from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
@@ -48,16 +48,35 @@ class ItemRows:
         """The rows that have an item, int32 [num_items], ascending."""
         return np.delete(np.arange(len(self), dtype=np.int32), self.removed)
 
+    @classmethod
+    def of_dataset(cls, dataset: Dataset) -> ItemRows:
+        """The items that the dataset was prepared with."""
+        return ItemRows(dataset.item_ids, dataset.item_table())
+
+    @classmethod
+    def read(cls, path: str, config: Config, dataset: Dataset) -> ItemRows:
+        """The items of a file, which the dataset need not contain.
+
+        Args:
+            path: file or glob, with the columns of ``data.items`` (and those of ``index.filter_range``).
+            config: names and maps the columns.
+            dataset: says the type of the ids.
+
+        Raises:
+            DatasetError: a column is missing, ids are given twice or are of another type than the dataset's, or too
+                many rows cannot be used.
+        """
+        table = _read_table(path, config, dataset)
+        return ItemRows(id_array(table.column("item_id"), dataset.schema.item_id_type), table)
+
 
 @dataclass(frozen=True)
 class Catalogue(ItemRows):
     """Items as the item tower reads them; item row i is row i of an index over them."""
 
-    tokens: Bags
+    texts: ItemTexts
     categorical: dict[str, np.ndarray]
     """int32 [items] for each categorical column, ids of the dataset's vocabularies."""
-    subwords: Bags | None = None
-    """Those of all text columns of an item, without special tokens; None where the dataset has none."""
 
     def take(self, rows: np.ndarray) -> Catalogue:
         """Some items, in the given order.
@@ -68,9 +87,8 @@ class Catalogue(ItemRows):
         return Catalogue(
             self.item_ids[rows],
             take_rows(self.table, rows),
-            self.tokens.take(rows),
+            self.texts.take(rows),
             {column: ids[rows] for column, ids in self.categorical.items()},
-            None if self.subwords is None else self.subwords.take(rows),
         )
 
     def placed(self, order: np.ndarray) -> ItemRows:
@@ -86,27 +104,28 @@ class Catalogue(ItemRows):
 
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> Catalogue:
-        """The items that the dataset was prepared with."""
+        """As ``ItemRows.of_dataset``."""
         subwords = None
         if dataset.schema.subwords is not None:
-            subwords = _of_items(dataset.item_subwords, dataset)
-        return cls(dataset.item_ids, dataset.item_table(), dataset.item_tokens, dataset.item_categorical, subwords)
+            subwords = of_items(dataset.item_subwords, len(dataset.schema.text))
+        texts = EncodedTexts(dataset.item_tokens, subwords)
+        return cls(dataset.item_ids, dataset.item_table(), texts, dataset.item_categorical)
 
     @classmethod
     def read(cls, path: str, config: Config, dataset: Dataset) -> Catalogue:
-        """The items of a file, which the training data need not contain.
+        """As ``ItemRows.read``; the training data need not contain the items.
 
         Args:
-            path: file or glob, with the columns of ``data.items`` (and those of ``index.filter_range``).
+            path: file or glob.
             config: names and maps the columns.
             dataset: its tokenizer and vocabularies make the ids that the model knows; a value of a categorical column
                 that it does not have counts as a rare one.
 
         Raises:
-            DatasetError: a column is missing, ids are given twice or are of another type than the dataset's, or too
-                many rows cannot be used.
+            DatasetError: as ``ItemRows.read``.
         """
-        table = _read_table(path, config, dataset)
+        rows = ItemRows.read(path, config, dataset)
+        table = rows.table
         tokenizer = Tokenizer.load(dataset.tokenizer_path)
         categorical = {
             column: column_ids(
@@ -116,17 +135,10 @@ class Catalogue(ItemRows):
             )
             for column in dataset.schema.categorical
         }
-        subwords, columns = None, dataset.schema.text
+        subwords = None
         if dataset.schema.subwords is not None:
-            of_columns = SubwordTokenizer.load(dataset.subwords_path)
-            subwords = _of_items(token_bags(of_columns, field_texts(table, columns)), dataset)
-        item_ids = id_array(table.column("item_id"), dataset.schema.item_id_type)
-        return cls(item_ids, table, token_bags(tokenizer, joined_texts(table, columns)), categorical, subwords)
-
-
-def _of_items(subwords: Bags, dataset: Dataset) -> Bags:
-    """A bag of every item from those of its text columns."""
-    return Bags(subwords.values, rows_of_bags(subwords, len(dataset.schema.text)))
+            subwords = SubwordTokenizer.load(dataset.subwords_path)
+        return cls(rows.item_ids, table, GivenTexts(table, dataset.schema.text, tokenizer, subwords), categorical)
 
 
 def _read_table(path: str, config: Config, dataset: Dataset) -> pa.Table:

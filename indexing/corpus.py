@@ -49,11 +49,11 @@ def embed_catalogue(
     Raises:
         DatasetError: the model reads subwords, and the catalogue has none.
     """
-    special, lengths, texts = model.schema.subwords, sequence_lengths(model.config), [catalogue.tokens]
+    special, lengths, texts = model.schema.subwords, sequence_lengths(model.config), [catalogue.texts.tokens]
     if lengths is not None:
-        if catalogue.subwords is None:
+        if catalogue.texts.subwords is None:
             raise DatasetError("the model reads subwords, and the catalogue has none; run `dpsr prepare` again")
-        texts.append(catalogue.subwords)
+        texts.append(catalogue.texts.subwords)
     model = for_inference(model)
 
     def item_vectors(
@@ -101,7 +101,9 @@ def embed_queries(model: Model, dataset: Dataset, records: np.ndarray, *, batch_
     """
     tables = feature_tables(model.config, dataset)
     embed = tf.function(
-        lambda fields: model.query_heads(tables.queries(fields)), input_signature=[tf.TensorSpec([None, 5], tf.int32)]
+        lambda fields: model.query_heads(tables.queries(fields)),
+        input_signature=[tf.TensorSpec([None, 5], tf.int32)],
+        autograph=False,
     )
     fields = np.ascontiguousarray(records).view(np.int32).reshape(len(records), 5)
     heads = np.empty((len(fields), model.config.heads, model.config.dimension), np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from dpsr.config import IndexConfig
 from dpsr.data.dataset.schema import Schema
+from dpsr.data.dataset.texts import joined_texts
 from dpsr.indexing.catalogue import Catalogue
 from dpsr.indexing.errors import ExportError
 from dpsr.model.interface import Model
@@ -35,7 +36,7 @@ def export_bytes(
 ) -> int:
     """An upper estimate of what an export writes, in bytes.
 
-    Until the export ends, the disk holds the vectors three times: as embedded, in the index, and for the check.
+    Until the export ends, the disk holds the vectors twice: as embedded and in the index.
 
     Args:
         config: what is built.
@@ -46,8 +47,8 @@ def export_bytes(
         embedded: items that are embedded; all by default.
     """
     columns = len(schema.categorical) + len(config.filter_range)
-    # Words are fewer than tokens, which bigrams and trigrams are among.
-    words = len(catalogue.tokens.values)
+    # A word and the space behind it have two bytes at least.
+    words = sum(catalogue.table.column(column).nbytes for column in schema.text) // 2 if config.mode != "dense" else 0
     return bytes_of(
         config,
         catalogue.table.column("item_id"),
@@ -79,12 +80,12 @@ def bytes_of(
         dimension: of a vector.
         variables: of the query tower.
         columns: columns that are filtered by.
-        words: in the texts of all items.
+        words: in the texts of all items, at most.
         rows: as ``export_bytes``.
         embedded: as ``export_bytes``.
     """
     items = max(len(item_ids), rows or 0)
-    vectors = 4 * dimension * (2 * items + (len(item_ids) if embedded is None else embedded))
+    vectors = 4 * dimension * (items + (len(item_ids) if embedded is None else embedded))
     exact = items < config.exact_below
     codes = 0 if exact else items * (-(-dimension // 2) + 8)
     weights = sum(4 * int(np.prod(variable.shape)) for variable in variables)
@@ -93,10 +94,16 @@ def bytes_of(
     if not pa.types.is_integer(item_ids.type):
         characters = pc.sum(pc.binary_length(item_ids)).as_py()
         ids = characters * items // len(item_ids) + _ID_OVERHEAD * items
-    if config.mode == "hybrid":
+    if config.mode != "dense":
         held += 4 * words + 16 * items  # each word is a posting and, once, a term
     # Four copies: of the servable, of the histories' table, of the parity examples, and beside the fingerprints.
     return int(_MARGIN * (vectors + codes + weights + held + 4 * ids + 8 * items)) + _FIXED
+
+
+def most_words(table: pa.Table, text: Sequence[str]) -> int:
+    """The most words that text columns may hold: each has a byte, and one before the next."""
+    lengths = [pc.binary_length(texts) for column in text for texts in joined_texts(table, [column])]
+    return sum((pc.sum(of_texts).as_py() + len(of_texts)) // 2 for of_texts in lengths)
 
 
 def require_free(directory: Path, needed: int) -> None:

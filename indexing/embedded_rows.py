@@ -87,7 +87,7 @@ def _digest(model: Model, catalogue: Catalogue) -> str:
     if model.item_encoders is not None:
         content.update(model.item_encoders.items_file(catalogue.table).name.encode())
     arrays = []
-    for bags in (catalogue.tokens, catalogue.subwords):
+    for bags in (catalogue.texts.tokens, catalogue.texts.subwords):
         arrays += [] if bags is None else [bags.values, bags.row_splits]
     for name, ids in sorted(catalogue.categorical.items()):
         content.update(name.encode())

@@ -10,7 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from dpsr.indexing.errors import ExportError
+from dpsr.indexing.parity import FOUND_FILE
 
 FreshProcess = subprocess.Popen[str]
 
@@ -29,11 +32,11 @@ def fresh_process() -> Iterator[FreshProcess]:
             process.kill()
 
 
-def verify_in_fresh_process(process: FreshProcess, servable: Path, examples: Path) -> dict[str, float]:
+def verify_in_fresh_process(process: FreshProcess, servable: Path, examples: Path) -> dict[str, np.ndarray]:
     """Loads a servable in a process of its own and checks its answers; see ``dpsr.indexing.verify``.
 
     Returns:
-        recall at k by signature.
+        What ``verify`` returns.
 
     Raises:
         ExportError: it does not load, or does not answer as the model does.
@@ -49,5 +52,5 @@ def verify_in_fresh_process(process: FreshProcess, servable: Path, examples: Pat
         ) from None
     if "error" in report:
         raise ExportError(f"the servable answers differently from the model; nothing was published: {report['error']}")
-    recall: dict[str, float] = report["recall"]
-    return recall
+    with np.load(examples / FOUND_FILE) as found:
+        return dict(found)

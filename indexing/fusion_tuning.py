@@ -4,32 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from dpsr.indexing.dense.searcher import DenseSearcher
-from dpsr.indexing.fusion import FUSION_CONSTANT, FusionKind, FusionPlan
-from dpsr.indexing.lexical.searcher import LexicalSearcher
-from dpsr.indexing.valid_clicks import gain
+from dpsr.indexing.fusion import FusionKind, FusionPlan
+from dpsr.indexing.fusion_candidates import Candidates
+from dpsr.indexing.query_weight_fitting import fit_query_weight
 
 WEIGHTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0)
 """Of the dense side. At either end one of the two sides only orders what the other leaves tied, or nearly so."""
 UNTUNED = FusionPlan("weighted_sum", 1.0)
 """Where no click can choose."""
-_BATCH = 64
+AUTO: Literal["auto"] = "auto"
+"""A weight for each query."""
+LEAST_QUERIES = 30
+"""Distinct queries below which no weight for each query is fitted."""
+WORTH_A_SEARCHER = 0.02
+"""Gain in mean nDCG that clicks have to rule out before a side is left out by default: a few clicks leave it in."""
+_NOISE = 0.05
+"""Share of bootstrap samples on either side of what counts as noise."""
+_DRAWS = 2000
 
 
-class Candidates(NamedTuple):
-    """Both lists of some queries, one after the other, with both scores of every item."""
+class Tried(NamedTuple):
+    """What a weight for each query was worth in mean nDCG."""
 
-    rows: np.ndarray
-    """int32 [n, 2k], item rows, first the dense list; an item of both stands twice."""
-    dense: np.ndarray
-    """float32 [n, 2k]."""
-    lexical: np.ndarray
-    """float32 [n, 2k]."""
+    by_query: float
+    """Of clicks that its factor was not fitted on."""
+    constant: float
+    """Of the best plan with one weight."""
+    used: bool
 
 
 @dataclass(frozen=True)
@@ -40,116 +45,170 @@ class TunedFusion:
     clicks: int
     """Examples it was chosen on; 0: none, and the plan is what stands for no choice."""
     ndcg: dict[str, float]
-    """Of ``dense`` and ``lexical`` alone, and of the best plan of each kind."""
-
-    given: bool = False
-    """Whether the configuration left nothing to choose."""
-
-    @property
-    def mode(self) -> str:
-        """``hybrid``; or the side that is not behind the plan that was chosen, as the other one then brings nothing."""
-        if self.given or not self.clicks:
-            return "hybrid"
-        joined, sides = self.ndcg[self.plan.kind], ("dense", "lexical")
-        ahead = max(sides, key=lambda side: self.ndcg[side])
-        return ahead if self.ndcg[ahead] >= joined else "hybrid"
+    """Of ``dense`` and ``lexical`` alone, of the best plan of each kind, and of the weight ``by_query`` where used."""
+    mode: str = "hybrid"
+    """What answers by default: ``hybrid``, or the side alone that the other one adds nothing to beyond noise."""
+    tried: Tried | None = None
+    """Of the weight for each query; None where none was fitted."""
+    made_queries: bool = False
+    """Whether the examples are words of items in place of clicks."""
 
     @classmethod
-    def described(cls, described: Mapping[str, Any], *, given: bool) -> TunedFusion:
+    def described(cls, entry: Mapping[str, Any]) -> TunedFusion:
         """The inverse of ``describe``."""
-        plan = FusionPlan(described["kind"], described["dense_weight"])
-        return cls(plan, described["clicks"], dict(described["ndcg"]), given)
+        tried = Tried(**entry["tried"]) if "tried" in entry else None
+        plan, made_queries = FusionPlan.described(entry), entry.get("made_queries", False)
+        return cls(plan, entry["clicks"], dict(entry["ndcg"]), entry["mode"], tried, made_queries)
 
     def describe(self) -> dict[str, Any]:
         """For the manifest."""
-        return {
-            **self.plan.describe(),
-            "mode": self.mode,
-            "clicks": self.clicks,
-            "ndcg": self.ndcg,
-        }
+        tried = {} if self.tried is None else {"tried": self.tried._asdict()}
+        return {**self.plan.describe(), "mode": self.mode, "clicks": self.clicks, "ndcg": self.ndcg, **tried} | (
+            {"made_queries": True} if self.made_queries else {}
+        )
+
+    def notes(self) -> list[str]:
+        """Lines for the terminal: what was tried, and what does not answer by default."""
+        lines = []
+        if self.made_queries:
+            lines.append(
+                f"fusion: no clicks; {self.clicks:,} queries made of words of items bear out {self.plan.kind} with "
+                f"dense_weight = {self.plan.dense_weight:g}"
+            )
+        if self.tried is not None:
+            figures = f"nDCG {self.tried.by_query:.4f} of held-out clicks, {self.tried.constant:.4f} by one weight"
+            if self.tried.used:
+                lines.append(f"fusion: each query has its own weight of the dense list ({figures})")
+            else:
+                lines.append(
+                    f"fusion: a weight for each query is not ahead beyond noise ({figures}); all queries have "
+                    f"{self.plan.kind} with dense_weight = {self.plan.dense_weight:g}"
+                )
+        if self.mode != "hybrid":
+            other = "words" if self.mode == "dense" else "vectors"
+            joined = max(value for name, value in self.ndcg.items() if name not in ("dense", "lexical"))
+            lines.append(
+                f"fusion: {other} bring nothing beyond noise (nDCG {joined:.4f} joined, {self.ndcg[self.mode]:.4f} by "
+                f"mode {self.mode} alone); mode {self.mode} answers by default, and a request may ask for another"
+            )
+        return lines
 
 
 def tune_fusion(
-    dense: DenseSearcher,
-    lexical: LexicalSearcher,
-    heads: np.ndarray,
+    candidates: Candidates,
     texts: Sequence[str],
     clicked: np.ndarray,
     *,
     kind: FusionKind | None = None,
-    weight: float | None = None,
+    weight: float | Literal["auto"] | None = None,
 ) -> TunedFusion:
     """Chooses the plan with the best mean nDCG of the clicked item; the first of equals.
 
     Args:
-        dense: one side.
-        lexical: the other one, over the same items.
-        heads: float32 [n, m, d], those of the query of every example.
-        texts: the queries.
-        clicked: int32 [n], the item row that each query led to; n > 0.
+        candidates: of n queries; n > 0.
+        texts: the queries, [n].
+        clicked: int32 [n], the item row that each led to.
         kind: the only one that is tried; None for both.
-        weight: the only one that is tried; None for ``WEIGHTS``.
+        weight: the only one that is tried; None for ``WEIGHTS``; ``auto`` fits one for each query beside these, which
+            is used where it is ahead on held-out queries.
     """
-    parts = [
-        _candidates(dense, lexical, heads[start : start + _BATCH], texts[start : start + _BATCH])
-        for start in range(0, len(clicked), _BATCH)
-    ]
-    joined = Candidates(*(np.concatenate(of_queries) for of_queries in zip(*parts, strict=True)))
-    k = joined.rows.shape[1] // 2
-    found = {
-        "dense": ndcg(joined.rows[:, :k], joined.dense[:, :k], clicked),
-        "lexical": ndcg(joined.rows[:, k:], joined.lexical[:, k:], clicked),
-    }
-    plans: list[FusionPlan] = []
-    kinds: tuple[FusionKind, ...] = ("weighted_sum", "reciprocal_ranks")
-    for tried in kinds if kind is None else (kind,):
-        of_kind = [FusionPlan(tried, each) for each in (WEIGHTS if weight is None else (weight,))]
-        means = [ndcg(joined.rows, fused_scores(joined, plan), clicked) for plan in of_kind]
-        plans.append(of_kind[int(np.argmax(means))])
-        found[tried] = max(means)
-    best = max(plans, key=lambda plan: found[plan.kind])
-    return TunedFusion(best, len(clicked), found, given=kind is not None and weight is not None)
+    _, queries = np.unique(np.array(texts, object), return_inverse=True)
+    kinds: tuple[FusionKind, ...] = ("weighted_sum", "reciprocal_ranks") if kind is None else (kind,)
+    weights = WEIGHTS if weight is None or weight == AUTO else (weight,)
+    constants = [FusionPlan(tried, each) for tried in kinds for each in weights]
+    of_plans = {plan: candidates.gains(plan, clicked) for plan in constants}
+    plan = max(constants, key=lambda plan: of_plans[plan].mean())
+    sides, joined, tried = candidates.gains_of_sides(clicked), of_plans[plan], None
+    found = {side: of_side.mean() for side, of_side in sides.items()}
+    found |= {kind: max(of_plans[plan].mean() for plan in constants if plan.kind == kind) for kind in kinds}
+    if weight == AUTO and queries.max() + 1 >= LEAST_QUERIES:
+        held_out = _held_out(candidates, clicked, queries)
+        used = gain_within(held_out, joined, queries)[0] > 0.0
+        tried = Tried(float(held_out.mean()), float(joined.mean()), used)
+        if used:
+            plan = _by_query(candidates, clicked)
+            joined = candidates.gains(plan, clicked)
+            found["by_query"] = joined.mean()
+    is_given = kind is not None and weight is not None and weight != AUTO
+    mode = "hybrid" if is_given else _default_mode(joined, sides, queries)
+    return TunedFusion(plan, len(clicked), {name: float(mean) for name, mean in found.items()}, mode, tried)
 
 
-def fused_scores(candidates: Candidates, plan: FusionPlan) -> np.ndarray:
-    """The score of every candidate as the servable joins it, float32 [n, 2k]; -inf where there is no item."""
-    rows, k = candidates.rows, candidates.rows.shape[1] // 2
-    if plan.kind == "weighted_sum":
-        best = np.maximum(candidates.lexical[:, k : k + 1], 0)
-        scores = candidates.lexical / np.where(best > 0, best, 1) + np.float32(plan.dense_weight) * candidates.dense
-    else:
-        ranks = (1.0 / (FUSION_CONSTANT + 1 + np.arange(k))).astype(np.float32)
-        scores = np.broadcast_to(np.concatenate([plan.dense_weight * ranks, ranks]), rows.shape).astype(np.float32)
-        for of_query, scored in zip(rows, scores, strict=True):
-            _, first, second = np.intersect1d(of_query[:k], of_query[k:], return_indices=True)
-            both = scored[first] + scored[k + second]
-            scored[first], scored[k + second] = both, both
-    return np.where(rows >= 0, scores, -np.inf)
+def tune_by_made_queries(
+    candidates: Candidates, texts: Sequence[str], clicked: np.ndarray, *, kind: FusionKind | None
+) -> TunedFusion:
+    """Chooses a weight without clicks: at most the one of ``UNTUNED``, less where made queries do not bear that out.
 
+    The model learnt from queries that were made in the same way, so they flatter the dense side: what they say against
+    it holds all the more for queries of people, and what they say for it does not count.
 
-def _candidates(dense: DenseSearcher, lexical: LexicalSearcher, heads: np.ndarray, texts: Sequence[str]) -> Candidates:
-    terms = lexical.terms(tf.constant(texts))
-    near, matching = dense.search_heads(heads), lexical.search_terms(terms)
-    return Candidates(
-        tf.concat([near.rows, matching.rows], axis=1).numpy(),
-        tf.concat([near.scores, dense.scores_of(heads, matching.rows)], axis=1).numpy(),
-        tf.concat([lexical.scores_of(terms, near.rows), tf.maximum(matching.scores, 0.0)], axis=1).numpy(),
-    )
-
-
-def ndcg(rows: np.ndarray, scores: np.ndarray, clicked: np.ndarray) -> float:
-    """The mean ``gain`` of the clicked item, 0 where no list has it; half of the items tied with it come before.
-
-    An item that stands twice counts once, with its score in the first list, as ``ops_cc.fusion`` has it.
+    Args:
+        candidates: of n queries; n > 0.
+        texts: the queries, words of an item each.
+        clicked: int32 [n], its row.
+        kind: of the fusion; None for that of ``UNTUNED``.
     """
-    is_clicked = rows == clicked[:, np.newaxis]
-    held = is_clicked.any(axis=1)
-    target = np.take_along_axis(scores, is_clicked.argmax(axis=1)[:, np.newaxis], axis=1)
-    total = 0.0
-    for of_query, scored, wanted in zip(rows[held], scores[held], target[held], strict=True):
-        _, first = np.unique(of_query, return_index=True)
-        first = first[of_query[first] >= 0]
-        better, tied = np.count_nonzero(scored[first] > wanted), np.count_nonzero(scored[first] == wanted)
-        total += float(gain(better + 0.5 * (tied - 1) + 1.0))
-    return total / len(rows)
+    kind = kind or UNTUNED.kind
+    _, queries = np.unique(np.array(texts, object), return_inverse=True)
+    plans = [FusionPlan(kind, weight) for weight in WEIGHTS]
+    of_plans = {plan: candidates.gains(plan, clicked) for plan in plans}
+    best = max(plans, key=lambda plan: of_plans[plan].mean())
+    level = next(plan for plan in plans if gain_within(of_plans[best], of_plans[plan], queries)[0] <= 0.0)
+    plan = min(level, FusionPlan(kind, UNTUNED.dense_weight), key=lambda plan: plan.dense_weight)
+    sides = candidates.gains_of_sides(clicked)
+    mode = _default_mode(of_plans[plan], {"lexical": sides["lexical"]}, queries)
+    found = {side: float(of_side.mean()) for side, of_side in sides.items()}
+    found[kind] = float(of_plans[plan].mean())
+    return TunedFusion(plan, len(clicked), found, mode, made_queries=True)
+
+
+def _by_query(candidates: Candidates, clicked: np.ndarray) -> FusionPlan:
+    """The weighted sum with a weight for each query, fitted on all clicks."""
+    factor = fit_query_weight(candidates, clicked, np.ones(len(clicked), bool))
+    plans = [FusionPlan("weighted_sum", weight, factor) for weight in WEIGHTS]
+    return max(plans, key=lambda plan: candidates.gains(plan, clicked).mean())
+
+
+def _held_out(candidates: Candidates, clicked: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Gains of each click by a weight for each query, whose factor the half of the queries without it was fitted on.
+
+    The weight of the mean query is chosen on all clicks, as the one weight is that these gains are compared with.
+
+    Args:
+        candidates: of n queries.
+        clicked: int32 [n].
+        queries: int [n], equal for equal texts.
+
+    Returns:
+        float64 [n].
+    """
+    half = np.random.default_rng(1).permutation(queries.max() + 1)[queries] % 2
+    factors = [fit_query_weight(candidates, clicked, half != left_out) for left_out in (0, 1)]
+    by_weight = []
+    for weight in WEIGHTS:
+        of_halves = [candidates.gains(FusionPlan("weighted_sum", weight, factor), clicked) for factor in factors]
+        by_weight.append(np.where(half == 0, *of_halves))
+    return max(by_weight, key=np.mean)
+
+
+def _default_mode(joined: np.ndarray, sides: Mapping[str, np.ndarray], queries: np.ndarray) -> str:
+    """``hybrid``, or the better side where the other one adds nothing; gains float64 [n] of each click."""
+    best = max(sides, key=lambda side: sides[side].mean())
+    least, most = gain_within(joined, sides[best], queries)
+    adds_nothing = least <= 0.0 and most < WORTH_A_SEARCHER
+    return best if adds_nothing or joined.mean() <= sides[best].mean() else "hybrid"
+
+
+def gain_within(gains: np.ndarray, others: np.ndarray, queries: np.ndarray) -> tuple[float, float]:
+    """The 90 % interval of the mean difference of two lists, by a paired bootstrap over queries.
+
+    Args:
+        gains: float64 [n], of the one.
+        others: float64 [n], of the other.
+        queries: int [n], 0..q - 1; the clicks of a query are drawn together.
+    """
+    differences, clicks = np.bincount(queries, gains - others), np.bincount(queries)
+    count = len(clicks)
+    drawn = np.random.default_rng(1).multinomial(count, np.full(count, 1.0 / count), _DRAWS)
+    least, most = np.quantile((drawn @ differences) / (drawn @ clicks), [_NOISE, 1.0 - _NOISE])
+    return float(least), float(most)

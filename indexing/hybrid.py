@@ -11,6 +11,7 @@ from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.filters import FilterValues
 from dpsr.indexing.fusion import FusionPlan, reciprocal_ranks, weighted_sum
 from dpsr.indexing.lexical.searcher import LexicalSearcher, QueryTerms
+from dpsr.indexing.query_weight import query_features
 from dpsr.indexing.searcher import Found, Queries
 from dpsr.indexing.signature import DENSE, LEXICAL, MODES
 from dpsr.ops_cc.fusion import fuse
@@ -65,9 +66,10 @@ class HybridSearcher(tf.Module):
 
     def search_heads_and_terms(self, heads: tf.Tensor, terms: QueryTerms) -> Found:
         """The joined lists of queries of which heads and terms are known."""
-        return self._join(_Lists(heads, terms, self.dense.search_heads(heads), self.lexical.search_terms(terms)))
+        lists = _Lists(heads, terms, self.dense.search_heads(heads), self.lexical.search_terms(terms))
+        return self._join(self._weighed(lists))
 
-    def _lists(self, queries: Queries, wanted: FilterValues | None = None) -> _Lists:
+    def _lists(self, queries: Queries, wanted: FilterValues | None = None) -> _Weighed:
         heads, terms = self.dense.heads(queries), self.lexical.terms(queries.texts)
 
         def by_heads() -> Found:
@@ -81,16 +83,29 @@ class HybridSearcher(tf.Module):
             return self.lexical.search_terms_matching(terms, wanted)
 
         if queries.wanted is None:
-            return _Lists(heads, terms, by_heads(), by_terms())
+            return self._weighed(_Lists(heads, terms, by_heads(), by_terms()))
         dense, lexical = queries.wanted & DENSE > 0, queries.wanted & LEXICAL > 0
-        return _Lists(
-            heads,
-            terms,
-            self._where_wanted(dense, by_heads),
-            self._where_wanted(lexical, by_terms),
-            dense[:, tf.newaxis],
-            lexical[:, tf.newaxis],
+        return self._weighed(
+            _Lists(
+                heads,
+                terms,
+                self._where_wanted(dense, by_heads),
+                self._where_wanted(lexical, by_terms),
+                dense[:, tf.newaxis],
+                lexical[:, tf.newaxis],
+            )
         )
+
+    def _weighed(self, lists: _Lists) -> _Weighed:
+        """The lists, each with the scores of the other side, and the weight of every query."""
+        if self.plan.kind != "weighted_sum":
+            return _Weighed(lists, None, None, self.plan.dense_weight)
+        words = self.lexical.scores_of(lists.terms, lists.dense.rows)
+        meaning = self.dense.scores_of(lists.heads, lists.lexical.rows)
+        if self.plan.by_query is None:
+            return _Weighed(lists, words, meaning, self.plan.dense_weight)
+        features = query_features(lists.terms, lists.dense, lists.lexical, words, meaning)
+        return _Weighed(lists, words, meaning, self.plan.by_query.weights(features, self.plan.dense_weight))
 
     def _where_wanted(self, wanted: tf.Tensor, search: Callable[[], Found]) -> Found:
         """The list of a searcher, empty for the queries that do not want it; it is not asked where none does."""
@@ -100,16 +115,16 @@ class HybridSearcher(tf.Module):
         found = tf.cond(tf.reduce_any(wanted), search, lambda: empty)
         return Found(*(tf.where(wanted[:, tf.newaxis], held, none) for held, none in zip(found, empty, strict=True)))
 
-    def _join(self, lists: _Lists) -> Found:
+    def _join(self, weighed: _Weighed) -> Found:
         """The best items of both lists; where one searcher is not wanted, its list is empty and the other one stays."""
+        lists, words, meaning, weight = weighed
         dense, lexical = lists.dense, lists.lexical
-        if self.plan.kind == "weighted_sum":
-            best, weight = lists.best, self.plan.dense_weight
-            of_dense = weighted_sum(self.lexical.scores_of(lists.terms, dense.rows), best, dense.scores, weight)
-            of_lexical = weighted_sum(lexical.scores, best, self.dense.scores_of(lists.heads, lexical.rows), weight)
+        if words is not None and meaning is not None:
+            of_dense = weighted_sum(words, lists.best, dense.scores, weight)
+            of_lexical = weighted_sum(lexical.scores, lists.best, meaning, weight)
         else:
             of_lexical = reciprocal_ranks(dense.rows)
-            of_dense = self.plan.dense_weight * of_lexical
+            of_dense = weight * of_lexical
         of_dense, of_lexical = lists.where_both(of_dense, dense.scores), lists.where_both(of_lexical, lexical.scores)
         # The lists are numbered as the bits of the sources are.
         fused = fuse(
@@ -121,12 +136,13 @@ class HybridSearcher(tf.Module):
         heads_found = tf.gather(dense.heads, tf.where(by_dense, fused.places, 0), batch_dims=1)
         return Found(fused.rows, fused.scores, tf.where(by_dense, heads_found, NO_ROW), fused.lists)
 
-    def _scores_of(self, lists: _Lists, rows: tf.Tensor) -> tf.Tensor:
+    def _scores_of(self, weighed: _Weighed, rows: tf.Tensor) -> tf.Tensor:
         """The joined scores of given items, float32 [B, n]: those of one searcher where it alone is wanted."""
+        lists = weighed.lists
         dense, lexical = self.dense.scores_of(lists.heads, rows), self.lexical.scores_of(lists.terms, rows)
         joined = tf.zeros_like(dense)
         if self.plan.kind == "weighted_sum":
-            joined = weighted_sum(lexical, lists.best, dense, self.plan.dense_weight)
+            joined = weighted_sum(lexical, lists.best, dense, weighed.dense_weight)
         return joined if lists.by_dense is None else lists.where_both(joined, tf.where(lists.by_dense, dense, lexical))
 
 
@@ -151,3 +167,15 @@ class _Lists(NamedTuple):
         if self.by_dense is None or self.by_lexical is None:
             return joined
         return tf.where(self.by_dense & self.by_lexical, joined, alone)
+
+
+class _Weighed(NamedTuple):
+    """Both lists, and what their weighted sum takes beside them."""
+
+    lists: _Lists
+    words: tf.Tensor | None
+    """float32 [B, k], BM25 of the items of the dense list; None by reciprocal ranks."""
+    meaning: tf.Tensor | None
+    """float32 [B, k], inner products of the items of the lexical list."""
+    dense_weight: tf.Tensor | float
+    """Of all queries, or float32 [B, 1]."""

@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from dpsr.data.dataset.texts import one_array
 from dpsr.indexing.errors import ExportError
 
-_EXAMPLES, _ARRAYS, _VECTORS = "examples.json", "arrays.npz", "item_vectors.npy"
+_EXAMPLES, _ARRAYS, _ITEM_IDS = "examples.json", "arrays.npz", "item_ids.arrow"
+FOUND_FILE = "found.npz"
+"""Beside the examples: the item rows that ``dpsr.indexing.verify`` found for them."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,12 @@ class PersonalizedExamples:
 class ParityExamples:
     """n requests with the heads and matching items that the Python side computes for them."""
 
-    item_ids: list[str] | list[int]
-    """By item row; rows count those that have an item, tombstones of an index in segments left out."""
+    item_ids: pa.Array
+    """Strings or int64, by item row; rows count those that have an item: not tombstones of an index in segments."""
     inputs: dict[str, np.ndarray]
-    """[n, ...] for each input of ``embed_query``; strings as bytes objects."""
+    """[n, ...] for each input of ``serving_default`` but ``mode``; strings as bytes objects."""
     heads: np.ndarray
-    """float32 [n, heads, d], of the query alone."""
-    item_vectors: np.ndarray
-    """float32 [items, d]."""
+    """float32 [n, heads, d], of the query alone; [n, 0, 0] where no vectors are searched."""
     personalized: PersonalizedExamples | None = None
     """Of a servable that has the signatures ``personalized`` and ``tokenize``."""
     no_filter: dict[str, str | float] = field(default_factory=dict)
@@ -60,10 +62,21 @@ class ParityExamples:
     remembered_rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))
     """int32 [n, c], the items clicked for each query, in any order among -1; [0, 0] without a memory."""
 
-    @cached_property
-    def row_of(self) -> dict[object, int]:
-        """Item id -> item row."""
-        return {item: row for row, item in enumerate(self.item_ids)}
+    @property
+    def searches_vectors(self) -> bool:
+        """Whether a model and its heads stand for the answers."""
+        return self.heads.shape[2] > 0
+
+    def rows_of(self, item_ids: np.ndarray) -> np.ndarray:
+        """The item rows of ids as a servable answers them (object of bytes, or int64); int32, -1 for what is none."""
+        distinct, places = np.unique(item_ids, return_inverse=True)
+        # The few ids that were found make the table that all items are looked up in.
+        value_set = pa.array(distinct, pa.large_binary() if distinct.dtype == object else pa.int64())
+        found = pc.index_in(self.item_ids.cast(value_set.type), value_set=value_set)
+        known = found.is_valid().to_numpy(zero_copy_only=False)
+        rows = np.full(len(distinct), -1, np.int32)
+        rows[found.drop_null().to_numpy()] = np.flatnonzero(known)
+        return rows[places].reshape(item_ids.shape)
 
     def among_items(self, live_rows: np.ndarray) -> ParityExamples:
         """The examples with rows of the index replaced by item rows.
@@ -84,7 +97,7 @@ class ParityExamples:
 
     def write(self, directory: Path) -> None:
         """Writes the examples into an existing directory."""
-        tree = {name: getattr(self, name) for name in ("item_ids", "no_filter", "filter")}
+        tree = {name: getattr(self, name) for name in ("no_filter", "filter")}
         tree["inputs"] = {name: (_texts(values), str(values.dtype)) for name, values in self.inputs.items()}
         heads = np.empty((0, 0, 0), np.float32)
         if self.personalized is not None:
@@ -100,11 +113,13 @@ class ParityExamples:
             hybrid_rows=self.hybrid_rows,
             remembered_rows=self.remembered_rows,
         )
-        np.save(directory / _VECTORS, self.item_vectors)
+        table = pa.table({"item_id": self.item_ids})
+        with pa.OSFile(str(directory / _ITEM_IDS), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
 
     @classmethod
     def read(cls, directory: Path) -> ParityExamples:
-        """Reads the files of ``write``; the item vectors are memory-mapped."""
+        """Reads the files of ``write``; the item ids are memory-mapped."""
         tree = json.loads((directory / _EXAMPLES).read_text(encoding="utf-8"))
         with np.load(directory / _ARRAYS) as file:
             arrays = dict(file)
@@ -114,7 +129,9 @@ class ParityExamples:
             **tree,
             **arrays,
             inputs={name: _array(values, np.dtype(dtype)) for name, (values, dtype) in inputs.items()},
-            item_vectors=np.load(directory / _VECTORS, mmap_mode="r"),
+            item_ids=one_array(
+                pa.ipc.open_file(pa.memory_map(str(directory / _ITEM_IDS))).read_all().column("item_id")
+            ),
             personalized=None if personalized is None else PersonalizedExamples(**personalized, heads=heads),
         )
 
@@ -129,7 +146,7 @@ class ParityExamples:
     def personalized_inputs(self, of: PersonalizedExamples) -> dict[str, np.ndarray]:
         """The inputs of ``personalized``, without a filter; histories are padded at the end."""
         width = max((len(ids) for ids in of.history), default=0)
-        numeric = bool(self.item_ids) and isinstance(self.item_ids[0], int)
+        numeric = pa.types.is_integer(self.item_ids.type)
         padded = [[*ids, *([-1 if numeric else ""] * (width - len(ids)))] for ids in of.history]
         history = np.array(padded, np.int64) if numeric else strings(padded)
         profile = {column: strings(values) for column, values in of.profile.items()}
@@ -152,6 +169,11 @@ def _among(rows: np.ndarray, live_rows: np.ndarray) -> np.ndarray:
     if len(strange := rows[is_item & (live_rows[places] != rows)]):
         raise ExportError(f"a searcher finds row {strange[0]} of the index, which has no item; nothing was published")
     return np.where(is_item, places, rows)
+
+
+def arrow_ids(item_ids: np.ndarray) -> pa.Array:
+    """Item ids, object (str) or int64 [n]."""
+    return pa.array(item_ids, pa.large_string() if item_ids.dtype == object else pa.int64())
 
 
 def strings(values: Sequence[Any] | np.ndarray) -> np.ndarray:

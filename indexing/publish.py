@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,27 @@ from dpsr.config import Config, IndexConfig
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import Catalogue, ItemRows
 from dpsr.indexing.corpus import embed_queries
+from dpsr.indexing.dense.exact import kth_scores, recall_at_k
 from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.disk import export_bytes, require_free
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters, numeric_column
 from dpsr.indexing.fingerprints import model_fingerprint, row_fingerprints
 from dpsr.indexing.fresh_process import FreshProcess, fresh_process, verify_in_fresh_process
+from dpsr.indexing.held_out import embedded_requests, held_out_records
 from dpsr.indexing.incremental.base_version import read_base_version
 from dpsr.indexing.incremental.indexed import indexed_items
 from dpsr.indexing.incremental.item_files import RowContents
 from dpsr.indexing.incremental.takeover import take_over
+from dpsr.indexing.lexical.tuned import with_tuned
 from dpsr.indexing.manifest import write_manifest
-from dpsr.indexing.parity import ParityExamples, PersonalizedExamples, strings
-from dpsr.indexing.searcher import Searcher
+from dpsr.indexing.parity import ParityExamples
 from dpsr.indexing.searchers import Chosen, Searchers, build_searchers
 from dpsr.indexing.servable import RetrievalModule
 from dpsr.indexing.servable_module import ServableModule
-from dpsr.indexing.signature import MODE_INPUT, RETRIEVING, profile_inputs
+from dpsr.indexing.shards import link_shared
+from dpsr.indexing.signature import LEXICAL_MODE, MODE_INPUT, RETRIEVING, profile_inputs
 from dpsr.indexing.text_encoder import describe_text_encoder
-from dpsr.indexing.valid_clicks import anonymous
 from dpsr.indexing.versions import publish, remove_old_versions, staging_directory
 from dpsr.indexing.warmup import WARMUP_FILE, predict_request, write_warmup_requests
 from dpsr.model.feature_tables import truncation_notes
@@ -40,8 +43,6 @@ from dpsr.model.inference_model import for_inference
 from dpsr.model.interface import Model
 from dpsr.tokenizer_cc import Tokenizer
 
-TUNING_QUERIES = 256
-CHECKED_QUERIES = 256
 _CHECKED_OF_SEGMENTS = 64
 """The base segment was checked on more when it was built."""
 _WARMUP_ROWS = 8
@@ -79,24 +80,30 @@ def export(
             fresh process, answer as the model does and reach ``index.min_recall``. Nothing is published then, and no
             version is left behind.
         DatasetError: the items or the log cannot be used.
+        ConfigError: what ``dpsr evaluate --tune`` wrote cannot be used; see ``with_tuned``.
     """
-    if log is not None and config.index.memory is None:
-        raise ExportError(f"log {log} was given, but nothing remembers its clicks; set index.memory")
+    if config.index.mode == LEXICAL_MODE:
+        raise ExportError(
+            'index.mode = "lexical" serves no model; call `lexical_export.export_lexical`, or `dpsr export`'
+        )
+    config = config if config.index.mode == "dense" else with_tuned(config)
+    check_log(config.index, log)
+    check_tokenizer(dataset)
     _check_belong_together(dataset, model)
     fingerprint = model_fingerprint(model)
     version = None if since is None else read_base_version(config, dataset, since, model, fingerprint)
     catalogue = Catalogue.of_dataset(dataset) if items is None else Catalogue.read(items, config, dataset)
-    _check_columns(config, dataset, catalogue)
+    check_columns(config, dataset, catalogue)
     for note in truncation_notes(model.config, dataset) if progress else ():
         tqdm.write(note)
-    contents = RowContents.of(catalogue.table.column("item_id"), row_fingerprints(model, catalogue))
+    contents = RowContents.of(catalogue.table.column("item_id"), row_fingerprints(catalogue, _texts_read(model)))
     earlier = None if version is None else take_over(config.index, version, contents)
     if earlier is not None and progress:
         tqdm.write(earlier.note())
     base = config.model_base_path
     sizes = {} if earlier is None else {"rows": earlier.rows, "embedded": len(earlier.embedded)}
     require_free(base, export_bytes(config.index, dataset.schema, model, catalogue, **sizes))
-    tuning, checked = _held_out_records(dataset)
+    tuning, checked = held_out_records(dataset)
     if earlier is not None and not earlier.merged:
         checked = checked[:_CHECKED_OF_SEGMENTS]
     precision = config.index.text_encoder_precision
@@ -117,8 +124,8 @@ def export(
         servable = RetrievalModule(served, dataset, searchers.searcher, filters, catalogue=rows)
         # In float32 the servable has to answer as the model was trained, in int8 as the towers that are served.
         answering = model if precision == "float32" else served
-        examples = _examples(answering, dataset, rows, vectors, checked, filters)
-        manifest = _manifest(config, dataset, items)
+        examples = embedded_requests(answering, dataset, rows, checked, filters)
+        manifest = run_manifest(config, dataset, items)
         manifest["model_fingerprint"] = fingerprint
         if earlier is not None:
             manifest["since"] = earlier.describe()
@@ -136,7 +143,9 @@ def export(
             base=base,
             steps=steps,
             rows=rows,
+            vectors=vectors,
             contents=indexed.contents,
+            earlier=None if version is None else version.directory,
         )
 
 
@@ -152,7 +161,9 @@ def publish_checked(
     base: Path,
     steps: tqdm,
     rows: ItemRows,
+    vectors: np.ndarray,
     contents: RowContents | None = None,
+    earlier: Path | None = None,
     texts: str = "query",
 ) -> Path:
     """Saves a servable, checks it in a fresh process, and publishes it as the next version of ``base``.
@@ -168,7 +179,9 @@ def publish_checked(
         base: the directory of versions, which has the model's name.
         steps: advanced by three.
         rows: the items by the rows of the index.
+        vectors: float32 [items, d], of ``rows.live_rows``; [0, 0] where no vectors are searched.
         contents: of these rows; None where no later export can take them over.
+        earlier: a version whose files are shared where they are the same.
         texts: name of the input that holds the query texts.
 
     Returns:
@@ -179,14 +192,26 @@ def publish_checked(
             ``index.min_recall``. Nothing is published then.
     """
     path, examples_dir = staging / "servable", staging / "examples"
-    servable.save(path)
-    examples = searchers.with_expected_lists(examples, texts).among_items(rows.live_rows)
-    _write_warmup(path / WARMUP_FILE, base.name, examples, searchers.searcher)
+    with ThreadPoolExecutor(1) as beside:
+        expected = beside.submit(searchers.with_expected_lists, examples, texts)
+        servable.save(path)
+        if earlier is not None:
+            link_shared(path, earlier)
+        examples = expected.result().among_items(rows.live_rows)
+    _write_warmup(path / WARMUP_FILE, base.name, examples, searchers)
     examples_dir.mkdir()
     examples.write(examples_dir)
     steps.update()
-    recall = verify_in_fresh_process(process, path, examples_dir)
-    _check_recall(recall, index, searchers.dense.index)
+    with ThreadPoolExecutor(1) as beside:
+        verified = beside.submit(verify_in_fresh_process, process, path, examples_dir)
+        # This process has a core for itself while the other one loads the servable.
+        best = {} if searchers.dense is None else _expected_scores(examples, vectors, searchers.dense.k)
+        recall = {
+            signature: recall_at_k(vectors, _heads_of(signature, examples), item_rows, best[signature])
+            for signature, item_rows in verified.result().items()
+        }
+    if searchers.dense is not None:
+        _check_recall(recall, index, searchers.dense.index)
     steps.update()
     every = {
         "name": base.name,
@@ -194,11 +219,11 @@ def publish_checked(
         "dpsr_version": __version__,
         "items": rows.num_items,
         "item_id_type": servable.item_id_type,
-        "dimension": examples.heads.shape[2],
-        "heads": examples.heads.shape[1],
         "filters": sorted(servable.filters.specs),
     }
-    write_manifest(path, every | manifest | searchers.describe({**recall, "queries": len(examples)}))
+    if searchers.dense is not None:
+        every |= {"dimension": examples.heads.shape[2], "heads": examples.heads.shape[1]}
+    write_manifest(path, every | manifest | searchers.describe({**recall, "queries": len(examples)}, index.lexical))
     if contents is not None:
         contents.write(path)
     version = publish(path, base)
@@ -207,15 +232,31 @@ def publish_checked(
     return version
 
 
-def _check_belong_together(dataset: Dataset, model: Model) -> None:
-    """One tokenizer in all of them, and the columns that the model was trained on."""
-    file = Tokenizer.load(dataset.tokenizer_path).fingerprint
-    of_dataset, of_model = dataset.schema.tokenizer_fingerprint, model.schema.tokenizer_fingerprint
+def check_log(index: IndexConfig, log: str | None) -> None:
+    """Raises ExportError for a log that nothing remembers."""
+    if log is not None and index.memory is None:
+        raise ExportError(f"log {log} was given, but nothing remembers its clicks; set index.memory")
+
+
+def check_tokenizer(dataset: Dataset) -> None:
+    """Raises ExportError where a dataset's tokenizer is not the one that it was prepared with."""
+    file, of_dataset = Tokenizer.load(dataset.tokenizer_path).fingerprint, dataset.schema.tokenizer_fingerprint
     if file != of_dataset:
         raise ExportError(
             f"{dataset.tokenizer_path} has fingerprint {file}, but the dataset's manifest says {of_dataset}; "
             "run `dpsr prepare` again"
         )
+
+
+def _texts_read(model: Model) -> list[str]:
+    """The text columns that item tower, its frozen encoders and the lexical searcher read."""
+    encoded = () if model.item_encoders is None else model.item_encoders.columns
+    return sorted({*model.schema.text, *encoded})
+
+
+def _check_belong_together(dataset: Dataset, model: Model) -> None:
+    """One tokenizer in both, and the columns that the model was trained on."""
+    of_dataset, of_model = dataset.schema.tokenizer_fingerprint, model.schema.tokenizer_fingerprint
     if of_dataset != of_model:
         raise ExportError(
             f"the model was trained with tokenizer {of_model}, but the dataset {dataset.directory} has tokenizer "
@@ -232,72 +273,33 @@ def _check_belong_together(dataset: Dataset, model: Model) -> None:
             )
 
 
-def _check_columns(config: Config, dataset: Dataset, catalogue: Catalogue) -> None:
-    """Raises what the servable would raise of its input columns, before the items are embedded."""
+def check_columns(config: Config, dataset: Dataset, items: ItemRows) -> None:
+    """Raises what the servable would raise of its input columns, before anything is built."""
     profile_inputs(dataset.schema.profile)
     for column in config.index.filter_range:
-        numeric_column(catalogue.table, column)
+        numeric_column(items.table, column)
 
 
-def _held_out_records(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Records to tune the index on and others to check it with, of the latest split that has any; INTERACTION [n]."""
-    for split in ("test", "valid", "train"):
-        count = dataset.num_interactions(split)
-        if count == 0:
-            continue
-        wanted = min(count, TUNING_QUERIES + CHECKED_QUERIES)
-        records = dataset.interactions_at(split, np.random.default_rng(1).choice(count, wanted, replace=False))
-        tuning = max(1, wanted * TUNING_QUERIES // (TUNING_QUERIES + CHECKED_QUERIES))
-        return records[:tuning], records[tuning:] if wanted > 1 else records
-    raise ExportError(
-        f"the dataset {dataset.directory} has no interaction to check the servable with; run `dpsr prepare` again"
-    )
+def _heads_of(signature: str, examples: ParityExamples) -> np.ndarray:
+    """The heads that a signature searches with, float32 [n, m, d]."""
+    if signature == "personalized" and examples.personalized is not None:
+        return examples.personalized.heads
+    return examples.heads
 
 
-def _examples(
-    model: Model,
-    dataset: Dataset,
-    items: ItemRows,
-    vectors: np.ndarray,
-    records: np.ndarray,
-    filters: Filters,
-) -> ParityExamples:
-    # More than the model reads, so that the servable has to choose the most recent ones.
-    sent = model.config.history_length + 5
-    heads = embed_queries(model, dataset, np.concatenate([anonymous(records), records]))
-    return ParityExamples(
-        item_ids=items.item_ids[items.live_rows].tolist(),
-        inputs={"query": strings(dataset.query_texts().take(records["query"]).to_pylist())},
-        heads=heads[: len(records)],
-        item_vectors=vectors,
-        personalized=PersonalizedExamples(
-            tokens=[dataset.query_tokens[row].tolist() for row in records["query"].tolist()],
-            profile={
-                name: _profile_values(dataset, column, records["user"])
-                for column, name in profile_inputs(dataset.schema.profile).items()
-            },
-            history=[
-                dataset.item_ids[dataset.history[user][:end][-sent:]].tolist() if user >= 0 else []
-                for user, end in zip(records["user"].tolist(), records["history_end"].tolist(), strict=True)
-            ],
-            heads=heads[len(records) :],
-        ),
-        no_filter=filters.without(),
-        filter=filters.example(),
-        matching_rows=filters.matching_rows(filters.example(), len(items)),
-    )
+def _expected_scores(examples: ParityExamples, vectors: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """By signature the exact score of the k-th best item of each query, float32 [n]."""
+    best = dict.fromkeys(RETRIEVING, kth_scores(vectors, examples.heads, k))
+    heads = _heads_of("personalized", examples)
+    if not np.array_equal(heads, examples.heads):  # equal where no tower reads profile or history
+        best["personalized"] = kth_scores(vectors, heads, k)
+    return best
 
 
-def _profile_values(dataset: Dataset, column: str, users: np.ndarray) -> list[str]:
-    """The strings a client would send; "" for what is missing, and a value no vocabulary has for a rare one."""
-    vocabulary = dataset.vocabularies[f"users.{column}"]
-    unknown = "?" + max(vocabulary, key=len, default="")
-    values = ["", *vocabulary, unknown]
-    return [values[dataset.user_profile[column][user]] if user >= 0 else "" for user in users.tolist()]
-
-
-def _write_warmup(path: Path, name: str, examples: ParityExamples, searcher: Searcher) -> None:
-    inputs = {"serving_default": examples.inputs, "embed_query": examples.inputs}
+def _write_warmup(path: Path, name: str, examples: ParityExamples, searchers: Searchers) -> None:
+    inputs = {"serving_default": examples.inputs}
+    if searchers.dense is not None:
+        inputs["embed_query"] = examples.inputs
     if examples.personalized is not None:
         inputs |= {
             "personalized": examples.personalized_inputs(examples.personalized),
@@ -305,7 +307,7 @@ def _write_warmup(path: Path, name: str, examples: ParityExamples, searcher: Sea
         }
     if examples.filter:
         inputs["filtered"] = examples.filtered_inputs(examples.filter)
-    if searcher.modes:
+    if searchers.searcher.modes:
         of_each = {MODE_INPUT: np.full(len(examples), b"", object)}
         inputs |= {name: inputs[name] | of_each for name in RETRIEVING if name in inputs}
     path.parent.mkdir()
@@ -327,11 +329,8 @@ def _check_recall(recall: dict[str, float], config: IndexConfig, index: VectorIn
         )
 
 
-def _manifest(
-    config: Config,
-    dataset: Dataset,
-    items_file: str | None,
-) -> dict[str, Any]:
+def run_manifest(config: Config, dataset: Dataset, items_file: str | None) -> dict[str, Any]:
+    """What the manifest of a version says of the run."""
     return {
         "tokenizer_fingerprint": dataset.schema.tokenizer_fingerprint,
         "items_file": items_file,

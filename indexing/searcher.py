@@ -2,13 +2,13 @@
 
 A servable holds one searcher or several; each reads the same queries, obeys the same filters, and states what it
 measured of itself. ``dense.searcher.DenseSearcher`` finds items by the inner products of the query's heads;
-``hybrid.HybridSearcher`` joins its lists with those of ``lexical.searcher.LexicalSearcher``, which finds words;
-``memory.searcher.MemorySearcher`` adds what was clicked for the same query to either of them.
+``lexical.searcher.LexicalSearcher`` by words; ``hybrid.HybridSearcher`` joins the lists of both;
+``memory.searcher.MemorySearcher`` adds what was clicked for the same query to any of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
@@ -44,6 +44,17 @@ class Found(NamedTuple):
     """int32 [B, k], the searchers that found the item: the sum of their bits in ``signature``."""
 
 
+def traced_once(search: Callable[..., Found]) -> Callable[..., Found]:
+    """A search as one function of the graph for all signatures of a servable, each of which would trace it anew."""
+    function = tf.function(search, autograph=False, reduce_retracing=True)
+
+    def call(*arguments: Any) -> Found:
+        found: Found = function(*arguments)
+        return found
+
+    return call  # hides the function from the tracking of attributes, which would save it a second time
+
+
 class Searcher(Protocol):
     """Finds items in the graph of a servable; a ``tf.Module`` whose state is saved with the SavedModel."""
 
@@ -51,7 +62,7 @@ class Searcher(Protocol):
     """In manifests: ``dense``."""
     modes: Mapping[str, int]
     """What a request may ask for: names, and the bits of ``Found.sources`` that each stands for, "" being the default;
-    empty without a choice."""
+    empty where a request has no such input."""
     k: int
     """Items of an answer, at most those of the catalogue."""
     release: Any

@@ -18,8 +18,9 @@ from dpsr.indexing.catalogue import Catalogue, ItemRows
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.filters import Filters, stripped
+from dpsr.indexing.request_inputs import query_specs, user_specs
 from dpsr.indexing.searcher import Queries, Searcher
-from dpsr.indexing.servable_module import ServableModule, id_tensor, lookup_table
+from dpsr.indexing.servable_module import TowerModule, id_tensor, lookup_table
 from dpsr.indexing.signature import profile_inputs
 from dpsr.model.feature_tables import sequence_lengths
 from dpsr.model.inference_model import for_inference
@@ -28,7 +29,7 @@ from dpsr.tokenizer_cc.subword_op import SubwordLayer
 from dpsr.tokenizer_cc.tokenize_op import TokenizeLayer
 
 
-class RetrievalModule(ServableModule):
+class RetrievalModule(TowerModule):
     """Tokenizer, query tower, searcher and item ids as one exportable module.
 
     Only the query tower's variables become part of it: the item vectors of the index stand for the item tower.
@@ -79,15 +80,13 @@ class RetrievalModule(ServableModule):
         }
         # A function hides the model from the tracking of attributes, which would save the item tower too.
         self._query_heads: Callable[[QueryFeatures], tf.Tensor] = lambda queries: model.query_heads(queries)
-        history = {"history": tf.TensorSpec([None, None], self._id_dtype, "history")}
-        profile = {name: tf.TensorSpec([None], tf.string, name) for name in self._profile_inputs.values()}
-        query = {"query": tf.TensorSpec([None], tf.string, "query")}
+        query = query_specs()
         self._trace(
             query,
             {
                 "personalized": (
                     self._serve_personalized,
-                    query | profile | history | filters.specs | self._mode_specs,
+                    query | user_specs(dataset.schema) | filters.specs | self._mode_specs,
                 ),
                 "tokenize": (self._tokenize, query),
             },

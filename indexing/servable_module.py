@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from dpsr.indexing.filters import Filters, stripped
 from dpsr.indexing.searcher import Found, Queries, Searcher
+from dpsr.indexing.shards import ByOrigin
 from dpsr.indexing.signature import MODE_INPUT
 
 _OP_NAMESPACES = ["Scann"]
@@ -55,19 +56,17 @@ class ServableModule(tf.Module):
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel with its signatures."""
-        options = tf.saved_model.SaveOptions(namespace_whitelist=_OP_NAMESPACES)
+        options = tf.saved_model.SaveOptions(
+            namespace_whitelist=_OP_NAMESPACES, experimental_sharding_callback=ByOrigin()
+        )
         tf.saved_model.save(self, str(path), signatures=dict(self._traced), options=options)
 
     @abstractmethod
     def _queries(self, inputs: Mapping[str, tf.Tensor], mode: tf.Tensor | None = None) -> Queries:
-        """The queries of a request; ``inputs`` by name are those of the signature ``embed_query``."""
-
-    @abstractmethod
-    def _heads(self, queries: Queries) -> tf.Tensor:
-        """The query tower, float32 [B, m, d]."""
+        """The queries of a request; ``inputs`` by name are those of the signature ``serving_default``."""
 
     def _trace(self, query: dict[str, tf.TensorSpec], more: Mapping[str, Signature]) -> None:
-        """Traces ``serving_default``, ``embed_query``, ``filtered`` where there are filters, and more signatures.
+        """Traces ``serving_default``, ``filtered`` where there are filters, and more signatures.
 
         Args:
             query: the inputs of a query.
@@ -75,7 +74,6 @@ class ServableModule(tf.Module):
         """
         signatures: dict[str, Signature] = {
             "serving_default": (self._serve, query | self._mode_specs),
-            "embed_query": (self._embed, query),
             **more,
         }
         if self.filters:
@@ -97,9 +95,6 @@ class ServableModule(tf.Module):
     def _serve_filtered(self, /, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         filters = {name: inputs[name] for name in self.filters.specs}
         return self._retrieve(self._queries(inputs, inputs.get(MODE_INPUT)), filters)
-
-    def _embed(self, /, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"heads": self._heads(self._queries(inputs))}
 
     def _wanted(self, rows: tf.Tensor, mode: tf.Tensor | None) -> tf.Tensor | None:
         """The searchers that each of a request's rows asks for, int32 [B]; None without a choice."""
@@ -128,14 +123,36 @@ class ServableModule(tf.Module):
         return {"item_id": item_id, "score": found.scores, "head": found.heads, "source": found.sources}
 
 
+class TowerModule(ServableModule):
+    """A servable with a query tower, which the signature ``embed_query`` asks alone."""
+
+    @abstractmethod
+    def _heads(self, queries: Queries) -> tf.Tensor:
+        """The query tower, float32 [B, m, d]."""
+
+    def _trace(self, query: dict[str, tf.TensorSpec], more: Mapping[str, Signature]) -> None:
+        super()._trace(query, {"embed_query": (self._embed, query), **more})
+
+    def _embed(self, /, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"heads": self._heads(self._queries(inputs))}
+
+
 def _with_defaults(
     function: Callable[..., dict[str, tf.Tensor]], inputs: dict[str, tf.TensorSpec], defaults: dict[str, tf.Tensor]
 ) -> Any:
     """A function of tensors whose saved signature says which inputs a request may leave out, and what they are then."""
     names = sorted(inputs, key=lambda name: name in defaults)
 
-    def call(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+    def by_name(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
         return function(**dict(zip(names, tensors, strict=True)))
+
+    specs = [inputs[name] for name in names]
+    # TensorFlow traces a signature again when it is saved: what it traces then is one call.
+    traced = tf.function(by_name, input_signature=specs, autograph=False).get_concrete_function()
+
+    def call(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        answer: dict[str, tf.Tensor] = traced(*tensors)
+        return answer
 
     # TensorFlow takes the names and the defaults from here.
     call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -148,7 +165,7 @@ def _with_defaults(
             for name in names
         ]
     )
-    return tf.function(call, input_signature=[inputs[name] for name in names], autograph=False)
+    return tf.function(call, input_signature=specs, autograph=False)
 
 
 def _captured(function: Any) -> Sequence[tf.Tensor]:

@@ -11,7 +11,8 @@ FILTER_PREFIX = "filter_"
 MODE_INPUT = "mode"
 """The input that chooses among the searchers of a servable."""
 MODES = ("dense", "lexical", "hybrid")
-"""Its values in a hybrid servable: each searcher alone, and both."""
+"""Its values in a hybrid servable: each searcher alone, and both; a servable of words alone takes ``lexical``."""
+LEXICAL_MODE = MODES[1]
 MEMORY_MODE = "memory"
 """Its value that asks for the clicks of the same query too."""
 DENSE, LEXICAL, MEMORY = 1, 2, 4
@@ -23,9 +24,11 @@ _RESERVED = ("query", "history", MODE_INPUT)
 
 
 def modes_of(mode: str, *, memory: bool) -> tuple[str, ...]:
-    """The values of ``mode`` that a servable of ``index.mode`` takes; none where it has one searcher only."""
-    modes = MODES if mode == "hybrid" else ("dense",)
-    return (*modes, MEMORY_MODE) if memory else modes if len(modes) > 1 else ()
+    """The values of ``mode`` that a servable of ``index.mode`` takes; none where it finds items by vectors alone."""
+    if mode == "dense" and not memory:
+        return ()
+    modes = MODES if mode == "hybrid" else (mode,)
+    return (*modes, MEMORY_MODE) if memory else modes
 
 
 def tensor_name(column: str) -> str:

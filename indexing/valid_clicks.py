@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dpsr.data.dataset.schema import SKIP
+from dpsr.data.dataset.schema import INTERACTION, SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.catalogue import ItemRows
 
@@ -34,7 +34,18 @@ def valid_clicks(dataset: Dataset, catalogue: ItemRows, *, seed: int, first: int
         seed: decides the sample.
         first: place in the split, by time, from which on clicks are taken.
     """
-    count = dataset.num_interactions("valid") if dataset.num_interactions("train") else 0
+    if not dataset.num_interactions("train"):
+        return ValidClicks(np.empty(0, INTERACTION), [], np.empty(0, np.int32))
+    return _sampled(dataset, catalogue, seed, first)
+
+
+def made_clicks(dataset: Dataset, catalogue: ItemRows, *, seed: int) -> ValidClicks:
+    """The same of a dataset without a log: queries made of words of an item each, which count as clicks on it."""
+    return _sampled(dataset, catalogue, seed, 0)
+
+
+def _sampled(dataset: Dataset, catalogue: ItemRows, seed: int, first: int) -> ValidClicks:
+    count = dataset.num_interactions("valid")
     places = np.arange(min(first, count), count)
     chosen = np.random.default_rng(seed).choice(len(places), min(len(places), TUNING_CLICKS), replace=False)
     records = dataset.interactions_at("valid", places[np.sort(chosen)])

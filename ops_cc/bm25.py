@@ -7,6 +7,7 @@ the last bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +67,8 @@ class Bm25Index(NamedTuple):
     """uint16 [E, 2], a range and the number of its documents - 1."""
     postings: Any
     """uint16 [P], offsets of documents within their range, or bitmaps."""
+    range_lengths: Any
+    """float32 [R], of the documents; not read by a search."""
     average_length: Any
     """float32 [], of the documents; not read by a search."""
 
@@ -97,7 +100,20 @@ class Bm25Index(NamedTuple):
             priors=np.append(self.priors, np.zeros(len(free) if len(self.priors) else 0, np.float32)),
             range_starts=np.append(self.range_starts, starts[1:]).astype(np.int32),
             range_values=np.append(self.range_values, np.zeros((max(len(starts) - 1, 0), 2), np.float32), axis=0),
+            range_lengths=np.append(self.range_lengths, np.zeros(max(len(starts) - 1, 0), np.float32)),
         )
+
+
+@dataclass(frozen=True)
+class Bm25Earlier:
+    """An index that another one takes postings from."""
+
+    index: Bm25Index
+    """NumPy arrays."""
+    documents: npt.NDArray[np.int32]
+    """int32 [N of ``index``], for each row the document of the other index, ascending; -1 for none."""
+    terms: npt.NDArray[np.int32]
+    """int32 [V of the other index], the term of ``index``; -1 for none."""
 
 
 def build_bm25(
@@ -108,6 +124,7 @@ def build_bm25(
     b: float = B,
     priors: npt.ArrayLike | None = None,
     whole: Bm25Index | None = None,
+    earlier: Bm25Earlier | None = None,
 ) -> Bm25Index:
     """Indexes documents (Robertson and Zaragoza, 2009, section 3.4, with weighted fields as in section 3.6).
 
@@ -127,6 +144,8 @@ def build_bm25(
         priors: float32 [N], at least 0, added to the score of a document that is found.
         whole: the index of a larger catalogue with the same terms, whose ``idf`` and ``average_length`` hold here too,
             so that scores of both can be merged.
+        earlier: has the postings of documents that have no term in ``fields``, which priors are not given with. The
+            index has the bits that it would have with their terms in the fields.
 
     Returns:
         NumPy arrays.
@@ -144,6 +163,7 @@ def build_bm25(
             weights=np.asarray([field.weight for field in fields], np.float32),
             priors=none if priors is None else np.asarray(priors, np.float32),
             idf=none if whole is None else np.asarray(whole.idf, np.float32),
+            earlier=[] if earlier is None else [*earlier.index[:-1], earlier.documents, earlier.terms],
             num_terms=num_terms,
             k1=k1,
             b=b,
@@ -152,6 +172,23 @@ def build_bm25(
     except tf.errors.InvalidArgumentError as error:
         raise Bm25Error(error.message) from error
     return Bm25Index(*(array.numpy() for array in built))
+
+
+def document_counts(index: Bm25Index, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """How many of some documents have each term.
+
+    Args:
+        index: of ``build_bm25``.
+        kept: bool [N], by row: the documents that count.
+
+    Returns:
+        int32 [V].
+
+    Raises:
+        tf.errors.InvalidArgumentError: the index is damaged.
+    """
+    counts: npt.NDArray[np.int32] = library.load().dpsr_bm25_count(*_searched(index), kept=kept).numpy()
+    return counts
 
 
 def search_bm25(
@@ -188,7 +225,7 @@ def search_bm25(
             an index that is damaged.
     """
     found = library.load().dpsr_bm25_search(
-        *index[:-1],
+        *_searched(index),
         **_query(terms, weights),
         k=k,
         allowed=tf.zeros([0, 0], tf.uint8) if allowed is None else allowed,
@@ -214,7 +251,12 @@ def score_bm25(
     Raises:
         tf.errors.InvalidArgumentError: a row that the index does not have, or as ``search_bm25``.
     """
-    return library.load().dpsr_bm25_score(*index[:-1], **_query(terms, weights), candidates=rows)
+    return library.load().dpsr_bm25_score(*_searched(index), **_query(terms, weights), candidates=rows)
+
+
+def _searched(index: Bm25Index) -> tuple[Any, ...]:
+    """The arrays that operations read."""
+    return index[:-2]
 
 
 def _query(terms: tf.RaggedTensor, weights: tf.Tensor | None) -> dict[str, tf.Tensor]:

@@ -15,7 +15,7 @@ class LossAndGradients(NamedTuple):
     """What ``group_loss`` returns."""
 
     loss: tf.Tensor
-    """float32 [], the mean over the B rows."""
+    """float32 [], the mean of the weighted losses over the B rows."""
     heads: tf.Tensor
     """float32 [B, m, d], the gradient by the heads."""
     vectors: tf.Tensor
@@ -37,6 +37,7 @@ def group_loss(
     corrections: tf.Tensor | None = None,
     clicked: tf.Tensor | None = None,
     hard_splits: tf.Tensor | None = None,
+    row_weights: tf.Tensor | None = None,
 ) -> LossAndGradients:
     """The loss of a step over its batch, random and hard negatives; the same bits for any number of threads.
 
@@ -61,6 +62,7 @@ def group_loss(
         corrections: float32 [B + R], taken off the scores of batch and random items, also as positives.
         clicked: bool [B, B + R], True where an item is not a negative of a row.
         hard_splits: int64 [B + 1], the hard negatives of every row, against itself alone.
+        row_weights: float32 [B], factors of the rows' losses.
 
     Raises:
         tf.errors.InvalidArgumentError: the shapes do not fit each other, or B is not a multiple of ``group_size``.
@@ -73,6 +75,7 @@ def group_loss(
         corrections=tf.zeros([0]) if corrections is None else corrections,
         clicked=tf.zeros([0, 0], tf.bool) if clicked is None else clicked,
         hard_splits=tf.zeros([0], tf.int64) if hard_splits is None else hard_splits,
+        row_weights=tf.zeros([0]) if row_weights is None else row_weights,
         kind=kind,
         group_size=group_size,
         margin=margin,

@@ -68,6 +68,8 @@ def test_overrides_are_toml_values_or_bare_strings(config_file: Path) -> None:
         ("pretraining.text=['name']", "pretraining.text names name, but data.items.text has title"),
         ("pretraining.mixed_share=0.999", "leaves no row of a batch of"),
         ("loss.kind=triplet", "loss.kind = 'triplet': input should be 'hinge', 'softmax' or 'three_part'"),
+        ("index.mode=words", "index.mode = 'words': input should be 'dense', 'lexical' or 'hybrid'"),
+        ("index.lexical.popularity=-1", "index.lexical.popularity = -1: input should be greater than or equal to 0"),
         ("loss.mixing_ratio=1.5", "loss.mixing_ratio = 1.5: input should be less than or equal to 1"),
         ("training.epochs=many", "training.epochs = 'many': input should be a valid integer"),
         ("training.batch_size=65", "training.batch_size = 65 is not a multiple of loss.group_size = 64"),

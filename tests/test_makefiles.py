@@ -1,6 +1,7 @@
 """The make targets on machines with and without gtest; the compiler's search path stands in for the machine."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def test_without_gtest_the_targets_succeed_and_say_what_they_skip(core: str, tar
     printed = make(core, target, "CPPFLAGS=-nostdinc -nostdinc++")
     assert printed.startswith(f"SKIPPED: the C++ unit tests of {ROOT / core} need gtest")
     assert "make deps-cc" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="libFuzzer needs clang++")
+@pytest.mark.parametrize("core", CORES)
+def test_fuzzers_find_nothing_in_half_a_minute_each(core: str, tmp_path: Path) -> None:
+    make(core, "fuzz", "FUZZ_SECONDS=30", f"OUT={tmp_path}")
 
 
 @pytest.mark.parametrize("core", CORES)

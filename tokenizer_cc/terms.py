@@ -12,7 +12,15 @@ from dpsr.tokenizer_cc import _tokenizer
 from dpsr.tokenizer_cc.model_encoder import ModelEncoder
 from dpsr.tokenizer_cc.tokenizer import ModelFileError
 
-__all__ = ["ModelFileError", "TermToken", "TermTokenizer", "TermVocabularyBuilder", "analyze", "query_keys"]
+__all__ = [
+    "ModelFileError",
+    "TermToken",
+    "TermTokenizer",
+    "TermVocabularyBuilder",
+    "analyze",
+    "query_keys",
+    "text_hashes",
+]
 
 
 def analyze(text: str | bytes) -> list[str]:
@@ -35,6 +43,22 @@ def query_keys(texts: Sequence[str | bytes]) -> npt.NDArray[np.int64]:
     return _tokenizer.query_keys(texts)
 
 
+def text_hashes(offsets: npt.NDArray[np.int64], content: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """64-bit hashes of texts.
+
+    Args:
+        offsets: int64 [n + 1]; the bytes of text i are ``content[offsets[i]:offsets[i + 1]]``.
+        content: uint8.
+
+    Returns:
+        uint64 [n].
+
+    Raises:
+        ValueError: offsets descend, or are beyond the bytes.
+    """
+    return _tokenizer.text_hashes(offsets, content)
+
+
 class TermToken(NamedTuple):
     """One term of a query."""
 
@@ -44,7 +68,7 @@ class TermToken(NamedTuple):
     weight: float
     """In (0, 1]; 1 for a term of the text itself."""
     document_frequency: int
-    """Number of the catalogue's texts that contain the term."""
+    """Number of the catalogue's items that contain the term."""
 
 
 class TermTokenizer(ModelEncoder[_tokenizer.TermTokenizer]):
@@ -82,6 +106,10 @@ class TermTokenizer(ModelEncoder[_tokenizer.TermTokenizer]):
             for number, weight in zip(values.tolist(), weights.tolist(), strict=True)
         ]
 
+    def ids_of(self, other: TermTokenizer) -> npt.NDArray[np.int32]:
+        """For each id of another tokenizer the id of the same word here, int32 [V of ``other``]; -1 for none."""
+        return self._core.ids_of(other._core)
+
     def text(self, number: int) -> str:
         """The text of an id; IndexError for what is none."""
         return self._core.text(number)
@@ -93,12 +121,12 @@ class TermTokenizer(ModelEncoder[_tokenizer.TermTokenizer]):
 
     @property
     def num_documents(self) -> int:
-        """Number of texts that the vocabulary was counted on."""
+        """Number of documents that the vocabulary was counted on."""
         return self._core.num_documents
 
     @property
     def document_frequencies(self) -> npt.NDArray[np.int32]:
-        """int32 [V], by id: number of those texts that contain the term. Read-only."""
+        """int32 [V], by id: number of those documents that contain the term. Read-only."""
         return self._core.document_frequencies
 
     @property
@@ -108,15 +136,15 @@ class TermTokenizer(ModelEncoder[_tokenizer.TermTokenizer]):
 
 
 class TermVocabularyBuilder:
-    """Counts the terms of a catalogue's texts; the result depends on the multiset of texts alone."""
+    """Counts the terms of a catalogue's items; the result depends on the multiset of items alone."""
 
     def __init__(self, *, bigrams: bool = False, min_count: int = 1, min_bigram_count: int = 2) -> None:
-        """Starts with no text.
+        """Starts with no document.
 
         Args:
             bigrams: whether neighbouring words make terms too.
-            min_count: smallest number of texts that contain a word with an id.
-            min_bigram_count: smallest number of texts that contain such a bigram.
+            min_count: smallest number of documents that contain a word with an id.
+            min_bigram_count: smallest number of documents that contain such a bigram.
 
         Raises:
             ValueError: a number is out of its range.
@@ -128,10 +156,28 @@ class TermVocabularyBuilder:
             bigrams=bigrams, min_count=min_count, min_bigram_count=min_bigram_count
         )
 
-    def add(self, texts: Sequence[str | bytes]) -> None:
-        """Counts a batch of texts, each one document."""
-        self._core.add(texts)
+    def add(self, *fields: Sequence[str | bytes]) -> None:
+        """Counts a batch of documents of one text or more each: text i of every field is one of document i.
+
+        Raises:
+            TypeError: an element is neither str nor bytes; the message says which.
+            ValueError: the fields have different numbers of texts.
+        """
+        self._core.add(*fields)
+
+    def add_counts(self, tokenizer: TermTokenizer, counts: npt.NDArray[np.int32], num_documents: int) -> None:
+        """Counts documents of which the terms are known.
+
+        Args:
+            tokenizer: has all their terms, as one without bigrams and with ``min_count = 1`` has.
+            counts: int32 [V], the number of documents with each of its terms.
+            num_documents: how many they are.
+
+        Raises:
+            ValueError: there are bigrams, or not one count for each term.
+        """
+        self._core.add_counts(tokenizer._core, counts, num_documents)
 
     def build(self) -> TermTokenizer:
-        """The tokenizer of all texts so far; more may be added afterwards."""
+        """The tokenizer of all documents so far; more may be added afterwards."""
         return TermTokenizer(self._core.build())

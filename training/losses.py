@@ -18,6 +18,7 @@ def batch_loss(
     occurrences: tf.Tensor | None = None,
     clicked: tf.Tensor | None = None,
     hard: tf.RaggedTensor | None = None,
+    row_weights: tf.Tensor | None = None,
 ) -> LossAndGradients:
     """The loss of a batch over its mixture of batch negatives and random negatives, and over hard negatives.
 
@@ -33,9 +34,10 @@ def batch_loss(
             negatives are not sampled, and keep their logits.
         clicked: bool [B, B + R], True where an item is not a negative of a row: ``negatives.KnownPositives``.
         hard: [B, None] with H values, of which only the number counts: the hard negatives of every row, for it alone.
+        row_weights: float32 [B], factors of the rows' losses; None for 1.
 
     Returns:
-        The mean loss over the B rows, and its gradients.
+        The mean of the weighted losses over the B rows, and its gradients.
     """
     corrections = None
     if occurrences is not None:
@@ -54,4 +56,5 @@ def batch_loss(
         corrections=corrections,
         clicked=clicked,
         hard_splits=None if hard is None else hard.row_splits,
+        row_weights=row_weights,
     )

@@ -11,7 +11,7 @@ import tensorflow as tf
 from dpsr.config import Config
 from dpsr.data.batches.augmentation import ItemTexts, QueryTexts
 from dpsr.data.batches.batch import BatchMaker
-from dpsr.data.batches.steps import BatchSource, CatalogueBatches, LogBatches
+from dpsr.data.batches.steps import BatchSource, CatalogueBatches, LogBatches, WeightedLogBatches
 from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.factory import build_model
@@ -23,6 +23,7 @@ from dpsr.training.distillation_stages import distillation_stages
 from dpsr.training.language_stages import language_sources, language_stages
 from dpsr.training.matching_stages import matching_stages
 from dpsr.training.negatives import count_random_negatives
+from dpsr.training.recency import recency_weights
 from dpsr.training.run_optimizers import RunOptimizers
 from dpsr.training.stages import PRETRAINING, TRAINING, Stage
 from dpsr.training.taught_words import start_words
@@ -90,13 +91,18 @@ def batch_sources(config: Config, dataset: Dataset, maker: BatchMaker) -> dict[s
     """The batches of every stage of at least one epoch, by its name.
 
     Raises:
-        DatasetError: a stage has nothing to train on.
+        DatasetError: a stage has nothing to train on, or ``training.half_life`` is set and the log has no times.
     """
     sources = language_sources(config, dataset)
     if config.pretraining.epochs:
         sources[PRETRAINING] = CatalogueBatches(maker, np.arange(dataset.schema.num_items, dtype=np.int32))
     if config.training.epochs:
-        sources[TRAINING] = LogBatches(maker, dataset.directory / split_file("train"))
+        records, half_life = dataset.directory / split_file("train"), config.training.half_life
+        sources[TRAINING] = (
+            LogBatches(maker, records)
+            if half_life is None
+            else WeightedLogBatches(maker, records, recency_weights(dataset, half_life))
+        )
     return sources
 
 

@@ -88,8 +88,8 @@ class MatchingStep(TowerStep):
         rows = batch.query_rows, batch.item_rows
         beta = self._model.config.attention_temperature
         if self._head_assignment is None:
-            return batch_loss(heads, vectors, *rows, self._loss, beta, self._occurrences, *prepared)
+            return batch_loss(heads, vectors, *rows, self._loss, beta, self._occurrences, *prepared, batch.weights)
         assigned = self._head_assignment(heads, vectors, *rows)
         own = tf.gather(heads, assigned, batch_dims=1)[:, tf.newaxis]
-        found = batch_loss(own, vectors, *rows, self._loss, beta, self._occurrences, *prepared)
+        found = batch_loss(own, vectors, *rows, self._loss, beta, self._occurrences, *prepared, batch.weights)
         return found._replace(heads=tf.one_hot(assigned, tf.shape(heads)[1])[:, :, tf.newaxis] * found.heads)

@@ -31,7 +31,7 @@ def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bo
         ``valid_top1``, whose model ``load_trained`` loads, and ``steps``, ``examples``, ``parameters``.
 
     Raises:
-        ConfigError: no stage has an epoch.
+        ConfigError: no stage has an epoch, or ``index.mode`` serves no model.
         PublishedCheckpointError, SubwordError: ``model.transformer.initial`` cannot be used.
         CheckpointError: the checkpoints there come from another dataset or configuration.
         TrainingDivergedError: the loss became NaN or infinite, or more than twice that of the stage's first steps; the
@@ -45,6 +45,11 @@ def train(config: Config, dataset: Dataset, *, resume: bool = True, progress: bo
 
 def start_run(config: Config, dataset: Dataset, *, resume: bool) -> None:
     """Prepares the checkpoint directory of a run; arguments and errors are those of ``train``."""
+    if config.index.mode == "lexical":
+        raise ConfigError(
+            'index.mode = "lexical" serves no model, so there is nothing to train; `dpsr export` needs `dpsr prepare` '
+            "alone. Set another mode to train one"
+        )
     if config.learns_nothing:
         raise ConfigError(
             "no stage has an epoch, so there is nothing to train; `dpsr evaluate` and `dpsr export` use "

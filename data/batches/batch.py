@@ -27,6 +27,8 @@ class Batch(NamedTuple):
     """int32 [B]; -1 - item row for a synthetic query, sampled from the item's text."""
     item_rows: tf.Tensor
     """int32 [B + R]."""
+    weights: tf.Tensor | None = None
+    """float32 [B], factors of the examples' losses; None for 1."""
 
 
 class SyntheticQueries(Protocol):
@@ -59,12 +61,13 @@ class BatchMaker:
         """Records of a step of the log."""
         return self.batch_size - self.mixed_rows
 
-    def of_records(self, records: tf.Tensor, seed: tf.Tensor) -> Batch:
+    def of_records(self, records: tf.Tensor, seed: tf.Tensor, weights: tf.Tensor | None = None) -> Batch:
         """The batch of a step of the log.
 
         Args:
             records: int32 [B - mixed_rows, 5], the fields of INTERACTION.
             seed: int64 [2], another one for every step.
+            weights: float32 [B - mixed_rows], factors of their losses, the mixed ones having 1; None for 1.
         """
         records = tf.ensure_shape(records, [self.batch_records, FIELDS])
         queries, query_rows, positives = self.tables.queries(records), records[:, 0], records[:, 2]
@@ -77,7 +80,10 @@ class BatchMaker:
             queries = concatenated(queries, self._synthetic_queries(drawn, seed))
             query_rows = tf.concat([query_rows, -1 - drawn], axis=0)
             positives = tf.concat([positives, drawn], axis=0)
-        return self._with_negatives(queries, query_rows, positives, seed)
+        batch = self._with_negatives(queries, query_rows, positives, seed)
+        if weights is None:
+            return batch
+        return batch._replace(weights=tf.concat([weights, tf.ones([self.mixed_rows])], axis=0))
 
     def of_items(self, item_rows: tf.Tensor, seed: tf.Tensor) -> Batch:
         """The batch of a step of catalogue pre-training: every item is the positive of a synthetic query.

@@ -86,27 +86,36 @@ class BlockOrder:
         return Windows(np.array(self._seed, np.int64), np.array(rows, np.int64), blocks)
 
 
-def read_windows(file: tf.Tensor, layout: Layout, windows: Windows) -> tf.Tensor:
+def read_windows(
+    file: tf.Tensor, layout: Layout, windows: Windows, weights: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Reads records inside a graph.
 
     Args:
         file: uint8 [bytes], a whole file of records.
         layout: of the file.
         windows: where the records are.
+        weights: float32 [records], of every record of the file.
 
     Returns:
-        int32 [n, 5], in their order.
+        int32 [n, 5], in their order, and float32 [n], their weights; None without ``weights``.
     """
     record_bytes, parts = layout.record_bytes, tf.TensorArray(tf.uint8, 0, True, infer_shape=False)
+    row_bytes = record_bytes if weights is None else record_bytes + tf.float32.size
     for row in tf.range(tf.shape(windows.rows)[0]):
         window, blocks = windows.rows[row], windows.blocks[row]
         starts = HEADER_BYTES + blocks[:, 0] * record_bytes
         sizes = blocks[:, 1] * record_bytes
         texts = [tf.slice(file, starts[at : at + 1], sizes[at : at + 1]) for at in range(_WINDOW_BLOCKS)]
         rows = tf.reshape(tf.concat(texts, axis=0), [-1, record_bytes])
+        if weights is not None:
+            of_blocks = [tf.slice(weights, blocks[at, :1], blocks[at, 1:]) for at in range(_WINDOW_BLOCKS)]
+            rows = tf.concat([rows, tf.bitcast(tf.concat(of_blocks, axis=0), tf.uint8)], axis=1)
         rows = tf.random.experimental.stateless_shuffle(rows, tf.stack([windows.seed, window[0]]))
         parts = parts.write(row, rows[window[1] : window[2]])
-    return unpack(tf.reshape(parts.concat(), [-1, record_bytes]), layout)
+    read = tf.reshape(parts.concat(), [-1, row_bytes])
+    records = unpack(read[:, :record_bytes], layout)
+    return records, None if weights is None else tf.bitcast(read[:, record_bytes:], tf.float32)
 
 
 def _window_starts(block_lengths: np.ndarray) -> np.ndarray:

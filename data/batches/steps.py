@@ -79,6 +79,13 @@ class RecordMaker(Protocol):
         """The batch of records, int32 [batch_records, 5], and a seed, int64 [2]."""
 
 
+class WeightedRecordMaker(RecordMaker, Protocol):
+    """Makes the batch of a step of records that have weights, as ``BatchMaker``."""
+
+    def of_records(self, records: tf.Tensor, seed: tf.Tensor, weights: tf.Tensor | None = None) -> Any:
+        """As ``RecordMaker.of_records``, with the weights of the records, float32 [batch_records]."""
+
+
 class ItemMaker(Protocol):
     """Makes the batch of a step of its items, as ``BatchMaker``."""
 
@@ -123,9 +130,30 @@ class LogBatches:
 
     def batches(self, plan: LogPlan) -> Callable[[tf.Tensor], Any]:
         """As ``BatchSource.batches``."""
-        records = read_windows(tf.convert_to_tensor(self._file), self._blocks.layout, plan.windows)
+        records, _ = read_windows(tf.convert_to_tensor(self._file), self._blocks.layout, plan.windows)
         records = tf.reshape(records, [-1, self._maker.batch_records, FIELDS])
         return lambda position: self._maker.of_records(records[position], _seed_of_step(plan.seed, position))
+
+
+class WeightedLogBatches(LogBatches):
+    """Batches of the same records in the same order, with a weight of each."""
+
+    def __init__(self, maker: WeightedRecordMaker, records_file: str | os.PathLike[str], weights: np.ndarray) -> None:
+        """As ``LogBatches``; ``weights`` float32 [records], in the order of the file."""
+        super().__init__(maker, records_file)
+        self._weighted_maker = maker
+        self._weights = graph_array(weights)
+
+    def batches(self, plan: LogPlan) -> Callable[[tf.Tensor], Any]:
+        """As ``BatchSource.batches``."""
+        maker = self._weighted_maker
+        file, of_file = tf.convert_to_tensor(self._file), tf.convert_to_tensor(self._weights)
+        records, weights = read_windows(file, self._blocks.layout, plan.windows, of_file)
+        records = tf.reshape(records, [-1, maker.batch_records, FIELDS])
+        weights = tf.reshape(weights, [-1, maker.batch_records])
+        return lambda position: maker.of_records(
+            records[position], _seed_of_step(plan.seed, position), weights[position]
+        )
 
 
 class CatalogueBatches:

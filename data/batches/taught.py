@@ -92,10 +92,11 @@ class TaughtMaker:
             parts.append(tf.gather(self.vectors.synthetic, self.pool.rows(-1 - batch.query_rows[logged:], seed)))
         items = tf.gather(self.vectors.items, batch.item_rows)
         queries = tf.concat(parts, axis=0)
+        features = batch.queries, batch.items, batch.query_rows, batch.item_rows
         if self.axes is None:
-            return TaughtBatch(*batch, tf.linalg.matmul(queries, items, transpose_b=True))
+            return TaughtBatch(*features, tf.linalg.matmul(queries, items, transpose_b=True))
         of_queries, of_items = (tf.math.l2_normalize(vectors @ self.axes, axis=1) for vectors in (queries, items))
-        return VectorsBatch(*batch, of_queries, of_items)
+        return VectorsBatch(*features, of_queries, of_items)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ INTERACTION = np.dtype([("query", "<i4"), ("user", "<i4"), ("item", "<i4"), ("ev
 LABEL = np.dtype([("query", "<i4"), ("item", "<i4"), ("label", "<f4")])
 """One labelled pair of human supervision."""
 
+AGE = np.dtype("<u2")
+"""Of a record, in steps of the dataset."""
+
 CLICK, PURCHASE, SKIP = 1, 2, 3
 EVENTS = {"click": CLICK, "purchase": PURCHASE, "skip": SKIP}
 SPLITS = ("train", "valid", "test")
@@ -34,6 +37,11 @@ LABELS_FILE = "supervision/labels.npy"
 def split_file(split: str) -> str:
     """The records of a split, relative to the dataset directory."""
     return f"interactions/{split}/part-00000.bin"
+
+
+def ages_file(split: str) -> str:
+    """The ages of a split's records, relative to the dataset directory; no file where the log has no times."""
+    return f"interactions/{split}/ages.bin"
 
 
 class DatasetError(DpsrError, ValueError):

@@ -15,6 +15,7 @@ import pyarrow as pa
 from dpsr.data.dataset.directory import standing
 from dpsr.data.dataset.records import num_records, read_records, record_blocks, records_at
 from dpsr.data.dataset.schema import (
+    AGE,
     FORMAT_VERSION,
     ITEMS_FILE,
     LABEL,
@@ -27,6 +28,7 @@ from dpsr.data.dataset.schema import (
     DatasetError,
     Schema,
     SubwordsSchema,
+    ages_file,
     split_file,
 )
 from dpsr.data.dataset.texts import one_array
@@ -190,6 +192,27 @@ class Dataset:
     def num_interactions(self, split: str) -> int:
         """The number of records of a split."""
         return num_records(self._split_path(split))
+
+    def ages(self, split: str) -> np.ndarray:
+        """The age of every record of a split at the last time of the log, uint16 [n], in its order.
+
+        One is ``manifest["ages"]["step"]`` units of the log's clock: microseconds, or the unit of its integers.
+
+        Raises:
+            DatasetError: the dataset has no times.
+        """
+        if "ages" not in self.manifest:
+            raise DatasetError(
+                f"{self.directory}: keeps no times of its clicks (time unit: {self.manifest['time']['unit']}); map the "
+                "log's time column with data.interactions.columns.timestamp, and run `dpsr prepare` without --append"
+            )
+        path = self.directory / ages_file(split)
+        ages = np.memmap(path, AGE, "r") if path.stat().st_size else np.empty(0, AGE)
+        if len(ages) != self.num_interactions(split):
+            raise DatasetError(
+                f"{path}: has {len(ages):,} ages for {self.num_interactions(split):,} records; run `dpsr prepare` again"
+            )
+        return ages
 
     def interactions_at(self, split: str, places: np.ndarray) -> np.ndarray:
         """The records of a split at the given places (integers [n], in 0..num_interactions - 1), INTERACTION [n]."""

@@ -52,10 +52,23 @@ def field_texts(table: pa.Table, columns: Sequence[str]) -> Iterator[pa.Array]:
     Yields:
         large_string, those of ``ROWS_AT_ONCE`` rows at a time, or of fewer where their texts are very long.
     """
-    for rows in _slices(table.select(list(columns))):
-        texts = [pc.fill_null(one_array(column).cast(pa.large_string()), "") for column in rows.columns]
-        by_row = np.arange(len(columns) * len(rows)).reshape(len(columns), len(rows)).T.ravel()
+    for texts in column_texts(table, columns):
+        by_row = np.arange(len(texts) * len(texts[0])).reshape(len(texts), len(texts[0])).T.ravel()
         yield pa.concat_arrays(texts).take(pa.array(by_row))
+
+
+def column_texts(table: pa.Table, columns: Sequence[str]) -> Iterator[list[pa.Array]]:
+    """The texts of each of the columns; a missing text is empty.
+
+    Args:
+        table: the rows.
+        columns: F text columns.
+
+    Yields:
+        F arrays, large_string: those of ``ROWS_AT_ONCE`` rows at a time, or of fewer where their texts are very long.
+    """
+    for rows in _slices(table.select(list(columns))):
+        yield [pc.fill_null(one_array(column).cast(pa.large_string()), "") for column in rows.columns]
 
 
 def text_batches(texts: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array | pa.ChunkedArray]:
@@ -76,6 +89,8 @@ def take_rows(table: pa.Table, rows: np.ndarray) -> pa.Table:
     the chosen rows only.
     """
     rows = np.asarray(rows, dtype=np.int64)
+    if all(column.num_chunks == 1 for column in table.columns):
+        return _large_table(table).take(pa.array(rows, mask=rows < 0))
     order = np.argsort(rows, kind="stable")
     ascending = rows[order]
     found, start = [], 0

@@ -54,6 +54,7 @@ def verify(directory: Path, *, advance: Callable[[str], object] = lambda _: None
         ("subwords", _subwords),
         ("labelled pairs", _labels),
         ("records", _records),
+        ("ages", _ages),
         ("histories", _histories),
         ("splits by time", _times),
     ):
@@ -162,6 +163,14 @@ def _records(dataset: Dataset) -> Iterator[str]:
     clicks = counts["events"]["click"] + counts["events"]["purchase"]
     if sum(counts[split] for split in SPLITS) != clicks:
         yield f"manifest.json: the splits do not add up to {clicks:,} clicks and purchases"
+
+
+def _ages(dataset: Dataset) -> Iterator[str]:
+    for split in SPLITS if "ages" in dataset.manifest else ():
+        try:
+            dataset.ages(split)
+        except DatasetError as error:
+            yield str(error)
 
 
 def _histories(dataset: Dataset) -> Iterator[str]:

@@ -322,6 +322,7 @@ class _Preparation:
             },
             "inputs": self._inputs,
             "time": {"unit": log.clock.unit, **times},
+            **({} if written.ages is None else {"ages": written.ages.describe(log.clock)}),
             "appended": past["appended"] + 1 if past else 0,
             "files": {
                 path.relative_to(self._directory).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}

@@ -5,6 +5,7 @@ The work on the rows of one batch; ``streamed`` runs it in this process, ``spark
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ FOREVER = np.iinfo(np.int64).max
 
 TIME_BINS = 1 << 16
 
+_DAY = 86_400_000_000_000
+"""In nanoseconds."""
+
 UNKNOWN_ITEM = "unknown item_id"
 """Why a row of an item that the catalogue does not have cannot be used."""
 
@@ -48,6 +52,8 @@ class RowReader:
     user_ids_as: Callable[[pa.Array], pa.Array]
     """Turns ids of the log into those of ``users``."""
     clock: Clock
+    latest: int = field(default_factory=lambda: (time.time_ns() + _DAY) // 1000)
+    """Time in microseconds since 1970 beyond which a timestamp cannot be: a day from now."""
 
     def read(self, chunk: Chunk, first: int, rejected: RejectsRows) -> pa.RecordBatch:
         """The usable rows of a chunk.
@@ -66,9 +72,10 @@ class RowReader:
         item = self.items.find(self.item_ids_as(columns["item_id"]))
         event = event_codes(columns["event"]) if "event" in columns else np.full(size, EVENTS["click"], np.int32)
         if "timestamp" in columns:
-            time, timed = self.clock.read(columns["timestamp"])
+            times, timed = self.clock.read(columns["timestamp"])
         else:
-            time, timed = np.arange(first, first + size), np.ones(size, dtype=bool)
+            times, timed = np.arange(first, first + size), np.ones(size, dtype=bool)
+        passed = (times <= self.latest) if self.clock.unit == "timestamp" else np.ones(size, dtype=bool)
         usable = np.ones(size, dtype=bool)
         reasons: dict[int, tuple[str, str]] = {}
         for reason, column, good in (
@@ -76,6 +83,7 @@ class RowReader:
             (UNKNOWN_ITEM, "item_id", item >= 0),
             ("unknown event", "event", event > 0),
             ("unreadable timestamp", "timestamp", timed),
+            ("timestamp in the future", "timestamp", passed),
         ):
             reasons |= dict.fromkeys(np.flatnonzero(usable & ~good).tolist(), (reason, column))
             usable &= good
@@ -93,7 +101,7 @@ class RowReader:
                 "user": user,
                 "item": item[usable],
                 "event": event[usable],
-                "time": time[usable].astype(np.int64, copy=False),
+                "time": times[usable].astype(np.int64, copy=False),
             }
         )
 

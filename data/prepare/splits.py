@@ -11,8 +11,9 @@ import numpy as np
 
 from dpsr.data.dataset.bag_files import BagsWriter
 from dpsr.data.dataset.records import Layout, record_blocks, write_records
-from dpsr.data.dataset.schema import SKIP, SKIPS_FILE, split_file
+from dpsr.data.dataset.schema import SKIP, SKIPS_FILE, ages_file, split_file
 from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.ages import AgeScale
 from dpsr.data.prepare.log import FOREVER, Boundaries, Log
 
 
@@ -24,6 +25,8 @@ class Written:
     """Records of each split, and ``skips``."""
     times: dict[str, tuple[int, int]]
     """First and last time of the new interactions of each split that is not empty."""
+    ages: AgeScale | None
+    """Of the ages of all records; None where the log has no times."""
 
 
 class SplitWriter:
@@ -41,6 +44,7 @@ class SplitWriter:
         self._directory, self._log = directory, log
         self._boundaries, self._before = boundaries, before
         self._times: dict[str, tuple[int, int]] = {}
+        self._ages = AgeScale.of(log, before)
 
     def write(self, num_items: int, num_users: int, advance: Callable[[int], object]) -> Written:
         """Writes all files.
@@ -66,10 +70,12 @@ class SplitWriter:
             }
             for name in ("valid", "test"):
                 counts[name] = self._write(split_file(name), layout, self._timed(name, ordered.later(name)))
-        return Written(counts, self._times)
+        return Written(counts, self._times, self._ages)
 
     def _timed(self, split: str, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Passes the blocks on; keeps the first and the last time of the log's own records."""
+        """Passes the blocks on and writes the ages; keeps the first and the last time of the log's own records."""
+        if self._ages is not None:
+            parts = self._ages.write(self._directory / ages_file(split), parts)
         for records in parts:
             time = records["time"][records["row"] < self._log.accepted]
             if len(time):

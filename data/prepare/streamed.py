@@ -14,6 +14,7 @@ from dpsr.data.dataset.records import record_blocks
 from dpsr.data.dataset.schema import EVENTS, INTERACTION, SKIP, SPLITS, split_file
 from dpsr.data.dataset.spill import Buckets, Spill, num_buckets
 from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.ages import AgeScale
 from dpsr.data.prepare.catalogue_queries import CatalogueQueries
 from dpsr.data.prepare.log import TIME_BINS, TIMED, Boundaries, Log, RowReader, history_ends, shuffle_keys
 from dpsr.data.prepare.time_ranges import TimeRanges
@@ -213,10 +214,14 @@ class BucketedRecords:
 
     def _add_past(self, before: Dataset) -> None:
         """Adds the clicks and purchases of the dataset before to the train split."""
-        first = self._log.accepted
+        first, scale = self._log.accepted, AgeScale.of_dataset(before)
         for name in SPLITS:
+            place = 0
             for records in record_blocks(before.directory / split_file(name)):
                 timed = np.zeros(len(records), dtype=TIMED)
+                if scale is not None:
+                    timed["time"] = scale.times(before.ages(name)[place : place + len(records)])
+                place += len(records)
                 for column in INTERACTION.names or ():
                     timed[column] = records[column]
                 timed["row"] = np.arange(first, first + len(timed))

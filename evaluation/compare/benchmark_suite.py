@@ -10,6 +10,7 @@ from dpsr.baselines.context import BuildContext
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.interfaces import Method
 from dpsr.baselines.registry import HYBRIDS, REFERENCE, SUBJECT, build, resolve
+from dpsr.config import LexicalConfig
 from dpsr.data.dataset.tables import Dataset
 
 
@@ -32,6 +33,7 @@ def benchmark_suite(
     seed: int,
     work_dir: Path | None = None,
     progress: bool = True,
+    lexical: LexicalConfig | None = None,
 ) -> BenchmarkSuite:
     """Builds the methods of an evaluation; BM25, which all others are compared with, always takes part.
 
@@ -42,11 +44,14 @@ def benchmark_suite(
         seed: decides every random choice.
         work_dir: run directory that keeps trained weights; not kept by default.
         progress: show progress bars.
+        lexical: what BM25 is built with; the defaults of ``index.lexical`` where it is None.
 
     Raises:
         ConfigError: a name is unknown.
     """
-    context = BuildContext(dataset, resolve(baselines), seed, model, work_dir, progress)
+    context = BuildContext(
+        dataset, resolve(baselines), seed, model, work_dir, progress, LexicalConfig() if lexical is None else lexical
+    )
     if not dataset.has_log:
         context.notes.append(
             "The dataset has no log: its queries, also those that chose the weights of mixtures, are sampled from the "

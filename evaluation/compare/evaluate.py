@@ -12,7 +12,7 @@ from dpsr.baselines.context import item_texts
 from dpsr.baselines.examples import QueryExamples, anonymous_examples, load_examples
 from dpsr.baselines.registry import REFERENCE, SUBJECT, resolve
 from dpsr.baselines.two_tower import TwoTowerRetriever
-from dpsr.config import Config
+from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.evaluation.compare.benchmark_suite import BenchmarkSuite, benchmark_suite
 from dpsr.evaluation.compare.comparison import compare, compare_judged
@@ -29,6 +29,7 @@ from dpsr.evaluation.report.page import Figures, write_page
 from dpsr.evaluation.report.results import Report
 from dpsr.evaluation.report.trec import write_trec
 from dpsr.indexing.corpus import embed_items
+from dpsr.indexing.lexical.tuned import with_tuned
 from dpsr.model.interface import Model
 
 _FREQUENT_QUERIES = 300  # queries whose heads are compared where no senses are known
@@ -37,7 +38,7 @@ _FREQUENT_QUERIES = 300  # queries whose heads are compared where no senses are 
 def evaluate(
     config: Config,
     dataset: Dataset,
-    model: Model,
+    model: Model | None,
     *,
     split: str = "test",
     page: Path | None = None,
@@ -50,7 +51,7 @@ def evaluate(
     Args:
         config: the run's configuration; ``training.seed`` decides every random choice.
         dataset: the dataset that the model was trained on.
-        model: the trained towers.
+        model: the trained towers; None compares the baselines alone.
         split: ``valid`` or ``test``.
         page: file of the web page; not written by default.
         other_runs: ``metrics.json`` of other runs, for the page's curves over the mixing ratio.
@@ -59,21 +60,27 @@ def evaluate(
 
     Raises:
         ValueError: the split's name is unknown.
-        ConfigError: ``evaluation.baselines`` has an unknown name.
+        ConfigError: ``evaluation.baselines`` has an unknown name, or what ``--tune`` wrote cannot be used.
         DatasetError: the split is empty; labels, senses, or the results of another run, cannot be used.
     """
-    seed, options = config.training.seed, config.evaluation
+    seed, options, lexical = config.training.seed, config.evaluation, with_tuned(config).index.lexical
     # All inputs are checked before anything is measured.
     resolve(options.baselines)
+    if model is None:
+        _check_needs_no_model(page, options.senses)
     runs = [read_metrics(path) for path in other_runs]
     judgements = None if options.labels is None else load_judgements(options.labels, dataset, seed=seed)
     truth, sense_column = ([], "") if options.senses is None else load_senses(Path(options.senses), dataset)
     examples = load_examples(dataset, split, max_examples=options.max_examples, seed=seed)
-    vectors = embed_items(model, dataset, progress=progress)
-    retriever = TwoTowerRetriever(model, dataset, vectors)
+    retriever, vectors = None, np.zeros((0, 0), np.float32)
+    if model is not None:
+        vectors = embed_items(model, dataset, progress=progress)
+        retriever = TwoTowerRetriever(model, dataset, vectors)
     work_dir, num_items = Path(config.work_dir), dataset.schema.num_items
-    suite = benchmark_suite(options.baselines, dataset, retriever, seed=seed, work_dir=work_dir, progress=progress)
-    pair = {"subject": SUBJECT, "reference": REFERENCE}
+    suite = benchmark_suite(
+        options.baselines, dataset, retriever, seed=seed, work_dir=work_dir, progress=progress, lexical=lexical
+    )
+    pair = {"subject": "" if model is None else SUBJECT, "reference": REFERENCE}
     comparison = compare(
         suite.methods,
         dataset,
@@ -100,16 +107,28 @@ def evaluate(
         comparison=comparison,
         judged=judged,
         notes=suite.notes,
-        senses=senses_by_head(model, dataset, vectors, truth, column=sense_column) if truth else [],
+        senses=senses_by_head(model, dataset, vectors, truth, column=sense_column)
+        if model is not None and truth
+        else [],
         retrieval=retrieval_times(suite.methods, examples, num_items),
     )
     write_metrics(report, work_dir / "evaluation")
-    if page is not None:
+    if page is not None and retriever is not None:
         figures = _figures(suite, retriever, vectors, dataset, examples, truth, sense_column, seed=seed)
         write_page(page, report, subject=SUBJECT, figures=figures, runs=runs)
     if trec is not None:
         _write_trec(trec, split, suite, examples, judgements, dataset.item_ids, progress=progress)
     return report
+
+
+def _check_needs_no_model(page: Path | None, senses: str | None) -> None:
+    """Raises ConfigError for what shows vectors of a model."""
+    for option, given in (("--report", page), ("evaluation.senses", senses)):
+        if given is not None:
+            raise ConfigError(
+                f'{option} = {given}: shows the vectors of a model, and index.mode = "lexical" has none; leave it out, '
+                "or set another mode"
+            )
 
 
 def _figures(

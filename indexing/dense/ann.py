@@ -35,6 +35,7 @@ _DIMENSIONS_PER_BLOCK = 2
 _SMALLEST_HASHED = 16
 """The centres of a hash block: fewer vectors cannot be hashed."""
 _TENSOR_ALIGNMENT = 64
+_ROWS_READ_AT_ONCE = 1 << 16
 # bfloat16 reordering cannot be serialized.
 _REORDERING = {"float32": ReorderType.FLOAT32, "int8": ReorderType.INT8}
 
@@ -58,9 +59,11 @@ class Index(tf.Module):
         self.items = items
         self.precision: Precision = precision
         self.search = tf.function(
-            self._search, input_signature=[tf.TensorSpec([None, dimension], tf.float32, "vectors")]
+            self._search,
+            input_signature=[tf.TensorSpec([None, dimension], tf.float32, "vectors")],
+            autograph=False,
         )
-        self.release = tf.function(self._release, input_signature=[])
+        self.release = tf.function(self._release, input_signature=[], autograph=False)
 
     @classmethod
     def build(
@@ -130,11 +133,22 @@ class Index(tf.Module):
         """The plan, k, and the recall and latency measured when it was chosen, for manifests."""
         return {**self.tuned.describe(), "precision": self.precision, "k": self.k}
 
-    def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """The vectors of some rows (integers [n]) as a search scores its last candidates with, float32 [n, d]."""
-        if self.precision == "int8":
-            return self._state.int8_dataset.numpy()[rows] / self._state.int8_multipliers.numpy()
-        return self._state.dataset.numpy()[rows]
+    def read_vectors(self, rows: np.ndarray, into: np.ndarray) -> None:
+        """Reads the vectors that a search scores its last candidates with.
+
+        Args:
+            rows: integers [n].
+            into: float32 [n, d], receives them.
+        """
+        stored = self._state.int8_dataset if self.precision == "int8" else self._state.dataset
+        # The tensor's own memory: ``numpy()`` copies.
+        vectors = np.asarray(memoryview(stored.read_value()))
+        for start in range(0, len(rows), _ROWS_READ_AT_ONCE):
+            part = slice(start, start + _ROWS_READ_AT_ONCE)
+            if self.precision == "int8":
+                np.divide(vectors[rows[part]], self._state.int8_multipliers.numpy(), out=into[part])
+            else:
+                into[part] = vectors[rows[part]]
 
     def _search(self, vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The k nearest rows of every vector; see ``search_best``, int32 and float32 [Q, k]."""

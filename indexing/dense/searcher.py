@@ -10,12 +10,14 @@ import tensorflow as tf
 
 from dpsr.indexing.dense.segments import VectorIndex
 from dpsr.indexing.filters import Filters, FilterValues
-from dpsr.indexing.searcher import Found, Queries
+from dpsr.indexing.searcher import Found, Queries, traced_once
 from dpsr.indexing.signature import DENSE
 from dpsr.ops_cc.head_merge import merge_heads
 
 _LISTED_PER_ROOT = 5.0
 """See ``most_listed``; measured by ``benchmarks/filters.py``."""
+_LISTED_AT_ONCE = 1 << 25
+"""Matching items that are listed at a time, of as many queries, at 4 bytes each."""
 _DEVIATIONS = 3.0
 """Standard deviations by which the matching ones of the nearest items may be fewer than expected."""
 
@@ -62,6 +64,8 @@ class DenseSearcher(tf.Module):
         self._margin = 1.0 + _DEVIATIONS / math.sqrt(self.k)
         # A function hides the model from the tracking of attributes, which would save the item tower too.
         self._query_heads: Callable[[Any], tf.Tensor] = lambda queries: query_heads(queries)
+        self._search_heads = traced_once(self._best_of_heads)
+        self._search_heads_matching = traced_once(self._best_of_heads_matching)
 
     def describe(self) -> dict[str, Any]:
         """Parameters and measurements of the index."""
@@ -77,6 +81,9 @@ class DenseSearcher(tf.Module):
 
     def search_heads(self, heads: tf.Tensor) -> Found:
         """``search`` with the heads of ``heads``."""
+        return self._search_heads(heads)
+
+    def _best_of_heads(self, heads: tf.Tensor) -> Found:
         return _found(merge_heads(*self._nearest(heads, self.k), self.k))
 
     def scores_of(self, heads: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -105,6 +112,9 @@ class DenseSearcher(tf.Module):
 
     def search_heads_matching(self, heads: tf.Tensor, wanted: FilterValues) -> Found:
         """``search_matching`` with the heads of ``heads``."""
+        return self._search_heads_matching(heads, wanted)
+
+    def _best_of_heads_matching(self, heads: tf.Tensor, wanted: FilterValues) -> Found:
         request, active = self._filters.request(wanted), self._filters.active(wanted)
         rows, matching = request.matching_rows(self._most_listed)
         found = self.index.best_of_rows(heads, rows, self.k)
@@ -155,12 +165,23 @@ class DenseSearcher(tf.Module):
         self, found: Sequence[tf.Tensor], heads: tf.Tensor, wanted: FilterValues, short: tf.Tensor
     ) -> list[tf.Tensor]:
         """``found``, with its short lists made of all matching items."""
-        places = tf.where(short)
-        at = places[:, 0]
-        request = self._filters.request({name: tf.gather(values, at) for name, values in wanted.items()})
-        rows, _ = request.matching_rows(self.index.items)
-        lists = self.index.best_of_rows(tf.gather(heads, at), rows, self.k)
-        return [tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(found, lists, strict=True)]
+        short_rows = tf.where(short)[:, 0]
+        at_once = max(1, _LISTED_AT_ONCE // self.index.items)
+
+        def search_some(start: tf.Tensor, lists: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            at = short_rows[start : start + at_once]
+            request = self._filters.request({name: tf.gather(values, at) for name, values in wanted.items()})
+            rows, _ = request.matching_rows(self.index.items)
+            best = self.index.best_of_rows(tf.gather(heads, at), rows, self.k)
+            places = at[:, tf.newaxis]
+            return start + at_once, [
+                tf.tensor_scatter_nd_update(old, places, new) for old, new in zip(lists, best, strict=True)
+            ]
+
+        _, lists = tf.while_loop(
+            lambda start, _: start < tf.size(short_rows), search_some, (0, list(found)), parallel_iterations=1
+        )
+        return list(lists)
 
     def _nearest(self, heads: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Every head's nearest items.

@@ -86,7 +86,7 @@ class SegmentedIndex(tf.Module):
         is_removed = np.zeros(base.items, bool)
         is_removed[removed] = True
         self._removed = tf.Variable(is_removed, trainable=False, name="removed")
-        self.release = tf.function(self._release, input_signature=[])
+        self.release = tf.function(self._release, input_signature=[], autograph=False)
         # Traced once, for all signatures of a servable and all branches of their searches.
         signature = [tf.TensorSpec([None, fresh.shape[1]]), tf.TensorSpec([], tf.int32)]
         self._search = tf.function(self._search_segments, input_signature=signature, autograph=False)
@@ -98,16 +98,7 @@ class SegmentedIndex(tf.Module):
         return {**base, "k": self.k, "segments": {"base": {**base, "items": self._base.items}, **sizes}}
 
     def search_best(self, vectors: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The ``count`` nearest rows of every vector, by descending score; the base segment's before equal fresh ones.
-
-        Args:
-            vectors: float32 [Q, d].
-            count: int32 scalar, at least 1.
-
-        Returns:
-            rows int32 [Q, count] and scores float32 [Q, count]. Where fewer rows can be found, the rest is -1 with the
-            lowest float32.
-        """
+        """See ``ann.Index.search_best``; rows of the base segment stand before equal fresh ones."""
         rows, scores = self._search(vectors, count)
         return rows, scores
 
@@ -121,15 +112,7 @@ class SegmentedIndex(tf.Module):
         return _best(rows, scores, count)
 
     def scores_of(self, vectors: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        """The inner products with given rows; see ``ann.Index.scores_of``.
-
-        Args:
-            vectors: float32 [Q, m, d].
-            rows: int32 [Q, n], in 0..items - 1.
-
-        Returns:
-            float32 [Q, m, n].
-        """
+        """See ``ann.Index.scores_of``; a tombstone has the score of the item that it was."""
         scores = self._base.scores_of(vectors, tf.minimum(rows, self._base.items - 1))
         if self._fresh is None:
             return scores

@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
+from dpsr.indexing.checkpoint import keys_before, read_variables
+
 _ARRAYS = (
     "scann_config",
     "serialized_partitioner",
@@ -20,7 +22,6 @@ _ARRAYS = (
     "dataset",
 )
 """In the order of ``scann_ops.ScannState``."""
-_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 class ScannVariables(scann_ops.ScannState):
@@ -31,7 +32,7 @@ class ScannVariables(scann_ops.ScannState):
         super().__init__(tensors)
         self._searcher = searcher
 
-    @tf.function(input_signature=[])
+    @tf.function(input_signature=[], autograph=False)
     def recreate_handle(self) -> tf.Tensor:
         """The searcher of the tensors; made where there is none yet."""
         return scann_ops.tensors_to_scann(
@@ -50,25 +51,15 @@ class ScannVariables(scann_ops.ScannState):
     @classmethod
     def restored(cls, checkpoint: str, key: str, searcher: str) -> ScannVariables:
         """Reads the tensors of a checkpoint; ``key`` is of ``state_keys``."""
-        names = [f"{key}/{array}{_SUFFIX}" for array in _ARRAYS]
-        types = tf.train.load_checkpoint(checkpoint).get_variable_to_dtype_map()
-        tensors = tf.raw_ops.RestoreV2(
-            prefix=checkpoint,
-            tensor_names=names,
-            shape_and_slices=[""] * len(names),
-            dtypes=[types[name] for name in names],
-        )
-        return cls(tensors, searcher)
+        return cls(read_variables(checkpoint, key, _ARRAYS), searcher)
 
 
 def state_keys(checkpoint: str) -> list[str]:
     """The keys of the states of ScaNN in a checkpoint."""
-    ending = f"/{_ARRAYS[0]}{_SUFFIX}"
-    keys = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
-    return sorted(key.removesuffix(ending) for key in keys if key.endswith(ending))
+    return keys_before(checkpoint, f"/{_ARRAYS[0]}")
 
 
 def stored_vectors(checkpoint: str, key: str) -> np.ndarray:
     """The vectors of a state that has them in float32; ``key`` is of ``state_keys``; float32 [items, d]."""
-    vectors: np.ndarray = tf.train.load_checkpoint(checkpoint).get_tensor(f"{key}/dataset{_SUFFIX}")
+    vectors: np.ndarray = read_variables(checkpoint, key, ["dataset"])[0].numpy()
     return vectors

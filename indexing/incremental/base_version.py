@@ -10,14 +10,18 @@ import numpy as np
 
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
+from dpsr.indexing.checkpoint import keys_before, read_variables
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.dense.segments import BASE
 from dpsr.indexing.dense.state import state_keys, stored_vectors
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.incremental.item_files import RowContents
+from dpsr.indexing.lexical.build import TERMS_FILE, EarlierWords
 from dpsr.indexing.manifest import read_manifest
 from dpsr.indexing.versions import find_version
 from dpsr.model.interface import Model
+from dpsr.ops_cc.bm25 import Bm25Index
+from dpsr.tokenizer_cc.terms import TermTokenizer
 
 _CHECKPOINT = "variables/variables"
 
@@ -72,6 +76,22 @@ class BaseVersion:
         return stored_vectors(self._checkpoint, self._state_keys()[1])
 
     @property
+    def removed(self) -> np.ndarray:
+        """The rows of the base segment that had no item, bool [rows]."""
+        if not self._segments:
+            return np.zeros(self._base_rows, bool)
+        (key,) = keys_before(self._checkpoint, "/_removed")
+        removed: np.ndarray = read_variables(self._checkpoint, key, ["_removed"])[0].numpy()
+        return removed
+
+    def read_words(self, kept: np.ndarray) -> EarlierWords:
+        """The terms and postings; ``kept`` are the rows that have the same item still, int32, ascending."""
+        (key,) = keys_before(self._checkpoint, "/_index/postings")
+        arrays = read_variables(self._checkpoint, f"{key}/_index", Bm25Index._fields)
+        tokenizer = TermTokenizer.load(self.directory / "assets" / TERMS_FILE)
+        return EarlierWords(tokenizer, Bm25Index(*(np.asarray(memoryview(array)) for array in arrays)), kept)
+
+    @property
     def _dense(self) -> dict[str, Any]:
         dense: dict[str, Any] = self.manifest["searchers"]["dense"]
         return dense
@@ -110,6 +130,11 @@ def read_base_version(config: Config, dataset: Dataset, since: str, model: Model
     """
     directory = find_version(config.model_base_path, since)
     manifest = read_manifest(directory)
+    if "dense" not in manifest["searchers"]:
+        raise ExportError(
+            f'{directory}: answers by words alone (index.mode = "lexical"), and has no vectors to take over; run '
+            "`dpsr export` without --since"
+        )
     if "model_fingerprint" not in manifest:
         raise ExportError(
             f"{directory}: was published by an older release, without the fingerprints that tell which items changed; "

@@ -77,10 +77,14 @@ def _segmented(
     config: Config, catalogue: Catalogue, contents: RowContents, earlier: Takeover, embedded: np.ndarray
 ) -> IndexedItems:
     found, base, fresh = earlier.difference, earlier.version.read_index(), earlier.fresh_vectors(embedded)
+    kept = found.kept
+    vectors = np.empty((len(kept) + len(fresh), embedded.shape[1]), np.float32)
+    base.read_vectors(kept, vectors[: len(kept)])
+    vectors[len(kept) :] = fresh
     return IndexedItems(
         catalogue.placed(found.order),
         SegmentedIndex(base, fresh, found.removed, config.index.k),
-        np.concatenate([base.vectors(found.kept), fresh]),
+        vectors,
         earlier.version.contents_of_base + contents.take(found.fresh),
     )
 

@@ -49,7 +49,7 @@ class RowContents:
 
     def write(self, version: Path) -> None:
         """Writes the file of a version."""
-        table = pa.table({"item_id": self.item_ids, "fingerprint": self.fingerprints})
+        table = pa.table({"item_id": self.item_ids, "content": self.fingerprints})
         with pa.OSFile(str(version / ITEMS_FILE), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
 
@@ -63,7 +63,7 @@ class RowContents:
         path = version / ITEMS_FILE
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            return cls(one_array(table.column("item_id")), table.column("fingerprint").to_numpy())
+            return cls(one_array(table.column("item_id")), table.column("content").to_numpy())
         except (OSError, pa.ArrowInvalid, KeyError) as error:
             raise ExportError(
                 f"{path}: not the items of a version ({error}); a version of an older release has none: run `dpsr "

@@ -12,6 +12,7 @@ from dpsr.indexing.fusion_tuning import TunedFusion
 from dpsr.indexing.incremental.base_version import BaseVersion
 from dpsr.indexing.incremental.difference import Difference, difference
 from dpsr.indexing.incremental.item_files import RowContents
+from dpsr.indexing.lexical.build import EarlierWords
 from dpsr.indexing.memory.tuning import TunedMemory
 from dpsr.indexing.searchers import Chosen
 
@@ -57,18 +58,28 @@ class Takeover:
         return {"version": self.version.number, **built, "embedded": len(self.embedded)}
 
     def chosen(self, config: IndexConfig) -> Chosen:
-        """How the version joins lists, where it answers the same configuration."""
+        """How the version joins lists, where it answers the same configuration, and its words."""
         manifest, now = self.version.manifest, config.model_dump(mode="json")
         before = manifest["config"]["index"]
         if self.merged or any(before[key] != now[key] for key in _CHOOSING_FUSION):
-            return Chosen()
+            return Chosen(words=self.words(config))
         fusion = memory = None
         if "fusion" in manifest:
-            given = config.fusion is not None and config.dense_weight is not None
-            fusion = TunedFusion.described(manifest["fusion"], given=given)
+            fusion = TunedFusion.described(manifest["fusion"])
         if "memory" in manifest and before["memory"] == now["memory"]:
             memory = TunedMemory.described(manifest["memory"])
-        return Chosen(fusion, memory)
+        return Chosen(fusion, memory, self.words(config))
+
+    def words(self, config: IndexConfig) -> EarlierWords | None:
+        """The version's words, where the lexical index can be made of them; None where it has to read all texts."""
+        before = self.version.manifest["config"]["index"]
+        lexical, was = config.lexical, before["lexical"]
+        if self.merged or config.mode == "dense" or before["mode"] == "dense" or lexical.bigrams or was["bigrams"]:
+            return None
+        if lexical.weights != was["weights"] or lexical.popularity or was.get("popularity"):
+            return None
+        kept = self.difference.kept
+        return self.version.read_words(kept[~self.version.removed[kept]].astype(np.int32))
 
     def vectors(self, embedded: np.ndarray) -> np.ndarray:
         """The vectors of the catalogue's items, of a version that has them in float32.
@@ -81,7 +92,9 @@ class Takeover:
         """
         found, base = self.difference, self.version.read_index()
         vectors = np.empty((found.num_items, embedded.shape[1]), np.float32)
-        vectors[found.order[found.kept]] = base.vectors(found.kept)
+        of_base = np.empty((len(found.kept), embedded.shape[1]), np.float32)
+        base.read_vectors(found.kept, of_base)
+        vectors[found.order[found.kept]] = of_base
         vectors[found.fresh] = self.fresh_vectors(embedded)
         return vectors
 

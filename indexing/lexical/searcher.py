@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from dpsr.indexing.filters import Filters, FilterValues
-from dpsr.indexing.searcher import Found
-from dpsr.indexing.signature import LEXICAL
+from dpsr.indexing.searcher import Found, Queries, traced_once
+from dpsr.indexing.signature import LEXICAL, LEXICAL_MODE
 from dpsr.ops_cc.bm25 import Bm25Index, score_bm25, search_bm25
 from dpsr.ops_cc.head_merge import NO_ROW, NO_SCORE
 from dpsr.tokenizer_cc.term_op import TermLayer
@@ -33,12 +34,10 @@ class QueryTerms(NamedTuple):
 
 
 class LexicalSearcher(tf.Module):
-    """Searches an inverted index exactly; an item without a word of the query is not found.
-
-    ``HybridSearcher`` asks it; there is no servable of words alone.
-    """
+    """Searches an inverted index exactly; an item without a word of the query is not found."""
 
     name = "lexical"
+    modes: Mapping[str, int] = {LEXICAL_MODE: LEXICAL, "": LEXICAL}
 
     def __init__(self, index: Bm25Index, terms: Path, filters: Filters, *, k: int) -> None:
         """Joins an index, its term tokenizer and filters.
@@ -56,6 +55,25 @@ class LexicalSearcher(tf.Module):
         self._index = index.map(lambda array: tf.Variable(array, trainable=False))
         self._term_layer = TermLayer(str(terms))
         self._filters = filters
+        self._search_terms = traced_once(self._best_of_terms)
+        self._search_terms_matching = traced_once(self._best_of_terms_matching)
+        self.release = tf.function(lambda: None, input_signature=[])
+
+    def search(self, queries: Queries) -> Found:
+        """As ``Searcher.search``."""
+        return self.search_terms(self.terms(queries.texts))
+
+    def search_matching(self, queries: Queries, wanted: FilterValues) -> Found:
+        """As ``Searcher.search_matching``."""
+        return self.search_terms_matching(self.terms(queries.texts), wanted)
+
+    def search_and_score(
+        self, queries: Queries, rows: tf.Tensor, wanted: FilterValues | None = None
+    ) -> tuple[Found, tf.Tensor]:
+        """As ``ScoringSearcher.search_and_score``; an item without a word of the query scores 0."""
+        terms = self.terms(queries.texts)
+        found = self.search_terms(terms) if wanted is None else self.search_terms_matching(terms, wanted)
+        return found, self.scores_of(terms, rows)
 
     def describe(self) -> dict[str, Any]:
         """The kind of the index, for the manifest."""
@@ -68,10 +86,16 @@ class LexicalSearcher(tf.Module):
 
     def search_terms(self, terms: QueryTerms) -> Found:
         """The k best items of every query."""
+        return self._search_terms(terms)
+
+    def _best_of_terms(self, terms: QueryTerms) -> Found:
         return self._found(*search_bm25(self._index, terms.ids, self.k, weights=terms.weights))
 
     def search_terms_matching(self, terms: QueryTerms, wanted: FilterValues) -> Found:
         """The k best items of every query among those that match its filters; see ``Searcher.search_matching``."""
+        return self._search_terms_matching(terms, wanted)
+
+    def _best_of_terms_matching(self, terms: QueryTerms, wanted: FilterValues) -> Found:
         active = self._filters.active(wanted)
         return tf.cond(
             tf.reduce_any(active),

@@ -15,9 +15,10 @@ from dpsr.data.prepare.log import FOREVER
 from dpsr.data.raw.timestamps import Clock
 from dpsr.indexing.catalogue import ItemRows
 from dpsr.indexing.errors import ExportError
+from dpsr.indexing.lexical.searcher import LexicalSearcher
 from dpsr.indexing.memory.clicks import ClickLog, Clicks, count_clicks
 from dpsr.indexing.memory.searcher import MemoryPlan
-from dpsr.indexing.memory.tuning import SHARES_OF_SPAN, UNTUNED, Scored, TunedMemory, recall, tune_memory
+from dpsr.indexing.memory.tuning import BM25_SCALE, SHARES_OF_SPAN, UNTUNED, Scored, TunedMemory, recall, tune_memory
 from dpsr.indexing.searcher import Queries, ScoringSearcher
 from dpsr.indexing.valid_clicks import ValidClicks, valid_clicks
 from dpsr.model.feature_tables import feature_tables
@@ -60,7 +61,7 @@ def build_memory(config: Config, dataset: Dataset, catalogue: ItemRows, plan: Me
 
 
 def choose_memory_plan(
-    config: Config, dataset: Dataset, model: Model, catalogue: ItemRows, prior: ScoringSearcher
+    config: Config, dataset: Dataset, model: Model | None, catalogue: ItemRows, prior: ScoringSearcher
 ) -> TunedMemory:
     """The configured plan, or what the later half of the valid split chooses.
 
@@ -70,7 +71,7 @@ def choose_memory_plan(
     Args:
         config: the run, and its log.
         dataset: what the model was trained on.
-        model: its query tower, as it will be served.
+        model: its query tower, as it will be served; None where ``prior`` reads texts alone.
         catalogue: the items.
         prior: finds and scores them.
 
@@ -80,7 +81,8 @@ def choose_memory_plan(
     """
     wanted = config.index.memory or MemoryConfig()
     given = {name: value for name, value in wanted.model_dump().items() if value is not None}
-    plan = replace(UNTUNED, **given)
+    scale = BM25_SCALE if isinstance(prior, LexicalSearcher) else 1.0
+    plan = replace(UNTUNED, **({"temperature": scale * UNTUNED.temperature} | given))
     if len(given) == len(fields(plan)) or not dataset.has_log or not dataset.num_interactions("valid"):
         return TunedMemory(plan, 0, {})
     middle, first = _middle_of_valid(ClickLog.open(config, dataset.item_ids, None), dataset)
@@ -92,7 +94,9 @@ def choose_memory_plan(
     counted = count_clicks(log.clicks(until=middle), [log.ticks(each) for each in half_lives], middle)
     recalled = recall(dict(zip(half_lives, counted, strict=True)), clicked.texts)
     scored = _scored(dataset, model, prior, clicked, recalled.rows)
-    return tune_memory(scored, recalled, clicked.rows, weight=wanted.weight, temperature=wanted.temperature)
+    return tune_memory(
+        scored, recalled, clicked.rows, weight=wanted.weight, temperature=wanted.temperature, scale=scale
+    )
 
 
 def _middle_of_valid(log: ClickLog, dataset: Dataset) -> tuple[int, int]:
@@ -116,8 +120,10 @@ def _half_lives(log: ClickLog, dataset: Dataset) -> list[float]:
     return [max(last - first, 1) * share / log.ticks(1.0) for share in SHARES_OF_SPAN]
 
 
-def _scored(dataset: Dataset, model: Model, prior: ScoringSearcher, clicks: ValidClicks, rows: np.ndarray) -> Scored:
-    tables = feature_tables(model.config, dataset)
+def _scored(
+    dataset: Dataset, model: Model | None, prior: ScoringSearcher, clicks: ValidClicks, rows: np.ndarray
+) -> Scored:
+    tables = None if model is None else feature_tables(model.config, dataset)
     numbers = np.ascontiguousarray(clicks.records).view(np.int32).reshape(len(rows), 5)
 
     @tf.function(
@@ -125,7 +131,8 @@ def _scored(dataset: Dataset, model: Model, prior: ScoringSearcher, clicks: Vali
         autograph=False,
     )
     def search(batch: tf.Tensor, of_batch: tf.Tensor, scored: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        queries = Queries(batch, tables.queries(tf.ensure_shape(of_batch, [None, 5])))
+        features = None if tables is None else tables.queries(tf.ensure_shape(of_batch, [None, 5]))
+        queries = Queries(batch, features)
         found, scores = prior.search_and_score(queries, scored)
         return found.rows, found.scores, scores
 

@@ -19,6 +19,9 @@ SHARES_OF_SPAN = (*(2.0**-power for power in range(11, 0, -1)), math.inf)
 """Half-lives that are tried, as shares of the time from the first to the last click of the train split."""
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 TEMPERATURES = (0.02, 0.035, 0.05, 0.07, 0.1, 0.15, 0.25)
+"""Where scores are inner products of unit vectors, or fused."""
+BM25_SCALE = 20.0
+"""By which temperatures are higher where the scores are those of BM25, which spread wider."""
 UNTUNED = MemoryPlan(math.inf, 2.0, 0.1)
 """Where no click can choose."""
 
@@ -117,6 +120,7 @@ def tune_memory(
     *,
     weight: float | None = None,
     temperature: float | None = None,
+    scale: float = 1.0,
 ) -> TunedMemory:
     """Chooses the plan with the best mean nDCG of the clicked item; the first of equals.
 
@@ -125,10 +129,11 @@ def tune_memory(
         recalled: of clicks before those of ``clicked``.
         clicked: int32 [n], the item row that each query led to; n > 0.
         weight: the only one that is tried; None for ``WEIGHTS``.
-        temperature: the only one that is tried; None for ``TEMPERATURES``.
+        temperature: the only one that is tried; None for ``TEMPERATURES`` times ``scale``.
+        scale: how much wider the scores spread.
     """
     weights = WEIGHTS if weight is None else (weight,)
-    temperatures = TEMPERATURES if temperature is None else (temperature,)
+    temperatures = [scale * each for each in TEMPERATURES] if temperature is None else [temperature]
     union = _Union(scored, recalled.rows, clicked)
     priors = {tried: union.prior(tried) for tried in temperatures}
     found: dict[MemoryPlan, float] = {}

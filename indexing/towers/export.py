@@ -9,20 +9,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm import tqdm
 
 from dpsr.config import ConfigError, IndexConfig, parse_index_config
-from dpsr.data.dataset.texts import joined_texts
 from dpsr.indexing.catalogue import ItemRows
 from dpsr.indexing.dense.build import build_index
 from dpsr.indexing.dense.searcher import DenseSearcher
-from dpsr.indexing.disk import bytes_of, require_free
+from dpsr.indexing.disk import bytes_of, most_words, require_free
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters
 from dpsr.indexing.fresh_process import fresh_process
-from dpsr.indexing.parity import ParityExamples
-from dpsr.indexing.publish import CHECKED_QUERIES, TUNING_QUERIES, publish_checked
+from dpsr.indexing.held_out import CHECKED_QUERIES, TUNING_QUERIES
+from dpsr.indexing.parity import ParityExamples, arrow_ids
+from dpsr.indexing.publish import publish_checked
 from dpsr.indexing.searchers import Searchers, join_searchers
 from dpsr.indexing.towers.items import Items, checked_vectors, embedded_items, read_items
 from dpsr.indexing.towers.query_model import QueryModel, example_inputs
@@ -147,10 +146,9 @@ def _publish(towers: _Towers, base: Path, manifest: dict[str, Any], *, progress:
         text_input = None if words is None else words.text_input
         servable = TowersModule(model, items.ids, searchers.searcher, filters, text_input=text_input)
         examples = ParityExamples(
-            item_ids=items.ids.tolist(),
+            item_ids=arrow_ids(items.ids),
             inputs=checked,
             heads=heads,
-            item_vectors=towers.vectors,
             no_filter=filters.without(),
             filter=filters.example(),
             matching_rows=filters.matching_rows(filters.example(), len(items)),
@@ -168,15 +166,13 @@ def _publish(towers: _Towers, base: Path, manifest: dict[str, Any], *, progress:
             base=base,
             steps=steps,
             rows=rows,
+            vectors=towers.vectors,
             texts=text_input or "",
         )
 
 
 def _needed_bytes(towers: _Towers) -> int:
     config, model = towers.config, towers.model
-    # Each word has a byte, and one before the next.
-    lengths = [pc.binary_length(texts) for name in towers.text for texts in joined_texts(towers.items.table, [name])]
-    words = sum((pc.sum(of_texts).as_py() + len(of_texts)) // 2 for of_texts in lengths)
     filters = len(towers.filters) + len(config.filter_range)
     return bytes_of(
         config,
@@ -184,7 +180,7 @@ def _needed_bytes(towers: _Towers) -> int:
         model.dimension,
         model.variables(),
         columns=filters,
-        words=words,
+        words=most_words(towers.items.table, towers.text),
     )
 
 
@@ -198,6 +194,8 @@ def _index_config(index: dict[str, Any], text: Sequence[str]) -> IndexConfig:
         )
     if config.memory is not None:
         raise ConfigError("memory is of the log that dpsr has prepared; leave it out")
+    if config.lexical.popularity:
+        raise ConfigError("lexical.popularity is of the log that dpsr has prepared; leave it out")
     if config.text_encoder_precision != "float32":
         raise ConfigError("text_encoder_precision is of towers that dpsr has trained; leave it out")
     return config

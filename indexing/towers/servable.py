@@ -11,11 +11,11 @@ import tensorflow as tf
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.filters import Filters
 from dpsr.indexing.searcher import Queries, Searcher
-from dpsr.indexing.servable_module import ServableModule
+from dpsr.indexing.servable_module import TowerModule
 from dpsr.indexing.towers.query_model import QueryModel
 
 
-class TowersModule(ServableModule):
+class TowersModule(TowerModule):
     """Query model, searcher and item ids as one exportable module.
 
     Of the query model it keeps what its call reads, variables and tables: no optimiser, no other method.
@@ -42,7 +42,7 @@ class TowersModule(ServableModule):
         self._query_model_resources = self._captured(model.resources())
 
     def save(self, path: Path) -> None:
-        """As ``ServableModule.save``.
+        """As ``TowerModule.save``.
 
         Raises:
             ExportError: TensorFlow cannot save the query model.

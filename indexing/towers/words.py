@@ -12,6 +12,7 @@ from dpsr.config import IndexConfig
 from dpsr.indexing.dense.searcher import DenseSearcher
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.fusion import FusionPlan
+from dpsr.indexing.fusion_candidates import Candidates
 from dpsr.indexing.fusion_tuning import TunedFusion, tune_fusion
 from dpsr.indexing.lexical.searcher import LexicalSearcher
 from dpsr.indexing.towers.query_model import QueryModel
@@ -64,7 +65,8 @@ class Words:
             return TunedFusion(UNTUNED.replaced(config.fusion, config.dense_weight), 0, {})
         texts = [text.decode(errors="replace") for text in self.examples[self.text_input]]
         heads = model.embed(self.examples)
-        return tune_fusion(dense, lexical, heads, texts, self.clicked, kind=config.fusion, weight=config.dense_weight)
+        candidates = Candidates.found(dense, lexical, heads, texts)
+        return tune_fusion(candidates, texts, self.clicked, kind=config.fusion, weight=config.dense_weight)
 
 
 def check_no_words(text: Sequence[str], text_input: str | None, clicked: Any) -> None:

@@ -160,6 +160,7 @@ TEST(GroupLossTest, ReadsAndWritesNothingElse) {
       for (int64_t i = 0; i < rows + randoms; ++i) item_rows[i] = static_cast<int32_t>(i % 17);
       std::vector<int64_t> splits(rows + 1, hard);
       splits[0] = 0;
+      const std::vector<float> weights = Draw(&random, rows);
       for (const LossKind kind : {LossKind::kHinge, LossKind::kSoftmax, LossKind::kThreePart}) {
         GroupLoss loss{};
         loss.kind = kind;
@@ -175,6 +176,7 @@ TEST(GroupLossTest, ReadsAndWritesNothingElse) {
         loss.query_rows = query_rows.data();
         loss.item_rows = item_rows.data();
         loss.hard_splits = splits.data();
+        loss.row_weights = heads == 1 ? nullptr : weights.data();
         std::vector<float> by_head(head_vectors.size(), kNoNumber), by_item(items.size(), kNoNumber);
         std::vector<float> parts(loss.PartsSize(), kNoNumber);
         double total = 0.0;

@@ -202,7 +202,7 @@ float GroupLoss::OwnScore(const float* row_heads, int64_t stride, const float* i
 double GroupLoss::Differentiate(const Block& block, Workspace* space) const {
   const DenseKernels& dense = Dense();
   const int64_t stride = block.stride, items = block.group_items + randoms;
-  const float mean = 1.0f / static_cast<float>(rows), inverse = 1.0f / temperature;
+  const float share_of_row = 1.0f / static_cast<float>(rows), inverse = 1.0f / temperature;
   const int64_t first_hard = hard_splits == nullptr ? 0 : hard_splits[block.first];
   const int64_t num_hard = hard_splits == nullptr ? 0 : hard_splits[block.first + block.rows] - first_hard;
   float* const hard = Sized(&space->hard, num_hard);
@@ -241,12 +241,13 @@ double GroupLoss::Differentiate(const Block& block, Workspace* space) const {
   for (int64_t i = 0; i < block.rows; ++i) {
     int64_t from, to;
     hard_of(i, &from, &to);
+    const float weight = row_weights == nullptr ? 1.0f : row_weights[block.first + i], mean = weight * share_of_row;
     const float positive = space->positive[i];
     if (kind == LossKind::kSoftmax) {
       float others = space->sums[i];
       for (int64_t j = from; j < to; ++j) others += hard[j] = std::exp((hard[j] - space->shift[i]) * inverse);
       const float logit = (positive - space->shift[i]) * inverse, total = others + std::exp(logit);
-      loss += std::log(total) - logit;
+      loss += weight * (std::log(total) - logit);
       space->factor[i] = inverse * mean / total;
       space->positive_gradient[i] = -others * space->factor[i];
       for (int64_t j = from; j < to; ++j) hard[j] *= space->factor[i];
@@ -258,7 +259,7 @@ double GroupLoss::Differentiate(const Block& block, Workspace* space) const {
         if (!within) sum += excess, count += 1.0f;
         hard[j] = within ? 0.0f : mean;
       }
-      loss += sum;
+      loss += weight * sum;
       space->factor[i] = mean;
       space->positive_gradient[i] = -count * mean;
     } else {
@@ -272,7 +273,7 @@ double GroupLoss::Differentiate(const Block& block, Workspace* space) const {
         hard[j] = within ? 0.0f : share * mean;
       }
       const bool enough = lack <= 0.0f;
-      loss += (enough ? 0.0f : lack) + space->sums[i] / counted + share * sum;
+      loss += weight * ((enough ? 0.0f : lack) + space->sums[i] / counted + share * sum);
       space->factor[i] = mean / counted;
       space->positive_gradient[i] = enough ? 0.0f : -mean;
     }

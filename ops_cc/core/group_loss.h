@@ -33,6 +33,7 @@ struct GroupLoss {
   const float* corrections;    // [B + R], taken off the scores of an item; nullptr: none
   const bool* clicked;         // [B, B + R], true for no negative; nullptr: none
   const int64_t* hard_splits;  // [B + 1], the hard negatives of every row; nullptr: none
+  const float* row_weights;    // [B], of the losses of the rows in their mean; nullptr: 1
 
   // The rows fall into strands, which depend on nothing that another strand does. A strand's gradient by the items
   // goes to a part of its own, and Reduce sums the parts in their order.
@@ -41,8 +42,8 @@ struct GroupLoss {
   // Floats of all parts together.
   int64_t PartsSize() const;
 
-  // Adds the losses of the strand's rows; writes head_gradient [B, m, d] of its rows, item_gradient of its hard
-  // negatives, and its part of `parts`.
+  // Adds the weighted losses of the strand's rows; writes head_gradient [B, m, d] of its rows, item_gradient of its
+  // hard negatives, and its part of `parts`.
   double Run(int64_t strand, float* head_gradient, float* item_gradient, float* parts) const;
 
   // item_gradient of items `first` to `last` of the B + R positives and random negatives, after every strand.

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "ops_cc/core/bm25/build.h"
+#include "ops_cc/core/bm25/earlier.h"
 #include "ops_cc/core/bm25/search.h"
 #include "ops_cc/core/embedding_bag.h"
 #include "ops_cc/kernels/one_by_one.h"
@@ -45,6 +46,55 @@ const T* DataOrNone(const Tensor& tensor) {
   return tensor.NumElements() == 0 ? nullptr : tensor.flat<T>().data();
 }
 
+constexpr const char* kArrayNames[] = {"rows",         "places",  "priors",     "range_starts",
+                                       "range_values", "idf",     "term_lists", "list_weights",
+                                       "list_starts",  "entries", "postings"};
+
+// Reads the arrays of an index; array(i) is the tensor of kArrayNames[i].
+template <typename Array>
+absl::Status ReadIndex(const Array& array, Bm25Index* index) {
+  for (int i = 0; i < kArrays; ++i) {
+    const TensorShape& shape = array(i).shape();
+    const bool matrix = i == 4 || i == 8 || i == 9;
+    if (shape.dims() != (matrix ? 2 : 1) || (matrix && shape.dim_size(1) != 2)) {
+      return absl::InvalidArgumentError(absl::StrCat(kArrayNames[i], " has shape ", shape.DebugString(), "; expected ",
+                                                     matrix ? "[n, 2]" : "a vector"));
+    }
+  }
+  for (const int i : {3, 6, 8}) {
+    if (array(i).dim_size(0) == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(kArrayNames[i], " are empty; expected one start and one end"));
+    }
+  }
+  index->num_documents = array(0).NumElements();
+  index->num_ranges = array(4).dim_size(0);
+  index->num_terms = array(5).NumElements();
+  index->num_lists = array(7).NumElements();
+  index->num_entries = array(9).dim_size(0);
+  index->num_postings = array(10).NumElements();
+  TF_RETURN_IF_ERROR(WantShape("places", array(1), TensorShape({index->num_documents})));
+  TF_RETURN_IF_ERROR(WantVector("priors", array(2), index->num_documents));
+  TF_RETURN_IF_ERROR(WantShape("range_starts", array(3), TensorShape({index->num_ranges + 1})));
+  TF_RETURN_IF_ERROR(WantShape("term_lists", array(6), TensorShape({index->num_terms + 1})));
+  TF_RETURN_IF_ERROR(WantShape("list_starts", array(8), TensorShape({index->num_lists + 1, 2})));
+  index->rows = array(0).template flat<int32_t>().data();
+  index->places = array(1).template flat<int32_t>().data();
+  index->priors = DataOrNone<float>(array(2));
+  index->range_starts = array(3).template flat<int32_t>().data();
+  index->range_values = array(4).template flat<float>().data();
+  index->idf = array(5).template flat<float>().data();
+  index->term_lists = array(6).template flat<int32_t>().data();
+  index->list_weights = array(7).template flat<float>().data();
+  index->list_starts = array(8).template flat<int64_t>().data();
+  index->entries = array(9).template flat<uint16_t>().data();
+  index->postings = array(10).template flat<uint16_t>().data();
+  const std::string problem = IndexProblem(*index);
+  return problem.empty() ? absl::OkStatus()
+                         : absl::InvalidArgumentError(absl::StrCat("the index is damaged: ", problem));
+}
+
+constexpr char kDamaged[] = "the earlier index is damaged";
+
 class Bm25BuildOp : public OpKernel {
  public:
   explicit Bm25BuildOp(OpKernelConstruction* context) : OpKernel(context) {
@@ -56,10 +106,13 @@ class Bm25BuildOp : public OpKernel {
 
   void Compute(OpKernelContext* context) override {
     Bm25Source source{};
+    Bm25Earlier earlier{};
     OP_REQUIRES_OK(context, ReadSource(context, &source));
+    OP_REQUIRES_OK(context, ReadEarlier(context, &earlier, &source));
     const std::string problem = SourceProblem(source);
     OP_REQUIRES(context, problem.empty(), absl::InvalidArgumentError(problem));
     const Bm25Builder builder(source);
+    OP_REQUIRES(context, !builder.damaged(), absl::InvalidArgumentError(kDamaged));
     const int64_t num_ranges = static_cast<int64_t>(builder.range_starts().size()) - 1;
     OP_REQUIRES(context, num_ranges <= kMostRanges,
                 absl::InvalidArgumentError(absl::StrCat("the documents make ", num_ranges, " ranges; expected at most ",
@@ -68,6 +121,7 @@ class Bm25BuildOp : public OpKernel {
     OneByOne(context, builder.num_parts(), [&](int64_t first, int64_t last) {
       for (int64_t part = first; part < last; ++part) parts[part] = builder.Encode(part);
     });
+    for (const Bm25Part& part : parts) OP_REQUIRES(context, !part.damaged, absl::InvalidArgumentError(kDamaged));
     OP_REQUIRES_OK(context, WriteDocuments(context, source, builder));
     OP_REQUIRES_OK(context, WriteLists(context, &parts));
   }
@@ -103,6 +157,32 @@ class Bm25BuildOp : public OpKernel {
     return absl::OkStatus();
   }
 
+  // What comes with an earlier index: its arrays, the lengths of its ranges, the documents of its rows, its terms.
+  absl::Status ReadEarlier(OpKernelContext* context, Bm25Earlier* earlier, Bm25Source* source) const {
+    OpInputList inputs;
+    TF_RETURN_IF_ERROR(context->input_list("earlier", &inputs));
+    if (inputs.size() == 0) return absl::OkStatus();
+    using tensorflow::DT_FLOAT, tensorflow::DT_INT32, tensorflow::DT_INT64, tensorflow::DT_UINT16;
+    const tensorflow::DataTypeVector types = {DT_INT32, DT_INT32, DT_FLOAT,  DT_INT32,  DT_FLOAT, DT_FLOAT, DT_INT32,
+                                              DT_FLOAT, DT_INT64, DT_UINT16, DT_UINT16, DT_FLOAT, DT_INT32, DT_INT32};
+    tensorflow::DataTypeVector found;
+    for (const Tensor& input : inputs) found.push_back(input.dtype());
+    if (found != types) {
+      return absl::InvalidArgumentError(absl::StrCat("earlier has types ", tensorflow::DataTypeVectorString(found),
+                                                     "; expected ", tensorflow::DataTypeVectorString(types)));
+    }
+    TF_RETURN_IF_ERROR(ReadIndex([&](int i) -> const Tensor& { return inputs[i]; }, &earlier->index));
+    const Tensor &lengths = inputs[kArrays], &documents = inputs[kArrays + 1], &terms = inputs[kArrays + 2];
+    TF_RETURN_IF_ERROR(WantShape("range_lengths", lengths, TensorShape({earlier->index.num_ranges})));
+    TF_RETURN_IF_ERROR(WantShape("documents", documents, TensorShape({earlier->index.num_documents})));
+    TF_RETURN_IF_ERROR(WantShape("earlier_terms", terms, TensorShape({num_terms_})));
+    earlier->range_lengths = lengths.flat<float>().data();
+    earlier->documents = documents.flat<int32_t>().data();
+    earlier->terms = terms.flat<int32_t>().data();
+    source->earlier = earlier;
+    return absl::OkStatus();
+  }
+
   template <typename T>
   static absl::Status Write(OpKernelContext* context, int output, const TensorShape& shape, T** data) {
     Tensor* tensor = nullptr;
@@ -115,13 +195,14 @@ class Bm25BuildOp : public OpKernel {
     const int64_t documents = source.num_documents;
     const int64_t ranges = static_cast<int64_t>(builder.range_starts().size()) - 1;
     int32_t *rows, *places, *starts;
-    float *priors, *values, *length;
+    float *priors, *values, *length, *lengths;
     TF_RETURN_IF_ERROR(Write(context, 0, TensorShape({documents}), &rows));
     TF_RETURN_IF_ERROR(Write(context, 1, TensorShape({documents}), &places));
     TF_RETURN_IF_ERROR(Write(context, 2, TensorShape({source.priors == nullptr ? 0 : documents}), &priors));
     TF_RETURN_IF_ERROR(Write(context, 3, TensorShape({ranges + 1}), &starts));
     TF_RETURN_IF_ERROR(Write(context, 4, TensorShape({ranges, 2}), &values));
-    TF_RETURN_IF_ERROR(Write(context, kArrays, TensorShape({}), &length));
+    TF_RETURN_IF_ERROR(Write(context, kArrays, TensorShape({ranges}), &lengths));
+    TF_RETURN_IF_ERROR(Write(context, kArrays + 1, TensorShape({}), &length));
     std::copy(builder.rows().begin(), builder.rows().end(), rows);
     for (int64_t place = 0; place < documents; ++place) places[rows[place]] = static_cast<int32_t>(place);
     if (source.priors != nullptr) {
@@ -129,6 +210,7 @@ class Bm25BuildOp : public OpKernel {
     }
     std::copy(builder.range_starts().begin(), builder.range_starts().end(), starts);
     std::copy(builder.range_values().begin(), builder.range_values().end(), values);
+    std::copy(builder.range_lengths().begin(), builder.range_lengths().end(), lengths);
     *length = builder.average_length();
     return absl::OkStatus();
   }
@@ -192,56 +274,21 @@ struct Bm25Inputs {
 };
 
 absl::Status ReadInputs(OpKernelContext* context, Bm25Inputs* inputs) {
-  static constexpr const char* kNames[] = {"rows",     "places",     "priors",       "range_starts", "range_values",
-                                           "idf",      "term_lists", "list_weights", "list_starts",  "entries",
-                                           "postings", "terms",      "row_splits",   "weights"};
-  for (int input = 0; input < kArrays + 3; ++input) {
-    const TensorShape& shape = context->input(input).shape();
-    const bool matrix = input == 4 || input == 8 || input == 9;
-    if (shape.dims() != (matrix ? 2 : 1) || (matrix && shape.dim_size(1) != 2)) {
-      return absl::InvalidArgumentError(absl::StrCat(kNames[input], " has shape ", shape.DebugString(), "; expected ",
-                                                     matrix ? "[n, 2]" : "a vector"));
-    }
+  TF_RETURN_IF_ERROR(ReadIndex([&](int i) -> const Tensor& { return context->input(i); }, &inputs->index));
+  const Tensor &terms = context->input(kArrays), &row_splits = context->input(kArrays + 1),
+               &weights = context->input(kArrays + 2);
+  TF_RETURN_IF_ERROR(WantShape("terms", terms, TensorShape({terms.NumElements()})));
+  TF_RETURN_IF_ERROR(WantShape("row_splits", row_splits, TensorShape({row_splits.NumElements()})));
+  TF_RETURN_IF_ERROR(WantShape("weights", weights, terms.shape()));
+  if (row_splits.NumElements() == 0) {
+    return absl::InvalidArgumentError("row_splits are empty; expected one start and one end");
   }
-  for (const int input : {3, 6, 8, kArrays + 1}) {
-    if (context->input(input).dim_size(0) == 0) {
-      return absl::InvalidArgumentError(absl::StrCat(kNames[input], " are empty; expected one start and one end"));
-    }
-  }
-  Bm25Index& index = inputs->index;
-  index.num_documents = context->input(0).NumElements();
-  index.num_ranges = context->input(4).dim_size(0);
-  index.num_terms = context->input(5).NumElements();
-  index.num_lists = context->input(7).NumElements();
-  index.num_entries = context->input(9).dim_size(0);
-  index.num_postings = context->input(10).NumElements();
-  TF_RETURN_IF_ERROR(WantShape("places", context->input(1), TensorShape({index.num_documents})));
-  TF_RETURN_IF_ERROR(WantVector("priors", context->input(2), index.num_documents));
-  TF_RETURN_IF_ERROR(WantShape("range_starts", context->input(3), TensorShape({index.num_ranges + 1})));
-  TF_RETURN_IF_ERROR(WantShape("term_lists", context->input(6), TensorShape({index.num_terms + 1})));
-  TF_RETURN_IF_ERROR(WantShape("list_starts", context->input(8), TensorShape({index.num_lists + 1, 2})));
-  TF_RETURN_IF_ERROR(WantShape("weights", context->input(kArrays + 2), context->input(kArrays).shape()));
-  index.rows = context->input(0).flat<int32_t>().data();
-  index.places = context->input(1).flat<int32_t>().data();
-  index.priors = DataOrNone<float>(context->input(2));
-  index.range_starts = context->input(3).flat<int32_t>().data();
-  index.range_values = context->input(4).flat<float>().data();
-  index.idf = context->input(5).flat<float>().data();
-  index.term_lists = context->input(6).flat<int32_t>().data();
-  index.list_weights = context->input(7).flat<float>().data();
-  index.list_starts = context->input(8).flat<int64_t>().data();
-  index.entries = context->input(9).flat<uint16_t>().data();
-  index.postings = context->input(10).flat<uint16_t>().data();
-  std::string problem = IndexProblem(index);
-  if (!problem.empty()) return absl::InvalidArgumentError(absl::StrCat("the index is damaged: ", problem));
-
-  inputs->terms = context->input(kArrays).flat<int32_t>().data();
-  inputs->row_splits = context->input(kArrays + 1).flat<int64_t>().data();
-  inputs->weights = context->input(kArrays + 2).flat<float>().data();
-  inputs->num_queries = context->input(kArrays + 1).NumElements() - 1;
-  problem = RowSplitsProblem(inputs->row_splits, inputs->num_queries, context->input(kArrays).NumElements());
-  if (!problem.empty()) return absl::InvalidArgumentError(problem);
-  return absl::OkStatus();
+  inputs->terms = terms.flat<int32_t>().data();
+  inputs->row_splits = row_splits.flat<int64_t>().data();
+  inputs->weights = weights.flat<float>().data();
+  inputs->num_queries = row_splits.NumElements() - 1;
+  const std::string problem = RowSplitsProblem(inputs->row_splits, inputs->num_queries, terms.NumElements());
+  return problem.empty() ? absl::OkStatus() : absl::InvalidArgumentError(problem);
 }
 
 // Calls function(searcher, query) -> problem for every query; fails by the first problem that is met.
@@ -263,6 +310,29 @@ void EachQuery(OpKernelContext* context, int64_t num_queries, Function function)
   });
   OP_REQUIRES_OK(context, status);
 }
+
+class Bm25CountOp : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    Bm25Index index;
+    OP_REQUIRES_OK(context, ReadIndex([&](int i) -> const Tensor& { return context->input(i); }, &index));
+    const Tensor& kept = context->input(kArrays);
+    OP_REQUIRES_OK(context, WantShape("kept", kept, TensorShape({index.num_documents})));
+    Tensor* counts = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({index.num_terms}), &counts));
+    const auto* const is_kept = reinterpret_cast<const uint8_t*>(kept.flat<bool>().data());
+    int32_t* const found = counts->flat<int32_t>().data();
+    std::atomic<bool> damaged{false};
+    constexpr int64_t kTermsAtOnce = 1 << 12;
+    OneByOne(context, (index.num_terms + kTermsAtOnce - 1) / kTermsAtOnce, [&](int64_t first, int64_t last) {
+      const int64_t end = std::min(last * kTermsAtOnce, index.num_terms);
+      if (!CountDocuments(index, is_kept, first * kTermsAtOnce, end, found)) damaged = true;
+    });
+    OP_REQUIRES(context, !damaged, absl::InvalidArgumentError("the index is damaged"));
+  }
+};
 
 class Bm25SearchOp : public OpKernel {
  public:
@@ -319,6 +389,7 @@ class Bm25ScoreOp : public OpKernel {
 };
 
 REGISTER_KERNEL_BUILDER(Name("DpsrBm25Build").Device(tensorflow::DEVICE_CPU), Bm25BuildOp);
+REGISTER_KERNEL_BUILDER(Name("DpsrBm25Count").Device(tensorflow::DEVICE_CPU), Bm25CountOp);
 REGISTER_KERNEL_BUILDER(Name("DpsrBm25Search").Device(tensorflow::DEVICE_CPU), Bm25SearchOp);
 REGISTER_KERNEL_BUILDER(Name("DpsrBm25Score").Device(tensorflow::DEVICE_CPU), Bm25ScoreOp);
 

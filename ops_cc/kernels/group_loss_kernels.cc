@@ -74,7 +74,7 @@ class GroupLossOp : public OpKernel {
   static absl::Status Read(OpKernelContext* context, GroupLoss* loss) {
     const Tensor &heads = context->input(0), &vectors = context->input(1), &query_rows = context->input(2),
                  &item_rows = context->input(3), &corrections = context->input(4), &clicked = context->input(5),
-                 &splits = context->input(6);
+                 &splits = context->input(6), &row_weights = context->input(7);
     if (heads.dims() != 3 || vectors.dims() != 2 || query_rows.dims() != 1 || item_rows.dims() != 1 ||
         heads.dim_size(2) != vectors.dim_size(1) || heads.dim_size(1) == 0 ||
         heads.dim_size(0) != query_rows.NumElements()) {
@@ -104,6 +104,10 @@ class GroupLossOp : public OpKernel {
       return absl::InvalidArgumentError(absl::StrCat("clicked has shape ", clicked.shape().DebugString(),
                                                      "; expected [", loss->rows, ",", num_items, "] or [0,0]"));
     }
+    if (row_weights.NumElements() != 0 && row_weights.NumElements() != loss->rows) {
+      return absl::InvalidArgumentError(absl::StrCat("there are ", row_weights.NumElements(), " row_weights for ",
+                                                     loss->rows, " rows; expected one for each, or none"));
+    }
     TF_RETURN_IF_ERROR(CheckSplits(splits, loss->rows, hard));
     loss->head_vectors = heads.flat<float>().data();
     loss->item_vectors = vectors.flat<float>().data();
@@ -111,6 +115,7 @@ class GroupLossOp : public OpKernel {
     loss->item_rows = item_rows.flat<int32_t>().data();
     loss->corrections = corrections.NumElements() == 0 ? nullptr : corrections.flat<float>().data();
     loss->clicked = clicked.NumElements() == 0 ? nullptr : clicked.flat<bool>().data();
+    loss->row_weights = row_weights.NumElements() == 0 ? nullptr : row_weights.flat<float>().data();
     loss->hard_splits = hard == 0 ? nullptr : splits.flat<int64_t>().data();
     return absl::OkStatus();
   }

@@ -37,6 +37,7 @@ REGISTER_OP("DpsrBm25Build")
     .Input("weights: float32")
     .Input("priors: float32")
     .Input("idf: float32")
+    .Input("earlier: earlier_types")
     .Output("rows: int32")
     .Output("places: int32")
     .Output("ordered_priors: float32")
@@ -48,19 +49,21 @@ REGISTER_OP("DpsrBm25Build")
     .Output("list_starts: int64")
     .Output("entries: uint16")
     .Output("postings: uint16")
+    .Output("range_lengths: float32")
     .Output("mean_length: float32")
     .Attr("num_fields: int >= 1")
     .Attr("num_terms: int >= 0")
     .Attr("k1: float")
     .Attr("b: float")
     .Attr("average_length: float = 0")
+    .Attr("earlier_types: list(type) >= 0")
     .SetShapeFn([](InferenceContext* context) {
-      for (int output = 0; output < kArrays; ++output) {
+      for (int output = 0; output <= kArrays; ++output) {
         const bool matrix = output == 4 || output == 8 || output == 9;
         context->set_output(output, matrix ? context->Matrix(InferenceContext::kUnknownDim, 2)
                                            : context->Vector(InferenceContext::kUnknownDim));
       }
-      context->set_output(kArrays, context->Scalar());
+      context->set_output(kArrays + 1, context->Scalar());
       return absl::OkStatus();
     })
     .Doc(R"doc(
@@ -71,6 +74,10 @@ terms: [nnz] of every field, in 0..num_terms - 1, as often as they occur.
 weights: [num_fields], tf that one occurrence in the field counts as.
 priors: [N], added to the score of a document that is found, or [0].
 idf: [num_terms] of a larger catalogue that this is a part of, or [0].
+earlier: nothing, or the postings of documents that have no term in any field: rows, places, ordered_priors, range_starts,
+  range_values, term_idf, term_lists, list_weights, list_starts, entries, postings and range_lengths of an index, the
+  document of each of its rows (int32, ascending; -1 for none), and its term for each of the num_terms (int32; -1 for
+  none).
 rows: [N], documents in the order of the index.
 places: [N], the inverse.
 ordered_priors: [N] in that order, or [0].
@@ -82,24 +89,46 @@ list_weights: [L], tf of the documents of a list.
 list_starts: [L + 1, 2], first entry, and first of the postings, of every list.
 entries: [E, 2], a range and the number of its documents - 1.
 postings: [P], 16-bit offsets of documents within their range, or bitmaps of it.
+range_lengths: [R], length of the documents of a range.
 mean_length: [], average length of the documents.
 num_terms: V.
 average_length: of a larger catalogue, or 0.
 )doc");
 
+// The eleven arrays of an index, as DpsrBm25Build gives them.
+#define DPSR_INDEX_INPUTS             \
+  .Input("rows: int32")               \
+      .Input("places: int32")         \
+      .Input("priors: float32")       \
+      .Input("range_starts: int32")   \
+      .Input("range_values: float32") \
+      .Input("idf: float32")          \
+      .Input("term_lists: int32")     \
+      .Input("list_weights: float32") \
+      .Input("list_starts: int64")    \
+      .Input("entries: uint16")       \
+      .Input("postings: uint16")
+
+REGISTER_OP("DpsrBm25Count")
+DPSR_INDEX_INPUTS.Input("kept: bool")
+    .Output("counts: int32")
+    .SetShapeFn([](InferenceContext* context) {
+      ShapeHandle each;
+      TF_RETURN_IF_ERROR(context->WithRank(context->input(kArrays), 1, &each));
+      context->set_output(0, context->input(5));
+      return absl::OkStatus();
+    })
+    .Doc(R"doc(
+How many of some documents have each term.
+
+rows, places, priors, range_starts, range_values, idf, term_lists, list_weights, list_starts, entries, postings: the
+  index that DpsrBm25Build has built.
+kept: [N], by row, the documents that count.
+counts: [V].
+)doc");
+
 REGISTER_OP("DpsrBm25Search")
-    .Input("rows: int32")
-    .Input("places: int32")
-    .Input("priors: float32")
-    .Input("range_starts: int32")
-    .Input("range_values: float32")
-    .Input("idf: float32")
-    .Input("term_lists: int32")
-    .Input("list_weights: float32")
-    .Input("list_starts: int64")
-    .Input("entries: uint16")
-    .Input("postings: uint16")
-    .Input("terms: int32")
+DPSR_INDEX_INPUTS.Input("terms: int32")
     .Input("row_splits: int64")
     .Input("weights: float32")
     .Input("k: int32")
@@ -135,18 +164,7 @@ scores: [B, k]; 0 for rows of -1.
 )doc");
 
 REGISTER_OP("DpsrBm25Score")
-    .Input("rows: int32")
-    .Input("places: int32")
-    .Input("priors: float32")
-    .Input("range_starts: int32")
-    .Input("range_values: float32")
-    .Input("idf: float32")
-    .Input("term_lists: int32")
-    .Input("list_weights: float32")
-    .Input("list_starts: int64")
-    .Input("entries: uint16")
-    .Input("postings: uint16")
-    .Input("terms: int32")
+DPSR_INDEX_INPUTS.Input("terms: int32")
     .Input("row_splits: int64")
     .Input("weights: float32")
     .Input("candidates: int32")

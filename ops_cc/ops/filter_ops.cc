@@ -43,17 +43,20 @@ absl::Status MatchingBitsShapes(InferenceContext* context) {
 
 }  // namespace
 
+// The columns of a catalogue and what is asked of them, of every op that filters.
+#define DPSR_REQUEST_INPUTS                 \
+  .Input("ids: C * int32")                  \
+      .Input("id_splits: C * int32")        \
+      .Input("id_rows: C * int32")          \
+      .Input("numbers: R * float32")        \
+      .Input("sorted_numbers: R * float32") \
+      .Input("number_rows: R * int32")      \
+      .Input("wanted_ids: C * int32")       \
+      .Input("low: R * float32")            \
+      .Input("high: R * float32")
+
 REGISTER_OP("DpsrMatchingRows")
-    .Input("ids: C * int32")
-    .Input("id_splits: C * int32")
-    .Input("id_rows: C * int32")
-    .Input("numbers: R * float32")
-    .Input("sorted_numbers: R * float32")
-    .Input("number_rows: R * int32")
-    .Input("wanted_ids: C * int32")
-    .Input("low: R * float32")
-    .Input("high: R * float32")
-    .Input("most: int64")
+DPSR_REQUEST_INPUTS.Input("most: int64")
     .Output("rows: int32")
     .Output("row_splits: int64")
     .Output("matching: int64")
@@ -81,16 +84,7 @@ R: columns filtered by a range; C + R >= 1.
 )doc");
 
 REGISTER_OP("DpsrMatchingBits")
-    .Input("ids: C * int32")
-    .Input("id_splits: C * int32")
-    .Input("id_rows: C * int32")
-    .Input("numbers: R * float32")
-    .Input("sorted_numbers: R * float32")
-    .Input("number_rows: R * int32")
-    .Input("wanted_ids: C * int32")
-    .Input("low: R * float32")
-    .Input("high: R * float32")
-    .Output("bits: uint8")
+DPSR_REQUEST_INPUTS.Output("bits: uint8")
     .Attr("C: int >= 0")
     .Attr("R: int >= 0")
     .SetShapeFn(MatchingBitsShapes)
@@ -103,16 +97,7 @@ bits: [B, ceil(N / 8)]; bit i % 8 of byte i / 8 for item i.
 )doc");
 
 REGISTER_OP("DpsrKeepMatching")
-    .Input("ids: C * int32")
-    .Input("id_splits: C * int32")
-    .Input("id_rows: C * int32")
-    .Input("numbers: R * float32")
-    .Input("sorted_numbers: R * float32")
-    .Input("number_rows: R * int32")
-    .Input("wanted_ids: C * int32")
-    .Input("low: R * float32")
-    .Input("high: R * float32")
-    .Input("rows: int32")
+DPSR_REQUEST_INPUTS.Input("rows: int32")
     .Output("kept: int32")
     .Attr("C: int >= 0")
     .Attr("R: int >= 0")

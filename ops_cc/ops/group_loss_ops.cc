@@ -17,6 +17,7 @@ REGISTER_OP("DpsrGroupLoss")
     .Input("corrections: float32")
     .Input("clicked: bool")
     .Input("hard_splits: int64")
+    .Input("row_weights: float32")
     .Output("loss: float32")
     .Output("head_gradient: float32")
     .Output("vector_gradient: float32")
@@ -34,7 +35,7 @@ REGISTER_OP("DpsrGroupLoss")
       TF_RETURN_IF_ERROR(context->Merge(context->Dim(heads, 2), context->Dim(vectors, 1), &same));
       TF_RETURN_IF_ERROR(context->WithRank(context->input(2), 1, &each));
       TF_RETURN_IF_ERROR(context->Merge(context->Dim(heads, 0), context->Dim(each, 0), &same));
-      for (int input : {3, 4, 6}) TF_RETURN_IF_ERROR(context->WithRank(context->input(input), 1, &each));
+      for (int input : {3, 4, 6, 7}) TF_RETURN_IF_ERROR(context->WithRank(context->input(input), 1, &each));
       TF_RETURN_IF_ERROR(context->WithRank(context->input(5), 2, &each));
       context->set_output(0, context->Scalar());
       context->set_output(1, heads);
@@ -55,7 +56,8 @@ item_rows: [B + R].
 corrections: [B + R], taken off every score of an item; or [0].
 clicked: [B, B + R], true where an item is not a negative of a row; or [0, 0].
 hard_splits: [B + 1]; row i has the hard negatives hard_splits[i]..hard_splits[i + 1]; or [0], where H is 0.
-loss: [], the mean over the B rows.
+row_weights: [B], factors of the rows' losses; or [0].
+loss: [], the mean of the weighted losses over the B rows.
 head_gradient: [B, m, d], of the loss.
 vector_gradient: [B + R + H, d], of the loss.
 kind: max(0, margin - positive + negative), summed over negatives; or the cross-entropy of the positive among itself and

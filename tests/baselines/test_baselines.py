@@ -1,26 +1,33 @@
-"""Popularity, BM25, click memory and analyzers against plain Python."""
+"""Popularity, BM25 and click memory against plain Python."""
 
-import logging
 import math
 from collections import Counter
-from functools import partial
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from dpsr.baselines import exhaustive
-from dpsr.baselines.analyzers import light_stem, stemmed_words, with_bigrams
 from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.examples import QueryExamples, make_examples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
-from dpsr.baselines.hybrids import BM25PopularityRetriever
 from dpsr.baselines.memory import ClickMemoryRetriever
 from dpsr.baselines.popularity import PopularityRetriever
-from dpsr.baselines.tuning import POPULARITY_WEIGHTS, choose_weight
+from dpsr.config import LexicalConfig
 from dpsr.data.dataset.schema import CLICK, INTERACTION, PURCHASE, SKIP
-from dpsr.tokenizer_cc import VocabularyBuilder
+from dpsr.indexing.catalogue import ItemRows
+from dpsr.indexing.lexical.build import ItemTerms
+from dpsr.tokenizer_cc.terms import analyze
 
 TITLES = ["red shoe", "red shoe red", "blue shoe", "green hat", "hat hat hat", "", "red shoe"]
+
+
+def bm25_of(titles: list[str], *, clicks: np.ndarray | None = None, **lexical: Any) -> BM25Retriever:
+    table = pa.table({"title": pa.array(titles, pa.string())})
+    config = LexicalConfig(**lexical)
+    items = ItemRows(np.arange(len(titles)), table)
+    return BM25Retriever(ItemTerms.of(items, ("title",), bigrams=config.bigrams), config, clicks)
 
 
 def queries(*texts: str) -> QueryExamples:
@@ -45,33 +52,33 @@ def bm25_oracle(query: list[str], documents: list[list[str]], k1: float = 1.2, b
             df = sum(term in other for other in documents)
             idf = math.log(1 + (len(documents) - df + 0.5) / (df + 0.5))
             tf = document.count(term)
-            score += idf * tf / (tf + k1 * (1 - b + b * len(document) / average))
+            if tf:
+                score += idf * tf / (tf + k1 * (1 - b + b * len(document) / average))
         scores.append(score)
     return scores
 
 
-@pytest.mark.parametrize("query", ["red", "red shoe", "hat", "blue red hat", "shoe shoe", "unknown", "", "unknown hat"])
-def test_bm25_equals_its_formula(query: str) -> None:
-    bm25 = BM25Retriever(TITLES, str.split)
-    expected = bm25_oracle(query.split(), [title.split() for title in TITLES])
+@pytest.mark.parametrize(
+    "query", ["red", "Red shoes", "hat", "blue red hat", "shoe shoe", "unknown", "", "unknown hat"]
+)
+@pytest.mark.parametrize(("k1", "b"), [(1.2, 0.75), (0.0, 0.0), (0.4, 1.0)])
+def test_bm25_equals_its_formula(query: str, k1: float, b: float) -> None:
+    bm25 = bm25_of(TITLES, k1=k1, b=b)
+    expected = bm25_oracle(analyze(query), [analyze(title) for title in TITLES], k1, b)
     assert bm25.score_all(queries(query))[0].tolist() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("word", "stem"),
-    [("shoes", "shoe"), ("games", "game"), ("boss", "boss"), ("xbox", "xbox"), ("bus", "bus"), ("gas", "gas")],
-)
-def test_light_stem_removes_a_plural_s(word: str, stem: str) -> None:
-    assert light_stem(word) == stem
+def test_popularity_is_added_to_the_items_that_are_found() -> None:
+    clicks = np.array([1, 50, 0, 9, 0, 7, 2])
+    bm25, both = bm25_of(TITLES), bm25_of(TITLES, clicks=clicks, popularity=0.3)
+    plain = bm25.score_all(queries("red shoe", "hat"))
+    expected = np.where(plain > 0, plain + 0.3 * np.log1p(clicks), 0)
+    np.testing.assert_allclose(both.score_all(queries("red shoe", "hat")), expected, rtol=1e-5)
 
 
-def test_bm25_terms_are_words_with_letters_split_from_digits_and_plurals_removed() -> None:
-    builder = VocabularyBuilder(max_vocabulary=100, min_count=1, oov_buckets=4, bigrams=True, trigrams=True)
-    builder.add(["red shoe"])
-    words = stemmed_words(builder.build())
-    assert words("4ft XBOX360 Games, 1/2 inch; glass") == ["4", "ft", "xbox", "360", "game", "1/2", "inch", "glass"]
-    assert words("激安スマホ") == list("激安スマホ")
-    assert words("?!") == []
+def test_a_misspelt_word_is_corrected() -> None:
+    titles = ["red shoe", "green lantern", "blue shoe"]
+    assert bm25_of(titles).retrieve(queries("lantren"), 3)[0].tolist() == [[1, -1, -1]]
 
 
 def test_popularity_ranks_by_clicks_whatever_the_query() -> None:
@@ -81,28 +88,16 @@ def test_popularity_ranks_by_clicks_whatever_the_query() -> None:
 
 
 def test_popularity_orders_items_of_equal_bm25() -> None:
-    bm25 = BM25Retriever(TITLES, str.split)
-    both = BM25PopularityRetriever(bm25, np.array([1, 50, 0, 9, 0, 0, 2]), 0.01)
+    both = bm25_of(TITLES, clicks=np.array([1, 50, 0, 9, 0, 0, 2]), popularity=0.01)
     assert both.retrieve(queries("red shoe"), 3)[0].tolist() == [[1, 6, 0]]
-    plain = bm25.score_all(queries("red shoe"))
+    plain = bm25_of(TITLES).score_all(queries("red shoe"))
     assert plain[0, 0] == plain[0, 6]
 
 
-def test_the_weight_of_popularity_is_the_one_that_finds_the_clicks() -> None:
-    bm25 = BM25Retriever(TITLES, str.split)
-    counts = np.array([0, 0, 0, 0, 0, 0, 100])
-    popular, textual = queries("red shoe"), queries("hat")
-    popular.records["item"], textual.records["item"] = 6, 4
-    mix = partial(BM25PopularityRetriever, bm25)
-    assert choose_weight(partial(mix, counts), POPULARITY_WEIGHTS, popular) > 0
-    assert choose_weight(partial(mix, np.array([0, 0, 0, 0, 0, 0, 10**6])), POPULARITY_WEIGHTS, textual) == 0
-
-
 def test_bigrams_are_terms_too() -> None:
-    terms = with_bigrams(str.split)
-    assert terms("red shoe red") == ["red", "shoe", "red", "red shoe", "shoe red"]
-    assert terms("") == []
-    found = BM25Retriever(["shoe red", "red shoe"], terms).scores(queries("red shoe"))[0]
+    titles = ["shoe red", "red shoe", "red shoe green"]  # a bigram of two titles or more
+    without, found = (bm25_of(titles, bigrams=bigrams).scores(queries("red shoe"))[0] for bigrams in (False, True))
+    assert without[0] == without[1]
     assert found[1] > found[0]
 
 
@@ -139,9 +134,9 @@ def test_memory_equals_a_dictionary_of_counters(seed: int, monkeypatch: pytest.M
 
 
 def all_baselines() -> dict[str, ExhaustiveRetriever]:
-    bm25 = BM25Retriever(TITLES, str.split)
+    bm25 = bm25_of(TITLES)
     counts = np.array([3, 0, 1, 4, 4, 0, 3])
-    both = BM25PopularityRetriever(bm25, counts, 0.3)
+    both = bm25_of(TITLES, clicks=counts, popularity=0.3)
     memory = ClickMemoryRetriever(["hat", "red"], [log((0, 4, CLICK), (1, 2, CLICK), (1, 0, CLICK))], both)
     return {"popularity": PopularityRetriever(counts), "bm25": bm25, "both": both, "memory": memory}
 
@@ -159,19 +154,16 @@ def test_retrieve_and_score_agree_for_any_batch_size(
     assert items.dtype == np.int32
     assert scores.dtype == np.float32
     assert (items == whole[:, :4]).all()
-    assert (scores == retriever.score(examples, items)).all()
-    assert (np.diff(scores, axis=1) <= 0).all()
+    found = items >= 0
+    assert (scores == np.where(found, retriever.score(examples, np.maximum(items, 0)), -np.inf)).all()
+    assert found.all() or name in ("bm25", "both")
+    for row in scores:
+        assert row.tolist() == sorted(row.tolist(), reverse=True)
 
 
-def test_bm25_scores_nothing_in_a_catalogue_without_terms() -> None:
-    bm25 = BM25Retriever(["", "?!"], lambda text: [word for word in text.split() if word.isalpha()])
+def test_bm25_finds_nothing_in_a_catalogue_without_terms() -> None:
+    bm25 = bm25_of(["", "?!"])
     assert bm25.score_all(queries("red", "")).tolist() == [[0.0, 0.0], [0.0, 0.0]]
     items, scores = bm25.retrieve(queries("red"), 2)
-    assert sorted(items[0].tolist()) == [0, 1]
-    assert scores.tolist() == [[0.0, 0.0]]
-
-
-def test_bm25_silences_the_log_of_its_library(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG):
-        BM25Retriever(["red phone", "blue phone"], str.split)
-    assert not caplog.records
+    assert items.tolist() == [[-1, -1]]
+    assert scores.tolist() == [[-np.inf, -np.inf]]

@@ -77,7 +77,8 @@ def nearly_all_the_same(random: np.random.Generator, rows: int) -> list[datetime
 
 
 def heavy_skew(random: np.random.Generator, rows: int) -> list[datetime]:
-    return [START + timedelta(seconds=float(2.0**each)) for each in random.uniform(0, 28, rows).round(1)]
+    first = START - timedelta(seconds=2**28)
+    return [first + timedelta(seconds=float(2.0**each)) for each in random.uniform(0, 28, rows).round(1)]
 
 
 @pytest.mark.parametrize("times", [one_of_1970, nearly_all_the_same, heavy_skew])

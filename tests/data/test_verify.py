@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from dpsr.cli import main
 from dpsr.data.dataset import verify as verify_module
 from dpsr.data.dataset.records import Layout, read_records, write_records
-from dpsr.data.dataset.schema import SKIPS_FILE, split_file
+from dpsr.data.dataset.schema import SKIPS_FILE, ages_file, split_file
 from dpsr.data.dataset.verify import verify
 from dpsr.data.prepare.job import prepare, sha256
 
@@ -122,6 +122,10 @@ def repeat_an_id(root: Path) -> None:
         writer.write_table(table)
 
 
+def cut_off(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:-size])
+
+
 def overlap(manifest: dict[str, Any]) -> None:
     manifest["time"]["train"][1] = manifest["time"]["valid"][1]
 
@@ -159,6 +163,7 @@ CORRUPTIONS: list[tuple[str, Callable[[Path], None], str]] = [
         change_manifest(lambda tree: tree["schema"].update(tokenizer_fingerprint="0")),
         "tokenizer.model: is",
     ),
+    ("lost age", lambda root: cut_off(root / ages_file("train"), 2), "ages for"),
     ("counts", change_manifest(lambda tree: tree["counts"]["events"].update(click=1)), "do not add up"),
     ("more files", lambda root: (root / "items/more").touch(), "items/more: is not in the manifest"),
     ("fewer files", lambda root: (root / TEST).unlink(), "is missing from the dataset"),

@@ -57,8 +57,8 @@ def test_the_datasets_own_items_read_from_their_file_are_the_same(shop: Shop) ->
     read = Catalogue.read(shop.config.data.items.path, shop.config, shop.dataset)
     own = Catalogue.of_dataset(shop.dataset)
     assert read.item_ids.tolist() == own.item_ids.tolist()
-    np.testing.assert_array_equal(read.tokens.values, own.tokens.values)
-    np.testing.assert_array_equal(read.tokens.row_splits, own.tokens.row_splits)
+    np.testing.assert_array_equal(read.texts.tokens.values, own.texts.tokens.values)
+    np.testing.assert_array_equal(read.texts.tokens.row_splits, own.texts.tokens.row_splits)
     np.testing.assert_array_equal(read.categorical["brand"], own.categorical["brand"])
     np.testing.assert_array_equal(embed(shop, read), embed_items(shop.model, shop.dataset, progress=False))
 

@@ -121,6 +121,7 @@ class Drawn:
 @pytest.fixture(params=["as measured", "none", "some", "all"])
 def listed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many matching items are all scored, with no question to the index."""
+    monkeypatch.setattr(dense_searcher, "_LISTED_AT_ONCE", 1000)  # of two or three queries
     most = {"none": 0, "some": 60, "all": 1000}.get(request.param)
     if most is not None:
         monkeypatch.setattr(dense_searcher, "most_listed", lambda k, items: most)

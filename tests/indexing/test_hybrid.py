@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpsr.baselines.analyzers import stemmed_words
 from dpsr.cli.search import search
 from dpsr.config import ConfigError, ServingConfig
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.errors import ExportError
 from dpsr.indexing.fusion import FusionPlan
-from dpsr.indexing.fusion_tuning import Candidates, fused_scores, ndcg
+from dpsr.indexing.fusion_candidates import Candidates, fused_scores
+from dpsr.indexing.fusion_tuning import TunedFusion
 from dpsr.indexing.manifest import read_manifest, searcher_table
 from dpsr.indexing.publish import export
+from dpsr.indexing.query_weight import FEATURES, QueryWeight
 from dpsr.indexing.verify import VerificationError, check_list
 from dpsr.serving.client import PredictClient
 from dpsr.serving.errors import ServingError
 from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.server import ModelServer
-from dpsr.tokenizer_cc import Tokenizer
+from dpsr.tokenizer_cc.terms import TermTokenizer, analyze
 
 from .conftest import ITEMS, K, Shop, make_shop
 
@@ -67,12 +68,11 @@ def dense(shop: Shop, client: PredictClient) -> np.ndarray:
 @pytest.fixture(scope="module")
 def lexical(shop: Shop) -> np.ndarray:
     """float64 [queries, items], BM25 by its formula; a misspelt word is left out."""
-    analyzer = stemmed_words(Tokenizer.load(shop.dataset.tokenizer_path))
-    documents = [analyzer(title) for title in shop.dataset.item_table().column("title").to_pylist()]
+    documents = [analyze(title) for title in shop.dataset.item_table().column("title").to_pylist()]
     average = np.mean([len(document) for document in documents])
     scores = np.zeros((len(QUERIES), ITEMS))
     for row, query in enumerate(QUERIES):
-        for term in analyzer(query):
+        for term in analyze(query):
             frequency = sum(term in document for document in documents)
             idf = np.log(1 + (ITEMS - frequency + 0.5) / (frequency + 0.5))
             for item, document in enumerate(documents):
@@ -195,7 +195,7 @@ def test_a_servable_of_one_searcher_has_no_modes(string_shop: Shop, tmp_path: Pa
     server = ModelServer([ServedModel("shop", base)], ServingConfig(port=0, rest_port=-1))
     try:
         target = f"localhost:{server.start()}"
-        with pytest.raises(ConfigError, match="--mode hybrid: the server finds items by one searcher only"):
+        with pytest.raises(ConfigError, match="--mode hybrid: the server finds items by their vectors alone"):
             search(string_shop.config, ["red shoe"], target=target, count=3, mode="hybrid")
     finally:
         server.stop()
@@ -227,7 +227,8 @@ def test_the_tuned_scores_are_those_of_the_graph(kind: Any) -> None:
     order = np.argsort(-values[1][:, 6:], axis=1)
     rows[:, 6:] = np.take_along_axis(rows[:, 6:], order, axis=1)
     values = [np.take_along_axis(scores, rows, axis=1) for scores in by_row]
-    found = fused_scores(Candidates(rows.astype(np.int32), *values), FusionPlan(kind, 2.0))
+    features = np.zeros((5, len(FEATURES)), np.float32)
+    found = fused_scores(Candidates(rows.astype(np.int32), *values, features), FusionPlan(kind, 2.0))
     for query in range(5):
         for place, row in enumerate(rows[query].tolist()):
             if kind == "weighted_sum":
@@ -239,8 +240,59 @@ def test_the_tuned_scores_are_those_of_the_graph(kind: Any) -> None:
             assert found[query, place] == pytest.approx(expected, rel=1e-5)
 
 
-def test_ties_with_the_clicked_item_come_half_before_it() -> None:
-    rows = np.array([[3, 5, 7, 3], [1, 2, -1, 2]], np.int32)
-    scores = np.array([[0.5, 0.9, 0.5, 0.7], [0.2, 0.1, -np.inf, 0.1]], np.float32)
-    # Item 3 has its score in the first list: behind item 5, and level with item 7. No list has item 9.
-    assert ndcg(rows, scores, np.array([3, 9])) == pytest.approx((1 / np.log2(1 + 2.5) + 0) / 2)
+@pytest.mark.parametrize("signature", ["serving_default", "filtered"])
+def test_each_query_has_the_weight_of_what_both_sides_found(
+    shop: Shop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dense: np.ndarray,
+    lexical: np.ndarray,
+    signature: str,
+) -> None:
+    """The lists of the servable are those of the formula in NumPy, float64."""
+    slopes = (0.3, -0.8, 0.9, 1.5, -4.0, -1.1, 0.7, 0.6, -0.5)
+    plan = FusionPlan("weighted_sum", 1.5, QueryWeight(-0.4, slopes))
+    tuned = TunedFusion(plan, 7, {"dense": 0.1, "lexical": 0.2, "by_query": 0.3})
+    monkeypatch.setattr("dpsr.indexing.searchers.tune_fusion", lambda *args, **kwargs: tuned)
+    config = shop.config.model_copy(update={"work_dir": str(tmp_path)})
+    published = export(config, shop.dataset, shop.model, progress=False)
+    assert read_manifest(published)["fusion"]["by_query"] == {"bias": -0.4, **dict(zip(FEATURES, slopes, strict=True))}
+    inputs: dict[str, Any] = {"query": QUERIES}
+    matching = np.ones(ITEMS, bool)
+    if signature == "filtered":
+        inputs["filter_brand"] = ["Acme"]
+        matching = np.array([item["brand"] == "Acme" for item in shop.dataset.item_table().to_pylist()])
+    server = ModelServer([ServedModel("shop", published.parent)], ServingConfig(port=0, rest_port=-1))
+    try:
+        with PredictClient(f"localhost:{server.start()}") as client:
+            lists = {
+                mode: item_rows(shop, client.predict("shop", inputs | {"mode": [mode]}, signature=signature))
+                for mode in ("dense", "lexical")
+            }
+            answer = client.predict("shop", inputs, signature=signature)
+    finally:
+        server.stop()
+    found = item_rows(shop, answer)
+    _, weights, splits = TermTokenizer.load(published / "assets" / "terms.model").encode_queries(QUERIES)
+    for query in SPELT:
+        near, words = (lists[mode][query][lists[mode][query] >= 0] for mode in ("dense", "lexical"))
+        of_terms = weights[splits[query] : splits[query + 1]]
+        best = lexical[query][words].max(initial=0.0)
+        scale = best or 1.0
+        features = [
+            np.log1p(best),
+            lexical[query][words[:10]].mean() / scale if len(words) else 0.0,
+            lexical[query][near[:10]].mean() / scale,
+            dense[query][near[0]],
+            dense[query][near[0]] - dense[query][near[:10]].mean(),
+            dense[query][words[:10]].mean() if len(words) else 0.0,
+            np.log1p(len(of_terms)),
+            (of_terms < 1).mean() if len(of_terms) else 0.0,
+            len(words) / K,
+        ]
+        joined = lexical[query] / scale + 1.5 * np.exp(-0.4 + np.dot(slopes, features)) * dense[query]
+        union = np.union1d(near, words)
+        assert matching[union].all()
+        items = found[query][found[query] >= 0]
+        np.testing.assert_allclose(joined[items], np.sort(joined[union])[::-1][:K], rtol=1e-4)
+        np.testing.assert_allclose(answer["score"][query, : len(items)], joined[items], rtol=1e-4)

@@ -280,10 +280,9 @@ def test_clicks_of_the_valid_split_choose_what_is_not_given(shop: Shop, tmp_path
 
 def test_the_check_notices_what_nobody_clicked() -> None:
     examples = ParityExamples(
-        item_ids=["a", "b", "c"],
+        item_ids=pa.array(["a", "b", "c"]),
         inputs={"query": strings(["red"])},
         heads=np.zeros((1, 1, 2), np.float32),
-        item_vectors=np.zeros((3, 2), np.float32),
         remembered_rows=np.array([[1, -1]], np.int32),
     )
     _check_memory(

@@ -223,7 +223,7 @@ def test_killed_while_it_verifies_no_version_is_visible(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(file)], start_new_session=True)
     base = shop.config.model_base_path
     deadline = time.monotonic() + 120
-    while not list(base.glob(".tmp-*/examples/item_vectors.npy")):
+    while not list(base.glob(".tmp-*/examples/item_ids.arrow")):
         assert process.poll() is None, "the export ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)

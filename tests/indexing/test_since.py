@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from dpsr.indexing.incremental.item_files import ITEMS_FILE, RowContents
 from dpsr.indexing.manifest import MANIFEST_FILE, read_manifest, searcher_table
 from dpsr.indexing.parity import ParityExamples, strings
 from dpsr.indexing.publish import export
+from dpsr.indexing.shards import link_shared
 from dpsr.indexing.verify import VerificationError, _item_rows
 from dpsr.model.two_tower import TwoTower
 
@@ -180,6 +183,46 @@ def test_contents_of_removed_rows_are_kept(chain: Chain) -> None:
     np.testing.assert_array_equal(third.slice(0, ITEMS).fingerprints, first.fingerprints)
 
 
+def test_what_is_taken_over_is_one_file_with_the_version(chain: Chain, tmp_path: Path) -> None:
+    """By inode; the version that it came from may be removed."""
+    files = [{path.stat().st_ino for path in version.glob("variables/*")} for version in (chain.first, chain.second)]
+    third = sorted(chain.third.glob("variables/*.data-*"))
+    in_first = [path for path in third if path.stat().st_ino in files[0]]
+    in_second = [path for path in third if path.stat().st_ino in files[1]]
+    assert len(in_first) >= 2
+    assert set(in_first) <= set(in_second)
+    assert len(in_second) < len(third)
+
+    shop = Exports(chain.exports.shop, tmp_path, [dict(row) for row in chain.exports.rows], [])
+    base = elsewhere(shop.shop.config, tmp_path).model_base_path
+    shutil.copytree(chain.third, base / "3")
+    version = shop.export("3")
+    assert {path.stat().st_nlink for path in version.glob("variables/*.data-*")} == {1, 2}
+    before = ask(tf.saved_model.load(str(version)), "serving_default", QUERIES, mode="hybrid")
+    shutil.rmtree(base / "3")
+    after = ask(tf.saved_model.load(str(version)), "serving_default", QUERIES, mode="hybrid")
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values)
+
+
+def test_without_hard_links_the_files_are_copies(chain: Chain, tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    caplog.set_level("INFO")
+    shutil.copytree(chain.third, tmp_path / "copy")
+    assert link_shared(tmp_path / "copy", chain.second) == 0
+    assert "stays a copy" in caplog.text
+    assert {path.stat().st_nlink for path in (tmp_path / "copy").glob("variables/*")} == {1}
+    monkeypatch.undo()
+    size = link_shared(tmp_path / "copy", chain.second)
+    assert size == sum(
+        path.stat().st_size for path in (tmp_path / "copy").glob("variables/*") if path.stat().st_nlink > 1
+    )
+    assert size > 0
+
+
 def test_many_changes_build_the_index_anew(chain: Chain, tmp_path: Path) -> None:
     """From the float32 vectors of both segments; one item is embedded."""
     shutil.copytree(chain.third.parent, elsewhere(chain.exports.shop.config, tmp_path).model_base_path)
@@ -331,7 +374,7 @@ def test_answers_with_tombstones_or_doubled_items_do_not_verify(
     ids: list[int], scores: list[float], message: str | None
 ) -> None:
     heads = np.zeros((1, 1, 4), np.float32)
-    examples = ParityExamples([1, 2], {"query": strings(["red"])}, heads, np.zeros((2, 4), np.float32))
+    examples = ParityExamples(pa.array([1, 2]), {"query": strings(["red"])}, heads)
     answer = {"item_id": np.array([ids]), "score": np.array([scores], np.float32)}
     if message is None:
         assert _item_rows(answer, examples).tolist() == [[ids.index(1), 1 if 2 in ids else -1]]

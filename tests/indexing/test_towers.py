@@ -523,7 +523,9 @@ def test_what_cannot_be_published_is_named_and_changes_nothing(
         ({"k": 0}, "index.k = 0"),
         ({"leaves": 3}, "unknown key index.leaves"),
         ({"mode": "hybrid"}, 'mode = "hybrid"'),
+        ({"mode": "lexical"}, 'mode = "lexical"'),
         ({"memory": {}}, "memory is of the log that dpsr has prepared"),
+        ({"lexical": {"popularity": 0.5}}, "lexical.popularity is of the log that dpsr has prepared"),
         ({"text_encoder_precision": "int8"}, "text_encoder_precision is of towers that dpsr has trained"),
     ],
 )

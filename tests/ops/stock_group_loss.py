@@ -17,6 +17,7 @@ def batch_loss(
     occurrences: tf.Tensor | None = None,
     clicked: tf.Tensor | None = None,
     hard: tf.RaggedTensor | None = None,
+    row_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """``dpsr.training.losses.batch_loss``, whose arguments these are, in stock operations; float32 []."""
     rows = tf.shape(heads)[0]
@@ -35,12 +36,14 @@ def batch_loss(
         hard_negatives = hard.with_values(of_hard).to_tensor()
         hard_mask = tf.sequence_mask(hard.row_lengths(), tf.shape(hard_negatives)[1])
     if config.kind == "three_part":
-        return three_part_hinge_loss(positive, hard_negatives, hard_mask, negatives, mask, config.thresholds)
+        return three_part_hinge_loss(
+            positive, hard_negatives, hard_mask, negatives, mask, config.thresholds, row_weights
+        )
     if hard is not None:
         negatives, mask = tf.concat([negatives, hard_negatives], 1), tf.concat([mask, hard_mask], 1)
     if config.kind == "hinge":
-        return hinge_loss(positive, negatives, mask, config.margin)
-    return sampled_softmax_loss(positive, negatives, mask, config.temperature)
+        return hinge_loss(positive, negatives, mask, config.margin, row_weights)
+    return sampled_softmax_loss(positive, negatives, mask, config.temperature, row_weights)
 
 
 def _scores(
@@ -103,7 +106,13 @@ def _by_negative(values: tf.Tensor, rows: tf.Tensor, config: LossConfig) -> tf.T
     return tf.concat(spread, axis=1)
 
 
-def hinge_loss(positive: tf.Tensor, negatives: tf.Tensor, mask: tf.Tensor, margin: float) -> tf.Tensor:
+def hinge_loss(
+    positive: tf.Tensor,
+    negatives: tf.Tensor,
+    mask: tf.Tensor,
+    margin: float,
+    row_weights: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Sums ``max(0, margin - positive + negative)`` over the negatives of a row; the mean of that over rows.
 
     Args:
@@ -111,15 +120,22 @@ def hinge_loss(positive: tf.Tensor, negatives: tf.Tensor, mask: tf.Tensor, margi
         negatives: float32 [B, N], scores.
         mask: bool [B, N], True where a negative counts.
         margin: delta, in units of the score.
+        row_weights: float32 [B], factors of the rows' losses; None for 1.
 
     Returns:
         float32 [].
     """
     violations = tf.nn.relu(margin - positive[:, tf.newaxis] + negatives)
-    return tf.reduce_mean(tf.reduce_sum(tf.where(mask, violations, 0.0), axis=1))
+    return _mean(tf.reduce_sum(tf.where(mask, violations, 0.0), axis=1), row_weights)
 
 
-def sampled_softmax_loss(positive: tf.Tensor, negatives: tf.Tensor, mask: tf.Tensor, temperature: float) -> tf.Tensor:
+def sampled_softmax_loss(
+    positive: tf.Tensor,
+    negatives: tf.Tensor,
+    mask: tf.Tensor,
+    temperature: float,
+    row_weights: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Cross-entropy of the positive among itself and its negatives; the mean over rows.
 
     Args:
@@ -127,6 +143,7 @@ def sampled_softmax_loss(positive: tf.Tensor, negatives: tf.Tensor, mask: tf.Ten
         negatives: float32 [B, N], scores.
         mask: bool [B, N], True where a negative counts.
         temperature: divides the scores.
+        row_weights: float32 [B], factors of the rows' losses; None for 1.
 
     Returns:
         float32 [].
@@ -135,7 +152,7 @@ def sampled_softmax_loss(positive: tf.Tensor, negatives: tf.Tensor, mask: tf.Ten
     others = tf.where(mask, negatives / temperature, negatives.dtype.min)
     # Beside each other only after the sums: to concatenate [B, N] would copy it, and its gradient again.
     both = tf.stack([logits, tf.reduce_logsumexp(others, axis=1)], axis=1)
-    return tf.reduce_mean(tf.reduce_logsumexp(both, axis=1) - logits)
+    return _mean(tf.reduce_logsumexp(both, axis=1) - logits, row_weights)
 
 
 def three_part_hinge_loss(
@@ -145,6 +162,7 @@ def three_part_hinge_loss(
     others: tf.Tensor,
     mask: tf.Tensor,
     thresholds: tuple[float, float, float],
+    row_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Wants positives above one threshold, hard negatives below a second, all other items below a third.
 
@@ -158,6 +176,7 @@ def three_part_hinge_loss(
         others: float32 [B, N], scores of batch and random negatives.
         mask: bool [B, N], True where one counts.
         thresholds: for the three parts, falling.
+        row_weights: float32 [B], factors of the rows' losses; None for 1.
 
     Returns:
         float32 [], the mean over rows of the three parts' sum.
@@ -167,7 +186,12 @@ def three_part_hinge_loss(
     for scores, counts, allowed in ((hard, hard_mask, most_hard), (others, mask, most)):
         excess = tf.where(counts, tf.nn.relu(scores - allowed), 0.0)
         total += tf.math.divide_no_nan(tf.reduce_sum(excess, 1), tf.reduce_sum(tf.cast(counts, excess.dtype), 1))
-    return tf.reduce_mean(total)
+    return _mean(total, row_weights)
+
+
+def _mean(losses: tf.Tensor, row_weights: tf.Tensor | None) -> tf.Tensor:
+    """The mean over rows, float32 [B], of the weighted losses."""
+    return tf.reduce_mean(losses if row_weights is None else row_weights * losses)
 
 
 def soft_dot_product(heads: tf.Tensor, items: tf.Tensor, temperature: float) -> tf.Tensor:

@@ -35,6 +35,7 @@ def draw(
     optional = {
         "occurrences": tf.constant(random.uniform(0.1, 3.0, 2 * count), tf.float32) if options else None,
         "clicked": tf.constant(random.random((rows, count)) < 0.2) if options else None,
+        "row_weights": tf.constant(random.uniform(0.0, 3.0, rows), tf.float32) if options else None,
         "hard": tf.RaggedTensor.from_row_lengths(tf.zeros(lengths.sum()), lengths) if hard else None,
     }
     return named, optional
@@ -120,6 +121,8 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         batch_loss(heads, vectors[:14], query_rows, item_rows, config, 1.0)
     with pytest.raises(errors, match=r"clicked has shape \[8,3\]; expected \[8,15\] or \[0,0\]"):
         batch_loss(heads, vectors, query_rows, item_rows, config, 1.0, clicked=tf.zeros([8, 3], tf.bool))
+    with pytest.raises(errors, match="there are 7 row_weights for 8 rows; expected one for each, or none"):
+        batch_loss(heads, vectors, query_rows, item_rows, config, 1.0, row_weights=tf.ones(7))
     more = tf.concat([vectors, vectors[:2]], axis=0)
     hard = tf.RaggedTensor.from_row_lengths(tf.zeros(5), [5, 0, 0, 0, 0, 0, 0, 0])
     with pytest.raises(errors, match="hard_splits go from 0 to 5; expected to rise from 0 to 2"):

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
-from dpsr.baselines.analyzers import stemmed_words, with_bigrams
 from dpsr.tokenizer_cc import ModelFileError, Tokenizer, VocabularyBuilder
-from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder, analyze
+from dpsr.tokenizer_cc.terms import TermTokenizer, TermVocabularyBuilder, analyze, text_hashes
 
+from .analyzers import stemmed_words, with_bigrams
 from .texts import HARD, SHOP, as_bytes, batches, texts_or_bytes
 
 Analyzer = Callable[[str | bytes], list[str]]
@@ -257,3 +257,65 @@ def test_damaged_texts_of_any_kind(terms: TermTokenizer) -> None:
             text[source.randrange(len(text))] = source.randrange(256)
         _, weights, _ = terms.encode_queries([bytes(text)])
         assert np.all((weights > 0) & (weights <= 1))
+
+
+TEXTS = ["steel sinks", "Steel door 手机", "", "door knobs 5x10", "doors", "naïve café sink"]
+
+
+@pytest.mark.parametrize("counted", range(len(TEXTS) + 1))
+def test_counts_stand_for_the_texts_that_they_were_made_of(counted: int) -> None:
+    """Of a tokenizer that knows more than these texts, as one of an earlier catalogue does."""
+    known = build([*TEXTS, "gone", "door"])
+    counts = np.zeros(known.num_terms, np.int32)
+    for text in TEXTS[:counted]:
+        counts[np.unique(known.encode(text))] += 1
+    builder = TermVocabularyBuilder()
+    builder.add(TEXTS[counted:])
+    builder.add_counts(known, counts, counted)
+    found, expected = builder.build(), build(TEXTS)
+    assert found.fingerprint == expected.fingerprint
+    assert found.num_documents == len(TEXTS)
+    ids = found.ids_of(known)
+    for number, now in enumerate(ids.tolist()):
+        text = known.text(number)
+        assert (found.text(now) == text) if now >= 0 else (text == "gone")
+
+
+def test_counts_that_do_not_fit_are_refused() -> None:
+    known, builder = build(TEXTS), TermVocabularyBuilder()
+    with pytest.raises(ValueError, match=rf"1 counts, expected {known.num_terms}, one for each term"):
+        builder.add_counts(known, np.ones(1, np.int32), 1)
+    with pytest.raises(ValueError, match="counts of a vocabulary with bigrams, of which it has not all"):
+        TermVocabularyBuilder(bigrams=True).add_counts(known, np.ones(known.num_terms, np.int32), 1)
+
+
+def test_the_fields_of_a_document_count_once_and_bigrams_stay_inside() -> None:
+    builder = TermVocabularyBuilder(bigrams=True, min_bigram_count=1)
+    builder.add(["steel sink", "door"], ["sink steel", "steel"])
+    tokenizer = builder.build()
+    assert tokenizer.num_documents == 2
+    frequencies = {
+        tokenizer.text(term): int(tokenizer.document_frequencies[term]) for term in range(tokenizer.num_terms)
+    }
+    assert frequencies == {"steel": 2, "sink": 1, "door": 1, "steel sink": 1, "sink steel": 1}
+    with pytest.raises(ValueError, match="fields of 2 and 1 texts, expected as many of each"):
+        builder.add(["a", "b"], ["c"])
+
+
+def test_hashes_are_those_of_the_bytes() -> None:
+    texts = ["", "a", "\0", "\0\0", "12345678", "123456789", "a", "手机", "12345678\0"]
+    content = [text.encode() for text in texts]
+    offsets = np.cumsum([3, *map(len, content)])
+    found = text_hashes(offsets, np.frombuffer(b"xyz" + b"".join(content), np.uint8))
+    assert found.dtype == np.uint64
+    assert found[1] == found[6]
+    assert len(set(found.tolist())) == len(texts) - 1
+    assert len(text_hashes(np.zeros(1, np.int64), np.empty(0, np.uint8))) == 0
+    for bad, message in (
+        ([0, 2, 1], "offsets descend at text 1"),
+        ([0, 4], "beyond"),
+        ([-1, 1], "beyond"),
+        ([], "beyond"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            text_hashes(np.array(bad, np.int64), np.zeros(3, np.uint8))

@@ -35,6 +35,15 @@ inline uint64_t HashWord(const uint8_t* bytes, size_t length) {
   return Mix(hash ^ LoadPartial(bytes, length));
 }
 
+// The same of any bytes; none need be readable behind them.
+inline uint64_t HashBytes(const uint8_t* bytes, size_t length) {
+  uint64_t hash = Mix(kTrigramSeed ^ length);
+  for (; length > 8; bytes += 8, length -= 8) hash = Mix(hash ^ LoadPartial(bytes, 8));
+  uint64_t last = 0;
+  if (length != 0) std::memcpy(&last, bytes, length);
+  return Mix(hash ^ last);
+}
+
 inline uint64_t HashBigram(uint64_t first, uint64_t second) { return Mix(Mix(first ^ kBigramSeed) + second); }
 
 // Three code points, packed.

@@ -7,7 +7,9 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "tokenizer_cc/core/hashing.h"
 #include "tokenizer_cc/core/terms/analyzer.h"
 #include "tokenizer_cc/core/terms/query_key.h"
 #include "tokenizer_cc/core/terms/term_tokenizer.h"
@@ -80,10 +82,67 @@ std::unique_ptr<TermVocabularyBuilder> MakeBuilder(bool bigrams, uint32_t min_co
   return std::make_unique<TermVocabularyBuilder>(TermConfig{bigrams, min_count, min_bigram_count});
 }
 
-void Add(TermVocabularyBuilder& builder, const py::handle& sequence) {
-  const Texts texts(sequence);
+void Add(TermVocabularyBuilder& builder, const py::args& fields) {
+  std::vector<Texts> held;
+  held.reserve(fields.size());
+  std::vector<std::vector<std::string_view>> views;
+  for (const py::handle& texts : fields) {
+    held.emplace_back(texts);
+    views.push_back(held.back().views());
+    if (views.back().size() != views[0].size()) {
+      throw py::value_error("fields of " + std::to_string(views[0].size()) + " and " +
+                            std::to_string(views.back().size()) + " texts, expected as many of each");
+    }
+  }
   const py::gil_scoped_release release;
-  builder.Add(texts.views());
+  builder.Add(views);
+}
+
+using Int32Array = py::array_t<int32_t, py::array::c_style>;
+
+void AddCounts(TermVocabularyBuilder& builder, const TermTokenizer& tokenizer, const Int32Array& counts,
+               uint64_t num_documents) {
+  if (tokenizer.bigrams() || builder.bigrams()) {
+    throw py::value_error("counts of a vocabulary with bigrams, of which it has not all; add the texts");
+  }
+  if (counts.ndim() != 1 || counts.size() != tokenizer.num_terms()) {
+    throw py::value_error(std::to_string(counts.size()) + " counts, expected " + std::to_string(tokenizer.num_terms()) +
+                          ", one for each term");
+  }
+  const py::gil_scoped_release release;
+  builder.Add(tokenizer, counts.data(), num_documents);
+}
+
+py::array IdsOf(const TermTokenizer& tokenizer, const TermTokenizer& other) {
+  Buffer<int32_t> ids;
+  {
+    const py::gil_scoped_release release;
+    const auto count = static_cast<size_t>(other.num_terms());
+    ids.Reserve(count);
+    for (size_t id = 0; id < count; ++id) ids.data()[id] = tokenizer.FindWord(other.text(static_cast<int32_t>(id)));
+    ids.Advance(count);
+  }
+  return ToArray(&ids);
+}
+
+py::array TextHashes(const py::array_t<int64_t, py::array::c_style>& offsets,
+                     const py::array_t<uint8_t, py::array::c_style>& bytes) {
+  const int64_t* const begins = offsets.data();
+  const int64_t size = bytes.size(), texts = offsets.size() - 1;
+  if (texts < 0 || begins[0] < 0 || begins[texts] > size) throw py::value_error("offsets beyond the bytes");
+  for (int64_t i = 0; i < texts; ++i) {
+    if (begins[i] > begins[i + 1]) throw py::value_error("offsets descend at text " + std::to_string(i));
+  }
+  Buffer<uint64_t> hashes;
+  {
+    const py::gil_scoped_release release;
+    hashes.Reserve(static_cast<size_t>(texts));
+    for (int64_t i = 0; i < texts; ++i) {
+      hashes.data()[i] = HashBytes(bytes.data() + begins[i], static_cast<size_t>(begins[i + 1] - begins[i]));
+    }
+    hashes.Advance(static_cast<size_t>(texts));
+  }
+  return ToArray(&hashes);
 }
 
 std::shared_ptr<TermTokenizer> Build(const TermVocabularyBuilder& builder) {
@@ -103,6 +162,7 @@ std::shared_ptr<TermTokenizer> Build(const TermVocabularyBuilder& builder) {
 void BindTerms(py::module_& module) {
   module.def("analyze", &Analyze, py::arg("text"));
   module.def("query_keys", &QueryKeys, py::arg("texts"));
+  module.def("text_hashes", &TextHashes, py::arg("offsets"), py::arg("bytes"));
 
   py::class_<TermTokenizer, std::shared_ptr<TermTokenizer>>(module, "TermTokenizer")
       .def(py::init(&FromBytes<TermTokenizer>), py::arg("content"))
@@ -110,6 +170,7 @@ void BindTerms(py::module_& module) {
       .def("encode", &Encode<TermTokenizer>, py::arg("text"))
       .def("encode_batch", &EncodeBatch<TermTokenizer>, py::arg("texts"))
       .def("encode_queries", &EncodeQueries, py::arg("texts"))
+      .def("ids_of", &IdsOf, py::arg("other"))
       .def("text", &TextOf, py::arg("id"))
       .def_property_readonly("bigrams", &TermTokenizer::bigrams)
       .def_property_readonly("content", [](const TermTokenizer& self) { return py::bytes(self.bytes()); })
@@ -120,7 +181,8 @@ void BindTerms(py::module_& module) {
 
   py::class_<TermVocabularyBuilder>(module, "TermVocabularyBuilder")
       .def(py::init(&MakeBuilder), py::kw_only(), py::arg("bigrams"), py::arg("min_count"), py::arg("min_bigram_count"))
-      .def("add", &Add, py::arg("texts"))
+      .def("add", &Add)
+      .def("add_counts", &AddCounts, py::arg("tokenizer"), py::arg("counts"), py::arg("num_documents"))
       .def("build", &Build);
 }
 

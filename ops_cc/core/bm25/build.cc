@@ -95,6 +95,91 @@ class ListWriter {
   Bm25Part& part_;
 };
 
+// The lists of one term after the other: postings of the fields, and of an earlier index.
+class TermWriter {
+ public:
+  TermWriter(const Bm25Earlier* earlier, const std::vector<int32_t>& place_of_earlier,
+             const TermFrequencies& frequencies, ListWriter* lists)
+      : earlier_(earlier), place_of_earlier_(place_of_earlier), frequencies_(frequencies), lists_(*lists) {}
+
+  // Places ascend. Returns the number of lists, or -1 where the earlier index is damaged.
+  int32_t Write(int32_t term, const Posting* begin, const Posting* end) {
+    if (!ReadEarlier(term)) return -1;
+    numbers_.clear();
+    for (const Posting* posting = begin; posting < end; ++posting) {
+      if (std::find(numbers_.begin(), numbers_.end(), posting->tf) == numbers_.end()) numbers_.push_back(posting->tf);
+    }
+    std::sort(numbers_.begin(), numbers_.end(),
+              [&](uint16_t a, uint16_t b) { return frequencies_.value(a) < frequencies_.value(b); });
+    int32_t written = 0;
+    size_t next = 0;
+    documents_ = end - begin + static_cast<int64_t>(places_.size());
+    for (const uint16_t number : numbers_) {
+      const float tf = frequencies_.value(number);
+      for (; next < taken_.size() && taken_[next].tf < tf; ++next, ++written) WriteTaken(taken_[next]);
+      merged_.clear();
+      for (const Posting* posting = begin; posting < end; ++posting) {
+        if (posting->tf == number) merged_.push_back(posting->place);
+      }
+      if (next < taken_.size() && taken_[next].tf == tf) {
+        const int64_t own = static_cast<int64_t>(merged_.size());
+        merged_.insert(merged_.end(), places_.begin() + taken_[next].begin, places_.begin() + taken_[next].end);
+        std::inplace_merge(merged_.begin(), merged_.begin() + own, merged_.end());
+        ++next;
+      }
+      lists_.Write(merged_.data(), static_cast<int64_t>(merged_.size()), tf);
+      ++written;
+    }
+    for (; next < taken_.size(); ++next, ++written) WriteTaken(taken_[next]);
+    return written;
+  }
+
+  // Of the last term.
+  int64_t documents() const { return documents_; }
+
+ private:
+  // The places of a list of the earlier index, as they are now.
+  struct Taken {
+    float tf;
+    size_t begin, end;  // in places_
+  };
+
+  bool ReadEarlier(int32_t term) {
+    taken_.clear();
+    places_.clear();
+    if (earlier_ == nullptr || earlier_->terms[term] < 0) return true;
+    int32_t list, last;
+    if (!ListsOf(earlier_->index, earlier_->terms[term], &list, &last)) return false;
+    for (; list < last; ++list) {
+      const size_t begin = places_.size();
+      if (!AppendPlaces(earlier_->index, list, &places_)) return false;
+      size_t end = begin;
+      for (size_t i = begin; i < places_.size(); ++i) {
+        const int32_t place = place_of_earlier_[places_[i]];
+        if (place >= 0) places_[end++] = place;
+      }
+      places_.resize(end);
+      const float tf = earlier_->index.list_weights[list];
+      if (!taken_.empty() && !(taken_.back().tf < tf)) return false;
+      if (end > begin) taken_.push_back({tf, begin, end});
+    }
+    return true;
+  }
+
+  void WriteTaken(const Taken& taken) {
+    lists_.Write(places_.data() + taken.begin, static_cast<int64_t>(taken.end - taken.begin), taken.tf);
+  }
+
+  const Bm25Earlier* const earlier_;
+  const std::vector<int32_t>& place_of_earlier_;
+  const TermFrequencies& frequencies_;
+  ListWriter& lists_;
+  int64_t documents_ = 0;
+  std::vector<uint16_t> numbers_;
+  std::vector<int32_t> places_, merged_;
+  std::vector<Taken> taken_;
+};
+
 }  // namespace
 
 float RoundedLength(float length) {
@@ -103,71 +188,36 @@ float RoundedLength(float length) {
   return std::ldexp(std::nearbyint(std::ldexp(mantissa, kLengthBits)), exponent - kLengthBits);
 }
 
-std::string SourceProblem(const Bm25Source& source) {
-  const auto number = [](auto value) { return std::to_string(value); };
-  if (std::max(source.num_documents, source.num_terms) > std::numeric_limits<int32_t>::max()) {
-    return number(source.num_documents) + " documents of " + number(source.num_terms) +
-           " terms; expected what 32 bits number";
-  }
-  if (!(source.k1 >= 0 && std::isfinite(source.k1))) return "k1 is " + number(source.k1) + "; expected at least 0";
-  if (!(source.b >= 0 && source.b <= 1)) return "b is " + number(source.b) + "; expected 0 to 1";
-  if (!(source.average_length >= 0 && std::isfinite(source.average_length))) {
-    return "the average length is " + number(source.average_length) + "; expected a positive one, or 0 for the own";
-  }
-  for (size_t f = 0; f < source.fields.size(); ++f) {
-    const Bm25Field& field = source.fields[f];
-    const std::string name = "field " + number(f);
-    if (!(field.weight > 0 && std::isfinite(field.weight))) {
-      return name + " has weight " + number(field.weight) + "; expected a positive one";
-    }
-    if (field.offsets[0] != 0 || field.offsets[source.num_documents] != field.num_terms) {
-      return name + " has offsets from " + number(field.offsets[0]) + " to " +
-             number(field.offsets[source.num_documents]) + "; expected 0 to " + number(field.num_terms) +
-             ", the number of its terms";
-    }
-    for (int64_t i = 0; i < source.num_documents; ++i) {
-      if (field.offsets[i] > field.offsets[i + 1]) return name + " has offsets that descend at document " + number(i);
-    }
-    for (int64_t i = 0; i < field.num_terms; ++i) {
-      if (field.terms[i] < 0 || field.terms[i] >= source.num_terms) {
-        return name + " has term " + number(field.terms[i]) + " at place " + number(i) + "; expected 0 to " +
-               number(source.num_terms - 1);
-      }
-    }
-  }
-  if (source.priors != nullptr) {
-    for (int64_t i = 0; i < source.num_documents; ++i) {
-      if (!(source.priors[i] >= 0 && std::isfinite(source.priors[i]))) {
-        return "the prior of document " + number(i) + " is " + number(source.priors[i]) + "; expected at least 0";
-      }
-    }
-  }
-  if (source.idf != nullptr) {
-    for (int64_t i = 0; i < source.num_terms; ++i) {
-      if (!(source.idf[i] >= 0 && std::isfinite(source.idf[i]))) {
-        return "the idf of term " + number(i) + " is " + number(source.idf[i]) + "; expected at least 0";
-      }
-    }
-  }
-  return "";
-}
-
 Bm25Builder::Bm25Builder(const Bm25Source& source) : source_(source), average_length_(source.average_length) {
   OrderDocuments();
-  CutParts();
+  damaged_ = !PlaceEarlier() || !CutParts();
+}
+
+std::vector<float> Bm25Builder::Lengths() const {
+  std::vector<float> lengths(source_.num_documents);
+  for (int64_t row = 0; row < source_.num_documents; ++row) {
+    for (const Bm25Field& field : source_.fields) {
+      lengths[row] += field.weight * static_cast<float>(field.offsets[row + 1] - field.offsets[row]);
+    }
+    lengths[row] = RoundedLength(lengths[row]);
+  }
+  if (source_.earlier == nullptr) return lengths;
+  const Bm25Index& index = source_.earlier->index;
+  for (int64_t range = 0; range < index.num_ranges; ++range) {
+    for (int32_t place = index.range_starts[range]; place < index.range_starts[range + 1]; ++place) {
+      const int32_t row = index.rows[place];
+      if (row < 0 || row >= index.num_documents || source_.earlier->documents[row] < 0) continue;
+      lengths[source_.earlier->documents[row]] = std::max(0.0f, source_.earlier->range_lengths[range]);
+    }
+  }
+  return lengths;
 }
 
 void Bm25Builder::OrderDocuments() {
   const int64_t count = source_.num_documents;
-  std::vector<float> lengths(count);
+  const std::vector<float> lengths = Lengths();
   double total = 0;
-  for (int64_t row = 0; row < count; ++row) {
-    for (const Bm25Field& field : source_.fields) {
-      lengths[row] += field.weight * static_cast<float>(field.offsets[row + 1] - field.offsets[row]);
-    }
-    total += lengths[row];
-    lengths[row] = RoundedLength(lengths[row]);
-  }
+  for (const float length : lengths) total += length;
   if (average_length_ == 0) average_length_ = total > 0 ? static_cast<float>(total / count) : 1;
 
   // Lengths are not negative, so their bits are in the order of their values.
@@ -194,26 +244,61 @@ void Bm25Builder::CutRanges(const std::vector<float>& lengths) {
       range_starts_.push_back(static_cast<int32_t>(end - rows_.begin()));
       range_values_.push_back(norm);
       range_values_.push_back(source_.priors == nullptr ? 0 : source_.priors[*first]);
+      range_lengths_.push_back(length);
       if (source_.priors != nullptr) std::sort(first, end);
       first = end;
     }
   }
 }
 
-void Bm25Builder::CutParts() {
+bool Bm25Builder::PlaceEarlier() {
+  std::vector<int32_t> places(source_.earlier == nullptr ? 0 : rows_.size());
+  for (size_t place = 0; place < rows_.size(); ++place) {
+    const int32_t row = rows_[place];
+    if (!places.empty()) places[row] = static_cast<int32_t>(place);
+    const auto has_terms = [&](const Bm25Field& field) { return field.offsets[row] < field.offsets[row + 1]; };
+    if (std::any_of(source_.fields.begin(), source_.fields.end(), has_terms)) {
+      filled_.push_back(static_cast<int32_t>(place));
+    }
+  }
+  if (source_.earlier == nullptr) return true;
+  const Bm25Index& index = source_.earlier->index;
+  place_of_earlier_.assign(index.num_documents, -1);
+  int32_t last = -1;
+  for (int64_t place = 0; place < index.num_documents; ++place) {
+    const int32_t row = index.rows[place];
+    if (row < 0 || row >= index.num_documents) return false;
+    const int32_t document = source_.earlier->documents[row];
+    if (document < 0) continue;
+    // Lists ascend, and go on to.
+    if (places[document] <= last) return false;
+    last = place_of_earlier_[place] = places[document];
+  }
+  return true;
+}
+
+bool Bm25Builder::CutParts() {
   occurrences_.resize(source_.num_terms);
   for (const Bm25Field& field : source_.fields) {
     for (int64_t i = 0; i < field.num_terms; ++i) ++occurrences_[field.terms[i]];
   }
   int64_t occurrences = 0;
   for (int64_t term = 0; term < source_.num_terms; ++term) {
-    if (occurrences > 0 && occurrences + occurrences_[term] > kPartOccurrences) {
+    int64_t of_term = occurrences_[term];
+    if (source_.earlier != nullptr && source_.earlier->terms[term] >= 0) {
+      const Bm25Index& index = source_.earlier->index;
+      int32_t first, last;
+      if (!ListsOf(index, source_.earlier->terms[term], &first, &last)) return false;
+      of_term += std::max<int64_t>(0, index.list_starts[2 * last + 1] - index.list_starts[2 * first + 1]);
+    }
+    if (occurrences > 0 && occurrences + of_term > kPartOccurrences) {
       part_terms_.push_back(term);
       occurrences = 0;
     }
-    occurrences += occurrences_[term];
+    occurrences += of_term;
   }
   part_terms_.push_back(source_.num_terms);
+  return true;
 }
 
 Bm25Part Bm25Builder::Encode(int64_t part) const {
@@ -225,7 +310,7 @@ Bm25Part Bm25Builder::Encode(int64_t part) const {
   std::vector<Posting> postings(starts.back());
   TermFrequencies frequencies;
   std::vector<Occurrence> found;
-  for (size_t place = 0; place < rows_.size(); ++place) {
+  for (const int32_t place : filled_) {
     found.clear();
     for (size_t f = 0; f < source_.fields.size(); ++f) {
       const Bm25Field& field = source_.fields[f];
@@ -244,34 +329,21 @@ Bm25Part Bm25Builder::Encode(int64_t part) const {
         for (; next != found.end() && next->term == term && next->field == field; ++next) ++count;
         tf += source_.fields[field].weight * static_cast<float>(count);
       }
-      postings[ends[term - first]++] = {static_cast<int32_t>(place), frequencies.Number(tf)};
+      postings[ends[term - first]++] = {place, frequencies.Number(tf)};
     }
   }
 
   Bm25Part result;
-  ListWriter writer(range_starts_, &result);
-  std::vector<int32_t> places;
-  std::vector<uint16_t> numbers;
+  ListWriter lists(range_starts_, &result);
+  TermWriter writer(source_.earlier, place_of_earlier_, frequencies, &lists);
+  const double count = static_cast<double>(source_.num_documents);
   for (int32_t term = first; term < last; ++term) {
-    const Posting* const begin = postings.data() + starts[term - first];
-    const Posting* const end = postings.data() + ends[term - first];
-    const double df = static_cast<double>(end - begin), count = static_cast<double>(source_.num_documents);
+    result.lists.push_back(
+        writer.Write(term, postings.data() + starts[term - first], postings.data() + ends[term - first]));
+    if ((result.damaged = result.lists.back() < 0)) break;
+    const double df = static_cast<double>(writer.documents());
     result.idf.push_back(source_.idf != nullptr ? source_.idf[term]
                                                 : static_cast<float>(std::log1p((count - df + 0.5) / (df + 0.5))));
-    numbers.clear();
-    for (const Posting* posting = begin; posting < end; ++posting) {
-      if (std::find(numbers.begin(), numbers.end(), posting->tf) == numbers.end()) numbers.push_back(posting->tf);
-    }
-    std::sort(numbers.begin(), numbers.end(),
-              [&](uint16_t a, uint16_t b) { return frequencies.value(a) < frequencies.value(b); });
-    for (const uint16_t number : numbers) {
-      places.clear();
-      for (const Posting* posting = begin; posting < end; ++posting) {
-        if (posting->tf == number) places.push_back(posting->place);
-      }
-      writer.Write(places.data(), static_cast<int64_t>(places.size()), frequencies.value(number));
-    }
-    result.lists.push_back(static_cast<int32_t>(numbers.size()));
   }
   return result;
 }

@@ -8,40 +8,15 @@
 #define DPSR_OPS_CC_CORE_BM25_BUILD_H_
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include "ops_cc/core/bm25/index.h"
+#include "ops_cc/core/bm25/source.h"
 
 namespace dpsr {
-
-// The terms of one field of all documents: those of document i are terms[offsets[i]:offsets[i + 1]], in any order, as
-// often as they occur.
-struct Bm25Field {
-  const int64_t* offsets;  // [N + 1]
-  const int32_t* terms;
-  int64_t num_terms;
-  float weight;  // of an occurrence, positive
-};
-
-// Points into arrays of the caller.
-struct Bm25Source {
-  std::vector<Bm25Field> fields;
-  int64_t num_documents;
-  int64_t num_terms;  // V
-  float k1;
-  float b;
-  const float* priors;   // [N], by row, not negative; nullptr for none
-  const float* idf;      // [V], of a larger catalogue that this is a segment of; nullptr for the source's own
-  float average_length;  // of that catalogue; 0 for the source's own
-};
 
 // A length in 12 bits, as BM25 takes it, so that few lengths differ whatever the weights of the fields. Whole numbers
 // up to 4,096 are exact.
 float RoundedLength(float length);
-
-// What is wrong with a source; empty where nothing is. Bm25Builder trusts sources without a problem.
-std::string SourceProblem(const Bm25Source& source);
 
 // The lists of neighbouring terms; places of entries and units count from the part's first.
 struct Bm25Part {
@@ -51,6 +26,7 @@ struct Bm25Part {
   std::vector<int64_t> list_ends;  // [lists, 2]
   std::vector<uint16_t> entries;
   std::vector<uint16_t> postings;
+  bool damaged = false;  // the earlier index is, and the part is not complete
 };
 
 class Bm25Builder {
@@ -58,10 +34,14 @@ class Bm25Builder {
   // Orders the documents by length, those of one length by descending prior, then by row.
   explicit Bm25Builder(const Bm25Source& source);
 
+  // Whether the earlier index is seen to be damaged; there is nothing to be encoded then.
+  bool damaged() const { return damaged_; }
+
   // The ordered documents; as in Bm25Index.
   const std::vector<int32_t>& rows() const { return rows_; }
   const std::vector<int32_t>& range_starts() const { return range_starts_; }
   const std::vector<float>& range_values() const { return range_values_; }
+  const std::vector<float>& range_lengths() const { return range_lengths_; }
   float average_length() const { return average_length_; }
 
   int64_t num_parts() const { return static_cast<int64_t>(part_terms_.size()) - 1; }
@@ -72,15 +52,21 @@ class Bm25Builder {
 
  private:
   void OrderDocuments();
+  std::vector<float> Lengths() const;
   void CutRanges(const std::vector<float>& lengths);
-  void CutParts();
+  bool PlaceEarlier();
+  bool CutParts();
 
   const Bm25Source& source_;
   float average_length_;
   std::vector<int32_t> rows_;
   std::vector<int32_t> range_starts_ = {0};
   std::vector<float> range_values_;
-  std::vector<int32_t> occurrences_;  // [V]
+  std::vector<float> range_lengths_;
+  std::vector<int32_t> filled_;            // places of the documents with a term in a field
+  std::vector<int32_t> place_of_earlier_;  // by place in the earlier index; -1 for a document that is left out
+  bool damaged_ = false;
+  std::vector<int32_t> occurrences_;  // [V], in the fields
   std::vector<int64_t> part_terms_ = {0};
 };
 

@@ -72,6 +72,7 @@ struct BuiltIndex {
     rows = builder.rows();
     range_starts = builder.range_starts();
     range_values = builder.range_values();
+    range_lengths = builder.range_lengths();
     average_length = builder.average_length();
     places.resize(rows.size());
     for (size_t place = 0; place < rows.size(); ++place) places[rows[place]] = static_cast<int32_t>(place);
@@ -114,7 +115,7 @@ struct BuiltIndex {
 
   float average_length;
   std::vector<int32_t> rows, places, range_starts, term_lists = {0};
-  std::vector<float> priors, range_values, idf, list_weights;
+  std::vector<float> priors, range_values, range_lengths, idf, list_weights;
   std::vector<int64_t> list_starts = {0, 0};
   std::vector<uint16_t> entries, postings;
 };
@@ -140,8 +141,8 @@ inline Scores ScoreAll(const RandomCatalogue& catalogue, const std::vector<std::
     for (size_t f = 0; f < source.fields.size(); ++f) {
       lengths[i] += source.fields[f].weight * static_cast<float>(catalogue.texts[f][i].size());
     }
-    total += lengths[i];
     lengths[i] = RoundedLength(lengths[i]);
+    total += lengths[i];
   }
   const double average = total > 0 ? total / source.num_documents : 1;
   double most = 0;

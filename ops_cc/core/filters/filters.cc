@@ -45,8 +45,10 @@ Filter::Filter(const Catalogue& catalogue, const std::vector<int32_t>& ids, cons
     const CategoryColumn& column = catalogue.categories[i];
     categories_.push_back({column.ids, ids[i]});
     const bool known = ids[i] > 0 && ids[i] <= column.num_ids;
+    none_ |= !known;
     const int64_t begin = known ? column.splits[ids[i] - 1] : 0, end = known ? column.splits[ids[i]] : 0;
-    UseIfShorter(column.rows, begin, begin >= 0 && end >= begin && end <= column.num_rows ? end : begin, true);
+    const bool fits = begin >= 0 && end >= begin && end <= column.num_rows;
+    UseIfShorter(column.rows, fits ? begin : 0, fits ? end : 0, true);
   }
   for (size_t i = 0; i < ranges.size(); ++i) {
     if (!IsLimited(ranges[i])) continue;
@@ -66,7 +68,7 @@ void Filter::UseIfShorter(const int32_t* rows, int64_t begin, int64_t end, bool 
 }
 
 bool Filter::Matches(int32_t row) const {
-  if (static_cast<uint32_t>(row) >= static_cast<uint64_t>(num_items_)) return false;
+  if (none_ || static_cast<uint32_t>(row) >= static_cast<uint64_t>(num_items_)) return false;
   for (const Equal& filter : categories_) {
     if (filter.ids[row] != filter.id) return false;
   }
@@ -105,7 +107,7 @@ int64_t Filter::Estimate() const {
 void Filter::Bits(uint8_t* bits) const {
   const int64_t bytes = (num_items_ + 7) / 8;
   if (bytes == 0) return;
-  if (active() && shortest_.size < num_items_ / kSparse) {
+  if (none_ || (active() && shortest_.size < num_items_ / kSparse)) {
     std::memset(bits, 0, static_cast<size_t>(bytes));
     for (int64_t i = 0; i < shortest_.size; ++i) {
       const int32_t row = shortest_.rows[i];

@@ -78,6 +78,7 @@ class Filter {
   int64_t Estimate() const;
 
   int64_t num_items_;
+  bool none_ = false;  // matches, as a value is asked for that is none of its column
   std::vector<Equal> categories_;
   std::vector<Within> numbers_;
   // The items that match one of the filters, the one that fewest match.

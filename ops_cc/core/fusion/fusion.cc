@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace dpsr {
 namespace {
@@ -51,6 +52,9 @@ const std::vector<Fused>& Fusion::Join(const std::vector<RankedList>& lists, Com
     }
   }
   if (clicks != nullptr && !fused_.empty()) CountClicks(*clicks);
+  for (Fused& fused : fused_) {  // infinite scores may cancel out, and what has no order cannot be sorted
+    if (std::isnan(fused.score)) fused.score = std::numeric_limits<float>::lowest();
+  }
   const auto last = fused_.begin() + std::min<int64_t>(k, static_cast<int64_t>(fused_.size()));
   if (last != fused_.end()) std::nth_element(fused_.begin(), last, fused_.end(), IsBetter);
   std::sort(fused_.begin(), last, IsBetter);

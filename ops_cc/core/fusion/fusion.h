@@ -38,7 +38,8 @@ struct Fused {
 // Keeps its memory from query to query; not for two threads at once.
 class Fusion {
  public:
-  // The k best rows, best first, ties by lower row; fewer where the lists hold fewer. Valid until the next call.
+  // The k best rows, best first, ties by lower row; fewer where the lists hold fewer. Scores are numbers; infinite ones
+  // that cancel out make the lowest float. Valid until the next call.
   // `clicks` may be null.
   const std::vector<Fused>& Join(const std::vector<RankedList>& lists, Combine combine, const Clicks* clicks,
                                  int64_t k);

@@ -16,7 +16,7 @@ namespace {
 
 ModelBytes GoodModel() {
   TermVocabularyBuilder builder({true, 1, 1});
-  builder.Add({"steel door", "steel doors boards 12", "手机"});
+  builder.Add({{"steel door", "steel doors boards 12", "手机"}});
   ModelBytes model;
   EXPECT_EQ(builder.Build(&model), "");
   return model;

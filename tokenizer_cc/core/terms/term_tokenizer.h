@@ -67,6 +67,8 @@ class TermTokenizer {
   const int32_t* document_frequencies() const { return sections_.data<int32_t>(kTermFrequencies); }
   // The text of an id below num_terms: a word, or two words and a space between them.
   std::string_view text(int32_t id) const { return vocabulary_.text(id); }
+  // The id of a word, behind which 8 bytes are readable; kNoTerm for none.
+  int32_t FindWord(std::string_view word) const { return vocabulary_.FindWord(word); }
   // 32 hexadecimal digits that are equal for equal model files.
   const std::string& fingerprint() const { return fingerprint_; }
   // The content of the model file.

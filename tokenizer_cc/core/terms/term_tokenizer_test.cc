@@ -24,7 +24,7 @@ const std::vector<std::string> kTexts = {"Stainless-Steel Sinks 33x22 in. 18 Gau
 
 std::shared_ptr<const TermTokenizer> Build(const std::vector<std::string>& texts, const TermConfig& config = {}) {
   TermVocabularyBuilder builder(config);
-  builder.Add({texts.begin(), texts.end()});
+  builder.Add({std::vector<std::string_view>(texts.begin(), texts.end())});
   EXPECT_EQ(builder.num_documents(), texts.size());
   ModelBytes model;
   EXPECT_EQ(builder.Build(&model), "");

@@ -43,12 +43,21 @@ struct Candidate {
 
 }  // namespace
 
-void TermVocabularyBuilder::Add(const std::vector<std::string_view>& texts) {
-  for (const std::string_view text : texts) Count(text);
+void TermVocabularyBuilder::Add(const std::vector<std::vector<std::string_view>>& fields) {
+  for (size_t i = 0; !fields.empty() && i < fields[0].size(); ++i) {
+    const auto document = static_cast<uint32_t>(++num_documents_);
+    for (const std::vector<std::string_view>& texts : fields) Count(texts[i], document);
+  }
 }
 
-void TermVocabularyBuilder::Count(std::string_view text) {
-  const auto document = static_cast<uint32_t>(++num_documents_);
+void TermVocabularyBuilder::Add(const TermTokenizer& tokenizer, const int32_t* counts, uint64_t num_documents) {
+  for (int32_t id = 0; id < tokenizer.num_terms(); ++id) {
+    if (counts[id] > 0) words_.count(words_.Number(tokenizer.text(id))).documents += static_cast<uint32_t>(counts[id]);
+  }
+  num_documents_ += num_documents;
+}
+
+void TermVocabularyBuilder::Count(std::string_view text, uint32_t document) {
   analyzer_.Analyze(text);
   uint32_t previous = 0;
   bool first = true;

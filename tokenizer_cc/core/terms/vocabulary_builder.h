@@ -11,6 +11,7 @@
 #include "tokenizer_cc/core/model_bytes.h"
 #include "tokenizer_cc/core/terms/analyzer.h"
 #include "tokenizer_cc/core/terms/term_counts.h"
+#include "tokenizer_cc/core/terms/term_tokenizer.h"
 
 namespace dpsr {
 
@@ -27,14 +28,18 @@ class TermVocabularyBuilder {
  public:
   explicit TermVocabularyBuilder(const TermConfig& config) : config_(config) {}
 
-  void Add(const std::vector<std::string_view>& texts);
+  // Documents of several texts each: text i of every field is one of document i. Neighbours in one text make bigrams.
+  void Add(const std::vector<std::vector<std::string_view>>& fields);
+  // `num_documents` more, of which counts[id] have the term of a model; not with bigrams, which a model has not all of.
+  void Add(const TermTokenizer& tokenizer, const int32_t* counts, uint64_t num_documents);
   // The model of all texts so far. Returns what went wrong; empty if nothing.
   std::string Build(ModelBytes* model) const;
 
   uint64_t num_documents() const { return num_documents_; }
+  bool bigrams() const { return config_.bigrams; }
 
  private:
-  void Count(std::string_view text);
+  void Count(std::string_view text, uint32_t document);
 
   TermConfig config_;
   TermAnalyzer analyzer_;
