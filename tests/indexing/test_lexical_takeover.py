@@ -36,7 +36,7 @@ def rows_of(items: list[Item | None]) -> ItemRows:
 def built(
     items: list[Item | None], config: LexicalConfig, folder: Path, earlier: EarlierWords | None = None
 ) -> tuple[Bm25Index, TermTokenizer]:
-    index = build_lexical(rows_of(items), COLUMNS, config, folder, earlier)
+    index = build_lexical(rows_of(items), COLUMNS, config, folder, earlier=earlier)
     return index, TermTokenizer.load(folder / TERMS_FILE)
 
 
