@@ -187,6 +187,15 @@ def test_the_command_compares_the_modes(shop: Shop, server: int) -> None:
     assert ask("lexical")[1].split() == ["score", "head", "source", "item", "text"]
     assert all(" lexical " in line for line in ask("lexical")[3:])
     assert ask("lexical", filters=["brand=Acme"]) != ask("lexical")
+    index = shop.config.index.model_copy(update={"mode": "dense"})
+    with pytest.raises(ConfigError, match=r'--mode compare: index\.mode = "dense" has one searcher'):
+        search(
+            shop.config.model_copy(update={"index": index}),
+            ["red shoe"],
+            target=f"localhost:{server}",
+            count=3,
+            mode="compare",
+        )
 
 
 def test_a_servable_of_one_searcher_has_no_modes(string_shop: Shop, tmp_path: Path) -> None:
