@@ -108,7 +108,7 @@ def search(
                     'more, with index.mode = "hybrid" or [index.memory] and `dpsr export`'
                 )
         compared = modes_of(config.index.mode, memory=config.index.memory is not None)
-        if mode == COMPARE and len(compared) < 2:
+        if mode == COMPARE and not compared:
             raise ConfigError(
                 f'--mode {COMPARE}: index.mode = "{config.index.mode}" has one searcher; set it as the version on the '
                 "server was published, or name a mode"
