@@ -138,7 +138,7 @@ def _result(name: str, row: Row, seed: int, out: Path) -> dict[str, np.ndarray]:
     if not (result.exists() and kept.exists() and kept.read_text(encoding="utf-8") == settings):
         arguments = [word for override in overrides for word in ("--set", override)]
         config = load_config(example, overrides)
-        for step in ("prepare", "train") if config.training.epochs else ("prepare",):
+        for step in ("prepare",) if config.learns_nothing else ("prepare", "train"):
             _run([sys.executable, "-m", "dpsr.cli", step, "-c", str(example), *arguments])
         np.savez(result, **_measured(config))
         kept.write_text(settings, encoding="utf-8")
