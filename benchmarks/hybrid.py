@@ -66,7 +66,10 @@ def export(items: int, precision: str, mode: str, folder: Path) -> dict[str, Any
     table = pa.table({"item_id": pa.array(np.arange(items)), "title": titles})
     examples = {"heads": heads} | ({"words": np.array(queries)} if mode == "hybrid" else {})
     np.savez(folder / "queries.npz", heads=heads, words=np.array(queries))
-    texts: dict[str, Any] = {"text": ["title"], "text_input": "words"} if mode == "hybrid" else {}
+    texts: dict[str, Any] = {}
+    if mode == "hybrid":
+        # The weighted sum asks each side for the scores of the other's items too; ranks alone would cost less.
+        texts = {"text": ["title"], "text_input": "words", "fusion": "weighted_sum"}
     begin, spent = time.perf_counter(), time.process_time()
     export_towers(
         Heads(),

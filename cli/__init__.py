@@ -49,6 +49,8 @@ def main() -> None:
     """
     # TensorFlow logs an error on a machine without a GPU; an error of a step is raised, not only logged.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow imports a Keras with itself; Keras 3, which nothing here uses, takes a second more than Keras 2.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     # Into a pipe or a file Python writes blocks of 8 KiB; a reader shall see each line of a running command at once.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)

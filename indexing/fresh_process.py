@@ -22,7 +22,9 @@ FreshProcess = subprocess.Popen[str]
 def fresh_process() -> Iterator[FreshProcess]:
     """A process that runs ``dpsr.indexing.verify`` and waits for its task; it does not outlive the block."""
     # Servables are served from the CPU, and the accelerator's memory may be taken by this process.
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    # Keras 3, which TensorFlow would import, takes a second, and no servable needs it.
+    defaults = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_USE_LEGACY_KERAS": "1"}
+    environment = {**defaults, **os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "dpsr.indexing.verify"]
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:

@@ -119,7 +119,8 @@ class ServableModule(tf.Module):
         return {**self._answer(found), "shortfall": missing}
 
     def _answer(self, found: Found) -> dict[str, tf.Tensor]:
-        item_id = tf.where(found.rows >= 0, tf.gather(self._item_ids, tf.maximum(found.rows, 0)), self._no_item)
+        ids = tf.gather(self._item_ids.read_value(), tf.maximum(found.rows, 0))
+        item_id = tf.where(found.rows >= 0, ids, self._no_item)
         return {"item_id": item_id, "score": found.scores, "head": found.heads, "source": found.sources}
 
 

@@ -194,11 +194,13 @@ class Index(tf.Module):
         Returns:
             float32 [Q, m, n].
         """
+        # Reads the variable whole, which takes no copy: `tf.gather` of the variable itself would have TensorFlow copy
+        # all vectors at every later search.
         if self.precision == "int8":
             vectors = vectors / self._state.int8_multipliers
-            found = tf.cast(tf.gather(self._state.int8_dataset, rows), tf.float32)
+            found = tf.cast(tf.gather(self._state.int8_dataset.read_value(), rows), tf.float32)
         else:
-            found = tf.gather(self._state.dataset, rows)
+            found = tf.gather(self._state.dataset.read_value(), rows)
         return tf.linalg.matmul(vectors, found, transpose_b=True)
 
     def best_of_rows(self, heads: tf.Tensor, rows: tf.RaggedTensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -182,7 +182,7 @@ class SegmentedIndex(tf.Module):
         return tf.cast(wanted, tf.int32)
 
     def _without_tombstones(self, rows: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        kept = (rows >= 0) & ~tf.gather(self._removed, tf.maximum(rows, 0))
+        kept = (rows >= 0) & ~tf.gather(self._removed.read_value(), tf.maximum(rows, 0))
         return tf.where(kept, rows, NO_ROW), tf.where(kept, scores, NO_SCORE)
 
     def _release(self) -> None:

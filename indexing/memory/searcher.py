@@ -54,7 +54,7 @@ class ClickMemory(tf.Module):
 
     def recall(self, texts: tf.Tensor) -> Remembered:
         """The items of queries, string [B]; a query that was never clicked has none."""
-        known, row_splits, rows, counts = self._clicks
+        known, row_splits, rows, counts = (variable.read_value() for variable in self._clicks)
         keys = query_keys(texts)
         places = tf.searchsorted(known, keys, out_type=tf.int64)
         begins, ends = tf.gather(row_splits, places), tf.gather(row_splits, tf.minimum(places + 1, self.queries))

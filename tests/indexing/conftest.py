@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from dpsr.config import Config, parse_config
 from dpsr.data.dataset.tables import Dataset
@@ -122,3 +123,10 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def string_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """One shop, where the type of the ids does not matter."""
     return make_shop(tmp_path_factory.mktemp("shop"))
+
+
+def ops_of(version: Path) -> set[str]:
+    """The operations in the functions of a servable."""
+    model = SavedModel.FromString((version / "saved_model.pb").read_bytes())
+    functions = [function for graph in model.meta_graphs for function in graph.graph_def.library.function]
+    return {node.op for function in functions for node in function.node_def}

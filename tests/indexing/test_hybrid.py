@@ -26,7 +26,7 @@ from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.server import ModelServer
 from dpsr.tokenizer_cc.terms import TermTokenizer, analyze
 
-from .conftest import ITEMS, K, Shop, make_shop
+from .conftest import ITEMS, K, Shop, make_shop, ops_of
 
 QUERIES = ["red shoe", "手机 case", "", "naïve 4.5 kg lamp", "chairs", "qqqq", "milk sugr"]
 K1, B = 1.2, 0.75
@@ -167,6 +167,11 @@ def test_filters_hold_in_every_mode(shop: Shop, client: PredictClient, mode: str
         assert shortfall == K - np.count_nonzero(found >= 0)
         if mode != "lexical":
             assert shortfall == max(0, K - len(matching))
+
+
+def test_no_variable_is_copied_for_a_request(version: Path) -> None:
+    # ResourceGather puts its variable into a mode in which every later read, as by a search, copies it whole.
+    assert "ResourceGather" not in ops_of(version)
 
 
 def test_the_manifest_names_both_searchers_and_the_fusion(version: Path) -> None:

@@ -29,7 +29,7 @@ from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.server import ModelServer
 from dpsr.tokenizer_cc.terms import query_keys
 
-from .conftest import CLICKS, K, Shop, make_shop
+from .conftest import CLICKS, K, Shop, make_shop, ops_of
 
 HALF_LIFE, WEIGHT, TEMPERATURE = 300.0, 1.5, 0.2
 MODES = {"dense": ["dense", "memory"], "hybrid": ["dense", "lexical", "hybrid", "memory"]}
@@ -143,6 +143,10 @@ def client(server: int) -> Iterator[PredictClient]:
 def log(shop: Shop) -> dict[str, list]:
     assert shop.config.data.interactions
     return pq.read_table(shop.config.data.interactions.path).to_pydict()
+
+
+def test_no_variable_is_copied_for_a_request(version: Path) -> None:
+    assert "ResourceGather" not in ops_of(version)
 
 
 def counts_of(log: dict[str, list], query: str) -> dict[bytes, float]:

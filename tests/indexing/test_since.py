@@ -33,7 +33,7 @@ from dpsr.indexing.shards import link_shared
 from dpsr.indexing.verify import VerificationError, _item_rows
 from dpsr.model.two_tower import TwoTower
 
-from .conftest import ITEMS, K, Shop, make_shop
+from .conftest import ITEMS, K, Shop, make_shop, ops_of
 
 QUERIES = ["red shoe", "手机 case", "", "naïve 4.5 kg lamp", "fresh blue milk", "qqqq", "milk sugr"]
 Row = dict[str, Any]
@@ -166,6 +166,10 @@ def test_the_answers_are_those_of_a_full_export(chain: Chain) -> None:
                 assert set(sure) <= set(ids)
                 compared += len(sure)
     assert compared > 300
+
+
+def test_no_variable_is_copied_for_a_request(chain: Chain) -> None:
+    assert "ResourceGather" not in ops_of(chain.third)
 
 
 def test_fresh_and_returned_items_are_found_and_removed_ones_are_not(chain: Chain) -> None:
