@@ -37,11 +37,18 @@ def best_first(items: np.ndarray, scores: np.ndarray, tie_keys: np.ndarray) -> t
         Items int32 [n, c] and scores float32 [n, c].
     """
     items, scores = np.array(items), np.array(scores)
-    # Lists in order and without a tie skip the hash, which costs more than the comparison.
-    rows = np.flatnonzero(~(scores[:, :-1] > scores[:, 1:]).all(axis=1))
-    order = np.lexsort((tie_noise(tie_keys[rows], items[rows]), -scores[rows]), axis=1)
+    rows = np.flatnonzero(~(scores[:, :-1] >= scores[:, 1:]).all(axis=1))
+    order = np.argsort(-scores[rows], axis=1)
     items[rows] = np.take_along_axis(items[rows], order, axis=1)
     scores[rows] = np.take_along_axis(scores[rows], order, axis=1)
+    # Equal scores stand side by side now. A list is sorted by the number of its tie and, within, by the hash.
+    tied = scores[:, 1:] == scores[:, :-1]
+    rows = np.flatnonzero(tied.any(axis=1))
+    ties = np.zeros((len(rows), scores.shape[1]), np.uint64)
+    np.cumsum(~tied[rows], axis=1, out=ties[:, 1:])
+    bits = np.uint64(scores.shape[1].bit_length())
+    keys = (ties << (np.uint64(64) - bits)) | (tie_noise(tie_keys[rows], items[rows]) >> bits)
+    items[rows] = np.take_along_axis(items[rows], np.argsort(keys, axis=1), axis=1)
     return items, scores
 
 
@@ -85,5 +92,6 @@ def _top_k_of_row(scores: np.ndarray, k: int, tie_key: np.ndarray) -> np.ndarray
     cut = np.partition(scores, -k)[-k]
     above = np.flatnonzero(scores > cut)
     tied = np.flatnonzero(scores == cut)
-    chosen = tied[np.argsort(tie_noise(tie_key, tied[None])[0])[: k - len(above)]]
-    return np.concatenate([above, chosen]).astype(np.int32)
+    if (missing := k - len(above)) < len(tied):
+        tied = tied[np.argpartition(tie_noise(tie_key, tied[None])[0], missing - 1)[:missing]]
+    return np.concatenate([above, tied]).astype(np.int32)
