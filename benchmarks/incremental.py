@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument("--once", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # as the command does
     if arguments.once:
         folder, items, since = arguments.once
         print(json.dumps(export_once(Path(folder), items or None, since or None)))

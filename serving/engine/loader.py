@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
 
 from dpsr.ops_cc import library
 from dpsr.serving.errors import ServableError, ServingError, status_code
@@ -86,8 +86,13 @@ def load_session(path: Path) -> tuple[_session.Session, meta_graph_pb2.MetaGraph
 
 
 def _session_config() -> bytes:
-    """Serialised ``ConfigProto``: a run stays in the calling thread, since requests run beside each other already."""
+    """Serialised ``ConfigProto``.
+
+    A run stays in the calling thread, since requests run beside each other already. Graphs are optimised in one round
+    in place of two: runs take as long, and a version loads sooner, since each of its signatures is optimised alone.
+    """
     config = config_pb2.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=-1)
+    config.graph_options.rewrite_options.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
     return bytes(config.SerializeToString())
 
 
