@@ -50,7 +50,7 @@ class ClickMemory(tf.Module):
         """Keeps the clicks, of one query or more, as variables: constants of a graph are limited to 2 GB."""
         super().__init__(name="click_memory")
         self.queries, self.pairs = len(clicks.keys), len(clicks.rows)
-        self._clicks = Clicks(*(tf.Variable(array, trainable=False) for array in clicks))
+        self._clicks = tuple(tf.Variable(array, trainable=False) for array in clicks)
 
     def recall(self, texts: tf.Tensor) -> Remembered:
         """The items of queries, string [B]; a query that was never clicked has none."""
