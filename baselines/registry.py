@@ -10,17 +10,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from dpsr.baselines.analyzers import words
 from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.context import Baseline, BuildContext, Need
-from dpsr.baselines.dssm import dssm_retriever
+from dpsr.baselines.dssm import DssmRetriever
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.fitting.learner import PairTrainingSet, TrainedRetriever, TrainedScorer, TrainingSet
 from dpsr.baselines.hybrids import (
     ReciprocalRankFusionRetriever,
     ReciprocalRanks,
     WeightedSumRetriever,
 )
 from dpsr.baselines.interfaces import Method, Retriever, Scorer
+from dpsr.baselines.knrm import Knrm
 from dpsr.baselines.lsa import LSARetriever
 from dpsr.baselines.memory import ClickMemoryRetriever
 from dpsr.baselines.popularity import PopularityRetriever
@@ -129,18 +130,16 @@ def _memory(context: BuildContext) -> Method:
     return ClickMemoryRetriever(queries, log, context.exhaustive("bm25+popularity"))
 
 
-def _dssm(context: BuildContext) -> Method:
-    retriever, note = dssm_retriever(
-        context.dataset,
-        context.item_texts,
-        words(context.tokenizer),
-        context.tuning_examples,
-        seed=context.seed,
-        cache=context.cache_file("dssm"),
-        progress=context.progress,
+def _retriever(name: str, made: Callable[[TrainingSet], TrainedRetriever]) -> Baseline:
+    """Entry of a retriever that learns from clicks."""
+    return Baseline(name, lambda context: context.trained(made(context.training_set)), _CLICKS | _WORDS, trains=True)
+
+
+def _scorer(name: str, made: Callable[[PairTrainingSet], TrainedScorer]) -> Baseline:
+    """Entry of a model that learns from clicks to score given pairs."""
+    return Baseline(
+        name, lambda context: context.trained(made(context.pair_training_set)), _CLICKS | _WORDS, trains=True
     )
-    context.notes.append(note)
-    return retriever
 
 
 def _model(context: BuildContext) -> Method:
@@ -200,7 +199,8 @@ ENTRIES = {
         Baseline("lsa", lambda context: LSARetriever(context.item_texts, analyze, seed=context.seed), _WORDS),
         Baseline("bm25+popularity", _bm25_popularity, _CLICKS),
         Baseline("memory", _memory, _CLICKS),
-        Baseline("dssm", _dssm, _CLICKS | _WORDS, trains=True),
+        _retriever("dssm", DssmRetriever),
+        _scorer("k-nrm", Knrm),
         Baseline(SUBJECT, _model, _MODEL),
         Baseline(HYBRIDS[0], _weighted_sum, _MODEL),
         Baseline(HYBRIDS[1], _rank_fusion, _MODEL),
