@@ -1,16 +1,16 @@
 """Registry of methods: a name of ``evaluation.baselines`` -> how the method is built, and what it needs.
 
-A new model is a file with a class (``Retriever``, ``Scorer`` or both) and one entry below. ``FIRST>SCORER`` and
-``FIRST>SCORER@DEPTH`` name a reranker of any two entries, as ``bm25>dpsr@100``; the depth is 1,000 by default.
+A new model is a file with a class (``Retriever``, ``Scorer`` or both) and one entry below. Mixtures and
+rerankers of any two entries have names too (``combinations``).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from dpsr.baselines.bm25 import BM25Retriever
+from dpsr.baselines.combinations import FORMS, combination, edge_note
 from dpsr.baselines.context import Baseline, BuildContext, Need
 from dpsr.baselines.dssm import DssmRetriever
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
@@ -20,12 +20,11 @@ from dpsr.baselines.hybrids import (
     ReciprocalRanks,
     WeightedSumRetriever,
 )
-from dpsr.baselines.interfaces import Method, Retriever, Scorer
+from dpsr.baselines.interfaces import Method
 from dpsr.baselines.knrm import Knrm
 from dpsr.baselines.lsa import LSARetriever
 from dpsr.baselines.memory import ClickMemoryRetriever
 from dpsr.baselines.popularity import PopularityRetriever
-from dpsr.baselines.reranker import Reranker
 from dpsr.baselines.tuning import (
     DEFAULT_HYBRID_WEIGHT,
     DEFAULT_POPULARITY_WEIGHT,
@@ -43,9 +42,6 @@ REFERENCE = "bm25"
 """The method that all others are compared with."""
 HYBRIDS = ("dpsr+bm25", "dpsr+bm25 rrf")
 """Mixtures of the trained model with the reference."""
-RERANK_DEPTH = 1000
-"""Items of the first stage that a reranker scores by default."""
-_RERANKER = re.compile(r"(?P<first>[^>@]+)>(?P<scorer>[^>@]+)(?:@(?P<depth>[1-9][0-9]*))?")
 
 
 def resolve(names: Sequence[str], entries: Mapping[str, Baseline] | None = None) -> dict[str, Baseline]:
@@ -65,14 +61,14 @@ def resolve(names: Sequence[str], entries: Mapping[str, Baseline] | None = None)
     for name in names:
         if name in found:
             continue
-        match = _RERANKER.fullmatch(name)
-        if match is None or not {match["first"], match["scorer"]} <= found.keys():
+        combined = combination(name, found)
+        if combined is None:
             known = ", ".join(f"{entry.name} (trains)" if entry.trains else entry.name for entry in found.values())
             raise ConfigError(
-                f"evaluation.baselines: unknown method {name!r} (known: {known}; and FIRST>SCORER or "
-                f"FIRST>SCORER@DEPTH for two of them, as {REFERENCE}>{SUBJECT}@100)"
+                f"evaluation.baselines: unknown method {name!r} (known: {known}; and {FORMS} for two of "
+                f"them, as {REFERENCE}>{SUBJECT}@100)"
             )
-        found[name] = _reranker_entry(name, match["first"], match["scorer"], int(match["depth"] or RERANK_DEPTH), found)
+        found[name] = combined
     return found
 
 
@@ -155,7 +151,7 @@ def _weighted_sum(context: BuildContext) -> Method:
 def _rank_fusion(context: BuildContext) -> Method:
     mixture = partial(
         ReciprocalRankFusionRetriever,
-        ReciprocalRanks(context.exhaustive(REFERENCE), above=0.0),  # without a term of the query: not in BM25's list
+        ReciprocalRanks(context.exhaustive(REFERENCE)),
         ReciprocalRanks(context.exhaustive(SUBJECT)),
     )
     return _hybrid(HYBRIDS[1], mixture, context)
@@ -163,29 +159,8 @@ def _rank_fusion(context: BuildContext) -> Method:
 
 def _hybrid(name: str, mixture: Callable[[float], ExhaustiveRetriever], context: BuildContext) -> Method:
     mixed = context.tuned(name, mixture, HYBRID_WEIGHTS, DEFAULT_HYBRID_WEIGHT)
-    context.notes += edge_note(name, context.weights[name])
+    context.notes += edge_note(name, context.weights[name], REFERENCE, SUBJECT)
     return mixed
-
-
-def edge_note(name: str, weight: float) -> list[str]:
-    """Returns a note for a hybrid whose best weight is an end of the grid, where one side hardly contributes."""
-    if weight == HYBRID_WEIGHTS[-1]:
-        return [f"{name}: the best weight is the largest that was tried ({weight:g}); BM25 hardly takes part."]
-    if weight == HYBRID_WEIGHTS[0]:
-        return [f"{name}: the best weight is the smallest that was tried ({weight:g}); {SUBJECT} hardly takes part."]
-    return []
-
-
-def _reranker_entry(name: str, first: str, scorer: str, depth: int, entries: Mapping[str, Baseline]) -> Baseline:
-    def built(context: BuildContext) -> Method:
-        first_stage, second_stage = context.method(first), context.method(scorer)
-        if not isinstance(first_stage, Retriever):
-            raise ConfigError(f"evaluation.baselines: {name!r}: {first} only scores given pairs, it retrieves nothing")
-        if not isinstance(second_stage, Scorer):
-            raise ConfigError(f"evaluation.baselines: {name!r}: {scorer} only retrieves, it scores no given pairs")
-        return Reranker(first_stage, second_stage, depth)
-
-    return Baseline(name, built, entries[first].needs | entries[scorer].needs)
 
 
 _CLICKS, _WORDS, _MODEL = (frozenset({need}) for need in (Need.CLICKS, Need.WORDS, Need.MODEL))
@@ -206,4 +181,4 @@ ENTRIES = {
         Baseline(HYBRIDS[1], _rank_fusion, _MODEL),
     )
 }
-"""All methods by name, rerankers aside."""
+"""All methods by name, combinations aside."""
