@@ -64,8 +64,8 @@ class InteractionScorer(TrainedScorer):
         self._items = self.words.ids(data.items, ITEM_WORDS)
         tf_keras.utils.set_random_seed(data.seed)
         self.network = self.build(self._embedding())
-        rows = tf.TensorSpec([None, QUERY_WORDS], tf.int32), tf.TensorSpec([None, ITEM_WORDS], tf.int32)
-        self._scores = tf.function(lambda *ids: self.network(ids, training=False), input_signature=rows)
+        ids = tf.TensorSpec([None, None], tf.int32)
+        self._scores = tf.function(lambda *pair: self.network(pair, training=False), input_signature=[ids, ids])
         self.index = f"{len(data.items):,} items as {ITEM_WORDS} word ids"
 
     @abstractmethod
@@ -76,7 +76,8 @@ class InteractionScorer(TrainedScorer):
             embedding: ids -> word vectors; id 0, which fills a text, is a row as any other: the network masks it.
 
         Returns:
-            Model of query ids int32 [B, QUERY_WORDS] and item ids int32 [B, ITEM_WORDS] -> scores float32 [B].
+            Model of query ids int32 [B, q] and item ids int32 [B, n] -> scores float32 [B]; q is at most
+            ``QUERY_WORDS`` and n at most ``ITEM_WORDS``, and a batch is as wide as its longest texts.
         """
 
     def weights(self) -> list[np.ndarray]:
@@ -91,12 +92,16 @@ class InteractionScorer(TrainedScorer):
     def score(self, examples: QueryExamples, candidates: np.ndarray) -> np.ndarray:
         """As ``Scorer.score``."""
         texts, position = np.unique(examples.texts, return_inverse=True)
-        queries = np.repeat(self.words.ids(texts.tolist(), QUERY_WORDS)[position], candidates.shape[1], axis=0)
-        items = candidates.ravel()
-        starts = range(0, len(items), _PAIRS_AT_ONCE)
-        slices = [slice(start, start + _PAIRS_AT_ONCE) for start in starts]
-        scores = [self._scores(queries[rows], self._items[items[rows]]).numpy() for rows in slices]
-        return np.concatenate([np.empty(0, np.float32), *scores]).reshape(candidates.shape)
+        query_ids = self.words.ids(texts.tolist(), QUERY_WORDS)
+        queries, items = np.repeat(position, candidates.shape[1]), candidates.ravel()
+        # Neighbours of equal lengths need no filling.
+        order = np.lexsort((_lengths(self._items)[items], _lengths(query_ids)[queries]))
+        scores = np.empty(len(items), np.float32)
+        for start in range(0, len(items), _PAIRS_AT_ONCE):
+            rows = order[start : start + _PAIRS_AT_ONCE]
+            pair = query_ids[queries[rows]], self._items[items[rows]]
+            scores[rows] = self._scores(*map(_trimmed, pair)).numpy()
+        return scores.reshape(candidates.shape)
 
     def fit(self, *, progress: bool) -> None:
         """As ``Learner.fit``: Adam on the loss of each click beside its negatives."""
@@ -110,15 +115,15 @@ class InteractionScorer(TrainedScorer):
 
         @tf.function(
             input_signature=[
-                tf.TensorSpec([None, QUERY_WORDS], tf.int32),
-                tf.TensorSpec([None, 1 + SIMILAR + RANDOM, ITEM_WORDS], tf.int32),
+                tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([None, 1 + SIMILAR + RANDOM, None], tf.int32),
             ]
         )
         def step(query_ids: tf.Tensor, item_ids: tf.Tensor) -> tf.Tensor:
             pairs = tf.shape(item_ids)[:2]
             with tf.GradientTape() as tape:
                 each = tf.repeat(query_ids, pairs[1], axis=0)
-                scores = self.network([each, tf.reshape(item_ids, [-1, ITEM_WORDS])], training=True)
+                scores = self.network([each, tf.reshape(item_ids, [-1, tf.shape(item_ids)[2]])], training=True)
                 loss = tf.reduce_mean(type(self).loss(tf.reshape(scores, pairs)))
             variables = self.network.trainable_variables
             optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
@@ -134,7 +139,8 @@ class InteractionScorer(TrainedScorer):
                     data.similar.draw(clicks, SIMILAR, rng),
                     random_negatives(clicks, RANDOM, len(data.items), rng),
                 ]
-                losses.append(step(queries[clicks["query"]], self._items[np.concatenate(items, axis=1)]))
+                item_ids = self._items[np.concatenate(items, axis=1)]
+                losses.append(step(_trimmed(queries[clicks["query"]]), _trimmed(item_ids)))
                 bar.update(len(clicks))
             return float(np.mean(losses))
 
@@ -161,3 +167,15 @@ class InteractionScorer(TrainedScorer):
         return tf_keras.layers.Embedding(
             self.words.rows, width, embeddings_initializer=tf_keras.initializers.Constant(start), name="words"
         )
+
+
+def _lengths(ids: np.ndarray) -> np.ndarray:
+    """Words of every text, int32 [n, w] -> int64 [n]."""
+    lengths: np.ndarray = (ids != 0).sum(axis=1)
+    return lengths
+
+
+def _trimmed(ids: np.ndarray) -> np.ndarray:
+    """Leaves out the last columns that only fill, int32 [..., w] -> [..., at least 1]."""
+    longest = int((ids != 0).reshape(-1, ids.shape[-1]).any(axis=0).sum())
+    return ids[..., : max(1, longest)]

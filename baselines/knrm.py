@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from dpsr.baselines.interaction import ITEM_WORDS, QUERY_WORDS, InteractionScorer, hinge
+from dpsr.baselines.interaction import InteractionScorer, hinge
 from dpsr.baselines.similarity import cosines, words_of
 
 MEANS = np.concatenate([[1.0], np.arange(0.9, -1.0, -0.2)]).astype(np.float32)
@@ -27,7 +27,7 @@ class Knrm(InteractionScorer):
 
     def build(self, embedding: tf_keras.layers.Embedding) -> tf_keras.Model:
         """As ``InteractionScorer.build``."""
-        query, item = (tf_keras.Input([words], dtype=tf.int32) for words in (QUERY_WORDS, ITEM_WORDS))
+        query, item = (tf_keras.Input([None], dtype=tf.int32) for _ in range(2))
         matrix = cosines(query, item, embedding(query), embedding(item))
         score = tf_keras.layers.Dense(1, activation="tanh")(kernel_pooling(matrix, words_of(query), words_of(item)))
         return tf_keras.Model([query, item], score[:, 0])
