@@ -71,6 +71,8 @@ class BuildContext:
     progress: bool = True
     lexical: LexicalConfig = field(default_factory=LexicalConfig)
     """What BM25 is built with, as in a servable."""
+    word_vectors: Path | None = None
+    """File of pre-trained word vectors (``word_vectors.read_word_vectors``)."""
     weights: dict[str, float] = field(default_factory=dict)
     """Chosen weights of mixtures by name."""
     notes: list[str] = field(default_factory=list)
@@ -140,6 +142,7 @@ class BuildContext:
             **{each.name: getattr(data, each.name) for each in fields(data)},
             similar=self._pools([*self.dataset.skip_blocks(), found]),
             lists=self._valid_lists(),
+            word_vectors=self._word_vectors(),
         )
 
     @cached_property
@@ -204,6 +207,13 @@ class BuildContext:
     def _pools(self, blocks: Iterable[np.ndarray]) -> NegativePools:
         clicks = self.dataset.interaction_blocks("train")
         return NegativePools(self.train_clicks["query"], blocks, clicks, self.dataset.schema.num_items)
+
+    def _word_vectors(self) -> tuple[Sequence[str], np.ndarray]:
+        """Words and their vectors, of the file of pre-trained ones or else of word2vec."""
+        method = self.method("word2vec" if self.word_vectors is None else "glove")
+        assert isinstance(method, Learner)
+        words, vectors = method.weights()
+        return words.tolist(), vectors
 
     def _found_by_words(self, data: TrainingSet) -> np.ndarray:
         """The best items of BM25 for the clicked queries, INTERACTION [n]; 20,000 queries at most."""

@@ -51,7 +51,7 @@ class InteractionScorer(TrainedScorer):
     """A ``Scorer`` of pairs by a network over word ids; neither query nor item has a vector of its own to search by."""
 
     loss: ClassVar[Loss]
-    settings: ClassVar[Sequence[object]] = (
+    settings: Sequence[object] = (
         *(1, QUERY_WORDS, ITEM_WORDS, WIDTH, SIMILAR, RANDOM, _BATCH, _LEARNING_RATE),
         *(_ROUND, _LEAST_ROUND, _MOST_ROUNDS),
     )

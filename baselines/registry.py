@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from dpsr.baselines.arc_i import ArcI
+from dpsr.baselines.arc_ii import ArcII
 from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.combinations import FORMS, combination, edge_note
 from dpsr.baselines.context import Baseline, BuildContext, Need
+from dpsr.baselines.drmm import Drmm, DrmmIdf
 from dpsr.baselines.dssm import DssmRetriever
+from dpsr.baselines.duet import Duet
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.fasttext import FastTextRetriever
 from dpsr.baselines.fitting.learner import PairTrainingSet, TrainedRetriever, TrainedScorer, TrainingSet
+from dpsr.baselines.glove import GloveRetriever
 from dpsr.baselines.hybrids import (
     ReciprocalRankFusionRetriever,
     ReciprocalRanks,
@@ -23,13 +29,17 @@ from dpsr.baselines.hybrids import (
 from dpsr.baselines.interfaces import Method
 from dpsr.baselines.knrm import Knrm
 from dpsr.baselines.lsa import LSARetriever
+from dpsr.baselines.lse import LseRetriever
+from dpsr.baselines.match_pyramid import MatchPyramid
 from dpsr.baselines.memory import ClickMemoryRetriever
 from dpsr.baselines.popularity import PopularityRetriever
+from dpsr.baselines.prod2vec import Prod2VecRetriever
 from dpsr.baselines.tuning import (
     DEFAULT_HYBRID_WEIGHT,
     DEFAULT_POPULARITY_WEIGHT,
     HYBRID_WEIGHTS,
 )
+from dpsr.baselines.word2vec import Word2VecRetriever
 from dpsr.config import ConfigError, LexicalConfig
 from dpsr.indexing.lexical.build import ItemTerms
 from dpsr.indexing.lexical.tuned import lexical_text
@@ -138,6 +148,10 @@ def _scorer(name: str, made: Callable[[PairTrainingSet], TrainedScorer]) -> Base
     )
 
 
+def _glove(context: BuildContext) -> Method:
+    return context.trained(GloveRetriever(context.training_set, context.word_vectors))
+
+
 def _model(context: BuildContext) -> Method:
     assert context.model is not None  # Need.MODEL
     return context.model
@@ -174,8 +188,19 @@ ENTRIES = {
         Baseline("lsa", lambda context: LSARetriever(context.item_texts, analyze, seed=context.seed), _WORDS),
         Baseline("bm25+popularity", _bm25_popularity, _CLICKS),
         Baseline("memory", _memory, _CLICKS),
+        _retriever("word2vec", Word2VecRetriever),
+        Baseline("glove", _glove, _CLICKS | _WORDS, trains=True),
+        _retriever("fasttext", FastTextRetriever),
+        _retriever("prod2vec", Prod2VecRetriever),
+        _retriever("lse", LseRetriever),
         _retriever("dssm", DssmRetriever),
+        _scorer("arc-i", ArcI),
+        _scorer("arc-ii", ArcII),
+        _scorer("matchpyramid", MatchPyramid),
+        _scorer("drmm", Drmm),
+        _scorer("drmm-idf", DrmmIdf),
         _scorer("k-nrm", Knrm),
+        _scorer("duet", Duet),
         Baseline(SUBJECT, _model, _MODEL),
         Baseline(HYBRIDS[0], _weighted_sum, _MODEL),
         Baseline(HYBRIDS[1], _rank_fusion, _MODEL),
