@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.interfaces import index_bytes_of
 
 FUSION_CONSTANT = 60
 """k of reciprocal rank fusion, as Cormack, Clarke and Buettcher (SIGIR 2009) set it."""
@@ -26,6 +27,7 @@ class _Mixture(ExhaustiveRetriever):
         self._dense = dense
         self._weight = np.float32(weight)
         self.index = f"{lexical.index}; {dense.index}"
+        self.index_bytes = index_bytes_of(lexical, dense)
 
 
 class WeightedSumRetriever(_Mixture):
@@ -61,6 +63,7 @@ class ReciprocalRanks(ExhaustiveRetriever):
         self._ranked = ranked
         self._above = above
         self.index = ranked.index
+        self.index_bytes = index_bytes_of(ranked)
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dpsr.baselines.examples import QueryExamples
-from dpsr.baselines.interfaces import Retriever, Scorer
+from dpsr.baselines.interfaces import Retriever, Scorer, index_bytes_of, index_of
 from dpsr.baselines.ranking import best_first
 
 
@@ -27,6 +27,7 @@ class Reranker:
         self._scorer = scorer
         self._depth = depth
         self.index = f"{depth:,} of [{index_of(first_stage)}], each pair scored by [{index_of(scorer)}]"
+        self.index_bytes = index_bytes_of(first_stage, scorer)
 
     def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As ``Retriever.retrieve``; at most ``depth`` items for each query."""
@@ -34,8 +35,3 @@ class Reranker:
         scores = self._scorer.score(examples, np.maximum(items, 0))
         items, scores = best_first(items, np.where(items < 0, -np.inf, scores), examples.tie_keys)
         return items[:, :k], scores[:, :k].astype(np.float32)
-
-
-def index_of(method: object) -> str:
-    """Search structure of a method in words, from its ``index`` attribute; the class name without one."""
-    return str(getattr(method, "index", type(method).__name__))
