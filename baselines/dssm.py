@@ -21,6 +21,7 @@ from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.fitting.learner import MOST_CLICKS, TrainedRetriever, TrainingSet
 from dpsr.baselines.fitting.rounds import Rounds, run_rounds
 from dpsr.baselines.tuning import mean_reciprocal_rank
+from dpsr.baselines.vectors import VectorRetriever
 from dpsr.data.dataset.tables import Bags
 from dpsr.model.embeddings import EmbeddingTable
 from dpsr.tokenizer_cc.terms import analyze
@@ -100,7 +101,7 @@ class DssmNetwork(tf.Module):
         return tf.math.l2_normalize(hidden, axis=1)
 
 
-class DssmRetriever(TrainedRetriever):
+class DssmRetriever(VectorRetriever, TrainedRetriever):
     """Cosine of the network's vectors of query and item."""
 
     name = "dssm"
@@ -118,8 +119,6 @@ class DssmRetriever(TrainedRetriever):
         self._trigrams = LetterTrigrams.of_texts([*data.items, *clicked], analyze)
         self._item_bags = self._trigrams.bags(data.items)
         self.network = DssmNetwork(len(self._trigrams.trigrams), seed=data.seed)
-        self._columns: np.ndarray | None = None
-        self.index = f"exact: {len(data.items):,} inner products of {WIDTHS[-1]}"
 
     def weights(self) -> list[np.ndarray]:
         """As ``Learner.weights``; the table first."""
@@ -129,7 +128,7 @@ class DssmRetriever(TrainedRetriever):
         """As ``Learner.assign``."""
         for variable, value in zip(self._variables(), weights, strict=True):
             variable.assign(value)
-        self._forget_scores()
+        self.forget_vectors()
 
     def note(self) -> str:
         """Says what the negatives were."""
@@ -141,15 +140,19 @@ class DssmRetriever(TrainedRetriever):
             "those of the others were drawn from the whole catalogue."
         )
 
-    def score_all(self, examples: QueryExamples) -> np.ndarray:
-        """As ``ExhaustiveRetriever.score_all``."""
-        if self._columns is None:
-            bags = self._item_bags
-            starts = range(0, len(bags), _BATCH)
-            blocks = (bags.take(np.arange(start, min(start + _BATCH, len(bags)))) for start in starts)
-            self._columns = np.ascontiguousarray(np.concatenate([self.network(_ragged(each)) for each in blocks]).T)
-        vectors: np.ndarray = self.network(_ragged(self._trigrams.bags(examples.texts))).numpy()
-        return vectors @ self._columns
+    def embed(self, examples: QueryExamples) -> np.ndarray:
+        """As ``VectorRetriever.embed``."""
+        return self._vectors(self._trigrams.bags(examples.texts))
+
+    def embed_items(self) -> np.ndarray:
+        """As ``VectorRetriever.embed_items``."""
+        return self._vectors(self._item_bags)
+
+    def _vectors(self, bags: Bags) -> np.ndarray:
+        starts = range(0, len(bags), _BATCH)
+        blocks = [bags.take(np.arange(start, min(start + _BATCH, len(bags)))) for start in starts]
+        found: np.ndarray = np.concatenate([self.network(_ragged(block)).numpy() for block in blocks])
+        return found
 
     def fit(self, *, progress: bool) -> None:
         """As ``Learner.fit``: AdaGrad on the softmax over the clicked item and its negatives (article, equation 5)."""
@@ -167,7 +170,7 @@ class DssmRetriever(TrainedRetriever):
                 items = np.concatenate([clicks["item"][:, None], negatives], axis=1)
                 losses.append(training.step(tf.constant(clicks["query"]), tf.constant(items, tf.int32)))
                 bar.update(len(clicks))
-            self._forget_scores()
+            self.forget_vectors()
             return float(np.mean(losses))
 
         tuning = data.tuning
@@ -177,9 +180,6 @@ class DssmRetriever(TrainedRetriever):
 
     def _variables(self) -> list[tf.Variable]:
         return [self.network.table.embeddings, *self.network.dense]
-
-    def _forget_scores(self) -> None:
-        self._columns = self._last = None
 
 
 class _Training:

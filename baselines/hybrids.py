@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.interfaces import index_bytes_of
 
 FUSION_CONSTANT = 60
 """k of reciprocal rank fusion, as Cormack, Clarke and Buettcher (SIGIR 2009) set it."""
@@ -26,6 +27,7 @@ class _Mixture(ExhaustiveRetriever):
         self._second = second
         self._weight = np.float32(weight)
         self.index = f"{first.index}; {second.index}"
+        self.index_bytes = index_bytes_of(first, second)
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""
@@ -64,6 +66,7 @@ class ListScores(ExhaustiveRetriever):
         super().__init__(ranked.num_items)
         self._ranked = ranked
         self.index = ranked.index
+        self.index_bytes = index_bytes_of(ranked)
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""
@@ -95,6 +98,7 @@ class ReciprocalRanks(ExhaustiveRetriever):
         super().__init__(ranked.num_items)
         self._ranked = ranked
         self.index = ranked.index
+        self.index_bytes = index_bytes_of(ranked)
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""

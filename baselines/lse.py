@@ -109,8 +109,8 @@ class LseRetriever(VectorRetriever, TrainedRetriever):
         found: np.ndarray = self._variables[1].numpy()
         return found
 
-    def embed_queries(self, examples: QueryExamples) -> np.ndarray:
-        """As ``VectorRetriever.embed_queries``."""
+    def embed(self, examples: QueryExamples) -> np.ndarray:
+        """As ``VectorRetriever.embed``."""
         found: np.ndarray = self.project(self._words.ids(examples.texts.tolist(), _QUERY_WORDS)).numpy()
         return found
 

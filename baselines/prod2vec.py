@@ -22,7 +22,7 @@ _WINDOW, _NEGATIVES, _EPOCHS = 5, 5, 10
 
 
 class Prod2VecRetriever(VectorRetriever, TrainedRetriever):
-    """Cosine with the centroid of clicked items; items without a click in training score -1."""
+    """Cosine with the centroid of clicked items; items without a click in training are not retrieved."""
 
     name = "prod2vec"
     settings = (1, DIMENSION, _WINDOW, _NEGATIVES, _EPOCHS)
@@ -80,7 +80,6 @@ class Prod2VecRetriever(VectorRetriever, TrainedRetriever):
     def assign(self, weights: list[np.ndarray]) -> None:
         """As ``Learner.assign``."""
         (self._vectors,) = weights
-        self._has_vector = self._vectors.any(axis=1)
         self._centroids: np.ndarray = self._clicks @ self._vectors
         self._word_vectors: np.ndarray = self._words_of.T @ self._centroids
         self.forget_vectors()
@@ -89,8 +88,8 @@ class Prod2VecRetriever(VectorRetriever, TrainedRetriever):
         """As ``VectorRetriever.embed_items``."""
         return self._vectors
 
-    def embed_queries(self, examples: QueryExamples) -> np.ndarray:
-        """As ``VectorRetriever.embed_queries``; the words' centroids are averaged as unit vectors."""
+    def embed(self, examples: QueryExamples) -> np.ndarray:
+        """As ``VectorRetriever.embed``; the words' centroids are averaged as unit vectors."""
         lengths = np.linalg.norm(self._word_vectors, axis=1, keepdims=True)
         units = self._word_vectors / np.where(lengths > 0, lengths, 1)
         found: np.ndarray = self._counter.transform(examples.texts) @ units
@@ -99,7 +98,3 @@ class Prod2VecRetriever(VectorRetriever, TrainedRetriever):
         clicked[clicked] = self._centroids[rows[clicked]].any(axis=1)
         found[clicked] = self._centroids[rows[clicked]]
         return found
-
-    def score_all(self, examples: QueryExamples) -> np.ndarray:
-        """As ``ExhaustiveRetriever.score_all``."""
-        return np.where(self._has_vector, super().score_all(examples), np.float32(-1))

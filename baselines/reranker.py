@@ -8,7 +8,7 @@ import numpy as np
 
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.hybrids import unit_range
-from dpsr.baselines.interfaces import Retriever, Scorer
+from dpsr.baselines.interfaces import Retriever, Scorer, index_bytes_of, index_of
 from dpsr.baselines.ranking import best_first, ranks_of_first
 from dpsr.indexing.valid_clicks import gain
 
@@ -36,6 +36,7 @@ class Reranker:
         self._depth = depth
         self._scorer_weight = scorer_weight
         self.index = f"{depth:,} of [{index_of(first_stage)}], each pair scored by [{index_of(scorer)}]"
+        self.index_bytes = index_bytes_of(first_stage, scorer)
 
     def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As ``Retriever.retrieve``; at most ``depth`` items for each query."""
@@ -86,8 +87,3 @@ def choose_scorer_weight(
         return float(gain(ranks_of_first(scores, listed, examples.tie_keys[found])).sum())
 
     return weights[int(np.argmax([quality(weight) for weight in weights]))]
-
-
-def index_of(method: object) -> str:
-    """Search structure of a method in words, from its ``index`` attribute; the class name without one."""
-    return str(getattr(method, "index", type(method).__name__))

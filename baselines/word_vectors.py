@@ -49,8 +49,8 @@ class WordAverageRetriever(VectorRetriever, TrainedRetriever):
         """As ``VectorRetriever.embed_items``."""
         return self._average(self._items)
 
-    def embed_queries(self, examples: QueryExamples) -> np.ndarray:
-        """As ``VectorRetriever.embed_queries``."""
+    def embed(self, examples: QueryExamples) -> np.ndarray:
+        """As ``VectorRetriever.embed``."""
         return self._average([analyze(text) for text in examples.texts])
 
     def _average(self, texts: Sequence[list[str]]) -> np.ndarray:
