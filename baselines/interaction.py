@@ -21,7 +21,6 @@ from dpsr.baselines.fitting.learner import MOST_CLICKS, PairTrainingSet, Trained
 from dpsr.baselines.fitting.negatives import random_negatives
 from dpsr.baselines.fitting.rounds import Rounds, run_rounds
 from dpsr.baselines.fitting.word_ids import WordIds
-from dpsr.tokenizer_cc.terms import analyze
 
 QUERY_WORDS, ITEM_WORDS = 16, 48
 """Words that are read of a text; the end of a longer one is left out."""
@@ -60,7 +59,7 @@ class InteractionScorer(TrainedScorer):
         """Collects the words of the catalogue and of the clicked queries."""
         self._data = data
         clicked = [data.queries[row] for row in np.unique(data.clicks["query"])]
-        self.words = WordIds([*data.items, *clicked], analyze)
+        self.words = WordIds([*data.items, *clicked], data.analyzer)
         self._items = self.words.ids(data.items, ITEM_WORDS)
         tf_keras.utils.set_random_seed(data.seed)
         self.network = self.build(self._embedding())

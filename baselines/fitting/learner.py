@@ -9,10 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from dpsr.baselines.analyzers import Analyzer
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.fitting.candidates import CandidateLists
 from dpsr.baselines.fitting.negatives import NegativePools
+from dpsr.tokenizer_cc.terms import analyze
 
 MOST_CLICKS = 2_000_000
 """Clicks of the train split that a baseline learns from; a larger split is sampled."""
@@ -46,6 +48,8 @@ class PairTrainingSet(TrainingSet):
     """Lists of the valid split for early stopping, in place of ``tuning``."""
     word_vectors: tuple[Sequence[str], np.ndarray] | None = None
     """Words and their vectors, float32 [words, d], that embeddings start from; they start at random without them."""
+    analyzer: Analyzer = analyze
+    """Splits texts into words."""
 
 
 class Learner(ABC):
