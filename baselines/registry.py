@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 
 from dpsr.baselines.analyzers import words
@@ -47,12 +48,23 @@ RERANK_DEPTH = 1000
 _RERANKER = re.compile(r"(?P<first>[^>@]+)>(?P<scorer>[^>@]+)(?:@(?P<depth>[1-9][0-9]*))?")
 
 
-def resolve(names: Sequence[str], entries: Mapping[str, Baseline] | None = None) -> dict[str, Baseline]:
+def stages_of(name: str, entries: Mapping[str, Baseline]) -> tuple[str, str, int] | None:
+    """Returns first stage, scorer and depth of a reranker's name; None for any other name."""
+    match = _RERANKER.fullmatch(name)
+    if match is None or not {match["first"], match["scorer"]} <= entries.keys():
+        return None
+    return match["first"], match["scorer"], int(match["depth"] or RERANK_DEPTH)
+
+
+def resolve(
+    names: Sequence[str], entries: Mapping[str, Baseline] | None = None, *, option: str = "evaluation.baselines"
+) -> dict[str, Baseline]:
     """Looks up methods by name.
 
     Args:
         names: names of entries or rerankers.
         entries: the registry; ``ENTRIES`` by default.
+        option: where the names were given, for the error.
 
     Returns:
         The registry with the rerankers among ``names`` added.
@@ -64,14 +76,16 @@ def resolve(names: Sequence[str], entries: Mapping[str, Baseline] | None = None)
     for name in names:
         if name in found:
             continue
-        match = _RERANKER.fullmatch(name)
-        if match is None or not {match["first"], match["scorer"]} <= found.keys():
+        stages = stages_of(name, found)
+        if stages is None:
+            close = get_close_matches(name, found, 1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
             known = ", ".join(f"{entry.name} (trains)" if entry.trains else entry.name for entry in found.values())
             raise ConfigError(
-                f"evaluation.baselines: unknown method {name!r} (known: {known}; and FIRST>SCORER or "
+                f"{option}: unknown method {name!r}{meant} (known: {known}; and FIRST>SCORER or "
                 f"FIRST>SCORER@DEPTH for two of them, as {REFERENCE}>{SUBJECT}@100)"
             )
-        found[name] = _reranker_entry(name, match["first"], match["scorer"], int(match["depth"] or RERANK_DEPTH), found)
+        found[name] = _reranker_entry(name, *stages, found)
     return found
 
 

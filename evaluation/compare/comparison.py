@@ -155,7 +155,7 @@ def compare_judged(
 
 def summarise_judged(
     values: Values,
-    found_areas: Mapping[str, Mapping[str, float]],
+    found_areas: Mapping[str, dict[str, float]],
     judgements: Judgements,
     *,
     subject: str,

@@ -1,0 +1,198 @@
+"""A comparison of many models on one dataset: which take part, their files, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dpsr.baselines.context import Baseline, BuildContext, Need
+from dpsr.baselines.registry import ENTRIES, REFERENCE, resolve, stages_of
+from dpsr.config import Config, ConfigError
+from dpsr.data.dataset.schema import SKIP
+from dpsr.data.dataset.tables import Dataset
+from dpsr.errors import DpsrError
+from dpsr.evaluation.compare.benchmark_suite import dataset_notes
+from dpsr.evaluation.compare.comparison import summarise_judged, summarise_slices
+from dpsr.evaluation.compare.inputs import Inputs
+from dpsr.evaluation.compare.list_measures import ModelValues, model_values
+from dpsr.evaluation.compare.measured_context import MeasuredContext
+from dpsr.evaluation.compare.model_runs import ModelRuns
+from dpsr.evaluation.compare.rerankers import rerankers_of
+from dpsr.evaluation.measures.slices import TYPO, slices_of
+from dpsr.evaluation.report.costs import Cost, TrainingCost
+from dpsr.evaluation.report.machine import describe_machine
+from dpsr.evaluation.report.model_comparison import QUALITY, ModelComparison
+from dpsr.evaluation.report.results import Report
+
+EVERY = "all"
+"""The name that stands for every entry of the registry, and rerankers of the best first stage."""
+_NEEDS = {Need.CLICKS: "clicks", Need.LABELS: "labelled pairs", Need.MODEL: "trained model"}
+
+
+def selected_models(text: str) -> list[str]:
+    """Reads the option ``--models``: names between commas, or ``all``.
+
+    Raises:
+        ConfigError: no name is given, or one is unknown.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"--models: no name is given; name methods between commas, or {EVERY} (known: {_known()})")
+    resolve([name for name in names if name != EVERY], option="--models")
+    return names
+
+
+def compare_models(
+    config: Config,
+    dataset: Dataset,
+    models: Sequence[str],
+    *,
+    split: str,
+    child: Sequence[str],
+    no_model: str | None,
+    say: Callable[[str], None],
+) -> ModelComparison:
+    """Trains and measures models, each in a process of its own; what an earlier comparison measured is read.
+
+    Args:
+        config: the run's configuration; ``training.seed`` decides every random choice.
+        dataset: the train split, and the split that is measured.
+        models: names of ``selected_models``; BM25, which all are compared with, always takes part.
+        split: ``valid`` or ``test``.
+        child: command of a process that takes a task (``producer.run_task``).
+        no_model: why the trained model takes no part; None where it does.
+        say: shows a line of progress.
+
+    Raises:
+        ConfigError: what ``--tune`` wrote cannot be used.
+        DatasetError: the split has no click, or the labels cannot be used.
+        DpsrError: no model could be measured.
+    """
+    inputs = Inputs.load(config, dataset, split)
+    registry = resolve([name for name in models if name != EVERY])
+    context = MeasuredContext.of(inputs, registry)
+    notes = dataset_notes(context)
+    listed = [REFERENCE, *(ENTRIES if EVERY in models else ()), *(name for name in models if name != EVERY)]
+    names, left_out = _fitting(dict.fromkeys(listed), context, no_model)
+    notes += left_out
+    runs = ModelRuns(inputs, registry, child, say)
+    for name in names:
+        runs.make_lists(name)
+    if EVERY in models:
+        reranked, left_out = rerankers_of(runs)
+        notes += left_out
+        runs.registry.update(resolve(reranked))
+        for name in reranked:
+            runs.make_lists(name)
+    if not runs.facts:
+        raise DpsrError("no model could be measured: " + "; ".join(runs.failed.values()))
+    notes += [note for facts in runs.facts.values() for note in facts.notes]
+    return _report(runs, context, list(dict.fromkeys(notes)))
+
+
+def _fitting(
+    names: Sequence[str] | dict[str, None], context: BuildContext, no_model: str | None
+) -> tuple[list[str], list[str]]:
+    """Methods whose needs are met, and notes on the others."""
+    fitting, notes = [], []
+    for name in names:
+        needs = context.registry[name].needs
+        missing = [need.value for need in context.missing(needs - {Need.MODEL})]
+        if Need.MODEL in needs and no_model is not None:
+            missing.append(no_model)
+        if missing:
+            notes.append(f"{name} is left out: {', '.join(missing)}.")
+        else:
+            fitting.append(name)
+    return fitting, notes
+
+
+def _report(runs: ModelRuns, context: MeasuredContext, notes: list[str]) -> ModelComparison:
+    inputs, dataset = runs.inputs, runs.inputs.dataset
+    options, counts = inputs.config.evaluation, context.click_counts
+    values = {name: model_values(runs.lists_path(name), inputs, counts) for name in runs.facts}
+    times = [times for name, facts in runs.facts.items() if facts.retrieves and (times := runs.make_times(name))]
+    best = _best(values, by_clicks=dataset.has_log or inputs.judgements is None)
+    pair = {"subject": best, "reference": REFERENCE if REFERENCE in values else ""}
+    masks = slices_of(inputs.examples, dataset, columns=options.slice_by)
+    clicks = {name: found.clicks for name, found in values.items()}
+    typos = {name: found.typos for name, found in values.items()}
+    every_typo = {TYPO: np.ones(len(inputs.typos), dtype=bool)}
+    comparison = summarise_slices(clicks, masks, inputs.examples.records["query"], seed=inputs.seed, **pair)
+    comparison += summarise_slices(typos, every_typo, inputs.typos.records["query"], seed=inputs.seed, **pair)
+    judged = None
+    if inputs.judgements is not None:
+        judged = summarise_judged(
+            {name: found.judged for name, found in values.items()},
+            {name: found.areas for name, found in values.items()},
+            inputs.judgements,
+            seed=inputs.seed,
+            **pair,
+        )
+    report = Report(
+        name=inputs.config.name,
+        split=inputs.split,
+        split_size=dataset.num_interactions(inputs.split),
+        num_items=inputs.num_items,
+        candidates=min(options.candidates, inputs.num_items),
+        weights={key: weight for facts in runs.facts.values() for key, weight in facts.weights.items()},
+        mixing_ratio=inputs.config.loss.mixing_ratio,
+        seed=inputs.seed,
+        machine=describe_machine(),
+        comparison=comparison,
+        judged=judged,
+        notes=notes + [f"{message}." for message in runs.failed.values()],
+        retrieval=times,
+    )
+    milliseconds = {each.retriever: each.median_ms for each in times}
+    return ModelComparison(
+        report=report,
+        costs=[
+            Cost(
+                name,
+                _needs(runs.registry[name]),
+                _training(name, runs, context),
+                facts.index_bytes,
+                milliseconds.get(name),
+            )
+            for name, facts in runs.facts.items()
+        ],
+        best=best,
+        log_clicks=_train_clicks(dataset) if dataset.has_log else 0,
+        labelled_pairs=len(dataset.labels()),
+        cases={},
+        failed=runs.failed,
+    )
+
+
+def _best(values: dict[str, ModelValues], *, by_clicks: bool) -> str:
+    def quality(name: str) -> float:
+        found = values[name].clicks if by_clicks else values[name].judged
+        return float(found[QUALITY].mean()) if QUALITY in found else -1.0
+
+    return max(values, key=quality)
+
+
+def _training(name: str, runs: ModelRuns, context: MeasuredContext) -> TrainingCost | None:
+    """Cost of a method, or of both stages of a reranker; None where the trained model is a part of it."""
+    if Need.MODEL in runs.registry[name].needs:
+        return None
+    stages = stages_of(name, runs.registry)
+    costs = [context.cost(part) for part in (stages[:2] if stages else [name])]
+    known = [cost for cost in costs if cost is not None]
+    if len(known) < len(costs):
+        return None
+    return known[0] if len(known) == 1 else known[0] + known[1]
+
+
+def _needs(entry: Baseline) -> tuple[str, ...]:
+    return tuple(words for need, words in _NEEDS.items() if need in entry.needs)
+
+
+def _train_clicks(dataset: Dataset) -> int:
+    return sum(int((block["event"] != SKIP).sum()) for block in dataset.interaction_blocks("train"))
+
+
+def _known() -> str:
+    return ", ".join(ENTRIES)
