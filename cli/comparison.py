@@ -49,6 +49,7 @@ def compare(
 
     dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
     from dpsr.evaluation.compare.contest import compare_models, selected_models
+    from dpsr.evaluation.report.comparison_page import write_comparison_page
     from dpsr.evaluation.report.comparison_text import comparison_text
     from dpsr.evaluation.report.model_comparison import evidence, read_evidence, write_comparison
 
@@ -66,6 +67,8 @@ def compare(
     directory = Path(config.work_dir) / "comparison"
     own = evidence(found)
     write_comparison(found, own, directory)
+    written = write_comparison_page(page or directory / "comparison.html", found, [own, *known])
+    click.echo(f"page: {written}", err=True)
     click.echo(comparison_text(found, markdown=markdown))
     if found.failed:
         raise DpsrError(f"{len(found.failed)} of the models failed: {'; '.join(found.failed.values())}")

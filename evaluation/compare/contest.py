@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,13 +12,16 @@ from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
+from dpsr.evaluation.compare import lists
 from dpsr.evaluation.compare.benchmark_suite import dataset_notes
 from dpsr.evaluation.compare.comparison import summarise_judged, summarise_slices
 from dpsr.evaluation.compare.inputs import Inputs
 from dpsr.evaluation.compare.list_measures import ModelValues, model_values
+from dpsr.evaluation.compare.lists import read_array
 from dpsr.evaluation.compare.measured_context import MeasuredContext
 from dpsr.evaluation.compare.model_runs import ModelRuns
 from dpsr.evaluation.compare.rerankers import rerankers_of
+from dpsr.evaluation.measures.cases import SHOWN, Case, missed_cases, sampled_queries
 from dpsr.evaluation.measures.slices import TYPO, slices_of
 from dpsr.evaluation.report.costs import Cost, TrainingCost
 from dpsr.evaluation.report.machine import describe_machine
@@ -27,6 +30,7 @@ from dpsr.evaluation.report.results import Report
 
 EVERY = "all"
 """The name that stands for every entry of the registry, and rerankers of the best first stage."""
+_SHOWN_MODELS = 3  # with examples of what they miss
 _NEEDS = {Need.CLICKS: "clicks", Need.LABELS: "labelled pairs", Need.MODEL: "trained model"}
 
 
@@ -161,9 +165,27 @@ def _report(runs: ModelRuns, context: MeasuredContext, notes: list[str]) -> Mode
         best=best,
         log_clicks=_train_clicks(dataset) if dataset.has_log else 0,
         labelled_pairs=len(dataset.labels()),
-        cases={},
+        cases=_cases(runs, clicks, context.item_texts),
         failed=runs.failed,
     )
+
+
+def _cases(
+    runs: ModelRuns, values: Mapping[str, Mapping[str, np.ndarray]], texts: Sequence[str]
+) -> dict[str, list[Case]]:
+    """Clicks missed by each of the best models and BM25, and found by another of them."""
+    inputs = runs.inputs
+    ranked = [name for name in values if QUALITY in values[name]]
+    ranked.sort(key=lambda name: -values[name][QUALITY].mean())
+    shown = list(dict.fromkeys([*ranked[:_SHOWN_MODELS], *(name for name in ranked if name == REFERENCE)]))
+    rows, clicks = sampled_queries(inputs.examples)
+    answers = {}
+    for name in shown:
+        items = read_array(runs.lists_path(name), lists.CLICKS)
+        assert items is not None  # it has a measure of lists
+        answers[name] = items[rows, :SHOWN]
+    sample = inputs.examples.take(rows)
+    return {name: missed_cases(answers, name, sample, clicks, texts) for name in shown}
 
 
 def _best(values: dict[str, ModelValues], *, by_clicks: bool) -> str:

@@ -23,7 +23,7 @@ COLUMNS = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Recall@1000
 PAIRED = ("MAP@5", "nDCG@10", "Recall@100", "Top-1")
 """Measures of the table of paired differences from BM25."""
 _SENSES_SHOWN = 12  # polysemous queries
-WORDS = ("index",)
+WORDS = ("index", "needs")
 """Columns of text, aligned left."""
 JUDGED_COLUMNS = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000", "AUC", "AUC within queries")
 """Measures of the table of judged queries."""
