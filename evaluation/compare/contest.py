@@ -9,6 +9,7 @@ import numpy as np
 from dpsr.baselines.context import Baseline, BuildContext, Need
 from dpsr.baselines.registry import ENTRIES, REFERENCE, resolve, stages_of
 from dpsr.config import Config, ConfigError
+from dpsr.data.dataset.locks import LockHeldError, exclusive
 from dpsr.data.dataset.schema import SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
@@ -71,7 +72,7 @@ def compare_models(
     Raises:
         ConfigError: what ``--tune`` wrote cannot be used.
         DatasetError: the split has no click, or the labels cannot be used.
-        DpsrError: no model could be measured.
+        DpsrError: no model could be measured, or another process compares models in the same directory.
     """
     inputs = Inputs.load(config, dataset, split)
     registry = resolve([name for name in models if name != EVERY])
@@ -81,18 +82,29 @@ def compare_models(
     names, left_out = _fitting(dict.fromkeys(listed), context, no_model)
     notes += left_out
     runs = ModelRuns(inputs, registry, child, say)
+    inputs.directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with exclusive(inputs.directory / ".lock", wait=False):
+            notes += _run(runs, names, every=EVERY in models)
+            notes += [note for facts in runs.facts.values() for note in facts.notes]
+            return _report(runs, context, list(dict.fromkeys(notes)))
+    except LockHeldError as error:
+        raise DpsrError(f"{inputs.directory}: {error} compares models there; wait for it, or end it") from None
+
+
+def _run(runs: ModelRuns, names: Sequence[str], *, every: bool) -> list[str]:
+    """Makes the lists of all methods, rerankers of the best first stage included, and returns notes."""
+    notes: list[str] = []
     for name in names:
         runs.make_lists(name)
-    if EVERY in models:
-        reranked, left_out = rerankers_of(runs)
-        notes += left_out
+    if every:
+        reranked, notes = rerankers_of(runs)
         runs.registry.update(resolve(reranked))
         for name in reranked:
             runs.make_lists(name)
     if not runs.facts:
         raise DpsrError("no model could be measured: " + "; ".join(runs.failed.values()))
-    notes += [note for facts in runs.facts.values() for note in facts.notes]
-    return _report(runs, context, list(dict.fromkeys(notes)))
+    return notes
 
 
 def _fitting(

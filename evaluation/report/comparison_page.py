@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpsr.evaluation.measures.slices import ALL, TYPO, UNSEEN
-from dpsr.evaluation.report.chooser import Choice, choices
+from dpsr.evaluation.report.chooser import Choice, choices, distance
 from dpsr.evaluation.report.comparison_tables import model_table, slices_table
 from dpsr.evaluation.report.costs import Cost
 from dpsr.evaluation.report.figures import bars, trade_off
@@ -129,12 +129,15 @@ def _chooser(known: Sequence[Evidence]) -> _Section:
         "limit, ms": lambda choice: "none" if isinf(choice.shop.limit) else f"{choice.shop.limit:g}",
     }
     keys = [[axis(choice) for axis in axes.values()] for choice in found]
+    own = min(found, key=lambda choice: distance(choice.shop, known[0]))
+    first = [axis(own) for axis in axes.values()]
     return {
         "title": "Which model",
         "template": "chooser.html",
         "known": known,
         "axes": [
-            {"name": name, "values": list(dict.fromkeys(key[place] for key in keys))} for place, name in enumerate(axes)
+            {"name": name, "values": list(dict.fromkeys(key[place] for key in keys)), "first": first[place]}
+            for place, name in enumerate(axes)
         ],
         "columns": ["model", "expected ms", "quality there", "best that fits", "training there", "evidence"],
         "rows": [{"key": key, "cells": _cells(choice)} for key, choice in zip(keys, found, strict=True)],

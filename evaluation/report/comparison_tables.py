@@ -62,7 +62,7 @@ def slices_table(comparison: ModelComparison) -> Table:
     names = [result.retriever for result in by_quality(comparison)]
     headers = [f"{part} ({results[0].examples:,})" for part, results in parts.items()]
     rows = [[Cell(name), *(_measure(found[name], QUALITY, found) for found in by_name.values())] for name in names]
-    return Table(f"{QUALITY} by kind of query (clicks)", ["model", *headers], rows)
+    return Table(f"quality by kind of query, {QUALITY} of clicks", ["model", *headers], rows)
 
 
 def _measure(result: Result, measure: str, column: dict[str, Result], *, interval: bool = False) -> Cell:
