@@ -62,6 +62,7 @@ def compare(
         split=split,
         child=_CHILD,
         no_model=_no_model(config),
+        model_seconds=_model_seconds(config),
         say=lambda line: click.echo(line, err=True),
     )
     directory = Path(config.work_dir) / "comparison"
@@ -83,3 +84,11 @@ def _no_model(config: Config) -> str | None:
     if config.model.initial is None and not (config.checkpoint_dir / MODEL_FILE).exists():
         return f"{config.checkpoint_dir} holds no trained model, run `dpsr train`"
     return None
+
+
+def _model_seconds(config: Config) -> float | None:
+    """Training time of the trained model: that of all epochs; None where it has none."""
+    from dpsr.training.checkpoints import read_epochs
+
+    seconds = [epoch["seconds"] for epoch in read_epochs(config.checkpoint_dir) if "seconds" in epoch]
+    return sum(seconds) if seconds else None

@@ -56,6 +56,7 @@ def compare_models(
     split: str,
     child: Sequence[str],
     no_model: str | None,
+    model_seconds: float | None,
     say: Callable[[str], None],
 ) -> ModelComparison:
     """Trains and measures models, each in a process of its own; what an earlier comparison measured is read.
@@ -67,6 +68,7 @@ def compare_models(
         split: ``valid`` or ``test``.
         child: command of a process that takes a task (``producer.run_task``).
         no_model: why the trained model takes no part; None where it does.
+        model_seconds: training time of the trained model; None where it is unknown.
         say: shows a line of progress.
 
     Raises:
@@ -87,7 +89,7 @@ def compare_models(
         with exclusive(inputs.directory / ".lock", wait=False):
             notes += _run(runs, names, every=EVERY in models)
             notes += [note for facts in runs.facts.values() for note in facts.notes]
-            return _report(runs, context, list(dict.fromkeys(notes)))
+            return _report(runs, context, list(dict.fromkeys(notes)), model_seconds)
     except LockHeldError as error:
         raise DpsrError(f"{inputs.directory}: {error} compares models there; wait for it, or end it") from None
 
@@ -124,7 +126,9 @@ def _fitting(
     return fitting, notes
 
 
-def _report(runs: ModelRuns, context: MeasuredContext, notes: list[str]) -> ModelComparison:
+def _report(
+    runs: ModelRuns, context: MeasuredContext, notes: list[str], model_seconds: float | None
+) -> ModelComparison:
     inputs, dataset = runs.inputs, runs.inputs.dataset
     options, counts = inputs.config.evaluation, context.click_counts
     values = {name: model_values(runs.lists_path(name), inputs, counts) for name in runs.facts}
@@ -168,7 +172,7 @@ def _report(runs: ModelRuns, context: MeasuredContext, notes: list[str]) -> Mode
             Cost(
                 name,
                 _needs(runs.registry[name]),
-                _training(name, runs, context),
+                _training(name, runs, context, model_seconds),
                 facts.index_bytes,
                 milliseconds.get(name),
             )
@@ -208,16 +212,14 @@ def _best(values: dict[str, ModelValues], *, by_clicks: bool) -> str:
     return max(values, key=quality)
 
 
-def _training(name: str, runs: ModelRuns, context: MeasuredContext) -> TrainingCost | None:
-    """Cost of a method, or of both stages of a reranker; None where the trained model is a part of it."""
-    if Need.MODEL in runs.registry[name].needs:
-        return None
+def _training(name: str, runs: ModelRuns, context: MeasuredContext, model_seconds: float | None) -> TrainingCost | None:
+    """Cost of a method, of both stages of a reranker, and of the trained model in it; None where a part is unknown."""
     stages = stages_of(name, runs.registry)
     costs = [context.cost(part) for part in (stages[:2] if stages else [name])]
+    if Need.MODEL in runs.registry[name].needs:
+        costs.append(None if model_seconds is None else TrainingCost(model_seconds, None, None))
     known = [cost for cost in costs if cost is not None]
-    if len(known) < len(costs):
-        return None
-    return known[0] if len(known) == 1 else known[0] + known[1]
+    return sum(known[1:], known[0]) if len(known) == len(costs) else None
 
 
 def _needs(entry: Baseline) -> tuple[str, ...]:

@@ -38,13 +38,11 @@ def model_table(comparison: ModelComparison) -> Table:
     costs = [comparison.cost(name) for name in names]
     trained = [cost.training for cost in costs]
     columns |= {
-        "training s": [NO_VALUE if each is None else Cell(f"{each.seconds:,.1f}") for each in trained],
-        "CPU s": [NO_VALUE if each is None else Cell(f"{each.cpu_seconds:,.1f}") for each in trained],
-        "memory MiB": [NO_VALUE if each is None else Cell(f"{each.peak_bytes / 2**20:,.0f}") for each in trained],
-        "index MiB": [
-            NO_VALUE if cost.index_bytes is None else Cell(f"{cost.index_bytes / 2**20:,.1f}") for cost in costs
-        ],
-        "ms": [NO_VALUE if cost.milliseconds is None else Cell(f"{cost.milliseconds:.2f}") for cost in costs],
+        "training s": [_number(None if each is None else each.seconds, 1) for each in trained],
+        "CPU s": [_number(None if each is None else each.cpu_seconds, 1) for each in trained],
+        "memory MiB": [_number(None if each is None else each.peak_bytes, 0, unit=2**20) for each in trained],
+        "index MiB": [_number(cost.index_bytes, 1, unit=2**20) for cost in costs],
+        "ms": [_number(cost.milliseconds, 2) for cost in costs],
         NEEDS: [Cell(", ".join(cost.needs) or "nothing") for cost in costs],
     }
     rows = [[Cell(name), *(cells[place] for cells in columns.values())] for place, name in enumerate(names)]
@@ -71,3 +69,7 @@ def _measure(result: Result, measure: str, column: dict[str, Result], *, interva
         return NO_VALUE
     aside = f"± {result.half_widths[measure]:.3f}" if interval else ""
     return Cell(f"{value:.3f}", aside, is_best(value, [other.metrics.get(measure) for other in column.values()]))
+
+
+def _number(value: float | None, decimals: int, *, unit: int = 1) -> Cell:
+    return NO_VALUE if value is None else Cell(f"{value / unit:,.{decimals}f}")

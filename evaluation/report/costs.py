@@ -10,15 +10,19 @@ class TrainingCost:
     """Cost of building a method from a prepared dataset, its training included."""
 
     seconds: float
-    cpu_seconds: float
-    """Of all threads."""
-    peak_bytes: int
-    """Highest resident memory of the process until the method was built."""
+    cpu_seconds: float | None
+    """Of all threads; None where it was not measured."""
+    peak_bytes: int | None
+    """Highest resident memory of the process until the method was built; None where it was not measured."""
 
     def __add__(self, other: TrainingCost) -> TrainingCost:
         """Adds a part that was built before; memory is that of the larger one."""
-        seconds, cpu_seconds = self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds
-        return TrainingCost(seconds, cpu_seconds, max(self.peak_bytes, other.peak_bytes))
+        seconds, cpu_seconds, peak_bytes = self.seconds + other.seconds, None, None
+        if self.cpu_seconds is not None and other.cpu_seconds is not None:
+            cpu_seconds = self.cpu_seconds + other.cpu_seconds
+        if self.peak_bytes is not None and other.peak_bytes is not None:
+            peak_bytes = max(self.peak_bytes, other.peak_bytes)
+        return TrainingCost(seconds, cpu_seconds, peak_bytes)
 
 
 @dataclass(frozen=True)
