@@ -17,7 +17,7 @@ from dpsr.evaluation.compare import lists
 from dpsr.evaluation.compare.benchmark_suite import dataset_notes
 from dpsr.evaluation.compare.comparison import summarise_judged, summarise_slices
 from dpsr.evaluation.compare.inputs import Inputs
-from dpsr.evaluation.compare.list_measures import ModelValues, model_values
+from dpsr.evaluation.compare.list_measures import ModelValues, model_values, oracle_values
 from dpsr.evaluation.compare.lists import read_array
 from dpsr.evaluation.compare.measured_context import MeasuredContext
 from dpsr.evaluation.compare.model_runs import ModelRuns
@@ -26,11 +26,12 @@ from dpsr.evaluation.measures.cases import SHOWN, Case, missed_cases, sampled_qu
 from dpsr.evaluation.measures.slices import TYPO, slices_of
 from dpsr.evaluation.report.costs import Cost, TrainingCost
 from dpsr.evaluation.report.machine import describe_machine
-from dpsr.evaluation.report.model_comparison import QUALITY, ModelComparison
+from dpsr.evaluation.report.model_comparison import ORACLE, QUALITY, ModelComparison
 from dpsr.evaluation.report.results import Report
 
 EVERY = "all"
 """The name that stands for every entry of the registry, and rerankers of the best first stage."""
+_LABELS_OF_QUERIES = "the judgements themselves"
 _SHOWN_MODELS = 3  # with examples of what they miss
 _NEEDS = {Need.CLICKS: "clicks", Need.LABELS: "labelled pairs", Need.MODEL: "trained model"}
 
@@ -143,6 +144,7 @@ def _report(
     comparison += summarise_slices(typos, every_typo, inputs.typos.records["query"], seed=inputs.seed, **pair)
     judged = None
     if inputs.judgements is not None:
+        values[ORACLE] = oracle_values(inputs.judgements)
         judged = summarise_judged(
             {name: found.judged for name, found in values.items()},
             {name: found.areas for name, found in values.items()},
@@ -177,7 +179,8 @@ def _report(
                 milliseconds.get(name),
             )
             for name, facts in runs.facts.items()
-        ],
+        ]
+        + [Cost(name, (_LABELS_OF_QUERIES,), None, None, None) for name in values if name == ORACLE],
         best=best,
         log_clicks=_train_clicks(dataset) if dataset.has_log else 0,
         labelled_pairs=len(dataset.labels()),

@@ -13,9 +13,9 @@ from dpsr.evaluation.compare import lists
 from dpsr.evaluation.compare.inputs import Inputs
 from dpsr.evaluation.compare.lists import read_array, read_whole, write_beside
 from dpsr.evaluation.measures.clicks import list_values
-from dpsr.evaluation.measures.judgements import JUDGED_MEASURES, areas, judged_list_values
+from dpsr.evaluation.measures.judgements import JUDGED_MEASURES, Judgements, areas, judged_list_values
 from dpsr.evaluation.measures.matches import MATCH_MEASURES
-from dpsr.evaluation.measures.metrics import CLICKS, RANKED_MEASURES, TOP_K, top_k_values
+from dpsr.evaluation.measures.metrics import CLICKS, RANKED_DEPTH, RANKED_MEASURES, TOP_K, top_k_values
 
 _NAMES = (*RANKED_MEASURES, *TOP_K, CLICKS, *JUDGED_MEASURES, *MATCH_MEASURES)
 _STAMP = "lists"
@@ -33,6 +33,20 @@ class ModelValues:
     """Of the judged queries with a relevant item."""
     areas: dict[str, float] = field(default_factory=dict)
     """Areas under the curve of the judged pairs."""
+
+
+def oracle_values(judgements: Judgements) -> ModelValues:
+    """Computes the values of the order by label, the judged items alone: no method exceeds them on judged queries."""
+    rows = judgements.answerable()
+    width = max(len(judgements.items[row]) for row in rows)
+    items = np.full((len(rows), width), -1, np.int32)
+    for target, row in zip(items, rows, strict=True):
+        # A pair that is judged twice has the higher label.
+        best_first = judgements.items[row][np.argsort(-judgements.labels[row], kind="stable")]
+        _, first = np.unique(best_first, return_index=True)
+        target[: len(first)] = best_first[np.sort(first)]
+    values = judged_list_values(items[:, :RANKED_DEPTH], judgements, rows)
+    return ModelValues(judged=values, areas=areas(list(judgements.labels), judgements))
 
 
 def model_values(path: Path, inputs: Inputs, counts: np.ndarray) -> ModelValues:

@@ -19,12 +19,12 @@ def model_table(comparison: ModelComparison) -> Table:
     report, judged = comparison.report, comparison.report.judged
     clicks = {result.retriever: result for result in report.comparison.of_slice(ALL).results}
     of_judged = {} if judged is None else {result.retriever: result for result in judged.comparison.results}
-    names = [result.retriever for result in by_quality(comparison)]
-    columns = {QUALITY: [_measure(clicks[name], QUALITY, clicks, interval=True) for name in names]}
+    names = models(comparison)
+    columns = {QUALITY: [_measure(clicks.get(name), QUALITY, clicks, interval=True) for name in names]}
     for measure in CLICK_COLUMNS:
-        columns[measure] = [_measure(clicks[name], measure, clicks) for name in names]
+        columns[measure] = [_measure(clicks.get(name), measure, clicks) for name in names]
     for measure in JUDGED_COLUMNS if of_judged else ():
-        columns[f"judged {measure}"] = [_measure(of_judged[name], measure, of_judged) for name in names]
+        columns[f"judged {measure}"] = [_measure(of_judged.get(name), measure, of_judged) for name in names]
     over = {each.retriever: each for each in comparison.quality().over_reference}
     if over:
         reference = next(iter(over.values())).baseline
@@ -51,21 +51,27 @@ def model_table(comparison: ModelComparison) -> Table:
     return Table(title, ["model", *columns], rows)
 
 
+def models(comparison: ModelComparison) -> list[str]:
+    """Returns all models by quality, those without it last."""
+    names = [result.retriever for result in by_quality(comparison)]
+    return [*names, *(cost.retriever for cost in comparison.costs if cost.retriever not in names)]
+
+
 def slices_table(comparison: ModelComparison) -> Table:
     """Makes the table of the quality of every model on every slice."""
     parts = {
         name: comparison.report.comparison.of_slice(name).results for name in comparison.report.comparison.slices()
     }
     by_name = {part: {result.retriever: result for result in results} for part, results in parts.items()}
-    names = [result.retriever for result in by_quality(comparison)]
+    names = [name for name in models(comparison) if QUALITY in by_name[ALL][name].metrics]
     headers = [f"{part} ({results[0].examples:,})" for part, results in parts.items()]
     rows = [[Cell(name), *(_measure(found[name], QUALITY, found) for found in by_name.values())] for name in names]
     return Table(f"quality by kind of query, {QUALITY} of clicks", ["model", *headers], rows)
 
 
-def _measure(result: Result, measure: str, column: dict[str, Result], *, interval: bool = False) -> Cell:
-    value = result.metrics.get(measure)
-    if value is None:
+def _measure(result: Result | None, measure: str, column: dict[str, Result], *, interval: bool = False) -> Cell:
+    value = None if result is None else result.metrics.get(measure)
+    if result is None or value is None:
         return NO_VALUE
     aside = f"± {result.half_widths[measure]:.3f}" if interval else ""
     return Cell(f"{value:.3f}", aside, is_best(value, [other.metrics.get(measure) for other in column.values()]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from dpsr.evaluation.report.results import Comparison, Report, Result
 
 QUALITY = "nDCG@10"
 """The measure that orders the models, and that a choice goes by."""
+ORACLE = "oracle"
+"""The order of the judged items by label, which no method exceeds on judged queries."""
 FILE = "comparison.json"
 
 
@@ -79,18 +80,13 @@ class Evidence:
     rows: list[EvidenceRow]
 
 
-def evidence(comparison: ModelComparison, leave_out: Sequence[str] = ()) -> Evidence:
-    """Returns quality and cost of every model that has both.
-
-    Args:
-        comparison: the measured models.
-        leave_out: models that no shop can have.
-    """
+def evidence(comparison: ModelComparison) -> Evidence:
+    """Returns quality and cost of every model that has both."""
     report, costs = comparison.report, {cost.retriever: cost for cost in comparison.costs}
     rows = []
     for result in comparison.quality().results:
         cost = costs[result.retriever]
-        if QUALITY in result.intervals and cost.milliseconds is not None and result.retriever not in leave_out:
+        if QUALITY in result.intervals and cost.milliseconds is not None:
             found = result.intervals[QUALITY]
             training = cost.training.seconds if cost.training else None
             row = EvidenceRow(

@@ -145,7 +145,7 @@ def test_tables_order_models_by_quality_and_show_costs() -> None:
     text = comparison_text(comparison)
     rows = [line.split()[0] for line in text.splitlines() if line.startswith(("bm25", "lsa", "<b>odd", "scorer"))]
     order = sorted(("bm25", "lsa", "<b>odd</b>"), key=lambda name: -comparison.report.result(name).metrics["nDCG@10"])
-    assert rows == [*order, "scorer"] * 2
+    assert rows == [*order, "scorer", *order]
     assert "1,024" in text
     assert comparison_text(comparison, markdown=True).count("|") > 50
 
@@ -157,7 +157,6 @@ def test_evidence_is_read_back(tmp_path: Path) -> None:
     assert own.rows[0].quality == comparison.report.result("bm25").metrics["nDCG@10"]
     assert own.rows[1].needs == ("clicks",)
     assert read_evidence(write_comparison(comparison, own, tmp_path)) == own
-    assert [row.model for row in evidence(comparison, leave_out=["bm25"]).rows] == ["lsa", "<b>odd</b>"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"evidence": {"rows": [{"model": "x"}]}}', '{"mixing_ratio": 1}'])

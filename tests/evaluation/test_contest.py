@@ -156,9 +156,11 @@ def test_figures_are_those_of_an_evaluation(shop: Path, dataset: Dataset, tasks:
     assert found.report.judged is not None
     assert report.judged is not None
     ours, theirs = (of_methods(each.comparison.results) for each in (found.report.judged, report.judged))
-    assert ours.keys() == theirs.keys()
+    assert ours.keys() == {*theirs, ("oracle", "judged queries")}
     for key, result in theirs.items():
         assert ours[key].metrics == pytest.approx(result.metrics), key
+    oracle = ours["oracle", "judged queries"].metrics
+    assert oracle["nDCG@10"] == oracle["MRR@10"] == oracle["AUC"] == 1.0
     over = {each.retriever: each.metrics for each in found.report.comparison.of_slice("all").over_reference}
     assert over == {each.retriever: each.metrics for each in report.comparison.of_slice("all").over_reference}
 
