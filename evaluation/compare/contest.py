@@ -105,6 +105,12 @@ def _run(runs: ModelRuns, names: Sequence[str], *, every: bool) -> list[str]:
         runs.registry.update(resolve(reranked))
         for name in reranked:
             runs.make_lists(name)
+    notes += [
+        f"{name} scores given pairs only: alone it is measured on judged pairs (evaluation.labels), and as FIRST>{name}"
+        "@DEPTH on all else."
+        for name, facts in runs.facts.items()
+        if not facts.retrieves
+    ]
     if not runs.facts:
         raise DpsrError("no model could be measured: " + "; ".join(runs.failed.values()))
     return notes

@@ -59,7 +59,8 @@ class Fingerprints:
     def _checkpoint(self) -> list[Any]:
         """The trained model: its configuration, and name, size and time of its files."""
         config = self._inputs.config
-        files = sorted(path for path in config.checkpoint_dir.rglob("*") if path.is_file())
+        folders = [config.checkpoint_dir, *([Path(config.model.initial)] if config.model.initial else [])]
+        files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return [config.model.model_dump(), stats]
 

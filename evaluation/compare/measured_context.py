@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dpsr.evaluation.compare.inputs import Inputs
 from dpsr.evaluation.compare.lists import write_beside
 from dpsr.evaluation.report.costs import TrainingCost
 from dpsr.evaluation.report.machine import peak_memory
+from dpsr.evaluation.report.trec import run_tag
 
 _RECORD = "training.json"
 
@@ -89,6 +90,20 @@ class MeasuredContext(BuildContext):
     def cache_file(self, name: str) -> Path | None:
         """File for trained weights, in the directory of the method that is being built."""
         return self._folder(self._stack[-1].name) / f"{name}.npz"
+
+    def tuned(
+        self, name: str, mixture: Callable[[float], ExhaustiveRetriever], weights: Sequence[float], default: float
+    ) -> ExhaustiveRetriever:
+        """As ``BuildContext.tuned``; the weight is chosen once, and kept as trained weights are."""
+        path = self._folder(self._stack[-1].name) / f"{run_tag(name)}.weight.json"
+        try:
+            self.weights[name] = float(json.loads(path.read_text(encoding="utf-8")))
+            return mixture(self.weights[name])
+        except (OSError, ValueError, TypeError):
+            found = super().tuned(name, mixture, weights, default)
+        content = json.dumps(self.weights[name]).encode()
+        write_beside(path, lambda file: file.write(content))
+        return found
 
     def cost(self, name: str) -> TrainingCost | None:
         """Returns the recorded cost of a method; None where it was never built."""

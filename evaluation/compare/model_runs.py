@@ -63,7 +63,8 @@ class ModelRuns:
         path = self.lists_path(name)
         found = read_facts(path)
         if found is None:
-            self._say(f"{name}: {'its lists are damaged and made again' if path.exists() else 'runs'}")
+            log = self._log(name, LISTS)
+            self._say(f"{name}: {'its lists are damaged and made again' if path.exists() else 'runs'} (log: {log})")
             found = read_facts(path) if self._run(name, LISTS, path, more) else None
         if found is not None:
             self.facts[name] = found
@@ -76,6 +77,9 @@ class ModelRuns:
         if found is None and self._run(name, TIMES, path, {}):
             found = _read_times(path)
         return found
+
+    def _log(self, name: str, kind: str) -> Path:
+        return self.inputs.directory / "logs" / f"{self.fingerprints.lists(name)}.{kind}.log"
 
     def _run(self, name: str, kind: str, path: Path, more: Mapping[str, str]) -> bool:
         """Runs a process that writes a file; returns whether it did."""
@@ -90,9 +94,8 @@ class ModelRuns:
             "one_core": kind == TIMES,
             **more,
         }
-        log = self.inputs.directory / "logs" / f"{self.fingerprints.lists(name)}.{kind}.log"
         try:
-            run_child(self._child, name, task, log, ONE_CORE if kind == TIMES else None)
+            run_child(self._child, name, task, self._log(name, kind), ONE_CORE if kind == TIMES else None)
         except MethodFailedError as error:
             self._say(str(error))
             self.failed[name] = str(error)

@@ -25,6 +25,16 @@ def model_table(comparison: ModelComparison) -> Table:
         columns[measure] = [_measure(clicks.get(name), measure, clicks) for name in names]
     for measure in JUDGED_COLUMNS if of_judged else ():
         columns[f"judged {measure}"] = [_measure(of_judged.get(name), measure, of_judged) for name in names]
+    costs = [comparison.cost(name) for name in names]
+    trained = [cost.training for cost in costs]
+    columns |= {
+        "training s": [_number(None if each is None else each.seconds, 1) for each in trained],
+        "ms": [_number(cost.milliseconds, 2) for cost in costs],
+        "index MiB": [_number(cost.index_bytes, 1, unit=2**20) for cost in costs],
+        NEEDS: [Cell(", ".join(cost.needs) or "nothing") for cost in costs],
+        "CPU s": [_number(None if each is None else each.cpu_seconds, 1) for each in trained],
+        "memory MiB": [_number(None if each is None else each.peak_bytes, 0, unit=2**20) for each in trained],
+    }
     over = {each.retriever: each for each in comparison.quality().over_reference}
     if over:
         reference = next(iter(over.values())).baseline
@@ -35,16 +45,6 @@ def model_table(comparison: ModelComparison) -> Table:
     columns["best minus it"] = [
         paired_cell(under[name].metrics.get(QUALITY)) if name in under else Cell("") for name in names
     ]
-    costs = [comparison.cost(name) for name in names]
-    trained = [cost.training for cost in costs]
-    columns |= {
-        "training s": [_number(None if each is None else each.seconds, 1) for each in trained],
-        "CPU s": [_number(None if each is None else each.cpu_seconds, 1) for each in trained],
-        "memory MiB": [_number(None if each is None else each.peak_bytes, 0, unit=2**20) for each in trained],
-        "index MiB": [_number(cost.index_bytes, 1, unit=2**20) for cost in costs],
-        "ms": [_number(cost.milliseconds, 2) for cost in costs],
-        NEEDS: [Cell(", ".join(cost.needs) or "nothing") for cost in costs],
-    }
     rows = [[Cell(name), *(cells[place] for cells in columns.values())] for place, name in enumerate(names)]
     clicked = f"{next(iter(clicks.values())).examples:,} clicks"
     title = f"models by {QUALITY}, {clicked}" + ("" if judged is None else f", {judged.queries:,} judged queries")

@@ -20,6 +20,7 @@ import pytest
 from dpsr.baselines import registry
 from dpsr.baselines.context import Baseline, BuildContext, Need
 from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.interfaces import Method, Retriever
 from dpsr.config import Config, ConfigError, parse_config
 from dpsr.data.dataset.schema import DatasetError
@@ -278,6 +279,7 @@ def test_scorers_are_measured_on_judged_pairs_and_as_rerankers(
     assert judged["letters", "judged queries"].metrics.keys() == {"AUC", "AUC within queries"}
     assert any("bm25 is the first stage of all rerankers, the best on the valid split" in n for n in found.report.notes)
     assert "dpsr is left out: there is no model." in found.report.notes
+    assert any(note.startswith("letters scores given pairs only") for note in found.report.notes)
     monkeypatch.setattr(rerankers, "LIMIT_SECONDS", 1e-9)
     limited = compared(shop, "all")
     assert not any(">" in result.retriever for result in limited.report.results)
@@ -349,6 +351,25 @@ def test_cost_is_recorded_once_and_parts_count(shop: Path, dataset: Dataset, tmp
     (trained[0].parent / "training.json").unlink()
     context().method("slow")
     assert len(trained) == 2, "weights whose cost is unknown are trained again"
+
+
+def test_a_weight_is_chosen_once(shop: Path, dataset: Dataset, tmp_path: Path) -> None:
+    inputs, tried = Inputs.load(make_config(shop), dataset, "test"), []
+
+    def mixed(context: BuildContext) -> Method:
+        def mixture(weight: float) -> ExhaustiveRetriever:
+            tried.append(weight)
+            return context.exhaustive("popularity")
+
+        return context.tuned("mixed", mixture, [0.5, 2.0], 1.0)
+
+    for expected in ([0.5, 2.0, 0.5], [0.5]):
+        context = MeasuredContext.of(inputs, registry.ENTRIES | {"mixed": Baseline("mixed", mixed)})
+        context.directory = tmp_path
+        tried.clear()
+        context.method("mixed")
+        assert tried == expected
+        assert context.weights == {"mixed": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -485,7 +506,7 @@ def test_a_killed_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
     assert "bm25" in table
     third = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     assert "lsa" in third.stdout
-    assert "lsa: runs" in third.stderr
+    assert "lsa: runs (log: " in third.stderr
     assert "bm25: runs" not in third.stderr
     assert kept.stat().st_mtime_ns == stamp
     assert (tmp_path / "run" / "comparison" / "comparison.html").exists()
