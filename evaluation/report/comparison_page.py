@@ -113,7 +113,7 @@ def _costs(comparison: ModelComparison) -> _Section:
     }
     figures = []
     for label, value in costs.items():
-        of_models = ((cost.retriever, value(cost), qualities[cost.retriever]) for cost in comparison.costs)
+        of_models = ((cost.retriever, value(cost), qualities.get(cost.retriever)) for cost in comparison.costs)
         points = {name: (max(x, 1e-3), y) for name, x, y in of_models if x is not None and y is not None}
         if len(points) > 1:
             figures.append(trade_off(f"Quality and {label}", label, QUALITY, points))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from dpsr.evaluation.measures.slices import ALL
 from dpsr.evaluation.report.model_comparison import QUALITY, ModelComparison, by_quality
 from dpsr.evaluation.report.results import Result
@@ -63,7 +65,8 @@ def slices_table(comparison: ModelComparison) -> Table:
         name: comparison.report.comparison.of_slice(name).results for name in comparison.report.comparison.slices()
     }
     by_name = {part: {result.retriever: result for result in results} for part, results in parts.items()}
-    names = [name for name in models(comparison) if QUALITY in by_name[ALL][name].metrics]
+    has_lists = {name for name, result in by_name[ALL].items() if QUALITY in result.metrics}
+    names = [name for name in models(comparison) if name in has_lists]
     headers = [f"{part} ({results[0].examples:,})" for part, results in parts.items()]
     rows = [[Cell(name), *(_measure(found[name], QUALITY, found) for found in by_name.values())] for name in names]
     return Table(f"quality by kind of query, {QUALITY} of clicks", ["model", *headers], rows)
@@ -71,7 +74,7 @@ def slices_table(comparison: ModelComparison) -> Table:
 
 def _measure(result: Result | None, measure: str, column: dict[str, Result], *, interval: bool = False) -> Cell:
     value = None if result is None else result.metrics.get(measure)
-    if result is None or value is None:
+    if result is None or value is None or isnan(value):  # no area under a curve where all pairs are relevant
         return NO_VALUE
     aside = f"± {result.half_widths[measure]:.3f}" if interval else ""
     return Cell(f"{value:.3f}", aside, is_best(value, [other.metrics.get(measure) for other in column.values()]))

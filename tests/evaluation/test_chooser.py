@@ -16,6 +16,7 @@ from dpsr.evaluation.measures.cases import Case, missed_cases
 from dpsr.evaluation.measures.slices import ALL
 from dpsr.evaluation.report.chooser import Shop, choices, choose, expected_milliseconds
 from dpsr.evaluation.report.comparison_page import write_comparison_page
+from dpsr.evaluation.report.comparison_tables import model_table
 from dpsr.evaluation.report.comparison_text import comparison_text
 from dpsr.evaluation.report.costs import Cost, TrainingCost
 from dpsr.evaluation.report.figures import trade_off
@@ -27,7 +28,7 @@ from dpsr.evaluation.report.model_comparison import (
     read_evidence,
     write_comparison,
 )
-from dpsr.evaluation.report.results import Report
+from dpsr.evaluation.report.results import Judged, Report
 
 FAST = EvidenceRow("fast", 0.50, 0.02, 1.0, 0.1, None, ())
 GOOD = EvidenceRow("good", 0.58, 0.02, 4.0, 60.0, 1 << 20, ("clicks",))
@@ -157,6 +158,28 @@ def test_evidence_is_read_back(tmp_path: Path) -> None:
     assert own.rows[0].quality == comparison.report.result("bm25").metrics["nDCG@10"]
     assert own.rows[1].needs == ("clicks",)
     assert read_evidence(write_comparison(comparison, own, tmp_path)) == own
+
+
+def test_quality_is_that_of_judged_queries_where_there_is_no_log(tmp_path: Path) -> None:
+    comparison = small_comparison()
+    values = {"bm25": {"nDCG@10": np.full(30, 0.7)}, "lsa": {"nDCG@10": np.linspace(0, 1, 30)}, "oracle": {}}
+    values["oracle"]["nDCG@10"] = np.ones(30)
+    found = summarise("judged queries", values, np.arange(30), ["nDCG@10"], subject="bm25", reference="bm25", seed=1)
+    oracle = Cost("oracle", ("the judgements themselves",), None, None, None)
+    comparison = replace(
+        comparison,
+        report=replace(comparison.report, judged=Judged(30, 60, 0, 1.0, found)),
+        costs=[*comparison.costs, oracle],
+        best="bm25",
+    )
+    assert comparison.by_clicks
+    without_log = replace(comparison, log_clicks=0)
+    own = evidence(without_log)
+    assert own.measure == "nDCG@10 of judged queries"
+    assert {row.model: row.quality for row in own.rows} == pytest.approx({"bm25": 0.7, "lsa": 0.5})
+    table = model_table(without_log)
+    assert [str(row[0]) for row in table.rows] == ["oracle", "bm25", "lsa", "<b>odd</b>", "scorer"]
+    assert "oracle" in write_comparison_page(tmp_path / "page.html", without_log, [own]).read_text()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"evidence": {"rows": [{"model": "x"}]}}', '{"mixing_ratio": 1}'])

@@ -36,7 +36,9 @@ from dpsr.evaluation.compare.lists import ListFacts, read_array, read_facts, wri
 from dpsr.evaluation.compare.measured_context import MeasuredContext
 from dpsr.evaluation.compare.producer import make_reranked_lists, run_task
 from dpsr.evaluation.measures.metrics import RANKED_DEPTH
-from dpsr.evaluation.report.model_comparison import ModelComparison
+from dpsr.evaluation.report.comparison_page import write_comparison_page
+from dpsr.evaluation.report.comparison_text import comparison_text
+from dpsr.evaluation.report.model_comparison import ModelComparison, evidence
 from dpsr.evaluation.report.results import Result
 
 ITEMS, CLICKS = 90, 900
@@ -262,7 +264,7 @@ def shared_letters(context: BuildContext) -> Method:
 
 
 def test_scorers_are_measured_on_judged_pairs_and_as_rerankers(
-    shop: Path, tasks: Tasks, fresh: None, monkeypatch: pytest.MonkeyPatch
+    shop: Path, tasks: Tasks, fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "dpsr.evaluation.compare.contest.ENTRIES",
@@ -280,6 +282,10 @@ def test_scorers_are_measured_on_judged_pairs_and_as_rerankers(
     assert any("bm25 is the first stage of all rerankers, the best on the valid split" in n for n in found.report.notes)
     assert "dpsr is left out: there is no model." in found.report.notes
     assert any(note.startswith("letters scores given pairs only") for note in found.report.notes)
+    page = write_comparison_page(tmp_path / "page.html", found, [evidence(found)]).read_text()
+    for name in ("letters", "oracle", "bm25&gt;letters@100"):
+        assert f"<th>{name}</th>" in page, name
+    assert "oracle" in comparison_text(found)
     monkeypatch.setattr(rerankers, "LIMIT_SECONDS", 1e-9)
     limited = compared(shop, "all")
     assert not any(">" in result.retriever for result in limited.report.results)
