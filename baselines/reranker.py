@@ -31,18 +31,9 @@ class Reranker:
     def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As ``Retriever.retrieve``; at most ``depth`` items for each query."""
         items, _ = self._first_stage.retrieve(examples, self._depth)
-        items, scores = rerank(self._scorer, examples, items)
+        scores = self._scorer.score(examples, np.maximum(items, 0))
+        items, scores = best_first(items, np.where(items < 0, -np.inf, scores), examples.tie_keys)
         return items[:, :k], scores[:, :k].astype(np.float32)
-
-
-def rerank(scorer: Scorer, examples: QueryExamples, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Orders the lists of a first stage, int32 [n, w] with -1 for no item, by a scorer.
-
-    Returns:
-        Items int32 [n, w] and scores float [n, w], best first.
-    """
-    scores = scorer.score(examples, np.maximum(items, 0))
-    return best_first(items, np.where(items < 0, -np.inf, scores), examples.tie_keys)
 
 
 def index_of(method: object) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from dpsr.baselines.context import Baseline, BuildContext, Need
+from dpsr.baselines.context import BuildContext, Need
 from dpsr.baselines.registry import ENTRIES, REFERENCE, resolve, stages_of
 from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.locks import LockHeldError, exclusive
@@ -24,14 +25,14 @@ from dpsr.evaluation.compare.model_runs import ModelRuns
 from dpsr.evaluation.compare.rerankers import rerankers_of
 from dpsr.evaluation.measures.cases import SHOWN, Case, missed_cases, sampled_queries
 from dpsr.evaluation.measures.slices import TYPO, slices_of
+from dpsr.evaluation.measures.timing import RetrievalTime
 from dpsr.evaluation.report.costs import Cost, TrainingCost
 from dpsr.evaluation.report.machine import describe_machine
 from dpsr.evaluation.report.model_comparison import ORACLE, QUALITY, ModelComparison
-from dpsr.evaluation.report.results import Report
+from dpsr.evaluation.report.results import Comparison, Judged, Report
 
 EVERY = "all"
 """The name that stands for every entry of the registry, and rerankers of the best first stage."""
-_LABELS_OF_QUERIES = "the judgements themselves"
 _SHOWN_MODELS = 3  # with examples of what they miss
 _NEEDS = {Need.CLICKS: "clicks", Need.LABELS: "labelled pairs", Need.MODEL: "trained model"}
 
@@ -44,7 +45,9 @@ def selected_models(text: str) -> list[str]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise ConfigError(f"--models: no name is given; name methods between commas, or {EVERY} (known: {_known()})")
+        raise ConfigError(
+            f"--models: no name is given; name methods between commas, or {EVERY} (known: {', '.join(ENTRIES)})"
+        )
     resolve([name for name in names if name != EVERY], option="--models")
     return names
 
@@ -137,33 +140,16 @@ def _report(
     runs: ModelRuns, context: MeasuredContext, notes: list[str], model_seconds: float | None
 ) -> ModelComparison:
     inputs, dataset = runs.inputs, runs.inputs.dataset
-    options, counts = inputs.config.evaluation, context.click_counts
-    values = {name: model_values(runs.lists_path(name), inputs, counts) for name in runs.facts}
+    values = {name: model_values(runs.lists_path(name), inputs, context.click_counts) for name in runs.facts}
     times = [times for name, facts in runs.facts.items() if facts.retrieves and (times := runs.make_times(name))]
     best = _best(values, by_clicks=dataset.has_log or inputs.judgements is None)
-    pair = {"subject": best, "reference": REFERENCE if REFERENCE in values else ""}
-    masks = slices_of(inputs.examples, dataset, columns=options.slice_by)
-    clicks = {name: found.clicks for name, found in values.items()}
-    typos = {name: found.typos for name, found in values.items()}
-    every_typo = {TYPO: np.ones(len(inputs.typos), dtype=bool)}
-    comparison = summarise_slices(clicks, masks, inputs.examples.records["query"], seed=inputs.seed, **pair)
-    comparison += summarise_slices(typos, every_typo, inputs.typos.records["query"], seed=inputs.seed, **pair)
-    judged = None
-    if inputs.judgements is not None:
-        values[ORACLE] = oracle_values(inputs.judgements)
-        judged = summarise_judged(
-            {name: found.judged for name, found in values.items()},
-            {name: found.areas for name, found in values.items()},
-            inputs.judgements,
-            seed=inputs.seed,
-            **pair,
-        )
+    comparison, judged = _summaries(values, inputs, subject=best, reference=REFERENCE if REFERENCE in values else "")
     report = Report(
         name=inputs.config.name,
         split=inputs.split,
         split_size=dataset.num_interactions(inputs.split),
         num_items=inputs.num_items,
-        candidates=min(options.candidates, inputs.num_items),
+        candidates=min(inputs.config.evaluation.candidates, inputs.num_items),
         weights={key: weight for facts in runs.facts.values() for key, weight in facts.weights.items()},
         mixing_ratio=inputs.config.loss.mixing_ratio,
         seed=inputs.seed,
@@ -173,26 +159,53 @@ def _report(
         notes=notes + [f"{message}." for message in runs.failed.values()],
         retrieval=times,
     )
-    milliseconds = {each.retriever: each.median_ms for each in times}
+    costs = _costs(runs, context, times, model_seconds)
+    if judged is not None:
+        costs.append(Cost(ORACLE, ("the judgements themselves",), None, None, None))
     return ModelComparison(
         report=report,
-        costs=[
-            Cost(
-                name,
-                _needs(runs.registry[name]),
-                _training(name, runs, context, model_seconds),
-                facts.index_bytes,
-                milliseconds.get(name),
-            )
-            for name, facts in runs.facts.items()
-        ]
-        + [Cost(name, (_LABELS_OF_QUERIES,), None, None, None) for name in values if name == ORACLE],
+        costs=costs,
         best=best,
         log_clicks=_train_clicks(dataset) if dataset.has_log else 0,
         labelled_pairs=len(dataset.labels()),
-        cases=_cases(runs, clicks, context.item_texts),
+        cases=_cases(runs, {name: found.clicks for name, found in values.items()}, context.item_texts),
         failed=runs.failed,
     )
+
+
+def _summaries(
+    values: Mapping[str, ModelValues], inputs: Inputs, *, subject: str, reference: str
+) -> tuple[Comparison, Judged | None]:
+    """Results and differences on clicks, and on judged queries with the oracle beside the models."""
+    pair: dict[str, Any] = {"subject": subject, "reference": reference, "seed": inputs.seed}
+    masks = slices_of(inputs.examples, inputs.dataset, columns=inputs.config.evaluation.slice_by)
+    every_typo = {TYPO: np.ones(len(inputs.typos), dtype=bool)}
+    clicks = {name: found.clicks for name, found in values.items()}
+    typos = {name: found.typos for name, found in values.items()}
+    comparison = summarise_slices(clicks, masks, inputs.examples.records["query"], **pair)
+    comparison += summarise_slices(typos, every_typo, inputs.typos.records["query"], **pair)
+    if inputs.judgements is None:
+        return comparison, None
+    values = {**values, ORACLE: oracle_values(inputs.judgements)}
+    judged = {name: found.judged for name, found in values.items()}
+    areas = {name: found.areas for name, found in values.items()}
+    return comparison, summarise_judged(judged, areas, inputs.judgements, **pair)
+
+
+def _costs(
+    runs: ModelRuns, context: MeasuredContext, times: Sequence[RetrievalTime], model_seconds: float | None
+) -> list[Cost]:
+    milliseconds = {each.retriever: each.median_ms for each in times}
+    return [
+        Cost(
+            name,
+            tuple(words for need, words in _NEEDS.items() if need in runs.registry[name].needs),
+            _training(name, runs, context, model_seconds),
+            facts.index_bytes,
+            milliseconds.get(name),
+        )
+        for name, facts in runs.facts.items()
+    ]
 
 
 def _cases(
@@ -231,13 +244,5 @@ def _training(name: str, runs: ModelRuns, context: MeasuredContext, model_second
     return sum(known[1:], known[0]) if len(known) == len(costs) else None
 
 
-def _needs(entry: Baseline) -> tuple[str, ...]:
-    return tuple(words for need, words in _NEEDS.items() if need in entry.needs)
-
-
 def _train_clicks(dataset: Dataset) -> int:
     return sum(int((block["event"] != SKIP).sum()) for block in dataset.interaction_blocks("train"))
-
-
-def _known() -> str:
-    return ", ".join(ENTRIES)

@@ -16,13 +16,13 @@ from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import queries_at_once
 from dpsr.baselines.interfaces import Method, Retriever, Scorer
 from dpsr.baselines.registry import resolve, stages_of
-from dpsr.baselines.reranker import index_of, rerank
+from dpsr.baselines.reranker import Reranker, index_of
 from dpsr.baselines.two_tower import TwoTowerRetriever
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
 from dpsr.evaluation.compare import lists
 from dpsr.evaluation.compare.inputs import Inputs
-from dpsr.evaluation.compare.lists import ListFacts, write_beside, write_lists
+from dpsr.evaluation.compare.lists import ListFacts, read_facts, write_beside, write_lists
 from dpsr.evaluation.compare.measured_context import MeasuredContext
 from dpsr.evaluation.measures.clicks import candidate_ranks, retrieved
 from dpsr.evaluation.measures.judgements import pair_scores
@@ -90,9 +90,10 @@ def make_lists(inputs: Inputs, context: MeasuredContext, name: str, path: Path) 
 
 def make_reranked_lists(inputs: Inputs, context: MeasuredContext, name: str, path: Path, first_path: Path) -> None:
     """Writes the lists of a reranker from those of its first stage, which is not built."""
-    stages = stages_of(name, context.registry)
+    stages, first = stages_of(name, context.registry), read_facts(first_path)
     assert stages is not None
-    first, scorer_name, depth = stages
+    assert first is not None
+    _, scorer_name, depth = stages
     scorer = context.method(scorer_name)
     assert isinstance(scorer, Scorer)
     start = time.perf_counter()
@@ -100,17 +101,33 @@ def make_reranked_lists(inputs: Inputs, context: MeasuredContext, name: str, pat
     for key, examples in _example_sets(inputs).items():
         items = lists.read_array(first_path, key)
         assert items is not None
-        items = items[:, :depth]
-        batches = tqdm(examples.batches(queries_at_once(max(depth, 1))), desc=f"{name}, {key}")
-        done, found = 0, [np.empty((0, items.shape[1]), np.int32)]
-        for batch in batches:
-            found.append(rerank(scorer, batch, items[done : done + len(batch)])[0])
-            done += len(batch)
-        arrays[key] = np.concatenate(found)
-    index = f"{depth:,} of [{first}], each pair scored by [{index_of(scorer)}]"
-    seconds = time.perf_counter() - start
-    facts = ListFacts(True, False, index, getattr(scorer, "index_bytes", None), seconds=seconds, notes=context.notes)
+        reranker = Reranker(_Listed(items, first.index), scorer, depth)
+        arrays[key], _ = _lists(reranker, examples, None, inputs, f"{name}, {key}", width=min(depth, inputs.depth))
+    sizes = first.index_bytes, getattr(scorer, "index_bytes", None)
+    facts = ListFacts(
+        retrieves=True,
+        scores=False,
+        index=reranker.index,
+        index_bytes=None if None in sizes else sum(size or 0 for size in sizes),
+        seconds=time.perf_counter() - start,
+        weights=context.weights,
+        notes=context.notes,
+    )
     write_lists(path, facts, arrays)
+
+
+class _Listed:
+    """A ``Retriever`` that gives the lists of an earlier run, one batch after another."""
+
+    def __init__(self, items: np.ndarray, index: str) -> None:
+        self._items = items
+        self._given = 0
+        self.index = index
+
+    def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
+        items = self._items[self._given : self._given + len(examples), :k]
+        self._given += len(examples)
+        return items, np.where(items < 0, -np.inf, -np.arange(items.shape[1])).astype(np.float32)
 
 
 def _example_sets(inputs: Inputs) -> dict[str, QueryExamples]:
@@ -127,7 +144,7 @@ def _arrays(method: Method, inputs: Inputs) -> dict[str, np.ndarray]:
         ranks = {lists.CLICKS: lists.CLICK_RANKS, lists.TYPOS: lists.TYPO_RANKS}
         for key, examples in _example_sets(inputs).items():
             candidates = inputs.candidates(examples) if key in ranks and isinstance(method, Scorer) else None
-            arrays[key], of_clicks = _lists(method, examples, candidates, inputs, key)
+            arrays[key], of_clicks = _lists(method, examples, candidates, inputs, key, width=inputs.depth)
             if candidates is not None:
                 arrays[ranks[key]] = of_clicks
     if isinstance(method, Scorer) and inputs.judgements is not None:
@@ -137,19 +154,19 @@ def _arrays(method: Method, inputs: Inputs) -> dict[str, np.ndarray]:
 
 
 def _lists(
-    method: Retriever, examples: QueryExamples, candidates: np.ndarray | None, inputs: Inputs, what: str
+    method: Retriever, examples: QueryExamples, candidates: np.ndarray | None, inputs: Inputs, what: str, *, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lists int32 [n, w], and ranks of the clicked items int32 [n]; -1 without candidates.
+    """Lists int32 [n, width], and ranks of the clicked items int32 [n]; -1 without candidates.
 
     Both are asked for batch by batch, so that a method computes the scores of a batch once.
     """
-    items = np.full((len(examples), inputs.depth), -1, np.int32)
+    items = np.full((len(examples), width), -1, np.int32)
     ranks = np.full(len(examples), -1, np.int32)
     size = queries_at_once(inputs.num_items)
     for start in tqdm(range(0, len(examples), size), desc=what, unit="batch"):
         rows = slice(start, start + size)
         batch = examples.take(rows)
-        found = retrieved(method, batch, inputs.depth)
+        found = retrieved(method, batch, width)
         items[rows, : found.shape[1]] = found
         if candidates is not None and isinstance(method, Scorer):
             ranks[rows] = candidate_ranks(method, batch, candidates[rows])
