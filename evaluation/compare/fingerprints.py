@@ -37,7 +37,9 @@ class Fingerprints:
         lexical = config.index.lexical
         given = sorted(lexical.model_fields_set)
         checkpoint = self._checkpoint if Need.MODEL in entry.needs else None
-        facts = [__version__, name, entry.version, files, self._inputs.seed, lexical.model_dump(), given, checkpoint]
+        # A method made of others has their names in its own.
+        versions = sorted((part, each.version) for part, each in self._registry.items() if part in name)
+        facts = [__version__, name, versions, files, self._inputs.seed, lexical.model_dump(), given, checkpoint]
         return _named(name, facts)
 
     def lists(self, name: str) -> str:
