@@ -11,7 +11,7 @@ from typing import Any
 
 from dpsr import __version__
 from dpsr.baselines.context import Baseline, Need
-from dpsr.baselines.registry import stages_of
+from dpsr.baselines.registry import ENTRIES, stages_of
 from dpsr.evaluation.compare.inputs import Inputs
 from dpsr.evaluation.report.trec import run_tag
 
@@ -38,8 +38,8 @@ class Fingerprints:
         given = sorted(lexical.model_fields_set)
         checkpoint = self._checkpoint if Need.MODEL in entry.needs else None
         # A method made of others has their names in its own.
-        versions = sorted((part, each.version) for part, each in self._registry.items() if part in name)
-        facts = [__version__, name, versions, files, self._inputs.seed, lexical.model_dump(), given, checkpoint]
+        parts = sorted((part, each.version) for part, each in ENTRIES.items() if part in name)
+        facts = [__version__, name, entry.version, parts, files, self._inputs.seed, lexical.model_dump(), given, checkpoint]
         return _named(name, facts)
 
     def lists(self, name: str) -> str:
