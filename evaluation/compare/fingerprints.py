@@ -39,7 +39,17 @@ class Fingerprints:
         checkpoint = self._checkpoint if Need.MODEL in entry.needs else None
         # A method made of others has their names in its own.
         parts = sorted((part, each.version) for part, each in ENTRIES.items() if part in name)
-        facts = [__version__, name, entry.version, parts, files, self._inputs.seed, lexical.model_dump(), given, checkpoint]
+        facts = [
+            __version__,
+            name,
+            entry.version,
+            parts,
+            files,
+            self._inputs.seed,
+            lexical.model_dump(),
+            given,
+            checkpoint,
+        ]
         return _named(name, facts)
 
     def lists(self, name: str) -> str:
