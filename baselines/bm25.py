@@ -30,7 +30,11 @@ class BM25Retriever(ExhaustiveRetriever):
         """
         super().__init__(len(terms.items))
         self._tokenizer = terms.tokenizer
-        self._postings = terms.postings(config, clicks).map(tf.constant) if terms.tokenizer.num_terms else None
+        self._postings, self.index_bytes = None, 0
+        if terms.tokenizer.num_terms:
+            postings = terms.postings(config, clicks)
+            self._postings = postings.map(tf.constant)
+            self.index_bytes = sum(np.asarray(array).nbytes for array in postings)
 
     def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As ``Retriever.retrieve``."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from dpsr.baselines.examples import QueryExamples, load_examples
+from dpsr.baselines.examples import QueryExamples, anonymous_examples, load_clicks, load_examples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
-from dpsr.baselines.interfaces import Method
+from dpsr.baselines.fitting.candidates import CandidateLists, candidate_lists
+from dpsr.baselines.fitting.learner import MOST_CLICKS, Learner, PairTrainingSet, TrainingSet
+from dpsr.baselines.fitting.negatives import NegativePools
+from dpsr.baselines.fitting.weights_file import fingerprint, read_weights, write_weights
+from dpsr.baselines.interfaces import Method, Retriever
 from dpsr.baselines.tuning import choose_weight
 from dpsr.config import LexicalConfig
-from dpsr.data.dataset.schema import SKIP
+from dpsr.data.dataset.schema import INTERACTION, SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.texts import joined_texts
 from dpsr.indexing.catalogue import ItemRows
@@ -23,7 +28,10 @@ from dpsr.indexing.lexical.build import ItemTerms
 from dpsr.indexing.valid_clicks import ValidClicks, valid_clicks
 from dpsr.tokenizer_cc import Tokenizer
 
+L = TypeVar("L", bound=Learner)
 _TUNING_EXAMPLES = 1000  # clicks of the valid split that choose one weight
+_SIMILAR_ITEMS = 50  # items of BM25 that are negatives of a query, or a list to reorder
+_SEARCHED_QUERIES = 20_000  # queries of the train split with such negatives
 
 
 class Need(Enum):
@@ -65,6 +73,8 @@ class BuildContext:
     progress: bool = True
     lexical: LexicalConfig = field(default_factory=LexicalConfig)
     """What BM25 is built with, as in a servable."""
+    word_vectors: Path | None = None
+    """File of pre-trained word vectors (``word_vectors.read_word_vectors``)."""
     weights: dict[str, float] = field(default_factory=dict)
     """Chosen weights of mixtures by name."""
     notes: list[str] = field(default_factory=list)
@@ -109,6 +119,35 @@ class BuildContext:
         return load_examples(self.dataset, "valid", max_examples=_TUNING_EXAMPLES, seed=self.seed)
 
     @cached_property
+    def train_clicks(self) -> np.ndarray:
+        """Clicks of the train split that baselines learn from, INTERACTION [n], ``MOST_CLICKS`` at most."""
+        return load_clicks(self.dataset, "train", at_most=MOST_CLICKS, seed=self.seed)
+
+    @cached_property
+    def training_set(self) -> TrainingSet:
+        """What retrievers learn from."""
+        return TrainingSet(
+            self.dataset.query_texts().to_pylist(),
+            self.item_texts,
+            self.train_clicks,
+            self._pools(self.dataset.skip_blocks()),
+            self.tuning_examples,
+            self.seed,
+        )
+
+    @cached_property
+    def pair_training_set(self) -> PairTrainingSet:
+        """What models that score given pairs learn from."""
+        data = self.training_set
+        found = self._found_by_words(data)
+        return PairTrainingSet(
+            **{each.name: getattr(data, each.name) for each in fields(data)},
+            similar=self._pools([*self.dataset.skip_blocks(), found]),
+            lists=self._valid_lists(),
+            word_vectors=self._word_vectors(),
+        )
+
+    @cached_property
     def valid_clicks(self) -> ValidClicks:
         """Clicks of the valid split that choose the weights of a servable, 2,000 at most."""
         return valid_clicks(self.dataset, self.items, seed=self.seed)
@@ -145,6 +184,20 @@ class BuildContext:
         self.weights[name] = default if tuning is None else choose_weight(mixture, weights, tuning)
         return mixture(self.weights[name])
 
+    def trained(self, learner: L) -> L:
+        """Trains a learner, or gives it the weights of an earlier run on the same dataset, seed and settings."""
+        key, cache = fingerprint(self.dataset, self.seed, learner.settings), self.cache_file(learner.name)
+        stored = None if cache is None else read_weights(cache, key)
+        if stored is None:
+            learner.fit(progress=self.progress)
+            if cache is not None:
+                write_weights(cache, key, learner.weights())
+        else:
+            learner.assign(stored)
+        if note := learner.note():
+            self.notes.append(note)
+        return learner
+
     def cache_file(self, name: str) -> Path | None:
         """File for the trained weights of a baseline; None without a run directory."""
         return None if self.work_dir is None else self.work_dir / "evaluation" / f"{name}.npz"
@@ -152,6 +205,45 @@ class BuildContext:
     def missing(self, needs: frozenset[Need]) -> list[Need]:
         """Returns the needs that the dataset cannot meet, in the order of ``Need``."""
         return [need for need in Need if need in needs and not self._has(need)]
+
+    def _pools(self, blocks: Iterable[np.ndarray]) -> NegativePools:
+        clicks = self.dataset.interaction_blocks("train")
+        return NegativePools(self.train_clicks["query"], blocks, clicks, self.dataset.schema.num_items)
+
+    def _word_vectors(self) -> tuple[Sequence[str], np.ndarray]:
+        """Words and their vectors, of the file of pre-trained ones or else of word2vec."""
+        method = self.method("word2vec" if self.word_vectors is None else "glove")
+        assert isinstance(method, Learner)
+        words, vectors = method.weights()
+        return words.tolist(), vectors
+
+    def _found_by_words(self, data: TrainingSet) -> np.ndarray:
+        """The best items of BM25 for the clicked queries, INTERACTION [n]; 20,000 queries at most."""
+        queries = np.unique(data.clicks["query"])
+        if len(queries) > _SEARCHED_QUERIES:
+            queries = np.random.default_rng(self.seed).choice(queries, _SEARCHED_QUERIES, replace=False)
+        texts = np.array([data.queries[row] for row in queries], dtype=object)
+        items = self._words_lists(anonymous_examples(texts, seed=self.seed))
+        records = np.zeros(items.shape, INTERACTION)
+        records["query"], records["item"] = queries[:, None], items
+        return records[items >= 0]
+
+    def _valid_lists(self) -> CandidateLists | None:
+        """The best items of BM25 for the queries of ``tuning_examples``, as many random ones, and the clicked ones."""
+        clicks = self.tuning_examples
+        if clicks is None:
+            return None
+        texts, query = np.unique(clicks.texts, return_inverse=True)
+        queries = anonymous_examples(texts, seed=self.seed)
+        clicked = [np.unique(clicks.item_rows[query == row]) for row in range(len(texts))]
+        shape = len(queries), _SIMILAR_ITEMS
+        drawn = np.random.default_rng(self.seed).integers(0, self.dataset.schema.num_items, shape)
+        return candidate_lists(queries, np.concatenate([self._words_lists(queries), drawn], axis=1), clicked)
+
+    def _words_lists(self, queries: QueryExamples) -> np.ndarray:
+        method = self.method("bm25")
+        assert isinstance(method, Retriever)
+        return method.retrieve(queries, _SIMILAR_ITEMS)[0]
 
     def _has(self, need: Need) -> bool:
         if need is Need.WORDS:

@@ -8,13 +8,8 @@ stopping by the valid split, where they use mini-batch SGD.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
-from hashlib import sha256
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import tensorflow as tf
@@ -22,12 +17,14 @@ import tf_keras
 from tqdm import tqdm
 
 from dpsr.baselines.analyzers import Analyzer
-from dpsr.baselines.examples import QueryExamples, load_clicks
-from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.fitting.learner import MOST_CLICKS, TrainedRetriever, TrainingSet
+from dpsr.baselines.fitting.rounds import Rounds, run_rounds
 from dpsr.baselines.tuning import mean_reciprocal_rank
-from dpsr.data.dataset.schema import SKIP
-from dpsr.data.dataset.tables import Bags, Dataset
+from dpsr.baselines.vectors import VectorRetriever
+from dpsr.data.dataset.tables import Bags
 from dpsr.model.embeddings import EmbeddingTable
+from dpsr.tokenizer_cc.terms import analyze
 
 WIDTHS = (300, 300, 128)
 """Widths of the layers, the embedding last (article, section 3.4)."""
@@ -36,13 +33,7 @@ NEGATIVES = 4
 _SMOOTHING = 10.0  # gamma of the softmax
 _BATCH = 512
 _TABLE_LEARNING_RATE, _LEARNING_RATE, _ACCUMULATOR = 0.3, 0.05, 0.01
-_MOST_ROUNDS, _PATIENCE = 20, 3
-_ROUND, _MOST_CLICKS = 200_000, 2_000_000  # clicks between two measurements on the valid split; clicks of the training
-_SETTINGS = (
-    3,  # version of the training below; another one makes cached weights stale
-    *(WIDTHS, NEGATIVES, _SMOOTHING, _BATCH, _TABLE_LEARNING_RATE, _LEARNING_RATE, _ACCUMULATOR),
-    *(_MOST_ROUNDS, _PATIENCE, _ROUND, _MOST_CLICKS),
-)
+_MOST_ROUNDS, _ROUND = 20, 200_000
 
 
 class LetterTrigrams:
@@ -81,52 +72,6 @@ def letter_trigrams(word: str) -> list[str]:
     return [marked[start : start + 3] for start in range(len(marked) - 2)]
 
 
-class SkippedNegatives:
-    """Sampler of negatives: items skipped for the click's query, or uniform ones for a query without skips."""
-
-    def __init__(
-        self, queries: np.ndarray, skips: Iterable[np.ndarray], clicks: Iterable[np.ndarray], num_items: int
-    ) -> None:
-        """Collects the skipped items of the given queries; memory grows with their skips, not with the log.
-
-        Args:
-            queries: query rows that negatives are drawn for, integers [n].
-            skips: INTERACTION blocks; the probability of an item is its share of the query's skips.
-            clicks: INTERACTION blocks; a pair of query and item among them is never drawn as skipped.
-            num_items: size of the catalogue, at least 2.
-        """
-        self._num_items = num_items
-        asked = np.unique(queries)
-        pairs = np.sort(np.concatenate([np.empty(0, np.int64), *(self._pairs(block, asked) for block in skips)]))
-        clicked = np.zeros(len(pairs) + 1, dtype=np.int64)
-        for block in clicks:
-            keys = np.unique(self._pairs(block[block["event"] != SKIP], asked))
-            np.add.at(clicked, np.searchsorted(pairs, keys, "left"), 1)
-            np.add.at(clicked, np.searchsorted(pairs, keys, "right"), -1)
-        pairs = pairs[np.cumsum(clicked)[:-1] == 0]
-        self._items, self._queries = pairs % num_items, pairs // num_items
-
-    def has(self, queries: np.ndarray) -> np.ndarray:
-        """Returns whether queries have a skipped item to draw, integers [n] -> bool [n]."""
-        return np.isin(queries, self._queries)
-
-    def draw(self, clicks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draws negatives of clicks, INTERACTION [n] -> item rows int32 [n, NEGATIVES], never the clicked item."""
-        shape = len(clicks), NEGATIVES
-        start, end = (np.searchsorted(self._queries, clicks["query"], side) for side in ("left", "right"))
-        drawn = rng.integers(0, self._num_items - 1, shape)
-        drawn += drawn >= clicks["item"][:, None]
-        skipped = np.flatnonzero(end > start)
-        places = rng.integers(start[skipped, None], end[skipped, None], (len(skipped), NEGATIVES))
-        drawn[skipped] = self._items[places]
-        return drawn.astype(np.int32)
-
-    def _pairs(self, records: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """Keys query * items + item of the records of ``asked`` queries, int64."""
-        records = records[np.isin(records["query"], asked)]
-        return records["query"].astype(np.int64) * self._num_items + records["item"]
-
-
 class DssmNetwork(tf.Module):
     """Bags of letter trigrams -> unit vectors, by layers of tanh."""
 
@@ -155,149 +100,101 @@ class DssmNetwork(tf.Module):
             hidden = layer(hidden)
         return tf.math.l2_normalize(hidden, axis=1)
 
-    def weights(self) -> list[np.ndarray]:
-        """Returns all weights, the table first."""
-        return [variable.numpy() for variable in (self.table.embeddings, *self.dense)]
 
-    def assign(self, weights: Sequence[np.ndarray]) -> None:
-        """Sets the weights that ``weights`` returned."""
-        for variable, value in zip((self.table.embeddings, *self.dense), weights, strict=True):
-            variable.assign(value)
-
-
-class DssmRetriever(ExhaustiveRetriever):
+class DssmRetriever(VectorRetriever, TrainedRetriever):
     """Cosine of the network's vectors of query and item."""
 
-    def __init__(self, network: DssmNetwork, trigrams: LetterTrigrams, item_bags: Bags) -> None:
-        """Embeds the catalogue, given as bags of trigrams."""
-        super().__init__(len(item_bags))
-        self._network = network
-        self._trigrams = trigrams
-        vectors = [
-            network(_ragged(item_bags.take(np.arange(start, min(start + _BATCH, len(item_bags)))))).numpy()
-            for start in range(0, len(item_bags), _BATCH)
-        ]
-        self._columns = np.ascontiguousarray(np.concatenate(vectors).T)
-        self.index = f"exact: {len(item_bags):,} inner products of {WIDTHS[-1]}"
-
-    def score_all(self, examples: QueryExamples) -> np.ndarray:
-        """As ``ExhaustiveRetriever.score_all``."""
-        vectors: np.ndarray = self._network(_ragged(self._trigrams.bags(examples.texts))).numpy()
-        return vectors @ self._columns
-
-
-def dssm_retriever(
-    dataset: Dataset,
-    item_texts: Sequence[str],
-    analyzer: Analyzer,
-    tuning: QueryExamples | None,
-    *,
-    seed: int,
-    cache: Path | None = None,
-    progress: bool = True,
-) -> tuple[DssmRetriever, str]:
-    """Trains DSSM on the train split, or reads the weights of an earlier training on the same dataset and seed.
-
-    Args:
-        dataset: clicks and skips; at least one click.
-        item_texts: the text of every item.
-        analyzer: splits texts into words.
-        tuning: clicks of the valid split for early stopping; without them the last round's weights are kept.
-        seed: decides weights, order and negatives.
-        cache: file of the weights; not kept by default.
-        progress: show a progress bar.
-
-    Returns:
-        The retriever, and a note on its negatives for the report.
-    """
-    key = _key(dataset, seed)
-    clicks = load_clicks(dataset, "train", at_most=_MOST_CLICKS, seed=seed)
-    negatives = SkippedNegatives(
-        clicks["query"], dataset.skip_blocks(), dataset.interaction_blocks("train"), len(item_texts)
+    name = "dssm"
+    settings = (
+        4,  # version of the training below
+        *(WIDTHS, NEGATIVES, _SMOOTHING, _BATCH, _TABLE_LEARNING_RATE, _LEARNING_RATE, _ACCUMULATOR),
+        *(_MOST_ROUNDS, _ROUND, MOST_CLICKS),
     )
-    share = float(negatives.has(clicks["query"]).mean())
-    note = (
-        f"dssm: {share:.0%} of its clicks are on queries with skipped items, which were their negatives; "
-        "those of the others were drawn from the whole catalogue."
-        if share
-        else "dssm: the log has no skipped items; its negatives were drawn from the whole catalogue."
-    )
-    stored = _read(cache, key) if cache is not None else None
-    if stored is not None:
-        trigrams = LetterTrigrams(stored[0], analyzer)
-        network = DssmNetwork(len(trigrams.trigrams), seed=seed)
-        network.assign(stored[1])
-        return DssmRetriever(network, trigrams, trigrams.bags(item_texts)), note
-    queries = dataset.query_texts().to_pylist()
-    trigrams = LetterTrigrams.of_texts([*item_texts, *(queries[row] for row in np.unique(clicks["query"]))], analyzer)
-    network = DssmNetwork(len(trigrams.trigrams), seed=seed)
-    item_bags = trigrams.bags(item_texts)
 
-    def quality() -> float:
-        return 0.0 if tuning is None else mean_reciprocal_rank(DssmRetriever(network, trigrams, item_bags), tuning)
+    def __init__(self, data: TrainingSet) -> None:
+        """Collects the trigrams of the catalogue and of the clicked queries."""
+        super().__init__(len(data.items))
+        self._data = data
+        clicked = [data.queries[row] for row in np.unique(data.clicks["query"])]
+        self._trigrams = LetterTrigrams.of_texts([*data.items, *clicked], analyze)
+        self._item_bags = self._trigrams.bags(data.items)
+        self.network = DssmNetwork(len(self._trigrams.trigrams), seed=data.seed)
 
-    training = _Training(network, trigrams.bags(queries), item_bags, clicks, negatives, seed=seed)
-    training.run(quality if tuning is not None else None, progress=progress)
-    if cache is not None:
-        _write(cache, key, trigrams, network)
-    return DssmRetriever(network, trigrams, item_bags), note
+    def weights(self) -> list[np.ndarray]:
+        """As ``Learner.weights``; the table first."""
+        return [variable.numpy() for variable in self._variables()]
+
+    def assign(self, weights: list[np.ndarray]) -> None:
+        """As ``Learner.assign``."""
+        for variable, value in zip(self._variables(), weights, strict=True):
+            variable.assign(value)
+        self.forget_vectors()
+
+    def note(self) -> str:
+        """Says what the negatives were."""
+        share = float(self._data.skipped.has(self._data.clicks["query"]).mean())
+        if not share:
+            return "dssm: the log has no skipped items; its negatives were drawn from the whole catalogue."
+        return (
+            f"dssm: {share:.0%} of its clicks are on queries with skipped items, which were their negatives; "
+            "those of the others were drawn from the whole catalogue."
+        )
+
+    def embed(self, examples: QueryExamples) -> np.ndarray:
+        """As ``VectorRetriever.embed``."""
+        return self._vectors(self._trigrams.bags(examples.texts))
+
+    def embed_items(self) -> np.ndarray:
+        """As ``VectorRetriever.embed_items``."""
+        return self._vectors(self._item_bags)
+
+    def _vectors(self, bags: Bags) -> np.ndarray:
+        starts = range(0, len(bags), _BATCH)
+        blocks = [bags.take(np.arange(start, min(start + _BATCH, len(bags)))) for start in starts]
+        found: np.ndarray = np.concatenate([self.network(_ragged(block)).numpy() for block in blocks])
+        return found
+
+    def fit(self, *, progress: bool) -> None:
+        """As ``Learner.fit``: AdaGrad on the softmax over the clicked item and its negatives (article, equation 5)."""
+        data = self._data
+        training = _Training(self.network, self._trigrams.bags(data.queries), self._item_bags)
+        rng = np.random.default_rng(data.seed)
+        size = min(len(data.clicks), _ROUND)
+
+        def one_round(bar: tqdm) -> float:
+            rows = rng.permutation(len(data.clicks))[:size]
+            losses = []
+            for start in range(0, size, _BATCH):
+                clicks = data.clicks[rows[start : start + _BATCH]]
+                negatives = data.skipped.draw(clicks, NEGATIVES, rng)
+                items = np.concatenate([clicks["item"][:, None], negatives], axis=1)
+                losses.append(training.step(tf.constant(clicks["query"]), tf.constant(items, tf.int32)))
+                bar.update(len(clicks))
+            self.forget_vectors()
+            return float(np.mean(losses))
+
+        tuning = data.tuning
+        quality = None if tuning is None else lambda: mean_reciprocal_rank(self, tuning)
+        rounds = Rounds(size, max(1, min(_MOST_ROUNDS, MOST_CLICKS // size)))
+        run_rounds(self, one_round, quality, rounds, name="DSSM", progress=progress)
+
+    def _variables(self) -> list[tf.Variable]:
+        return [self.network.table.embeddings, *self.network.dense]
 
 
 class _Training:
-    """AdaGrad on the softmax over the clicked item and its negatives, with early stopping."""
+    """Steps of AdaGrad."""
 
-    def __init__(
-        self,
-        network: DssmNetwork,
-        query_bags: Bags,
-        item_bags: Bags,
-        clicks: np.ndarray,
-        negatives: SkippedNegatives,
-        *,
-        seed: int,
-    ) -> None:
+    def __init__(self, network: DssmNetwork, query_bags: Bags, item_bags: Bags) -> None:
         self._network = network
         self._queries, self._items = _ragged(query_bags), _ragged(item_bags)
-        self._clicks = clicks
-        self._negatives = negatives
-        self._rng = np.random.default_rng(seed)
         network.table.start_training(_ACCUMULATOR)
         self._optimizer = tf_keras.optimizers.Adagrad(
             _LEARNING_RATE, initial_accumulator_value=_ACCUMULATOR, jit_compile=False
         )
         self._optimizer.build(network.dense)
         rows = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, 1 + NEGATIVES], tf.int32)
-        self._step = tf.function(self._one_step, input_signature=rows)
-
-    def run(self, quality: Callable[[], float] | None, *, progress: bool) -> None:
-        """Leaves the network with the weights of the best round by ``quality``, or of the last one without it."""
-        network = self._network
-        size = min(len(self._clicks), _ROUND)
-        rounds = max(1, min(_MOST_ROUNDS, _MOST_CLICKS // size))
-        best, best_round, kept = -1.0, -1, network.weights()
-        with tqdm(total=rounds * size, desc="DSSM", unit="ex", unit_scale=True, disable=not progress) as bar:
-            for each in range(rounds):
-                loss = self._round(size, bar)
-                if quality is None:
-                    continue
-                found = quality()
-                bar.set_postfix(loss=f"{loss:.3f}", mrr=f"{found:.3f}")
-                if found > best:
-                    best, best_round, kept = found, each, network.weights()
-                elif each - best_round >= _PATIENCE:
-                    break
-        if quality is not None:
-            network.assign(kept)
-
-    def _round(self, size: int, bar: tqdm) -> float:
-        rows = self._rng.permutation(len(self._clicks))[:size]
-        losses = []
-        for start in range(0, size, _BATCH):
-            clicks = self._clicks[rows[start : start + _BATCH]]
-            items = np.concatenate([clicks["item"][:, None], self._negatives.draw(clicks, self._rng)], axis=1)
-            losses.append(self._step(tf.constant(clicks["query"]), tf.constant(items, tf.int32)))
-            bar.update(len(clicks))
-        return float(np.mean(losses))
+        self.step = tf.function(self._one_step, input_signature=rows)
 
     def _one_step(self, query_rows: tf.Tensor, item_rows: tf.Tensor) -> tf.Tensor:
         network = self._network
@@ -316,32 +213,6 @@ class _Training:
         network.table.apply_gradient(bags, of_sums, _TABLE_LEARNING_RATE)
         self._optimizer.apply_gradients(zip(of_dense, network.dense, strict=True))
         return loss
-
-
-def _key(dataset: Dataset, seed: int) -> str:
-    """Fingerprint of everything that decides the trained weights."""
-    files = {name: entry["sha256"] for name, entry in dataset.manifest["files"].items()}
-    return sha256(json.dumps([files, seed, _SETTINGS], sort_keys=True).encode()).hexdigest()
-
-
-def _read(path: Path, key: str) -> tuple[list[str], list[np.ndarray]] | None:
-    """Trigrams and weights of a file; None where it is missing, damaged or of another fingerprint."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if str(stored["key"]) != key:
-                return None
-            return stored["trigrams"].tolist(), [stored[f"weights_{row}"] for row in range(len(stored.files) - 2)]
-    except (OSError, ValueError, KeyError, BadZipFile):
-        return None
-
-
-def _write(path: Path, key: str, trigrams: LetterTrigrams, network: DssmNetwork) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    weights: dict[str, Any] = {f"weights_{row}": value for row, value in enumerate(network.weights())}
-    with partial.open("wb") as file:
-        np.savez(file, key=np.array(key), trigrams=np.array(trigrams.trigrams, dtype=np.str_), **weights)
-    partial.rename(path)
 
 
 def _ragged(bags: Bags) -> tf.RaggedTensor:

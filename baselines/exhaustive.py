@@ -27,6 +27,8 @@ class ExhaustiveRetriever(ABC):
 
     index = "exact: every item is scored"
     """Search structure, as printed beside retrieval times."""
+    index_bytes: int | None = None
+    """Bytes of what the search holds of the items; None where it is not known."""
 
     def __init__(self, num_items: int) -> None:
         """Initialises the search over ``num_items`` items."""

@@ -52,3 +52,15 @@ class Scorer(Protocol):
 
 Method: TypeAlias = Retriever | Scorer
 """A method under evaluation; most are both, a reranker only retrieves, an interaction model only scores."""
+
+
+def index_of(method: object) -> str:
+    """Search structure of a method in words, from its ``index`` attribute; the class name without one."""
+    return str(getattr(method, "index", type(method).__name__))
+
+
+def index_bytes_of(*methods: object) -> int | None:
+    """Bytes of what methods hold of the items, from their ``index_bytes``; None where one does not say."""
+    sizes: list[int | None] = [getattr(method, "index_bytes", None) for method in methods]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None

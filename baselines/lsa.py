@@ -12,16 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import normalize
 
 from dpsr.baselines.analyzers import Analyzer
 from dpsr.baselines.examples import QueryExamples
-from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.vectors import VectorRetriever
 
 DIMENSION = 256
 
 
-class LSARetriever(ExhaustiveRetriever):
+class LSARetriever(VectorRetriever):
     """Cosine in the space of the largest singular vectors of the items' tf-idf matrix."""
 
     def __init__(self, item_texts: Sequence[str], analyzer: Analyzer, *, seed: int, dimension: int = DIMENSION) -> None:
@@ -37,10 +36,13 @@ class LSARetriever(ExhaustiveRetriever):
         self._weights = TfidfVectorizer(analyzer=analyzer, sublinear_tf=True, dtype=np.float32)
         matrix = self._weights.fit_transform(item_texts)
         self._space = TruncatedSVD(min(dimension, *matrix.shape), random_state=seed)
-        self.index = f"exact: {len(item_texts):,} inner products of {self._space.n_components}"
-        self._columns = np.ascontiguousarray(normalize(self._space.fit_transform(matrix)).T, dtype=np.float32)
+        self._vectors = self._space.fit_transform(matrix)
 
-    def score_all(self, examples: QueryExamples) -> np.ndarray:
-        """As ``ExhaustiveRetriever.score_all``; a query without a known term scores 0 on every item."""
-        queries = normalize(self._space.transform(self._weights.transform(examples.texts)))
-        return queries.astype(np.float32) @ self._columns
+    def embed(self, examples: QueryExamples) -> np.ndarray:
+        """As ``VectorRetriever.embed``; a query without a known term has no vector."""
+        found: np.ndarray = self._space.transform(self._weights.transform(examples.texts))
+        return found
+
+    def embed_items(self) -> np.ndarray:
+        """As ``VectorRetriever.embed_items``."""
+        return self._vectors

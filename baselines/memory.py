@@ -37,6 +37,8 @@ class ClickMemoryRetriever(ExhaustiveRetriever):
         pairs, self._counts = count_keys(row_of_query[part["query"]] * self.num_items + part["item"] for part in clicks)
         self._items = pairs % self.num_items
         self._starts = np.searchsorted(pairs // self.num_items, np.arange(len(self._rows) + 1))
+        if backoff.index_bytes is not None:
+            self.index_bytes = backoff.index_bytes + self._items.nbytes + self._counts.nbytes + self._starts.nbytes
 
     def clicks(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Items clicked for a query and their click counts, int64 [clicked] each."""

@@ -20,6 +20,7 @@ class PopularityRetriever(ExhaustiveRetriever):
         """Takes the clicks of every item, int64 [items]."""
         super().__init__(len(counts))
         self._scores = counts.astype(np.float32)
+        self.index_bytes = self._scores.nbytes
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""

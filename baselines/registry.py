@@ -1,36 +1,46 @@
 """Registry of methods: a name of ``evaluation.baselines`` -> how the method is built, and what it needs.
 
-A new model is a file with a class (``Retriever``, ``Scorer`` or both) and one entry below. ``FIRST>SCORER`` and
-``FIRST>SCORER@DEPTH`` name a reranker of any two entries, as ``bm25>dpsr@100``; the depth is 1,000 by default.
+A new model is a file with a class (``Retriever``, ``Scorer`` or both) and one entry below. Mixtures and
+rerankers of any two entries have names too (``combinations``).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 
-from dpsr.baselines.analyzers import words
+from dpsr.baselines.arc_i import ArcI
+from dpsr.baselines.arc_ii import ArcII
 from dpsr.baselines.bm25 import BM25Retriever
+from dpsr.baselines.combinations import FORMS, combination, edge_note
 from dpsr.baselines.context import Baseline, BuildContext, Need
-from dpsr.baselines.dssm import dssm_retriever
+from dpsr.baselines.drmm import Drmm, DrmmIdf
+from dpsr.baselines.dssm import DssmRetriever
+from dpsr.baselines.duet import Duet
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.fasttext import FastTextRetriever
+from dpsr.baselines.fitting.learner import PairTrainingSet, TrainedRetriever, TrainedScorer, TrainingSet
+from dpsr.baselines.glove import GloveRetriever
 from dpsr.baselines.hybrids import (
     ReciprocalRankFusionRetriever,
     ReciprocalRanks,
     WeightedSumRetriever,
 )
-from dpsr.baselines.interfaces import Method, Retriever, Scorer
+from dpsr.baselines.interfaces import Method
+from dpsr.baselines.knrm import Knrm
 from dpsr.baselines.lsa import LSARetriever
+from dpsr.baselines.lse import LseRetriever
+from dpsr.baselines.match_pyramid import MatchPyramid
 from dpsr.baselines.memory import ClickMemoryRetriever
 from dpsr.baselines.popularity import PopularityRetriever
-from dpsr.baselines.reranker import Reranker
+from dpsr.baselines.prod2vec import Prod2VecRetriever
 from dpsr.baselines.tuning import (
     DEFAULT_HYBRID_WEIGHT,
     DEFAULT_POPULARITY_WEIGHT,
     HYBRID_WEIGHTS,
 )
+from dpsr.baselines.word2vec import Word2VecRetriever
 from dpsr.config import ConfigError, LexicalConfig
 from dpsr.indexing.lexical.build import ItemTerms
 from dpsr.indexing.lexical.tuned import lexical_text
@@ -43,17 +53,6 @@ REFERENCE = "bm25"
 """The method that all others are compared with."""
 HYBRIDS = ("dpsr+bm25", "dpsr+bm25 rrf")
 """Mixtures of the trained model with the reference."""
-RERANK_DEPTH = 1000
-"""Items of the first stage that a reranker scores by default."""
-_RERANKER = re.compile(r"(?P<first>[^>@]+)>(?P<scorer>[^>@]+)(?:@(?P<depth>[1-9][0-9]*))?")
-
-
-def stages_of(name: str, entries: Mapping[str, Baseline]) -> tuple[str, str, int] | None:
-    """Returns first stage, scorer and depth of a reranker's name; None for any other name."""
-    match = _RERANKER.fullmatch(name)
-    if match is None or not {match["first"], match["scorer"]} <= entries.keys():
-        return None
-    return match["first"], match["scorer"], int(match["depth"] or RERANK_DEPTH)
 
 
 def resolve(
@@ -76,16 +75,16 @@ def resolve(
     for name in names:
         if name in found:
             continue
-        stages = stages_of(name, found)
-        if stages is None:
+        combined = combination(name, found)
+        if combined is None:
             close = get_close_matches(name, found, 1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
             known = ", ".join(f"{entry.name} (trains)" if entry.trains else entry.name for entry in found.values())
             raise ConfigError(
-                f"{option}: unknown method {name!r}{meant} (known: {known}; and FIRST>SCORER or "
-                f"FIRST>SCORER@DEPTH for two of them, as {REFERENCE}>{SUBJECT}@100)"
+                f"{option}: unknown method {name!r}{meant} (known: {known}; and {FORMS} for two of "
+                f"them, as {REFERENCE}>{SUBJECT}@100)"
             )
-        found[name] = _reranker_entry(name, *stages, found)
+        found[name] = combined
     return found
 
 
@@ -143,18 +142,20 @@ def _memory(context: BuildContext) -> Method:
     return ClickMemoryRetriever(queries, log, context.exhaustive("bm25+popularity"))
 
 
-def _dssm(context: BuildContext) -> Method:
-    retriever, note = dssm_retriever(
-        context.dataset,
-        context.item_texts,
-        words(context.tokenizer),
-        context.tuning_examples,
-        seed=context.seed,
-        cache=context.cache_file("dssm"),
-        progress=context.progress,
+def _retriever(name: str, made: Callable[[TrainingSet], TrainedRetriever]) -> Baseline:
+    """Entry of a retriever that learns from clicks."""
+    return Baseline(name, lambda context: context.trained(made(context.training_set)), _CLICKS | _WORDS, trains=True)
+
+
+def _scorer(name: str, made: Callable[[PairTrainingSet], TrainedScorer]) -> Baseline:
+    """Entry of a model that learns from clicks to score given pairs."""
+    return Baseline(
+        name, lambda context: context.trained(made(context.pair_training_set)), _CLICKS | _WORDS, trains=True
     )
-    context.notes.append(note)
-    return retriever
+
+
+def _glove(context: BuildContext) -> Method:
+    return context.trained(GloveRetriever(context.training_set, context.word_vectors))
 
 
 def _model(context: BuildContext) -> Method:
@@ -170,7 +171,7 @@ def _weighted_sum(context: BuildContext) -> Method:
 def _rank_fusion(context: BuildContext) -> Method:
     mixture = partial(
         ReciprocalRankFusionRetriever,
-        ReciprocalRanks(context.exhaustive(REFERENCE), above=0.0),  # without a term of the query: not in BM25's list
+        ReciprocalRanks(context.exhaustive(REFERENCE)),
         ReciprocalRanks(context.exhaustive(SUBJECT)),
     )
     return _hybrid(HYBRIDS[1], mixture, context)
@@ -178,29 +179,8 @@ def _rank_fusion(context: BuildContext) -> Method:
 
 def _hybrid(name: str, mixture: Callable[[float], ExhaustiveRetriever], context: BuildContext) -> Method:
     mixed = context.tuned(name, mixture, HYBRID_WEIGHTS, DEFAULT_HYBRID_WEIGHT)
-    context.notes += edge_note(name, context.weights[name])
+    context.notes += edge_note(name, context.weights[name], REFERENCE, SUBJECT)
     return mixed
-
-
-def edge_note(name: str, weight: float) -> list[str]:
-    """Returns a note for a hybrid whose best weight is an end of the grid, where one side hardly contributes."""
-    if weight == HYBRID_WEIGHTS[-1]:
-        return [f"{name}: the best weight is the largest that was tried ({weight:g}); BM25 hardly takes part."]
-    if weight == HYBRID_WEIGHTS[0]:
-        return [f"{name}: the best weight is the smallest that was tried ({weight:g}); {SUBJECT} hardly takes part."]
-    return []
-
-
-def _reranker_entry(name: str, first: str, scorer: str, depth: int, entries: Mapping[str, Baseline]) -> Baseline:
-    def built(context: BuildContext) -> Method:
-        first_stage, second_stage = context.method(first), context.method(scorer)
-        if not isinstance(first_stage, Retriever):
-            raise ConfigError(f"evaluation.baselines: {name!r}: {first} only scores given pairs, it retrieves nothing")
-        if not isinstance(second_stage, Scorer):
-            raise ConfigError(f"evaluation.baselines: {name!r}: {scorer} only retrieves, it scores no given pairs")
-        return Reranker(first_stage, second_stage, depth)
-
-    return Baseline(name, built, entries[first].needs | entries[scorer].needs)
 
 
 _CLICKS, _WORDS, _MODEL = (frozenset({need}) for need in (Need.CLICKS, Need.WORDS, Need.MODEL))
@@ -214,10 +194,22 @@ ENTRIES = {
         Baseline("lsa", lambda context: LSARetriever(context.item_texts, analyze, seed=context.seed), _WORDS),
         Baseline("bm25+popularity", _bm25_popularity, _CLICKS),
         Baseline("memory", _memory, _CLICKS),
-        Baseline("dssm", _dssm, _CLICKS | _WORDS, trains=True),
+        _retriever("word2vec", Word2VecRetriever),
+        Baseline("glove", _glove, _CLICKS | _WORDS, trains=True),
+        _retriever("fasttext", FastTextRetriever),
+        _retriever("prod2vec", Prod2VecRetriever),
+        _retriever("lse", LseRetriever),
+        _retriever("dssm", DssmRetriever),
+        _scorer("arc-i", ArcI),
+        _scorer("arc-ii", ArcII),
+        _scorer("matchpyramid", MatchPyramid),
+        _scorer("drmm", Drmm),
+        _scorer("drmm-idf", DrmmIdf),
+        _scorer("k-nrm", Knrm),
+        _scorer("duet", Duet),
         Baseline(SUBJECT, _model, _MODEL),
         Baseline(HYBRIDS[0], _weighted_sum, _MODEL),
         Baseline(HYBRIDS[1], _rank_fusion, _MODEL),
     )
 }
-"""All methods by name, rerankers aside."""
+"""All methods by name, combinations aside."""

@@ -34,6 +34,7 @@ class TwoTowerRetriever(ExhaustiveRetriever):
         self._tables = feature_tables(model.config, dataset)
         self._read = TextReader(dataset, None if lengths is None else lengths.query)
         self._columns = np.ascontiguousarray(item_vectors.T)
+        self.index_bytes = self._columns.nbytes
         items, dimension = item_vectors.shape
         self.index = f"exact: {model.config.heads} x {items:,} inner products of {dimension}"
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dpsr.baselines.combinations import stages_of
 from dpsr.baselines.context import BuildContext, Need
-from dpsr.baselines.registry import ENTRIES, REFERENCE, resolve, stages_of
+from dpsr.baselines.registry import ENTRIES, REFERENCE, resolve
 from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.locks import LockHeldError, exclusive
 from dpsr.data.dataset.schema import SKIP

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dpsr import __version__
+from dpsr.baselines.combinations import stages_of
 from dpsr.baselines.context import Baseline, Need
-from dpsr.baselines.registry import ENTRIES, stages_of
+from dpsr.baselines.registry import ENTRIES
 from dpsr.evaluation.compare.inputs import Inputs
 from dpsr.evaluation.report.trec import run_tag
 

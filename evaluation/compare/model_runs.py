@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from dpsr.baselines.combinations import stages_of
 from dpsr.baselines.context import Baseline, Need
-from dpsr.baselines.registry import stages_of
 from dpsr.evaluation.compare.children import ONE_CORE, MethodFailedError, run_child
 from dpsr.evaluation.compare.fingerprints import Fingerprints
 from dpsr.evaluation.compare.inputs import Inputs

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from dpsr.baselines.combinations import stages_of
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import queries_at_once
-from dpsr.baselines.interfaces import Method, Retriever, Scorer
-from dpsr.baselines.registry import resolve, stages_of
-from dpsr.baselines.reranker import Reranker, index_of
+from dpsr.baselines.interfaces import Method, Retriever, Scorer, index_bytes_of, index_of
+from dpsr.baselines.registry import resolve
+from dpsr.baselines.reranker import Reranker
 from dpsr.baselines.two_tower import TwoTowerRetriever
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
@@ -78,7 +79,7 @@ def make_lists(inputs: Inputs, context: MeasuredContext, name: str, path: Path) 
         retrieves=retrieves,
         scores=isinstance(method, Scorer),
         index=index_of(method),
-        index_bytes=getattr(method, "index_bytes", None),
+        index_bytes=index_bytes_of(method),
         valid_ndcg=_valid_ndcg(method, context.tuning_examples, inputs) if isinstance(method, Retriever) else None,
         pairs_per_second=None if isinstance(method, Retriever) else _pairs_per_second(method, inputs),
         seconds=seconds,
@@ -101,14 +102,13 @@ def make_reranked_lists(inputs: Inputs, context: MeasuredContext, name: str, pat
     for key, examples in _example_sets(inputs).items():
         items = lists.read_array(first_path, key)
         assert items is not None
-        reranker = Reranker(_Listed(items, first.index), scorer, depth)
+        reranker = Reranker(_Listed(items, first), scorer, depth)
         arrays[key], _ = _lists(reranker, examples, None, inputs, f"{name}, {key}", width=min(depth, inputs.depth))
-    sizes = first.index_bytes, getattr(scorer, "index_bytes", None)
     facts = ListFacts(
         retrieves=True,
         scores=False,
         index=reranker.index,
-        index_bytes=None if None in sizes else sum(size or 0 for size in sizes),
+        index_bytes=reranker.index_bytes,
         seconds=time.perf_counter() - start,
         weights=context.weights,
         notes=context.notes,
@@ -119,10 +119,10 @@ def make_reranked_lists(inputs: Inputs, context: MeasuredContext, name: str, pat
 class _Listed:
     """A ``Retriever`` that gives the lists of an earlier run, one batch after another."""
 
-    def __init__(self, items: np.ndarray, index: str) -> None:
+    def __init__(self, items: np.ndarray, facts: ListFacts) -> None:
         self._items = items
         self._given = 0
-        self.index = index
+        self.index, self.index_bytes = facts.index, facts.index_bytes
 
     def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
         items = self._items[self._given : self._given + len(examples), :k]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dpsr.baselines.registry import REFERENCE, stages_of
+from dpsr.baselines.combinations import stages_of
+from dpsr.baselines.registry import REFERENCE
 from dpsr.evaluation.compare.model_runs import ModelRuns
 
 DEPTHS = (100, 1000)

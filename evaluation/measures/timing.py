@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dpsr.baselines.examples import QueryExamples
-from dpsr.baselines.interfaces import Method, Retriever
-from dpsr.baselines.reranker import index_of
+from dpsr.baselines.interfaces import Method, Retriever, index_of
 from dpsr.evaluation.measures.metrics import RANKED_DEPTH
 
 _TIMED_QUERIES = 50

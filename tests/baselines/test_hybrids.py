@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from dpsr.baselines.combinations import edge_note
 from dpsr.baselines.examples import QueryExamples, make_examples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.hybrids import (
@@ -14,8 +15,8 @@ from dpsr.baselines.hybrids import (
     reciprocal_ranks,
 )
 from dpsr.baselines.lsa import LSARetriever
-from dpsr.baselines.registry import edge_note
 from dpsr.baselines.tuning import HYBRID_WEIGHTS, choose_weight
+from dpsr.baselines.vectors import WITHOUT_VECTOR
 from dpsr.data.dataset.schema import INTERACTION
 
 
@@ -59,14 +60,14 @@ def test_weighted_sum_equals_its_formula(seed: int) -> None:
 
 
 def fusion(lexical: ExhaustiveRetriever, dense: ExhaustiveRetriever, weight: float) -> ExhaustiveRetriever:
-    return ReciprocalRankFusionRetriever(ReciprocalRanks(lexical, above=0.0), ReciprocalRanks(dense), weight)
+    return ReciprocalRankFusionRetriever(ReciprocalRanks(lexical), ReciprocalRanks(dense), weight)
 
 
-def plain_reciprocal_ranks(row: list[float], above: float) -> list[float]:
+def plain_reciprocal_ranks(row: list[float]) -> list[float]:
     found = []
     for score in row:
         before, tied = sum(other > score for other in row), sum(other == score for other in row)
-        found.append(1 / (60 + before + (tied + 1) / 2) if score > above else 0.0)
+        found.append(1 / (60 + before + (tied + 1) / 2) if score > min(row) else 0.0)
     return found
 
 
@@ -75,7 +76,7 @@ def test_fusion_equals_its_formula(seed: int) -> None:
     lexical, dense = tables(seed)
     hybrid = fusion(Fixed(lexical), Fixed(dense), 2.0)
     expected = [
-        np.add(plain_reciprocal_ranks(row, 0.0), np.multiply(2.0, plain_reciprocal_ranks(cosines, -9.0)))
+        np.add(plain_reciprocal_ranks(row), np.multiply(2.0, plain_reciprocal_ranks(cosines)))
         for row, cosines in zip(lexical.tolist(), dense.astype(np.float32).tolist(), strict=True)
     ]
     np.testing.assert_allclose(hybrid.scores(examples_of(np.zeros(6, int))), expected, atol=1e-6)
@@ -116,10 +117,10 @@ def test_the_ends_of_the_grid_are_the_two_sides_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weight", "note"), [(HYBRID_WEIGHTS[0], "dpsr hardly"), (1.0, ""), (HYBRID_WEIGHTS[-1], "BM25 hardly")]
+    ("weight", "note"), [(HYBRID_WEIGHTS[0], "dpsr hardly"), (1.0, ""), (HYBRID_WEIGHTS[-1], "bm25 hardly")]
 )
 def test_a_weight_at_the_end_of_the_grid_is_noted(weight: float, note: str) -> None:
-    notes = edge_note("dpsr+bm25", weight)
+    notes = edge_note("dpsr+bm25", weight, "bm25", "dpsr")
     assert (note in notes[0] and "dpsr+bm25" in notes[0]) if note else not notes
 
 
@@ -149,7 +150,7 @@ def test_lsa_relates_words_of_common_neighbours() -> None:
     )
     assert scores[0, 6] > 0.9 > 0.1 > scores[0, 7]  # "seat" has no word in common with "couch"
     assert scores[1, 7] > 0.9 > 0.1 > scores[1, 6]
-    assert not scores[2].any()
+    assert (scores[2] == WITHOUT_VECTOR).all()
 
 
 def test_lsa_with_all_dimensions_is_the_cosine_of_tf_idf() -> None:

@@ -1,0 +1,85 @@
+"""Baselines that learn from the train split: what they are given, and what they offer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.fitting.candidates import CandidateLists
+from dpsr.baselines.fitting.negatives import NegativePools
+
+MOST_CLICKS = 2_000_000
+"""Clicks of the train split that a baseline learns from; a larger split is sampled."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Clicks with their texts."""
+
+    queries: Sequence[str]
+    """The text of every query row."""
+    items: Sequence[str]
+    """The text of every item row."""
+    clicks: np.ndarray
+    """INTERACTION [n], of which query and item are read; at least one."""
+    skipped: NegativePools
+    """Items shown for a query and skipped."""
+    tuning: QueryExamples | None
+    """Clicks of the valid split for early stopping; None where it has none."""
+    seed: int
+    """Decides weights, order and negatives."""
+
+
+@dataclass(frozen=True)
+class PairTrainingSet(TrainingSet):
+    """What models that score given pairs learn from: negatives near the query, and lists to reorder."""
+
+    similar: NegativePools
+    """Items shown for a query, or found by its words, and not clicked."""
+    lists: CandidateLists | None
+    """Lists of the valid split for early stopping, in place of ``tuning``."""
+    word_vectors: tuple[Sequence[str], np.ndarray] | None = None
+    """Words and their vectors, float32 [words, d], that embeddings start from; they start at random without them."""
+
+
+class Learner(ABC):
+    """A baseline with weights. The constructor takes the training set, and leaves the weights untrained."""
+
+    name: ClassVar[str]
+    """Name in the registry."""
+    settings: Sequence[object]
+    """Everything of the model that decides the trained weights (JSON values): other ones make cached weights stale."""
+
+    @abstractmethod
+    def fit(self, *, progress: bool) -> None:
+        """Trains the weights; the valid split decides when to stop, where it has clicks."""
+
+    @abstractmethod
+    def weights(self) -> list[np.ndarray]:
+        """Returns all weights, in an order of its own."""
+
+    @abstractmethod
+    def assign(self, weights: list[np.ndarray]) -> None:
+        """Sets the weights that ``weights`` returned."""
+
+    def note(self) -> str:
+        """A sentence that qualifies the results; none by default."""
+        return ""
+
+
+class TrainedRetriever(ExhaustiveRetriever, Learner):
+    """A learner that scores the whole catalogue; its constructor takes a ``TrainingSet``."""
+
+
+class TrainedScorer(Learner):
+    """A learner that scores given pairs only; its constructor takes a ``PairTrainingSet``."""
+
+    @abstractmethod
+    def score(self, examples: QueryExamples, candidates: np.ndarray) -> np.ndarray:
+        """As ``Scorer.score``."""

@@ -1,0 +1,181 @@
+"""Models of interaction: a network reads the words of query and item together, and scores the pair.
+
+They search nothing: they are measured on judged pairs, and as rerankers of a first stage. All share vocabulary,
+negatives and the loop of training below; a model is the network that joins two rows of word ids, and its loss.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from tqdm import tqdm
+
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.fitting.candidates import mean_average_precision
+from dpsr.baselines.fitting.learner import MOST_CLICKS, PairTrainingSet, TrainedScorer
+from dpsr.baselines.fitting.negatives import random_negatives
+from dpsr.baselines.fitting.rounds import Rounds, run_rounds
+from dpsr.baselines.fitting.word_ids import WordIds
+from dpsr.tokenizer_cc.terms import analyze
+
+QUERY_WORDS, ITEM_WORDS = 16, 48
+"""Words that are read of a text; the end of a longer one is left out."""
+WIDTH = 64
+"""Width of word vectors that start at random."""
+SIMILAR, RANDOM = 2, 2
+"""Negatives of a click: items shown or found by words and not clicked, and items of the whole catalogue."""
+_BATCH, _LEARNING_RATE = 128, 1e-3
+_ROUND, _LEAST_ROUND, _MOST_ROUNDS = 30_000, 5_000, 20
+_PAIRS_AT_ONCE = 2048
+
+Loss = Callable[[tf.Tensor], tf.Tensor]
+"""Scores float32 [B, 1 + negatives], the clicked item's first -> losses float32 [B]."""
+
+
+def hinge(scores: tf.Tensor) -> tf.Tensor:
+    """Mean of max(0, 1 - s(clicked) + s(negative))."""
+    return tf.reduce_mean(tf.nn.relu(1.0 - scores[:, :1] + scores[:, 1:]), axis=1)
+
+
+def softmax(scores: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of the clicked item among its negatives."""
+    return tf.reduce_logsumexp(scores, axis=1) - scores[:, 0]
+
+
+class InteractionScorer(TrainedScorer):
+    """A ``Scorer`` of pairs by a network over word ids; neither query nor item has a vector of its own to search by."""
+
+    loss: ClassVar[Loss]
+    settings: Sequence[object] = (
+        *(1, QUERY_WORDS, ITEM_WORDS, WIDTH, SIMILAR, RANDOM, _BATCH, _LEARNING_RATE),
+        *(_ROUND, _LEAST_ROUND, _MOST_ROUNDS),
+    )
+
+    def __init__(self, data: PairTrainingSet) -> None:
+        """Collects the words of the catalogue and of the clicked queries."""
+        self._data = data
+        clicked = [data.queries[row] for row in np.unique(data.clicks["query"])]
+        self.words = WordIds([*data.items, *clicked], analyze)
+        self._items = self.words.ids(data.items, ITEM_WORDS)
+        tf_keras.utils.set_random_seed(data.seed)
+        self.network = self.build(self._embedding())
+        ids = tf.TensorSpec([None, None], tf.int32)
+        self._scores = tf.function(lambda *pair: self.network(pair, training=False), input_signature=[ids, ids])
+        self.index = f"{len(data.items):,} items as {ITEM_WORDS} word ids"
+
+    @abstractmethod
+    def build(self, embedding: tf_keras.layers.Embedding) -> tf_keras.Model:
+        """Makes the network.
+
+        Args:
+            embedding: ids -> word vectors; id 0, which fills a text, is a row as any other: the network masks it.
+
+        Returns:
+            Model of query ids int32 [B, q] and item ids int32 [B, n] -> scores float32 [B]; q is at most
+            ``QUERY_WORDS`` and n at most ``ITEM_WORDS``, and a batch is as wide as its longest texts.
+        """
+
+    def weights(self) -> list[np.ndarray]:
+        """As ``Learner.weights``."""
+        found: list[np.ndarray] = self.network.get_weights()
+        return found
+
+    def assign(self, weights: list[np.ndarray]) -> None:
+        """As ``Learner.assign``."""
+        self.network.set_weights(weights)
+
+    def score(self, examples: QueryExamples, candidates: np.ndarray) -> np.ndarray:
+        """As ``Scorer.score``."""
+        texts, position = np.unique(examples.texts, return_inverse=True)
+        query_ids = self.words.ids(texts.tolist(), QUERY_WORDS)
+        queries, items = np.repeat(position, candidates.shape[1]), candidates.ravel()
+        # Neighbours of equal lengths need no filling.
+        order = np.lexsort((_lengths(self._items)[items], _lengths(query_ids)[queries]))
+        scores = np.empty(len(items), np.float32)
+        for start in range(0, len(items), _PAIRS_AT_ONCE):
+            rows = order[start : start + _PAIRS_AT_ONCE]
+            pair = query_ids[queries[rows]], self._items[items[rows]]
+            scores[rows] = self._scores(*map(_trimmed, pair)).numpy()
+        return scores.reshape(candidates.shape)
+
+    def fit(self, *, progress: bool) -> None:
+        """As ``Learner.fit``: Adam on the loss of each click beside its negatives."""
+        data = self._data
+        rng = np.random.default_rng(data.seed)
+        count = len(data.clicks)
+        size = min(max(count, _LEAST_ROUND), _ROUND)
+        queries = self.words.ids(data.queries, QUERY_WORDS)
+        optimizer = tf_keras.optimizers.Adam(_LEARNING_RATE, jit_compile=False)
+        optimizer.build(self.network.trainable_variables)
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([None, 1 + SIMILAR + RANDOM, None], tf.int32),
+            ]
+        )
+        def step(query_ids: tf.Tensor, item_ids: tf.Tensor) -> tf.Tensor:
+            pairs = tf.shape(item_ids)[:2]
+            with tf.GradientTape() as tape:
+                each = tf.repeat(query_ids, pairs[1], axis=0)
+                scores = self.network([each, tf.reshape(item_ids, [-1, tf.shape(item_ids)[2]])], training=True)
+                loss = tf.reduce_mean(type(self).loss(tf.reshape(scores, pairs)))
+            variables = self.network.trainable_variables
+            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+            return loss
+
+        def one_round(bar: tqdm) -> float:
+            rows = np.concatenate([rng.permutation(count) for _ in range(-(-size // count))])[:size]
+            losses = []
+            for start in range(0, size, _BATCH):
+                clicks = data.clicks[rows[start : start + _BATCH]]
+                items = [
+                    clicks["item"][:, None],
+                    data.similar.draw(clicks, SIMILAR, rng),
+                    random_negatives(clicks, RANDOM, len(data.items), rng),
+                ]
+                item_ids = self._items[np.concatenate(items, axis=1)]
+                losses.append(step(_trimmed(queries[clicks["query"]]), _trimmed(item_ids)))
+                bar.update(len(clicks))
+            return float(np.mean(losses))
+
+        rounds = Rounds(size, max(1, min(_MOST_ROUNDS, MOST_CLICKS // size)))
+        quality = None if data.lists is None else self._list_quality
+        run_rounds(self, one_round, quality, rounds, name=self.name, progress=progress)
+
+    def _list_quality(self) -> float:
+        lists = self._data.lists
+        assert lists is not None
+        return mean_average_precision(lists, self.score(lists.queries, np.maximum(lists.items, 0)))
+
+    def _embedding(self) -> tf_keras.layers.Embedding:
+        """The word vectors: given ones where the training set has them, else and for other words random ones."""
+        given = self._data.word_vectors
+        width = WIDTH if given is None else given[1].shape[1]
+        start = np.random.default_rng(self._data.seed).normal(0.0, 0.1, (self.words.rows, width)).astype(np.float32)
+        if given is not None:
+            row_of = {word: row for row, word in enumerate(self.words.words, start=1)}
+            pairs = [(row_of[word], row) for row, word in enumerate(given[0]) if word in row_of]
+            if pairs:
+                ours, theirs = np.array(pairs).T
+                start[ours] = given[1][theirs]
+        return tf_keras.layers.Embedding(
+            self.words.rows, width, embeddings_initializer=tf_keras.initializers.Constant(start), name="words"
+        )
+
+
+def _lengths(ids: np.ndarray) -> np.ndarray:
+    """Words of every text, int32 [n, w] -> int64 [n]."""
+    lengths: np.ndarray = (ids != 0).sum(axis=1)
+    return lengths
+
+
+def _trimmed(ids: np.ndarray) -> np.ndarray:
+    """Leaves out the last columns that only fill, int32 [..., w] -> [..., at least 1]."""
+    longest = int((ids != 0).reshape(-1, ids.shape[-1]).any(axis=0).sum())
+    return ids[..., : max(1, longest)]

@@ -1,0 +1,69 @@
+"""Retrieval by vectors: every item has one vector, made before any query; the score is the cosine."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import cached_property
+
+import numpy as np
+from sklearn.preprocessing import normalize
+
+from dpsr.baselines.examples import QueryExamples
+from dpsr.baselines.exhaustive import ExhaustiveRetriever
+
+WITHOUT_VECTOR = np.float32(-2.0)
+"""Score of a pair that has no cosine, below every cosine."""
+
+
+class VectorRetriever(ExhaustiveRetriever):
+    """Cosine of the vectors of query and item.
+
+    A vector of zeros is none: an item without one is not retrieved, and a query without one retrieves nothing.
+    """
+
+    @abstractmethod
+    def embed(self, examples: QueryExamples) -> np.ndarray:
+        """Embeds n queries, float [n, d], of any length."""
+
+    @abstractmethod
+    def embed_items(self) -> np.ndarray:
+        """Embeds the catalogue, float [items, d], of any length; called once, before the first query."""
+
+    @property
+    def index(self) -> str:  # type: ignore[override]
+        """Search structure, as printed beside retrieval times."""
+        return f"exact: {self.num_items:,} inner products of {len(self._columns)}"
+
+    @property
+    def index_bytes(self) -> int:  # type: ignore[override]
+        """Bytes of the item vectors."""
+        return self._columns.nbytes
+
+    def forget_vectors(self) -> None:
+        """To be called when the weights change."""
+        self._last = None
+        for held in ("_columns", "_without"):
+            self.__dict__.pop(held, None)
+
+    def score_all(self, examples: QueryExamples) -> np.ndarray:
+        """As ``ExhaustiveRetriever.score_all``; pairs without a cosine score ``WITHOUT_VECTOR``."""
+        queries: np.ndarray = normalize(np.asarray(self.embed(examples), np.float32))
+        scores: np.ndarray = queries @ self._columns
+        scores[:, self._without] = WITHOUT_VECTOR
+        scores[~queries.any(axis=1)] = WITHOUT_VECTOR
+        return scores
+
+    def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """As ``Retriever.retrieve``."""
+        items, scores = super().retrieve(examples, k)
+        found = scores > WITHOUT_VECTOR
+        return np.where(found, items, -1).astype(np.int32), np.where(found, scores, -np.inf).astype(np.float32)
+
+    @cached_property
+    def _columns(self) -> np.ndarray:
+        """Unit vectors of the items, float32 [d, items]."""
+        return np.ascontiguousarray(normalize(np.asarray(self.embed_items(), np.float32)).T)
+
+    @cached_property
+    def _without(self) -> np.ndarray:
+        return np.flatnonzero(~self._columns.any(axis=0))
