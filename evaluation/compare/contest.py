@@ -115,8 +115,8 @@ def _run(runs: ModelRuns, names: Sequence[str], *, every: bool) -> list[str]:
         for name, facts in runs.facts.items()
         if not facts.retrieves
     ]
-    if not runs.facts:
-        raise DpsrError("no model could be measured: " + "; ".join(runs.failed.values()))
+    if not any(facts.retrieves for facts in runs.facts.values()):
+        raise DpsrError("no model that finds items could be measured: " + "; ".join(runs.failed.values()))
     return notes
 
 

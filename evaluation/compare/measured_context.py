@@ -98,12 +98,12 @@ class MeasuredContext(BuildContext):
         path = self._folder(self._stack[-1].name) / f"{run_tag(name)}.weight.json"
         try:
             self.weights[name] = float(json.loads(path.read_text(encoding="utf-8")))
-            return mixture(self.weights[name])
         except (OSError, ValueError, TypeError):
             found = super().tuned(name, mixture, weights, default)
-        content = json.dumps(self.weights[name]).encode()
-        write_beside(path, lambda file: file.write(content))
-        return found
+            content = json.dumps(self.weights[name]).encode()
+            write_beside(path, lambda file: file.write(content))
+            return found
+        return mixture(self.weights[name])
 
     def cost(self, name: str) -> TrainingCost | None:
         """Returns the recorded cost of a method; None where it was never built."""
