@@ -47,6 +47,14 @@ def combination(name: str, entries: Mapping[str, Baseline]) -> Baseline | None:
     return None if scorer is None else _reranker(name, first, scorer, depth, keeps_first=True)
 
 
+def stages_of(name: str, entries: Mapping[str, Baseline]) -> tuple[str, str, int] | None:
+    """Returns first stage, scorer and depth of a reranker of two entries by the scorer's scores alone; else None."""
+    match = _RERANKER.fullmatch(name)
+    if match is None or not {match["first"], match["scorer"]} <= entries.keys():
+        return None
+    return match["first"], match["scorer"], int(match["depth"] or RERANK_DEPTH)
+
+
 def _mixture(name: str, entries: Mapping[str, Baseline]) -> Baseline | None:
     by_rank = name.endswith(_RANKS)
     sides = name.removesuffix(_RANKS)

@@ -52,6 +52,8 @@ class Baseline:
     needs: frozenset[Need] = frozenset()
     trains: bool = False
     """Whether ``build`` trains weights, which takes minutes unless ``BuildContext.cache_file`` holds them."""
+    version: int = 1
+    """Raised when a change of the method changes its lists: ``dpsr compare`` then runs it again."""
 
 
 @dataclass

@@ -7,6 +7,7 @@ rerankers of any two entries have names too (``combinations``).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 
 from dpsr.baselines.arc_i import ArcI
@@ -54,12 +55,15 @@ HYBRIDS = ("dpsr+bm25", "dpsr+bm25 rrf")
 """Mixtures of the trained model with the reference."""
 
 
-def resolve(names: Sequence[str], entries: Mapping[str, Baseline] | None = None) -> dict[str, Baseline]:
+def resolve(
+    names: Sequence[str], entries: Mapping[str, Baseline] | None = None, *, option: str = "evaluation.baselines"
+) -> dict[str, Baseline]:
     """Looks up methods by name.
 
     Args:
         names: names of entries or rerankers.
         entries: the registry; ``ENTRIES`` by default.
+        option: where the names were given, for the error.
 
     Returns:
         The registry with the rerankers among ``names`` added.
@@ -73,9 +77,11 @@ def resolve(names: Sequence[str], entries: Mapping[str, Baseline] | None = None)
             continue
         combined = combination(name, found)
         if combined is None:
+            close = get_close_matches(name, found, 1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
             known = ", ".join(f"{entry.name} (trains)" if entry.trains else entry.name for entry in found.values())
             raise ConfigError(
-                f"evaluation.baselines: unknown method {name!r} (known: {known}; and {FORMS} for two of "
+                f"{option}: unknown method {name!r}{meant} (known: {known}; and {FORMS} for two of "
                 f"them, as {REFERENCE}>{SUBJECT}@100)"
             )
         found[name] = combined

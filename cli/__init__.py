@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from dpsr import __version__
-from dpsr.cli import cluster, data, demo, evaluation, indexing, init, serving, training
+from dpsr.cli import cluster, comparison, data, demo, evaluation, indexing, init, serving, training
 from dpsr.config import ConfigError
 from dpsr.errors import DpsrError
 
@@ -43,6 +43,7 @@ def main() -> None:
       dpsr prepare  -c shop.toml      raw items, users and log -> dataset directory
       dpsr train    -c shop.toml      dataset -> checkpoint
       dpsr evaluate -c shop.toml      checkpoint -> table of results beside BM25
+      dpsr compare  -c shop.toml --models all   dataset -> table and page of many models
       dpsr export   -c shop.toml      checkpoint -> servable
       dpsr serve    -c shop.toml      servable -> gRPC server
       dpsr search   -c shop.toml "q"  query -> items
@@ -61,6 +62,7 @@ for _command in (
     data.prepare,
     training.train,
     evaluation.evaluate,
+    comparison.compare,
     indexing.export,
     serving.serve,
     serving.search,

@@ -53,6 +53,7 @@ def test_help_of_the_real_process_needs_no_tensorflow() -> None:
         (["prepare", "-c", "CONFIG", "--spark-master", "local"], "--spark-master goes with --runner spark"),
         (["train", "-c", "CONFIG", "--set", "training.epoch=1"], "unknown key training.epoch"),
         (["evaluate", "-c", "CONFIG", "--split", "train"], "'train' is not one of 'valid', 'test'"),
+        (["compare", "-c", "CONFIG"], "Missing option '--models'"),
         (["prapare"], "No such command 'prapare'"),
     ],
 )
@@ -62,7 +63,10 @@ def test_wrong_usage_exits_with_2(config_file: Path, arguments: list[str], messa
     assert message in output
 
 
-@pytest.mark.parametrize("command", [["train"], ["evaluate"], ["export"], ["search", "xbox"], ["explain", "xbox"]])
+@pytest.mark.parametrize(
+    "command",
+    [["train"], ["evaluate"], ["compare", "--models", "all"], ["export"], ["search", "xbox"], ["explain", "xbox"]],
+)
 def test_a_missing_dataset_exits_with_1_and_says_what_to_run(config_file: Path, command: list[str]) -> None:
     code, output = run(command[0], "-c", str(config_file), *command[1:])
     assert code == 1

@@ -52,15 +52,22 @@ def benchmark_suite(
     context = BuildContext(
         dataset, resolve(baselines), seed, model, work_dir, progress, LexicalConfig() if lexical is None else lexical
     )
-    if not dataset.has_log:
-        context.notes.append(
+    context.notes += dataset_notes(context)
+    names = list(baselines) if REFERENCE in baselines else [REFERENCE, *baselines]
+    if model is not None:
+        names = [*(name for name in names if name not in {SUBJECT, *HYBRIDS}), SUBJECT, *HYBRIDS]
+    return BenchmarkSuite(build(names, context), context.weights, context.notes)
+
+
+def dataset_notes(context: BuildContext) -> list[str]:
+    """Returns sentences about what the dataset lacks."""
+    found = []
+    if not context.dataset.has_log:
+        found.append(
             "The dataset has no log: its queries, also those that chose the weights of mixtures, are sampled from the "
             "items' own texts, on which BM25 scores higher than on typed queries. Judged queries (evaluation.labels) "
             "are the ones to trust."
         )
     if context.tuning_examples is None:
-        context.notes.append("The valid split has no click: the weights of all mixtures are defaults.")
-    names = list(baselines) if REFERENCE in baselines else [REFERENCE, *baselines]
-    if model is not None:
-        names = [*(name for name in names if name not in {SUBJECT, *HYBRIDS}), SUBJECT, *HYBRIDS]
-    return BenchmarkSuite(build(names, context), context.weights, context.notes)
+        found.append("The valid split has no click: the weights of all mixtures are defaults.")
+    return found

@@ -62,16 +62,19 @@ def compare(
             drawn = sample_candidates(variant.item_rows, dataset.schema.num_items, candidates, seed=seed)
             values = measure_all(methods, variant, drawn, counts=counts, bar=bar)
             queries = variant.records["query"]
-            for slice_name, mask in variant_masks.items():
-                if not mask.any():
-                    continue
-                sliced = {name: {measure: value[mask] for measure, value in values[name].items()} for name in methods}
-                summary = summarise(
-                    slice_name, sliced, queries[mask], COMPARED, subject=subject, reference=reference, seed=seed
-                )
-                found.results.extend(summary.results)
-                found.differences.extend(summary.differences)
-                found.over_reference.extend(summary.over_reference)
+            found += summarise_slices(values, variant_masks, queries, subject=subject, reference=reference, seed=seed)
+    return found
+
+
+def summarise_slices(
+    values: Values, masks: Mapping[str, np.ndarray], queries: np.ndarray, *, subject: str, reference: str, seed: int
+) -> Comparison:
+    """Summarises the clicks of every slice, bool [n]; a slice without a click is left out."""
+    found = Comparison([], [], [])
+    for name, mask in masks.items():
+        if mask.any():
+            sliced = {method: {key: value[mask] for key, value in of_one.items()} for method, of_one in values.items()}
+            found += summarise(name, sliced, queries[mask], COMPARED, subject=subject, reference=reference, seed=seed)
     return found
 
 
@@ -146,8 +149,21 @@ def compare_judged(
 ) -> Judged:
     """Measures methods on judged queries: ranked lists of the whole catalogue, and the order of the judged pairs."""
     values = measure_judged(methods, judgements, num_items=num_items, progress=progress)
-    queries = np.arange(sum(bool(judgements.gains(row)) for row in range(len(judgements))))
-    areas = areas_under_curve(methods, judgements, num_items=num_items)
+    found_areas = areas_under_curve(methods, judgements, num_items=num_items)
+    return summarise_judged(values, found_areas, judgements, subject=subject, reference=reference, seed=seed)
+
+
+def summarise_judged(
+    values: Values,
+    found_areas: Mapping[str, dict[str, float]],
+    judgements: Judgements,
+    *,
+    subject: str,
+    reference: str,
+    seed: int,
+) -> Judged:
+    """Summarises the values of judged queries with a relevant item, and adds the areas under the curve."""
+    queries = np.arange(len(judgements.answerable()))
     found = summarise(
         "judged queries",
         values,
@@ -157,7 +173,7 @@ def compare_judged(
         reference=reference,
         seed=seed,
     )
-    results = [replace(result, metrics=result.metrics | areas[result.retriever]) for result in found.results]
+    results = [replace(result, metrics=result.metrics | found_areas[result.retriever]) for result in found.results]
     return Judged(
         queries=len(queries),
         pairs=sum(map(len, judgements.items)),

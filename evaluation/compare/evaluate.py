@@ -146,7 +146,7 @@ def _figures(
     texts = item_texts(dataset)
     reference = suite.methods[REFERENCE]
     assert isinstance(reference, BM25Retriever)
-    wins, losses = differing_cases(retriever, reference, examples, texts)
+    wins, losses = differing_cases(retriever, reference, examples, texts, names=(SUBJECT, "BM25"))
     asked = frequent_queries(examples, _FREQUENT_QUERIES)
     if truth:
         asked = anonymous_examples(np.array([senses.query for senses in truth], dtype=object), seed=seed)

@@ -69,14 +69,36 @@ def measure(
     """
     values: dict[str, np.ndarray] = {}
     if isinstance(method, Retriever):
-        items = retrieved(method, examples, min(RANKED_DEPTH, len(counts)))
-        values |= ranked_values(items, [{item: 1} for item in examples.item_rows.tolist()])
-        best = items[:, :10]
-        values[CLICKS] = np.where(best >= 0, counts[best], 0).sum(axis=1) / min(10, len(counts))
+        values |= list_values(retrieved(method, examples, min(RANKED_DEPTH, len(counts))), examples, counts)
     if isinstance(method, Scorer):
-        scores = _numbers(method.score(examples, candidates), method)
-        values |= top_k_values(ranks_of_first(scores, candidates, examples.tie_keys))
+        values |= top_k_values(candidate_ranks(method, examples, candidates))
     return values
+
+
+def list_values(items: np.ndarray, examples: QueryExamples, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes the measures of ranked lists.
+
+    Args:
+        items: the list of every example, best first, int32 [n, w]; -1 stands for no item.
+        examples: n clicks.
+        counts: clicks of every item in the train split, int64 [items].
+
+    Returns:
+        float64 [n] for each measure.
+    """
+    best = items[:, :10]
+    popularity = np.where(best >= 0, counts[best], 0).sum(axis=1) / min(10, len(counts))
+    return ranked_values(items, [{item: 1} for item in examples.item_rows.tolist()]) | {CLICKS: popularity}
+
+
+def candidate_ranks(method: Scorer, examples: QueryExamples, candidates: np.ndarray) -> np.ndarray:
+    """Ranks the clicked item, the first candidate of int32 [n, c], among all candidates; int64 [n], from 1.
+
+    Raises:
+        ValueError: a score is NaN.
+    """
+    scores = _numbers(method.score(examples, candidates), method)
+    return ranks_of_first(scores, candidates, examples.tie_keys)
 
 
 def retrieved(method: Retriever, examples: QueryExamples, k: int) -> np.ndarray:

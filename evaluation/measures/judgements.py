@@ -51,6 +51,10 @@ class Judgements:
         """Returns the number of queries."""
         return len(self.queries)
 
+    def answerable(self) -> np.ndarray:
+        """Returns the rows of the queries with a relevant item, int64."""
+        return np.flatnonzero([bool((labels >= self.positive_from).any()) for labels in self.labels])
+
     def gains(self, row: int) -> dict[int, int]:
         """Returns the relevant items of a query with their gains."""
         pairs = zip(self.items[row].tolist(), self.labels[row].tolist(), strict=True)
@@ -115,8 +119,7 @@ def measure_judged(
         For each method float64 [queries with a relevant item] for each of ``JUDGED_MEASURES`` and, where kinds of
         matches are told apart, ``MATCH_MEASURES``; no measure for a method that is not a retriever.
     """
-    gains = [judgements.gains(row) for row in range(len(judgements))]
-    answerable = np.flatnonzero([bool(gain) for gain in gains])
+    answerable = judgements.answerable()
     retrievers = {name: method for name, method in methods.items() if isinstance(method, Retriever)}
     found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in methods}
     size = queries_at_once(num_items)
@@ -127,12 +130,15 @@ def measure_judged(
             batch = judgements.queries.take(rows)
             for name, retriever in retrievers.items():
                 items = retrieved(retriever, batch, min(RANKED_DEPTH, num_items))
-                values = ranked_values(items, [gains[row] for row in rows])
-                found[name].append(
-                    {measure: values[measure] for measure in JUDGED_MEASURES} | _matches(judgements, rows, items)
-                )
+                found[name].append(judged_list_values(items, judgements, rows))
                 bar.update(len(rows))
     return {name: concatenated(batches) for name, batches in found.items()}
+
+
+def judged_list_values(items: np.ndarray, judgements: Judgements, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes the measures of the ranked lists, int32 [n, w], of the judged queries ``rows``, integers [n]."""
+    values = ranked_values(items, [judgements.gains(row) for row in rows.tolist()])
+    return {measure: values[measure] for measure in JUDGED_MEASURES} | _matches(judgements, rows, items)
 
 
 def _matches(judgements: Judgements, rows: np.ndarray, ranked: np.ndarray) -> dict[str, np.ndarray]:
@@ -159,8 +165,17 @@ def areas_under_curve(
     Returns:
         Both measures for each scorer, NaN without a pair to compare; no measure for a method that is not a scorer.
     """
-    scorers = {name: method for name, method in methods.items() if isinstance(method, Scorer)}
-    scores: dict[str, list[np.ndarray]] = {name: [] for name in scorers}
+    return {
+        name: areas(pair_scores(method, judgements, num_items=num_items), judgements)
+        if isinstance(method, Scorer)
+        else {}
+        for name, method in methods.items()
+    }
+
+
+def pair_scores(scorer: Scorer, judgements: Judgements, *, num_items: int) -> list[np.ndarray]:
+    """Scores the judged items of every query, float32 [judged] each."""
+    scores: list[np.ndarray] = []
     size = queries_at_once(num_items)
     for start in range(0, len(judgements), size):
         batch = judgements.queries.take(slice(start, start + size))
@@ -168,14 +183,14 @@ def areas_under_curve(
         padded = np.zeros((len(items), max(map(len, items))), dtype=np.int32)
         for row, judged in zip(padded, items, strict=True):
             row[: len(judged)] = judged
-        for name, scorer in scorers.items():
-            found = scorer.score(batch, padded)
-            scores[name] += [row[: len(judged)] for row, judged in zip(found, items, strict=True)]
+        found = scorer.score(batch, padded)
+        scores += [row[: len(judged)] for row, judged in zip(found, items, strict=True)]
+    return scores
+
+
+def areas(scores: list[np.ndarray], judgements: Judgements) -> dict[str, float]:
+    """Computes both areas under the curve from the scores of ``pair_scores``."""
     relevant = [labels >= judgements.positive_from for labels in judgements.labels]
-    return {name: _areas(scores[name], relevant) if name in scorers else {} for name in methods}
-
-
-def _areas(scores: list[np.ndarray], relevant: list[np.ndarray]) -> dict[str, float]:
     each = [area_under_curve(*pair) for pair in zip(scores, relevant, strict=True)]
     within = [area for area in each if not np.isnan(area)]
     pooled = area_under_curve(np.concatenate(scores), np.concatenate(relevant))

@@ -17,6 +17,9 @@ ALL = "all"
 """The slice of all examples."""
 SEEN, UNSEEN, TYPO = "seen queries", "unseen queries", "one typo"
 FREQUENCY = ("head", "torso", "tail")
+LONG = "long queries"
+LONG_FROM = 5
+"""Words of a long query, at least."""
 MIXED, NO_LETTERS, NO_VALUE = "several scripts", "no letters", "none"
 _MOST_VALUES = 10  # slices of one column
 
@@ -27,6 +30,7 @@ def slices_of(examples: QueryExamples, dataset: Dataset, *, columns: Sequence[st
     ``seen queries`` have a click in the train split. Head, torso and tail queries hold a third of its clicks each, the
     most frequent queries first; unseen queries are tail. ``with history`` has users with an event before the click. The
     script is that of the query's letters. Partitions by history and script with all examples in one slice are left out.
+    ``long queries`` have five words or more between white space.
 
     Args:
         examples: n clicks.
@@ -49,6 +53,7 @@ def slices_of(examples: QueryExamples, dataset: Dataset, *, columns: Sequence[st
     history = examples.records["history_end"] > 0
     slices = {ALL: np.ones(len(examples), dtype=bool), SEEN: clicks > 0, UNSEEN: clicks == 0}
     slices |= {band: bands == band for band in FREQUENCY}
+    slices[LONG] = np.array([len(text.split()) >= LONG_FROM for text in texts], dtype=bool)
     if history.any() and not history.all():
         slices |= {"with history": history, "without history": ~history}
     if len(set(scripts)) > 1:

@@ -127,6 +127,64 @@ def curve(
     )
 
 
+def trade_off(title: str, x_label: str, y_label: str, points: Mapping[str, tuple[float, float]]) -> Markup:
+    """Draws quality over cost, cost on a logarithmic axis; points that no cheaper one equals are named and joined.
+
+    Args:
+        title: what is drawn.
+        x_label: the cost.
+        y_label: the quality.
+        points: name -> cost above 0, and quality.
+    """
+    exponents = [np.log10(cost) for cost, _ in points.values()]
+    first, last = int(np.floor(min(exponents))), int(np.ceil(max(exponents)))
+    last = max(last, first + 1)
+    ticks = round_ticks(min(y for _, y in points.values()), max(y for _, y in points.values()))
+    floor, width = _HEIGHT - _BOTTOM, _WIDTH - _LEFT - _RIGHT - _INSET
+
+    def across(exponent: float) -> float:
+        return float(_LEFT + _INSET / 2 + (exponent - first) / (last - first) * width)
+
+    def up(quality: float) -> float:
+        return floor - (quality - ticks[0]) / (ticks[-1] - ticks[0]) * (floor - _TOP)
+
+    named, best = set(), -np.inf
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if points[name][1] > best:
+            best = points[name][1]
+            named.add(name)
+    dots = [
+        {
+            "name": name,
+            "x": f"{across(np.log10(cost)):.1f}",
+            "y": f"{up(quality):.1f}",
+            "at": f"{across(np.log10(cost)):.1f} {up(quality):.1f}",
+            "text_y": f"{up(quality) + 16:.1f}",
+            "anchor": "end" if across(np.log10(cost)) > _WIDTH / 2 else "start",
+            "named": name in named,
+            "label": f"{name}: {quality:.3f}, {cost:,.3g}",
+        }
+        for name, (cost, quality) in sorted(points.items(), key=lambda point: point[1][0])
+    ]
+    return render(
+        "trade_off.html",
+        title=title,
+        x_label=x_label,
+        y_label=y_label,
+        width=_WIDTH,
+        height=_HEIGHT,
+        left=_LEFT,
+        right=_WIDTH - _RIGHT,
+        floor=floor,
+        middle=(_LEFT + _WIDTH) / 2,
+        dots=dots,
+        y_ticks=[{"y": f"{up(tick):.1f}", "text_y": f"{up(tick) + 4:.1f}", "value": f"{tick:.10g}"} for tick in ticks],
+        x_ticks=[
+            {"x": f"{across(exponent):.1f}", "value": f"{10.0**exponent:g}"} for exponent in range(first, last + 1)
+        ],
+    )
+
+
 def round_ticks(low: float, high: float) -> list[float]:
     """Chooses three to six round numbers at equal distances, the first at most ``low``, the last at least ``high``."""
     span = (high - low) or abs(high) or 1.0

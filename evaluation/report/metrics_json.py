@@ -51,10 +51,14 @@ def report_json(report: Report) -> dict[str, Any]:
 
 def write_metrics(report: Report, directory: Path) -> Path:
     """Writes ``metrics.json`` into a directory, made if missing; returns the file's path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / FILE
+    return write_json(report_json(report), directory / FILE)
+
+
+def write_json(content: dict[str, Any], path: Path) -> Path:
+    """Writes a JSON file beside its place and renames it; its directory is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(report_json(report), indent=2) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     partial.rename(path)
     return path
 

@@ -16,7 +16,7 @@ from dpsr.evaluation.measures.metrics import CLICKS, COMPARED
 from dpsr.evaluation.measures.slices import ALL, TYPO, UNSEEN
 from dpsr.evaluation.report.figures import bars, curve
 from dpsr.evaluation.report.metrics_json import measure_key
-from dpsr.evaluation.report.rendering import render
+from dpsr.evaluation.report.rendering import render, write_html
 from dpsr.evaluation.report.results import Report
 from dpsr.evaluation.report.tables import (
     IN_FULL,
@@ -83,17 +83,14 @@ def write_page(
     ]
     page = render(
         "page.html",
+        title="evaluation",
         report=report,
         subject=subject,
         examples=report.result(subject).examples,
         tiles=_tiles(report, subject),
         sections=[section for section in sections if section is not None],
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.rename(path)
-    return path
+    return write_html(path, page)
 
 
 def _tiles(report: Report, subject: str) -> list[dict[str, str]]:
@@ -131,15 +128,15 @@ def _measures(report: Report, subject: str) -> _Section | None:
 
 def _tables(report: Report) -> list[dict[str, Any]]:
     names = [name for name in report.comparison.slices() if name in IN_FULL]
-    found = [_table(slice_table(report, ALL))]
-    found += [_table(table) for table in paired_table(report.comparison.of_slice(ALL), PAIRED, "clicks")]
-    found += [_table(slice_table(report, name), folded=True) for name in names if name != ALL]
-    found += [_table(table) for table in kinds_table(report)]
-    found += [_table(table) for table in judged_tables(report) + retrieval_table(report)]
+    found = [shown_table(slice_table(report, ALL))]
+    found += [shown_table(table) for table in paired_table(report.comparison.of_slice(ALL), PAIRED, "clicks")]
+    found += [shown_table(slice_table(report, name), folded=True) for name in names if name != ALL]
+    found += [shown_table(table) for table in kinds_table(report)]
+    found += [shown_table(table) for table in judged_tables(report) + retrieval_table(report)]
     return found
 
 
-def _table(table: Table, *, folded: bool = False) -> dict[str, Any]:
+def shown_table(table: Table, *, folded: bool = False) -> dict[str, Any]:
     """Variables of ``table.html``."""
     columns = [{"header": header, "text": header in WORDS} for header in table.headers]
     rows = [{"header": row[0].value, "cells": list(zip(row[1:], columns[1:], strict=True))} for row in table.rows]
@@ -166,7 +163,7 @@ def _items(figures: Figures) -> _Section | None:
 
 
 def _heads(report: Report, figures: Figures) -> _Section | None:
-    tables = [_table(table) for table in senses_table(report)]
+    tables = [shown_table(table) for table in senses_table(report)]
     if not tables and not figures.heads_maps:
         return None
     return {

@@ -20,6 +20,15 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(_environment().get_template(template).render(values))
 
 
+def write_html(path: Path, page: str) -> Path:
+    """Writes a page beside its place and renames it; its folder is made if missing. Returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.rename(path)
+    return path
+
+
 @cache
 def _environment() -> Environment:
     return Environment(

@@ -48,6 +48,14 @@ class Comparison:
     over_reference: list[Difference] = field(default_factory=list)
     """Each other method minus the reference, BM25."""
 
+    def __add__(self, other: Comparison) -> Comparison:
+        """Returns the entries of both."""
+        return Comparison(
+            self.results + other.results,
+            self.differences + other.differences,
+            self.over_reference + other.over_reference,
+        )
+
     def of_slice(self, name: str) -> Comparison:
         """Returns the entries of one slice."""
         return Comparison(

@@ -23,7 +23,7 @@ COLUMNS = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Recall@1000
 PAIRED = ("MAP@5", "nDCG@10", "Recall@100", "Top-1")
 """Measures of the table of paired differences from BM25."""
 _SENSES_SHOWN = 12  # polysemous queries
-WORDS = ("index",)
+WORDS = ("index", "needs")
 """Columns of text, aligned left."""
 JUDGED_COLUMNS = ("nDCG@10", "MRR@10", "Recall@100", "Recall@1000", "AUC", "AUC within queries")
 """Measures of the table of judged queries."""
@@ -59,7 +59,7 @@ class Table:
         return tabulate(rows, headers=self.headers, tablefmt=table_format, disable_numparse=True, colalign=alignment)
 
 
-_NO_VALUE = Cell("-")
+NO_VALUE = Cell("-")
 """A measure that the method does not allow."""
 
 
@@ -89,7 +89,7 @@ def kinds_table(report: Report) -> list[Table]:
     for name in names:
         results = report.comparison.of_slice(name).results
         values = [result.metrics.get(COMPARED[0]) for result in results]
-        cells = [_NO_VALUE if value is None else Cell(f"{value:.3f}", "", _is_best(value, values)) for value in values]
+        cells = [NO_VALUE if value is None else Cell(f"{value:.3f}", "", is_best(value, values)) for value in values]
         rows.append([Cell(name), Cell(f"{results[0].examples:,}"), *cells])
     retrievers = [result.retriever for result in report.comparison.of_slice(names[0]).results]
     return [Table(f"{COMPARED[0]} by kind of query", ["queries", "clicks", *retrievers], rows)]
@@ -101,7 +101,7 @@ def paired_table(comparison: Comparison, measures: Sequence[str], what: str) -> 
         return []
     reference = comparison.over_reference[0].baseline
     rows = [
-        [Cell(each.retriever), *(_paired(each.metrics.get(measure)) for measure in measures)]
+        [Cell(each.retriever), *(paired_cell(each.metrics.get(measure)) for measure in measures)]
         for each in comparison.over_reference
     ]
     title = f"minus {reference} on the same {what}: difference [95 % interval], and how many standard errors it is"
@@ -176,14 +176,14 @@ def _measures(title: str, comparison: Comparison, columns: Sequence[str], with_i
 def _cell(result: Result, column: str, with_interval: Sequence[str], in_column: Sequence[float | None]) -> Cell:
     value = result.metrics.get(column)
     if value is None:
-        return _NO_VALUE
+        return NO_VALUE
     if column == CLICKS:
         return Cell(f"{value:,.0f}")
     aside = f"± {result.half_widths[column]:.3f}" if column in with_interval else ""
-    return Cell(f"{value:.3f}", aside, _is_best(value, in_column))
+    return Cell(f"{value:.3f}", aside, is_best(value, in_column))
 
 
-def _is_best(value: float, values: Sequence[float | None]) -> bool:
+def is_best(value: float, values: Sequence[float | None]) -> bool:
     """Whether the value is the largest as printed, and not the smallest."""
     shown = [round(other, 3) for other in values if other is not None]
     return round(value, 3) == max(shown) > min(shown)
@@ -191,11 +191,12 @@ def _is_best(value: float, values: Sequence[float | None]) -> bool:
 
 def _signed(found: Interval | None) -> Cell:
     if found is None:
-        return _NO_VALUE
+        return NO_VALUE
     return Cell(f"{found.mean:+.3f}", f"[{found.low:+.3f}, {found.high:+.3f}]")
 
 
-def _paired(found: Interval | None) -> Cell:
+def paired_cell(found: Interval | None) -> Cell:
+    """Returns a paired difference with its interval and number of standard errors."""
     cell = _signed(found)
     if found is None or not found.standard_error:
         return cell

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dpsr.evaluation.report.results import Report
-from dpsr.evaluation.report.tables import tables
+from dpsr.evaluation.report.tables import Table, tables
 
 
 def to_text(report: Report) -> str:
     """Renders the report as plain text."""
-    return _render(report, "simple", "{}", "{}")
+    return render_tables(report, tables(report), markdown=False)
 
 
 def to_markdown(report: Report) -> str:
     """Renders the report as Markdown."""
-    return _render(report, "github", "### {}", "**{}**")
+    return render_tables(report, tables(report), markdown=True)
 
 
-def _render(report: Report, table_format: str, title: str, heading: str) -> str:
+def render_tables(report: Report, shown: Sequence[Table], *, markdown: bool) -> str:
+    """Renders the facts of a report, then tables."""
+    table_format, title, heading = ("github", "### {}", "**{}**") if markdown else ("simple", "{}", "{}")
     blocks = [title.format(f"{report.name}, {report.split} split"), _facts(report)]
-    blocks += [f"{heading.format(table.title)}\n\n{table.render(table_format)}" for table in tables(report)]
+    blocks += [f"{heading.format(table.title)}\n\n{table.render(table_format)}" for table in shown]
     return "\n\n".join(blocks)
 
 

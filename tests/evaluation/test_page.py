@@ -134,7 +134,8 @@ def test_cases_are_the_largest_differences(tmp_path: Path) -> None:
     texts = [f"item {row}" for row in range(ITEMS)]
     tables[0, 4, clicked[4]], tables[1, 4, clicked[4]] = 2.0, -1.0
     tables[0, 9, clicked[9]], tables[1, 9, clicked[9]] = -1.0, 2.0
-    wins, losses = differing_cases(Fixed(tables[0]), Fixed(tables[1]), examples_of(clicked), texts, count=3)
+    methods, names = [Fixed(table) for table in tables], ("a", "b")
+    wins, losses = differing_cases(*methods, examples_of(clicked), texts, names=names, count=3)
     places = [(np.argsort(-table, axis=1)[:, :5] == clicked[:, None]) for table in tables]
     first, second = ((place / np.arange(1, 6)).sum(axis=1) for place in places)
     gains = first - second
@@ -154,7 +155,7 @@ def test_a_click_outside_a_short_list_is_a_loss() -> None:
     short = SimpleNamespace(
         retrieve=lambda examples, k: (np.array([[0, 1]] * len(examples), dtype=np.int32), np.ones((len(examples), 2)))
     )
-    wins, losses = differing_cases(whole, short, examples_of(clicked), ["a", "b", "c", "d"])
+    wins, losses = differing_cases(whole, short, examples_of(clicked), ["a", "b", "c", "d"], names=("a", "b"))
     assert [(case.clicked, case.gain, case.second) for case in wins] == [("d", 1.0, ["a", "b"])]
     assert not losses
 
@@ -163,7 +164,7 @@ def test_of_equal_cases_the_commonest_query_comes_first() -> None:
     examples = examples_of(np.array([0, 1, 1, 2]))
     examples.texts[:] = ["a", "b", "b", "c"]
     right = np.eye(4)[[0, 1, 1, 2]][:, :3]
-    wins, losses = differing_cases(Fixed(right), Fixed(-right), examples, ["x", "y", "z"], count=9)
+    wins, losses = differing_cases(Fixed(right), Fixed(-right), examples, ["x", "y", "z"], names=("a", "b"), count=9)
     assert [case.query for case in wins] == ["b", "a", "c"]
     assert not losses
 
@@ -207,7 +208,7 @@ class Balanced(HTMLParser):
 
 def test_the_page_is_self_contained_and_escapes_texts(tmp_path: Path) -> None:
     report = small_report()
-    case = Case("<script>alert(1)</script>", "red & blue", 1.0, ["red & blue", "x"], ["y"])
+    case = Case("<script>alert(1)</script>", "red & blue", 1.0, ["red & blue", "x"], ["y"], ("dpsr", "BM25"))
     heads = HeadAnswers("q", np.array([[0, 1], [1, 2]]))
     points = np.random.default_rng(1).random((4, 2))
     figures = Figures(

@@ -114,3 +114,8 @@ def test_a_column_that_is_not_there_is_an_error_that_names_those_that_are() -> N
     for column in ("country", "price"):
         with pytest.raises(DatasetError, match=rf"slice_by: '{column}'.*brand, language"):
             slices_of(examples(["a"]), with_columns(), columns=[column])
+
+
+def test_long_queries_have_five_words_or_more() -> None:
+    asked = examples(["one two three four", " one  two three four five ", "手机手机手机手机手机"])
+    assert slices_of(asked, log(["a"], [(0, CLICK)]))["long queries"].tolist() == [False, True, False]
