@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from dpsr.baselines.bm25 import BM25Retriever
+from dpsr.baselines.cdssm import CdssmRetriever
 from dpsr.baselines.context import Baseline, BuildContext, Need
 from dpsr.baselines.dssm import DssmRetriever
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
@@ -200,6 +201,7 @@ ENTRIES = {
         Baseline("bm25+popularity", _bm25_popularity, _CLICKS),
         Baseline("memory", _memory, _CLICKS),
         _retriever("dssm", DssmRetriever),
+        _retriever("cdssm", CdssmRetriever),
         _scorer("k-nrm", Knrm),
         Baseline(SUBJECT, _model, _MODEL),
         Baseline(HYBRIDS[0], _weighted_sum, _MODEL),
