@@ -2,8 +2,8 @@
 
 Letter trigrams of each word, a convolution over windows of three words, the largest value of each feature over the
 windows, and a semantic layer (article, section 3); the softmax over the clicked item and four negatives (section 4).
-Differs from the article as DSSM here does: negatives are skipped items, and training is AdaGrad with early stopping. The
-words beside the ends of a text are zeros, where the article has a padding word, and a text is cut after 64 words.
+Differs from the article as DSSM here does: negatives are skipped items, and training is AdaGrad with early stopping.
+The words beside the ends of a text are zeros, where the article has a padding word, and a text is cut after 64 words.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from dpsr.baselines.amazon_sps import SpsRetriever
 from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.cdssm import CdssmRetriever
 from dpsr.baselines.context import Baseline, BuildContext, Need
@@ -131,6 +132,10 @@ def _memory(context: BuildContext) -> Method:
     return ClickMemoryRetriever(queries, log, context.exhaustive("bm25+popularity"))
 
 
+def _amazon_sps(context: BuildContext) -> Method:
+    return context.trained(SpsRetriever(context.training_set, context.tokenizer))
+
+
 def _retriever(name: str, made: Callable[[TrainingSet], TrainedRetriever]) -> Baseline:
     """Entry of a retriever that learns from clicks."""
     return Baseline(name, lambda context: context.trained(made(context.training_set)), _CLICKS | _WORDS, trains=True)
@@ -202,6 +207,7 @@ ENTRIES = {
         Baseline("memory", _memory, _CLICKS),
         _retriever("dssm", DssmRetriever),
         _retriever("cdssm", CdssmRetriever),
+        Baseline("amazon sps", _amazon_sps, _CLICKS | _WORDS, trains=True),
         _scorer("k-nrm", Knrm),
         Baseline(SUBJECT, _model, _MODEL),
         Baseline(HYBRIDS[0], _weighted_sum, _MODEL),

@@ -16,7 +16,7 @@ from dpsr.data.dataset.tables import Dataset
 
 from .coded_shop import CODES, COLOURS, make_shop
 
-NAMES = ["dssm", "cdssm"]
+NAMES = ["dssm", "cdssm", "amazon sps"]
 
 
 @pytest.fixture(scope="module")
