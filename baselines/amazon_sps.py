@@ -23,7 +23,7 @@ import tf_keras
 
 from dpsr.baselines.fitting.learner import MOST_CLICKS, TrainingSet
 from dpsr.baselines.fitting.negatives import random_negatives
-from dpsr.baselines.fitting.towers import Tower, TowerRetriever, TowerTraining, ragged
+from dpsr.baselines.fitting.towers import Tower, TowerRetriever, TrainingRecipe, ragged
 from dpsr.model.embeddings import EmbeddingTable
 from dpsr.tokenizer_cc import Tokenizer
 
@@ -60,10 +60,10 @@ class SpsRetriever(TowerRetriever):
     """Cosine of the network's vectors of query and item."""
 
     name = "amazon sps"
-    training = TowerTraining(table_learning_rate=0.3, learning_rate=0.05)
+    recipe = TrainingRecipe(table_learning_rate=0.3, learning_rate=0.05)
     settings = (
         *("amazon sps", 1, WIDTH, POSITIVE, SHOWN, RANDOM, SHOWN_ITEMS, RANDOM_ITEMS, RANDOM_WEIGHT, _SCALE, _MOMENTUM),
-        *(*astuple(training), MOST_CLICKS),
+        *(*astuple(recipe), MOST_CLICKS),
     )
 
     def __init__(self, data: TrainingSet, tokenizer: Tokenizer) -> None:

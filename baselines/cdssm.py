@@ -22,7 +22,7 @@ from dpsr.baselines.fitting.towers import (
     SOFTMAX_NEGATIVES,
     SoftmaxRetriever,
     Tower,
-    TowerTraining,
+    TrainingRecipe,
     ragged,
     splits,
     tanh_layer,
@@ -84,10 +84,10 @@ class CdssmRetriever(SoftmaxRetriever):
     """Cosine of the network's vectors of query and item."""
 
     name = "cdssm"
-    training = TowerTraining(table_learning_rate=0.3, learning_rate=0.05)
+    recipe = TrainingRecipe(table_learning_rate=0.3, learning_rate=0.05)
     settings = (
         *("cdssm", 1, FEATURES, WIDTH, WINDOW, MOST_WORDS, SOFTMAX_NEGATIVES, SMOOTHING),
-        *(*astuple(training), MOST_CLICKS),
+        *(*astuple(recipe), MOST_CLICKS),
     )
 
     def __init__(self, data: TrainingSet) -> None:

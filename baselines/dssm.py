@@ -22,7 +22,7 @@ from dpsr.baselines.fitting.towers import (
     SOFTMAX_NEGATIVES,
     SoftmaxRetriever,
     Tower,
-    TowerTraining,
+    TrainingRecipe,
     ragged,
     splits,
     tanh_layer,
@@ -61,8 +61,8 @@ class DssmRetriever(SoftmaxRetriever):
     """Cosine of the network's vectors of query and item."""
 
     name = "dssm"
-    training = TowerTraining(table_learning_rate=0.3, learning_rate=0.05)
-    settings = ("dssm", 5, *WIDTHS, SOFTMAX_NEGATIVES, SMOOTHING, *astuple(training), MOST_CLICKS)
+    recipe = TrainingRecipe(table_learning_rate=0.3, learning_rate=0.05)
+    settings = ("dssm", 5, *WIDTHS, SOFTMAX_NEGATIVES, SMOOTHING, *astuple(recipe), MOST_CLICKS)
 
     def __init__(self, data: TrainingSet) -> None:
         """Collects the trigrams of the catalogue and of the clicked queries."""

@@ -80,7 +80,7 @@ def splits(lengths: Sequence[int]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class TowerTraining:
+class TrainingRecipe:
     """Steps of AdaGrad for the table and for the other variables, in rounds."""
 
     table_learning_rate: float
@@ -96,7 +96,7 @@ class TowerTraining:
 class TowerRetriever(TrainedRetriever):
     """Cosine of the tower's vectors of query and item."""
 
-    training: ClassVar[TowerTraining]
+    recipe: ClassVar[TrainingRecipe]
 
     def __init__(self, data: TrainingSet, tower: Tower, width: int) -> None:
         """Encodes the catalogue.
@@ -171,16 +171,16 @@ class TowerRetriever(TrainedRetriever):
 
     def fit(self, *, progress: bool) -> None:
         """As ``Learner.fit``: AdaGrad on ``loss``, every click beside its own ``negatives``."""
-        data, training = self._data, self.training
+        data, recipe = self._data, self.recipe
         step = self.compiled_step(self.encode(data.queries))
         rng = np.random.default_rng(data.seed)
-        size = min(len(data.clicks), training.round)
+        size = min(len(data.clicks), recipe.round)
 
         def one_round(bar: tqdm) -> float:
             rows = rng.permutation(len(data.clicks))[:size]
             losses = []
-            for start in range(0, size, training.batch):
-                clicks = data.clicks[rows[start : start + training.batch]]
+            for start in range(0, size, recipe.batch):
+                clicks = data.clicks[rows[start : start + recipe.batch]]
                 items = np.concatenate([clicks["item"][:, None], self.negatives(clicks, rng)], axis=1)
                 losses.append(step(tf.constant(clicks["query"]), tf.constant(items, tf.int32)))
                 bar.update(len(clicks))
@@ -189,7 +189,7 @@ class TowerRetriever(TrainedRetriever):
 
         tuning = data.tuning
         quality = None if tuning is None else lambda: mean_reciprocal_rank(self, tuning)
-        rounds = Rounds(size, max(1, min(training.most_rounds, MOST_CLICKS // size)))
+        rounds = Rounds(size, max(1, min(recipe.most_rounds, MOST_CLICKS // size)))
         run_rounds(self, one_round, quality, rounds, name=self.name, progress=progress)
 
     def compiled_step(self, queries: tf.RaggedTensor) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
@@ -198,10 +198,10 @@ class TowerRetriever(TrainedRetriever):
         Args:
             queries: the texts of all query rows, as of ``encode``.
         """
-        tower, training, items = self.tower, self.training, self._items
-        tower.table.start_training(training.accumulator)
+        tower, recipe, items = self.tower, self.recipe, self._items
+        tower.table.start_training(recipe.accumulator)
         optimizer = tf_keras.optimizers.Adagrad(
-            training.learning_rate, initial_accumulator_value=training.accumulator, jit_compile=False
+            recipe.learning_rate, initial_accumulator_value=recipe.accumulator, jit_compile=False
         )
         optimizer.build(tower.dense)
 
@@ -217,7 +217,7 @@ class TowerRetriever(TrainedRetriever):
                 listed = tf.reshape(vectors[count:], [count, tf.shape(item_rows)[1], vectors.shape[1]])
                 loss = self.loss(vectors[:count], listed, item_rows)
             of_rows, of_dense = tape.gradient(loss, (rows, list(tower.dense)))
-            tower.table.apply_gradient(bags(texts), of_rows, training.table_learning_rate)
+            tower.table.apply_gradient(bags(texts), of_rows, recipe.table_learning_rate)
             optimizer.apply_gradients(zip(of_dense, tower.dense, strict=True))
             return loss
 

@@ -47,7 +47,7 @@ def test_the_loss_is_the_softmax_over_the_clicked_item_and_its_negatives() -> No
 def test_a_log_without_skips_is_noted_and_evaluation_reads_logs_in_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(DssmRetriever, "training", replace(DssmRetriever.training, most_rounds=1))
+    monkeypatch.setattr(DssmRetriever, "recipe", replace(DssmRetriever.recipe, most_rounds=1))
     config = make_shop(tmp_path, skips=False)
     dataset = Dataset.load(config.dataset_dir)
     model = TwoTower(config.model, dataset.schema, seed=1)

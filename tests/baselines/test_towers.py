@@ -71,7 +71,7 @@ def test_queries_and_items_have_the_same_vectors(dataset: Dataset, name: str, mo
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_follows_the_gradient_of_the_loss(dataset: Dataset, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     retriever = tower_of_untrained(dataset, name, monkeypatch)
-    tower, training = retriever.tower, retriever.training
+    tower, recipe = retriever.tower, retriever.recipe
     rng = np.random.default_rng(2)
     table = tower.table.embeddings
     table.assign(rng.normal(0.0, 0.5, table.shape))
@@ -98,7 +98,7 @@ def test_a_step_follows_the_gradient_of_the_loss(dataset: Dataset, name: str, mo
         return (losses[0] - losses[1]) / 0.02
 
     step, expected = retriever.compiled_step(queries), loss()
-    rates = [(table, training.table_learning_rate), *((each, training.learning_rate) for each in tower.dense)]
+    rates = [(table, recipe.table_learning_rate), *((each, recipe.learning_rate) for each in tower.dense)]
     before = [variable.numpy() for variable, _ in rates]
     assert float(step(query_rows, item_rows)) == pytest.approx(expected, rel=1e-4)
     after = [variable.numpy() for variable, _ in rates]
@@ -107,7 +107,7 @@ def test_a_step_follows_the_gradient_of_the_loss(dataset: Dataset, name: str, mo
     for (variable, rate), start, end in zip(rates, before, after, strict=True):
         moved = end - start
         # The first step of AdaGrad is rate * gradient / sqrt(accumulator + gradient^2).
-        gradient = -moved * np.sqrt(training.accumulator / (rate**2 - moved**2))
+        gradient = -moved * np.sqrt(recipe.accumulator / (rate**2 - moved**2))
         for flat in np.argsort(np.abs(gradient).ravel())[-3:]:
             place = tuple(map(int, np.unravel_index(flat, gradient.shape)))
             assert gradient[place] == pytest.approx(slope(variable, place), rel=0.05, abs=2e-4)
@@ -119,7 +119,7 @@ def test_cached_weights_give_the_same_scores_for_the_same_dataset_and_seed_only(
 ) -> None:
     kind = type(tower_of_untrained(dataset, name, monkeypatch))
     monkeypatch.undo()
-    monkeypatch.setattr(kind, "training", replace(kind.training, most_rounds=1))
+    monkeypatch.setattr(kind, "recipe", replace(kind.recipe, most_rounds=1))
     queries = asked(*CODES)
     first = tower_of(context_of(dataset, work_dir=tmp_path), name).scores(queries)
     again = tower_of(context_of(dataset), name).scores(queries)
