@@ -148,7 +148,7 @@ class TowerRetriever(TrainedRetriever):
         """As ``Learner.assign``."""
         for variable, value in zip(self._variables(), weights, strict=True):
             variable.assign(value)
-        self._forget_scores()
+        self.forget_vectors()
 
     def note(self) -> str:
         """Says what the negatives were."""
@@ -160,14 +160,23 @@ class TowerRetriever(TrainedRetriever):
             "those of the others were drawn from the whole catalogue."
         )
 
+    def embed(self, examples: QueryExamples) -> np.ndarray:
+        """Embeds n queries, unit vectors float32 [n, d]."""
+        return self._vectors(self.encode(examples.texts.tolist()))
+
+    def embed_items(self) -> np.ndarray:
+        """Embeds the catalogue, unit vectors float32 [items, d]."""
+        return self._vectors(self._items)
+
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""
         if self._columns is None:
-            starts = range(0, self.num_items, _TEXTS_AT_ONCE)
-            blocks = [self.tower(self._items[start : start + _TEXTS_AT_ONCE]) for start in starts]
-            self._columns = np.ascontiguousarray(np.concatenate(blocks).T)
-        vectors: np.ndarray = self.tower(self.encode(examples.texts.tolist())).numpy()
-        return vectors @ self._columns
+            self._columns = np.ascontiguousarray(self.embed_items().T)
+        return self.embed(examples) @ self._columns
+
+    def forget_vectors(self) -> None:
+        """To be called when the weights change."""
+        self._columns = self._last = None
 
     def fit(self, *, progress: bool) -> None:
         """As ``Learner.fit``: AdaGrad on ``loss``, every click beside its own ``negatives``."""
@@ -184,7 +193,7 @@ class TowerRetriever(TrainedRetriever):
                 items = np.concatenate([clicks["item"][:, None], self.negatives(clicks, rng)], axis=1)
                 losses.append(step(tf.constant(clicks["query"]), tf.constant(items, tf.int32)))
                 bar.update(len(clicks))
-            self._forget_scores()
+            self.forget_vectors()
             return float(np.mean(losses))
 
         tuning = data.tuning
@@ -227,8 +236,9 @@ class TowerRetriever(TrainedRetriever):
     def _variables(self) -> list[tf.Variable]:
         return [self.tower.table.embeddings, *self.tower.dense, *self.tower.statistics]
 
-    def _forget_scores(self) -> None:
-        self._columns = self._last = None
+    def _vectors(self, texts: tf.RaggedTensor) -> np.ndarray:
+        starts = range(0, int(texts.nrows()), _TEXTS_AT_ONCE)
+        return np.concatenate([self.tower(texts[start : start + _TEXTS_AT_ONCE]).numpy() for start in starts])
 
 
 class SoftmaxRetriever(TowerRetriever):

@@ -59,12 +59,11 @@ def test_training_learns_relations_that_only_clicks_contain(dataset: Dataset, na
 @pytest.mark.parametrize("name", NAMES)
 def test_queries_and_items_have_the_same_vectors(dataset: Dataset, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     retriever, titles = tower_of_untrained(dataset, name, monkeypatch), item_texts(dataset)
-    scores = retriever.scores(asked(*titles, "zk", ""))
+    scores = retriever.scores(asked(*titles))
     np.testing.assert_allclose(np.diag(scores), 1.0, atol=1e-5)
-    assert np.abs(scores).max() <= 1.0 + 1e-5
-    assert np.isfinite(scores).all()
     vectors = retriever.tower(retriever.encode(titles))
-    np.testing.assert_allclose(scores[: len(titles)], vectors @ tf.transpose(vectors), atol=1e-5)
+    np.testing.assert_allclose(scores, vectors @ tf.transpose(vectors), atol=1e-5)
+    assert np.isfinite(retriever.scores(asked("zk", ""))).all()
     assert retriever.index_bytes == vectors.numpy().nbytes
 
 
