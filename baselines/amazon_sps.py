@@ -7,9 +7,9 @@ squared hinge in three parts (section 3.2): positives should score above 0.9, sh
 
 Differs from the article in four points. Positives are clicked and bought items, and shown ones were skipped; there a
 positive was bought, and a clicked item that was not bought is a shown one. Every random item of a batch is one of each
-click, and all of them together weigh as ``RANDOM_WEIGHT`` positives: with few clicks the many items that a query must
-not find are most of what there is to learn. The sides share the statistics of the normalisation too, so that a text
-has one vector. Training is AdaGrad with early stopping by the valid split, where they use Adam.
+click, and those above their threshold are averaged, as ``group_loss`` does: the few that a query still confuses with
+its items are not lost among the many that it does not. The sides share the statistics of the normalisation too, so that
+a text has one vector. Training is AdaGrad with early stopping by the valid split, where they use Adam.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ POSITIVE, SHOWN, RANDOM = 0.9, 0.55, 0.2
 """Least score of a positive, and largest of a shown and of a random item (article, section 3.2)."""
 SHOWN_ITEMS, RANDOM_ITEMS = 6, 2
 """Items drawn for each click."""
-RANDOM_WEIGHT = 200.0
-"""Weight of the mean over the random items; a positive and a shown item weigh 1."""
+RANDOM_WEIGHT = 7.0
+"""Weight of the mean over the random items above their threshold; a positive and a shown item weigh 1 each."""
 _SCALE, _MOMENTUM = 0.05, 0.9
 
 
@@ -94,7 +94,8 @@ class SpsRetriever(TowerRetriever):
             item_rows[:, first_shown:] >= 0, tf.float32
         )
         others = tf.reshape(items[:, 1:first_shown], [-1, items.shape[2]])
-        excess = tf.square(tf.nn.relu(tf.matmul(queries, others, transpose_b=True) - RANDOM))
         is_other = tf.not_equal(item_rows[:, :1], tf.reshape(item_rows[:, 1:first_shown], [1, -1]))
-        random = tf.reduce_mean(excess * tf.cast(is_other, tf.float32), axis=1)
+        excess = tf.nn.relu(tf.matmul(queries, others, transpose_b=True) - RANDOM) * tf.cast(is_other, tf.float32)
+        above = tf.maximum(tf.math.count_nonzero(excess, axis=1, dtype=tf.float32), 1.0)
+        random = tf.reduce_sum(tf.square(excess), axis=1) / above
         return tf.reduce_mean(positive + tf.reduce_sum(shown, axis=1) + RANDOM_WEIGHT * random)

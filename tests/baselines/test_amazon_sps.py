@@ -40,24 +40,28 @@ def test_the_network_is_the_one_of_the_article() -> None:
 
 def test_the_loss_is_a_squared_hinge_in_three_parts() -> None:
     rng = np.random.default_rng(4)
-    clicks, listed = 3, 1 + RANDOM_ITEMS + SHOWN_ITEMS
+    clicks, listed = 6, 1 + RANDOM_ITEMS + SHOWN_ITEMS
     queries = rng.normal(size=(clicks, 4))
     items = queries[:, None] + rng.normal(size=(clicks, listed, 4))
     queries, items = (each / np.linalg.norm(each, axis=-1, keepdims=True) for each in (queries, items))
     rows = np.arange(clicks * listed).reshape(clicks, listed)
     rows[0, 1 + RANDOM_ITEMS :] = -1  # nothing was shown
     rows[2, 1] = rows[1, 0]  # the clicked item of row 1 is a random item of row 2
-    expected = 0.0
+    expected, shares = 0.0, []
     for row in range(clicks):
         expected += max(0.0, 0.9 - queries[row] @ items[row, 0]) ** 2
         for place in range(1 + RANDOM_ITEMS, listed):
             if row != 0:
                 expected += max(0.0, queries[row] @ items[row, place] - 0.55) ** 2
+        excesses = []
         for other in range(clicks):
             for place in range(1, 1 + RANDOM_ITEMS):
                 if (row, other, place) != (1, 2, 1):
-                    excess = max(0.0, queries[row] @ items[other, place] - 0.2) ** 2
-                    expected += RANDOM_WEIGHT * excess / (clicks * RANDOM_ITEMS)
+                    excesses.append(max(0.0, queries[row] @ items[other, place] - 0.2))
+        above = max(1, np.count_nonzero(excesses))
+        expected += RANDOM_WEIGHT * np.square(excesses).sum() / above
+        shares.append(above / len(excesses))
+    assert min(shares) < 1.0
     arguments = (tf.constant(queries, tf.float32), tf.constant(items, tf.float32), tf.constant(rows, tf.int32))
     found = SpsRetriever.loss(SpsRetriever.__new__(SpsRetriever), *arguments)
     assert float(found) == pytest.approx(expected / clicks, rel=1e-4)
