@@ -58,8 +58,7 @@ class InteractionScorer(TrainedScorer):
     def __init__(self, data: PairTrainingSet) -> None:
         """Collects the words of the catalogue and of the clicked queries."""
         self._data = data
-        clicked = [data.queries[row] for row in np.unique(data.clicks["query"])]
-        self.words = WordIds([*data.items, *clicked], data.analyzer)
+        self.words = WordIds(data.known_texts(), data.analyzer)
         self._items = self.words.ids(data.items, ITEM_WORDS)
         tf_keras.utils.set_random_seed(data.seed)
         self.network = self.build(self._embedding())

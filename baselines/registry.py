@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 
+from dpsr.baselines.amazon_sps import SpsRetriever
 from dpsr.baselines.arc_i import ArcI
 from dpsr.baselines.arc_ii import ArcII
 from dpsr.baselines.bm25 import BM25Retriever
+from dpsr.baselines.cdssm import CdssmRetriever
 from dpsr.baselines.combinations import FORMS, combination, edge_note
 from dpsr.baselines.context import Baseline, BuildContext, Need
 from dpsr.baselines.drmm import Drmm, DrmmIdf
@@ -142,6 +144,10 @@ def _memory(context: BuildContext) -> Method:
     return ClickMemoryRetriever(queries, log, context.exhaustive("bm25+popularity"))
 
 
+def _amazon_sps(context: BuildContext) -> Method:
+    return context.trained(SpsRetriever(context.training_set, context.tokenizer))
+
+
 def _retriever(name: str, made: Callable[[TrainingSet], TrainedRetriever]) -> Baseline:
     """Entry of a retriever that learns from clicks."""
     return Baseline(name, lambda context: context.trained(made(context.training_set)), _CLICKS | _WORDS, trains=True)
@@ -200,6 +206,8 @@ ENTRIES = {
         _retriever("prod2vec", Prod2VecRetriever),
         _retriever("lse", LseRetriever),
         _retriever("dssm", DssmRetriever),
+        _retriever("cdssm", CdssmRetriever),
+        Baseline("amazon sps", _amazon_sps, _CLICKS | _WORDS, trains=True),
         _scorer("arc-i", ArcI),
         _scorer("arc-ii", ArcII),
         _scorer("matchpyramid", MatchPyramid),

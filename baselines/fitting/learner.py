@@ -37,6 +37,10 @@ class TrainingSet:
     seed: int
     """Decides weights, order and negatives."""
 
+    def known_texts(self) -> list[str]:
+        """The texts of all items and of the clicked queries, which vocabularies are made of."""
+        return [*self.items, *(self.queries[row] for row in np.unique(self.clicks["query"]))]
+
 
 @dataclass(frozen=True)
 class PairTrainingSet(TrainingSet):
