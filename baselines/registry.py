@@ -12,6 +12,7 @@ from functools import partial
 
 from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.context import Baseline, BuildContext, Need
+from dpsr.baselines.cross_encoder import CrossEncoder, Start
 from dpsr.baselines.dssm import DssmRetriever
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.fitting.learner import PairTrainingSet, TrainedRetriever, TrainedScorer, TrainingSet
@@ -142,6 +143,12 @@ def _scorer(name: str, made: Callable[[PairTrainingSet], TrainedScorer]) -> Base
     )
 
 
+def _cross_encoder(context: BuildContext) -> Method:
+    given = context.checkpoint
+    start = Start.from_nothing(context.dataset) if given is None else Start.from_checkpoint(given)
+    return context.trained(CrossEncoder(context.pair_training_set, start))
+
+
 def _model(context: BuildContext) -> Method:
     assert context.model is not None  # Need.MODEL
     return context.model
@@ -188,7 +195,9 @@ def _reranker_entry(name: str, first: str, scorer: str, depth: int, entries: Map
     return Baseline(name, built, entries[first].needs | entries[scorer].needs)
 
 
-_CLICKS, _WORDS, _MODEL = (frozenset({need}) for need in (Need.CLICKS, Need.WORDS, Need.MODEL))
+_CLICKS, _WORDS, _MODEL, _SUBWORDS = (
+    frozenset({need}) for need in (Need.CLICKS, Need.WORDS, Need.MODEL, Need.SUBWORDS)
+)
 
 ENTRIES = {
     entry.name: entry
@@ -201,6 +210,7 @@ ENTRIES = {
         Baseline("memory", _memory, _CLICKS),
         _retriever("dssm", DssmRetriever),
         _scorer("k-nrm", Knrm),
+        Baseline("cross-encoder", _cross_encoder, _CLICKS | _WORDS | _SUBWORDS, trains=True),
         Baseline(SUBJECT, _model, _MODEL),
         Baseline(HYBRIDS[0], _weighted_sum, _MODEL),
         Baseline(HYBRIDS[1], _rank_fusion, _MODEL),

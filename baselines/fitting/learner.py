@@ -53,8 +53,8 @@ class Learner(ABC):
 
     name: ClassVar[str]
     """Name in the registry."""
-    settings: ClassVar[Sequence[object]]
-    """Everything in the class that decides the trained weights (JSON values): other ones make cached weights stale."""
+    settings: Sequence[object]
+    """What decides the trained weights beside dataset and seed (JSON values): other ones make cached weights stale."""
 
     @abstractmethod
     def fit(self, *, progress: bool) -> None:

@@ -31,6 +31,7 @@ from dpsr.evaluation.report.trec import write_trec
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.lexical.tuned import with_tuned
 from dpsr.model.interface import Model
+from dpsr.model.text_encoders.checkpoint_config import read_published
 
 _FREQUENT_QUERIES = 300  # queries whose heads are compared where no senses are known
 
@@ -61,6 +62,7 @@ def evaluate(
     Raises:
         ValueError: the split's name is unknown.
         ConfigError: ``evaluation.baselines`` has an unknown name, or what ``--tune`` wrote cannot be used.
+        PublishedCheckpointError: ``evaluation.checkpoint`` cannot be used.
         DatasetError: the split is empty; labels, senses, or the results of another run, cannot be used.
     """
     seed, options, lexical = config.training.seed, config.evaluation, with_tuned(config).index.lexical
@@ -68,6 +70,8 @@ def evaluate(
     resolve(options.baselines)
     if model is None:
         _check_needs_no_model(page, options.senses)
+    if options.checkpoint is not None:
+        read_published(options.checkpoint)
     runs = [read_metrics(path) for path in other_runs]
     judgements = None if options.labels is None else load_judgements(options.labels, dataset, seed=seed)
     truth, sense_column = ([], "") if options.senses is None else load_senses(Path(options.senses), dataset)
@@ -78,7 +82,14 @@ def evaluate(
         retriever = TwoTowerRetriever(model, dataset, vectors)
     work_dir, num_items = Path(config.work_dir), dataset.schema.num_items
     suite = benchmark_suite(
-        options.baselines, dataset, retriever, seed=seed, work_dir=work_dir, progress=progress, lexical=lexical
+        options.baselines,
+        dataset,
+        retriever,
+        seed=seed,
+        work_dir=work_dir,
+        progress=progress,
+        lexical=lexical,
+        checkpoint=options.checkpoint,
     )
     pair = {"subject": "" if model is None else SUBJECT, "reference": REFERENCE}
     comparison = compare(
