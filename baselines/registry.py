@@ -25,6 +25,7 @@ from dpsr.baselines.interfaces import Method, Retriever, Scorer
 from dpsr.baselines.knrm import Knrm
 from dpsr.baselines.lsa import LSARetriever
 from dpsr.baselines.memory import ClickMemoryRetriever
+from dpsr.baselines.other_runs import run_entries
 from dpsr.baselines.popularity import PopularityRetriever
 from dpsr.baselines.reranker import Reranker
 from dpsr.baselines.tuning import (
@@ -33,9 +34,11 @@ from dpsr.baselines.tuning import (
     HYBRID_WEIGHTS,
 )
 from dpsr.config import ConfigError, LexicalConfig
+from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.lexical.build import ItemTerms
 from dpsr.indexing.lexical.tuned import lexical_text
 from dpsr.indexing.lexical.tuning import POPULARITY_GRID, tune_lexical
+from dpsr.model.interface import Model
 from dpsr.tokenizer_cc.terms import analyze
 
 SUBJECT = "dpsr"
@@ -75,6 +78,21 @@ def resolve(names: Sequence[str], entries: Mapping[str, Baseline] | None = None)
             )
         found[name] = _reranker_entry(name, match["first"], match["scorer"], int(match["depth"] or RERANK_DEPTH), found)
     return found
+
+
+def entries_with(runs: Mapping[str, tuple[Model, Dataset]]) -> dict[str, Baseline]:
+    """The registry with other trained runs by name, each a model and the dataset that it was trained on.
+
+    Raises:
+        ConfigError: the name of a run is an entry's, or could be a reranker's.
+    """
+    for name in runs:
+        if name in ENTRIES or set(name) & set(">@"):
+            raise ConfigError(
+                f"evaluation.runs: {name!r} cannot name a run: it is another method's name, or has one of > and @, "
+                "which name rerankers; choose another name"
+            )
+    return ENTRIES | run_entries(runs)
 
 
 def build(names: Sequence[str], context: BuildContext) -> dict[str, Method]:

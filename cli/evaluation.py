@@ -58,10 +58,11 @@ def evaluate(
     from dpsr.evaluation.compare.evaluate import evaluate as run
     from dpsr.evaluation.report.text import to_markdown, to_text
     from dpsr.indexing.lexical.tuning import tune_run
-    from dpsr.training.trained import load_model
+    from dpsr.training.trained import load_model, load_runs
 
     if tune:
         click.echo(tune_run(config, dataset).line())
     model = None if config.index.mode == "lexical" else load_model(config, dataset)
-    report = run(config, dataset, model, split=split, page=page, other_runs=other_runs, trec=trec)
+    trained = load_runs(config.evaluation.runs)
+    report = run(config, dataset, model, split=split, page=page, other_runs=other_runs, trained_runs=trained, trec=trec)
     click.echo(to_markdown(report) if markdown else to_text(report))

@@ -55,6 +55,8 @@ class EvaluationConfig(Section):
     checkpoint: PathName | None = None
     """Folder of a published checkpoint, as ``model.transformer.initial``, that the baseline ``cross-encoder`` starts
     from; without it a small transformer starts from nothing."""
+    runs: dict[str, PathName] = {}
+    """Other trained runs over the same catalogue that take part: the name of the method -> the run's ``work_dir``."""
     slice_by: list[str] = []
     """Slices by value of a column: profile columns of the user, or categorical columns of the clicked item."""
     senses: PathName | None = None
