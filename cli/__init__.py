@@ -61,6 +61,7 @@ for _command in (
     data.prepare,
     training.train,
     evaluation.evaluate,
+    evaluation.score,
     indexing.export,
     serving.serve,
     serving.search,
