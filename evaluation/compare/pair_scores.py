@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from dpsr.baselines.context import BuildContext
+from dpsr.baselines.context import BuildContext, Need
 from dpsr.baselines.examples import anonymous_examples
 from dpsr.baselines.fitting.pair_batches import pair_batches
 from dpsr.baselines.interfaces import Scorer
@@ -61,9 +61,10 @@ def write_pair_scores(
         lexical=with_tuned(config).index.lexical,
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
-    missing = context.missing(context.registry[name].needs)
+    missing = context.missing(context.registry[name].needs | {Need.CLICKS})
     if missing:
         raise ConfigError(f"{name} cannot score pairs: {', and '.join(need.value for need in missing)}")
+    path.parent.mkdir(parents=True, exist_ok=True)  # an error now, not after minutes of training
     method = context.method(name)
     if not isinstance(method, Scorer):
         raise ConfigError(f"{name} only retrieves, it scores no given pairs; name a method that does")

@@ -34,7 +34,7 @@ def dataset(config: Config) -> Dataset:
 def test_a_file_holds_each_clicked_pair_and_negatives_once_in_the_order_of_the_scores(
     config: Config, dataset: Dataset, tmp_path: Path, clicks: int
 ) -> None:
-    path = tmp_path / "scores.parquet"
+    path = tmp_path / "new" / "scores.parquet"
     written = write_pair_scores(config, dataset, "popularity", path, clicks=clicks, progress=False)
     table = pq.read_table(path)
     assert table.column_names == ["query", "item_id", "score"]
