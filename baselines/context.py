@@ -41,6 +41,7 @@ class Need(Enum):
     CLICKS = "the train split has no click"
     LABELS = "the dataset has no labelled pairs (data.supervision)"
     MODEL = "no trained model takes part"
+    SUBWORDS = "the dataset has no subwords ([tokenizer.subwords]), and evaluation.checkpoint names no checkpoint"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class BuildContext:
     progress: bool = True
     lexical: LexicalConfig = field(default_factory=LexicalConfig)
     """What BM25 is built with, as in a servable."""
+    checkpoint: Path | None = None
+    """Folder of the published checkpoint that a transformer starts from; it starts from nothing without one."""
     word_vectors: Path | None = None
     """File of pre-trained word vectors (``word_vectors.read_word_vectors``)."""
     weights: dict[str, float] = field(default_factory=dict)
@@ -252,6 +255,8 @@ class BuildContext:
             return bool(self.click_counts.any())
         if need is Need.LABELS:
             return len(self.dataset.labels()) > 0
+        if need is Need.SUBWORDS:
+            return self.checkpoint is not None or self.dataset.schema.subwords is not None
         return self.model is not None
 
 

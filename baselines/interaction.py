@@ -16,9 +16,8 @@ import tf_keras
 from tqdm import tqdm
 
 from dpsr.baselines.examples import QueryExamples
-from dpsr.baselines.fitting.candidates import mean_average_precision
 from dpsr.baselines.fitting.learner import MOST_CLICKS, PairTrainingSet, TrainedScorer
-from dpsr.baselines.fitting.negatives import random_negatives
+from dpsr.baselines.fitting.pair_batches import list_quality, pair_batches
 from dpsr.baselines.fitting.rounds import Rounds, run_rounds
 from dpsr.baselines.fitting.word_ids import WordIds
 
@@ -105,8 +104,7 @@ class InteractionScorer(TrainedScorer):
         """As ``Learner.fit``: Adam on the loss of each click beside its negatives."""
         data = self._data
         rng = np.random.default_rng(data.seed)
-        count = len(data.clicks)
-        size = min(max(count, _LEAST_ROUND), _ROUND)
+        size = min(max(len(data.clicks), _LEAST_ROUND), _ROUND)
         queries = self.words.ids(data.queries, QUERY_WORDS)
         optimizer = tf_keras.optimizers.Adam(_LEARNING_RATE, jit_compile=False)
         optimizer.build(self.network.trainable_variables)
@@ -128,28 +126,14 @@ class InteractionScorer(TrainedScorer):
             return loss
 
         def one_round(bar: tqdm) -> float:
-            rows = np.concatenate([rng.permutation(count) for _ in range(-(-size // count))])[:size]
             losses = []
-            for start in range(0, size, _BATCH):
-                clicks = data.clicks[rows[start : start + _BATCH]]
-                items = [
-                    clicks["item"][:, None],
-                    data.similar.draw(clicks, SIMILAR, rng),
-                    random_negatives(clicks, RANDOM, len(data.items), rng),
-                ]
-                item_ids = self._items[np.concatenate(items, axis=1)]
-                losses.append(step(_trimmed(queries[clicks["query"]]), _trimmed(item_ids)))
+            for clicks, items in pair_batches(data, size, _BATCH, (SIMILAR, RANDOM), rng):
+                losses.append(step(_trimmed(queries[clicks["query"]]), _trimmed(self._items[items])))
                 bar.update(len(clicks))
             return float(np.mean(losses))
 
         rounds = Rounds(size, max(1, min(_MOST_ROUNDS, MOST_CLICKS // size)))
-        quality = None if data.lists is None else self._list_quality
-        run_rounds(self, one_round, quality, rounds, name=self.name, progress=progress)
-
-    def _list_quality(self) -> float:
-        lists = self._data.lists
-        assert lists is not None
-        return mean_average_precision(lists, self.score(lists.queries, np.maximum(lists.items, 0)))
+        run_rounds(self, one_round, list_quality(data, self.score), rounds, name=self.name, progress=progress)
 
     def _embedding(self) -> tf_keras.layers.Embedding:
         """The word vectors: given ones where the training set has them, else and for other words random ones."""

@@ -17,6 +17,7 @@ from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.cdssm import CdssmRetriever
 from dpsr.baselines.combinations import FORMS, combination, edge_note
 from dpsr.baselines.context import Baseline, BuildContext, Need
+from dpsr.baselines.cross_encoder import CrossEncoder, Start
 from dpsr.baselines.drmm import Drmm, DrmmIdf
 from dpsr.baselines.dssm import DssmRetriever
 from dpsr.baselines.duet import Duet
@@ -35,6 +36,7 @@ from dpsr.baselines.lsa import LSARetriever
 from dpsr.baselines.lse import LseRetriever
 from dpsr.baselines.match_pyramid import MatchPyramid
 from dpsr.baselines.memory import ClickMemoryRetriever
+from dpsr.baselines.other_runs import run_entries
 from dpsr.baselines.popularity import PopularityRetriever
 from dpsr.baselines.prod2vec import Prod2VecRetriever
 from dpsr.baselines.tuning import (
@@ -44,9 +46,11 @@ from dpsr.baselines.tuning import (
 )
 from dpsr.baselines.word2vec import Word2VecRetriever
 from dpsr.config import ConfigError, LexicalConfig
+from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.lexical.build import ItemTerms
 from dpsr.indexing.lexical.tuned import lexical_text
 from dpsr.indexing.lexical.tuning import POPULARITY_GRID, tune_lexical
+from dpsr.model.interface import Model
 from dpsr.tokenizer_cc.terms import analyze
 
 SUBJECT = "dpsr"
@@ -88,6 +92,21 @@ def resolve(
             )
         found[name] = combined
     return found
+
+
+def entries_with(runs: Mapping[str, tuple[Model, Dataset]]) -> dict[str, Baseline]:
+    """The registry with other trained runs by name, each a model and the dataset that it was trained on.
+
+    Raises:
+        ConfigError: the name of a run is an entry's, or could be a reranker's.
+    """
+    for name in runs:
+        if name in ENTRIES or set(name) & set(">@"):
+            raise ConfigError(
+                f"evaluation.runs: {name!r} cannot name a run: it is another method's name, or has one of > and @, "
+                "which name rerankers; choose another name"
+            )
+    return ENTRIES | run_entries(runs)
 
 
 def build(names: Sequence[str], context: BuildContext) -> dict[str, Method]:
@@ -164,6 +183,12 @@ def _glove(context: BuildContext) -> Method:
     return context.trained(GloveRetriever(context.training_set, context.word_vectors))
 
 
+def _cross_encoder(context: BuildContext) -> Method:
+    given = context.checkpoint
+    start = Start.from_nothing(context.dataset) if given is None else Start.from_checkpoint(given)
+    return context.trained(CrossEncoder(context.pair_training_set, start))
+
+
 def _model(context: BuildContext) -> Method:
     assert context.model is not None  # Need.MODEL
     return context.model
@@ -189,7 +214,9 @@ def _hybrid(name: str, mixture: Callable[[float], ExhaustiveRetriever], context:
     return mixed
 
 
-_CLICKS, _WORDS, _MODEL = (frozenset({need}) for need in (Need.CLICKS, Need.WORDS, Need.MODEL))
+_CLICKS, _WORDS, _MODEL, _SUBWORDS = (
+    frozenset({need}) for need in (Need.CLICKS, Need.WORDS, Need.MODEL, Need.SUBWORDS)
+)
 
 ENTRIES = {
     entry.name: entry
@@ -215,6 +242,7 @@ ENTRIES = {
         _scorer("drmm-idf", DrmmIdf),
         _scorer("k-nrm", Knrm),
         _scorer("duet", Duet),
+        Baseline("cross-encoder", _cross_encoder, _CLICKS | _WORDS | _SUBWORDS, trains=True),
         Baseline(SUBJECT, _model, _MODEL),
         Baseline(HYBRIDS[0], _weighted_sum, _MODEL),
         Baseline(HYBRIDS[1], _rank_fusion, _MODEL),

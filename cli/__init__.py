@@ -63,6 +63,7 @@ for _command in (
     training.train,
     evaluation.evaluate,
     comparison.compare,
+    evaluation.score,
     indexing.export,
     serving.serve,
     serving.search,

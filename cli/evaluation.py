@@ -1,4 +1,4 @@
-"""``dpsr evaluate``."""
+"""``dpsr evaluate`` and ``dpsr score``."""
 
 from __future__ import annotations
 
@@ -58,10 +58,44 @@ def evaluate(
     from dpsr.evaluation.compare.evaluate import evaluate as run
     from dpsr.evaluation.report.text import to_markdown, to_text
     from dpsr.indexing.lexical.tuning import tune_run
-    from dpsr.training.trained import load_model
+    from dpsr.training.trained import load_model, load_runs
 
     if tune:
         click.echo(tune_run(config, dataset).line())
     model = None if config.index.mode == "lexical" else load_model(config, dataset)
-    report = run(config, dataset, model, split=split, page=page, other_runs=other_runs, trec=trec)
+    trained = load_runs(config.evaluation.runs)
+    report = run(config, dataset, model, split=split, page=page, other_runs=other_runs, trained_runs=trained, trec=trec)
     click.echo(to_markdown(report) if markdown else to_text(report))
+
+
+@click.command()
+@with_config
+@click.option("--scorer", metavar="NAME", required=True, help="A method of evaluation.baselines, as cross-encoder.")
+@click.option(
+    "--out",
+    metavar="FILE.parquet",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file of scores.",
+)
+@click.option(
+    "--clicks", type=click.IntRange(min=1), default=20_000, show_default=True, help="Clicks whose pairs are scored."
+)
+def score(config: Config, scorer: str, out: Path, clicks: int) -> None:
+    """Write a method's scores of train pairs, which teach a student by distillation.scores.
+
+    The pairs are clicks of the train split, each with two items that words find and two random ones. A method that
+    learns is trained first, unless `dpsr evaluate` has trained it for the same dataset.
+
+    \b
+    Example: dpsr score -c shop.toml --scorer cross-encoder --out scores.parquet
+             dpsr train -c shop.toml --set distillation.scores=scores.parquet --set distillation.epochs=4
+    """
+    from dpsr.data.dataset.tables import Dataset
+
+    dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
+    from dpsr.evaluation.compare.pair_scores import write_pair_scores
+
+    written = write_pair_scores(config, dataset, scorer, out, clicks=clicks)
+    mapped = ", mapped to -1..1" if written.mapped else ""
+    click.echo(f"{written.pairs:,} pairs with their scores by {scorer}{mapped}: {out}")

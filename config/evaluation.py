@@ -52,6 +52,11 @@ class EvaluationConfig(Section):
     baselines: list[str] = ["popularity", "bm25", "bm25 bigrams", "lsa", "bm25+popularity", "memory"]
     """Methods that the model is compared with (docs/evaluation.md has their names); ``FIRST>SCORER@DEPTH`` is a
     reranker, as ``bm25>dpsr@100``. BM25, the model and its hybrids with BM25 always take part."""
+    checkpoint: PathName | None = None
+    """Folder of a published checkpoint, as ``model.transformer.initial``, that the baseline ``cross-encoder`` starts
+    from; without it a small transformer starts from nothing."""
+    runs: dict[str, PathName] = {}
+    """Other trained runs over the same catalogue that take part: the name of the method -> the run's ``work_dir``."""
     slice_by: list[str] = []
     """Slices by value of a column: profile columns of the user, or categorical columns of the clicked item."""
     senses: PathName | None = None

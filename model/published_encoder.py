@@ -47,14 +47,6 @@ def published_encoder(folder: Path, text: Sequence[str], lengths: SequenceLength
         token_rows=1,
         item_id_type="string",
         tokenizer_fingerprint="",
-        subwords=SubwordsSchema(
-            num_ids=tokenizer.num_ids,
-            fingerprint=tokenizer.fingerprint,
-            pad=tokenizer.pad_id,
-            unk=tokenizer.unk_id,
-            cls=tokenizer.cls_id,
-            sep=tokenizer.sep_id,
-            mask=tokenizer.mask_id,
-        ),
+        subwords=SubwordsSchema.of(tokenizer),
     )
     return FrozenEncoder(build_model(config, schema), tokenizer=None, subwords=tokenizer, vocabularies={})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import tensorflow as tf
@@ -84,6 +85,29 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
         raise CheckpointError(f"{path}: cannot be read ({error}); train anew with --no-resume") from None
     model.item_encoders = encoders
     return model
+
+
+def load_runs(work_dirs: Mapping[str, str]) -> dict[str, tuple[Model, Dataset]]:
+    """Loads other trained runs, each with the dataset that it was trained on.
+
+    Args:
+        work_dirs: name -> a run's ``work_dir``.
+
+    Raises:
+        CheckpointError: a directory holds no trained run, or one that cannot be loaded.
+        DatasetError: its dataset cannot be read.
+    """
+    found = {}
+    for name, work_dir in work_dirs.items():
+        directory = Path(work_dir) / "checkpoints"
+        if not (directory / checkpoints.MODEL_FILE).is_file():
+            raise CheckpointError(
+                f"evaluation.runs: {name!r}: {work_dir} holds no trained run (no "
+                f"checkpoints/{checkpoints.MODEL_FILE}); name the work_dir of one, or run `dpsr train` for it first"
+            )
+        dataset = Dataset.load(Path(work_dir) / "dataset")
+        found[name] = load_trained(directory, dataset), dataset
+    return found
 
 
 def load_teachers(checkpoint_dir: Path) -> FrozenEncoders:

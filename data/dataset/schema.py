@@ -6,11 +6,14 @@ Nothing here needs TensorFlow, so that every tool can read a dataset's descripti
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dpsr.errors import DpsrError
+
+if TYPE_CHECKING:
+    from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 
 INTERACTION = np.dtype([("query", "<i4"), ("user", "<i4"), ("item", "<i4"), ("event", "<i4"), ("history_end", "<i4")])
 """One interaction: rows of the three tables, the event, and how much of the user's history it may see."""
@@ -59,6 +62,19 @@ class SubwordsSchema:
     cls: int
     sep: int
     mask: int
+
+    @classmethod
+    def of(cls, tokenizer: SubwordTokenizer) -> SubwordsSchema:
+        """Describes the vocabulary of a tokenizer."""
+        return cls(
+            num_ids=tokenizer.num_ids,
+            fingerprint=tokenizer.fingerprint,
+            pad=tokenizer.pad_id,
+            unk=tokenizer.unk_id,
+            cls=tokenizer.cls_id,
+            sep=tokenizer.sep_id,
+            mask=tokenizer.mask_id,
+        )
 
 
 @dataclass(frozen=True)

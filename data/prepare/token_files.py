@@ -121,15 +121,7 @@ class TokenFiles:
         fields = encoded(tokenizer, field_texts(self._items, columns))
         advance(write_bags(self._directory / "items", "subwords", fields) // len(columns))
         advance(write_bags(self._directory / "queries", "subwords", encoded(tokenizer, text_batches(self._queries))))
-        return SubwordsSchema(
-            num_ids=tokenizer.num_ids,
-            fingerprint=tokenizer.fingerprint,
-            pad=tokenizer.pad_id,
-            unk=tokenizer.unk_id,
-            cls=tokenizer.cls_id,
-            sep=tokenizer.sep_id,
-            mask=tokenizer.mask_id,
-        )
+        return SubwordsSchema.of(tokenizer)
 
     def _texts(self) -> Iterator[str]:
         """What a subword vocabulary learns from: names and texts of the columns, and the counted queries."""

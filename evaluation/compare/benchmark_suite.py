@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from dpsr.baselines.context import BuildContext
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.interfaces import Method
-from dpsr.baselines.registry import HYBRIDS, REFERENCE, SUBJECT, build, resolve
+from dpsr.baselines.registry import HYBRIDS, REFERENCE, SUBJECT, build, entries_with, resolve
 from dpsr.config import LexicalConfig
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model.interface import Model
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ def benchmark_suite(
     work_dir: Path | None = None,
     progress: bool = True,
     lexical: LexicalConfig | None = None,
+    checkpoint: str | None = None,
+    runs: Mapping[str, tuple[Model, Dataset]] = MappingProxyType({}),
 ) -> BenchmarkSuite:
     """Builds the methods of an evaluation; BM25, which all others are compared with, always takes part.
 
@@ -45,15 +49,25 @@ def benchmark_suite(
         work_dir: run directory that keeps trained weights; not kept by default.
         progress: show progress bars.
         lexical: what BM25 is built with; the defaults of ``index.lexical`` where it is None.
+        checkpoint: folder of the checkpoint that a cross-encoder starts from; it starts from nothing by default.
+        runs: other trained models that take part, each with its own dataset.
 
     Raises:
-        ConfigError: a name is unknown.
+        ConfigError: a name is unknown, or that of a run is another method's.
+        DatasetError: a run's catalogue has no item of this one.
     """
     context = BuildContext(
-        dataset, resolve(baselines), seed, model, work_dir, progress, LexicalConfig() if lexical is None else lexical
+        dataset,
+        resolve(baselines, entries_with(runs)),
+        seed,
+        model,
+        work_dir,
+        progress,
+        LexicalConfig() if lexical is None else lexical,
+        None if checkpoint is None else Path(checkpoint),
     )
     context.notes += dataset_notes(context)
-    names = list(baselines) if REFERENCE in baselines else [REFERENCE, *baselines]
+    names = [*baselines, *runs] if REFERENCE in baselines else [REFERENCE, *baselines, *runs]
     if model is not None:
         names = [*(name for name in names if name not in {SUBJECT, *HYBRIDS}), SUBJECT, *HYBRIDS]
     return BenchmarkSuite(build(names, context), context.weights, context.notes)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.context import item_texts
 from dpsr.baselines.examples import QueryExamples, anonymous_examples, load_examples
-from dpsr.baselines.registry import REFERENCE, SUBJECT, resolve
+from dpsr.baselines.registry import REFERENCE, SUBJECT, entries_with, resolve
 from dpsr.baselines.two_tower import TwoTowerRetriever
 from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.tables import Dataset
@@ -31,6 +32,7 @@ from dpsr.evaluation.report.trec import write_trec
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.lexical.tuned import with_tuned
 from dpsr.model.interface import Model
+from dpsr.model.text_encoders.checkpoint_config import read_published
 
 _FREQUENT_QUERIES = 300  # queries whose heads are compared where no senses are known
 
@@ -43,6 +45,7 @@ def evaluate(
     split: str = "test",
     page: Path | None = None,
     other_runs: Sequence[Path] = (),
+    trained_runs: Mapping[str, tuple[Model, Dataset]] = MappingProxyType({}),
     trec: Path | None = None,
     progress: bool = True,
 ) -> Report:
@@ -55,19 +58,25 @@ def evaluate(
         split: ``valid`` or ``test``.
         page: file of the web page; not written by default.
         other_runs: ``metrics.json`` of other runs, for the page's curves over the mixing ratio.
+        trained_runs: the models of ``evaluation.runs``, each with its own dataset.
         trec: directory of TREC runs and judgements; not written by default.
         progress: show progress bars.
 
     Raises:
         ValueError: the split's name is unknown.
-        ConfigError: ``evaluation.baselines`` has an unknown name, or what ``--tune`` wrote cannot be used.
-        DatasetError: the split is empty; labels, senses, or the results of another run, cannot be used.
+        ConfigError: ``evaluation.baselines`` has an unknown name, ``evaluation.runs`` that of another method, or what
+            ``--tune`` wrote cannot be used.
+        PublishedCheckpointError: ``evaluation.checkpoint`` cannot be used.
+        DatasetError: the split is empty; a trained run has no item of the catalogue; labels, senses, or the results of
+            another run, cannot be used.
     """
     seed, options, lexical = config.training.seed, config.evaluation, with_tuned(config).index.lexical
     # All inputs are checked before anything is measured.
-    resolve(options.baselines)
+    resolve(options.baselines, entries_with(trained_runs))
     if model is None:
         _check_needs_no_model(page, options.senses)
+    if options.checkpoint is not None:
+        read_published(options.checkpoint)
     runs = [read_metrics(path) for path in other_runs]
     judgements = None if options.labels is None else load_judgements(options.labels, dataset, seed=seed)
     truth, sense_column = ([], "") if options.senses is None else load_senses(Path(options.senses), dataset)
@@ -78,7 +87,15 @@ def evaluate(
         retriever = TwoTowerRetriever(model, dataset, vectors)
     work_dir, num_items = Path(config.work_dir), dataset.schema.num_items
     suite = benchmark_suite(
-        options.baselines, dataset, retriever, seed=seed, work_dir=work_dir, progress=progress, lexical=lexical
+        options.baselines,
+        dataset,
+        retriever,
+        seed=seed,
+        work_dir=work_dir,
+        progress=progress,
+        lexical=lexical,
+        checkpoint=options.checkpoint,
+        runs=trained_runs,
     )
     pair = {"subject": "" if model is None else SUBJECT, "reference": REFERENCE}
     comparison = compare(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from dpsr.data.dataset.schema import SubwordsSchema
 from dpsr.model.text_encoders.checkpoint_config import (
     TOKENIZER_FILE,
     WEIGHTS_FILE,
+    Published,
     PublishedCheckpointError,
     read_published,
 )
@@ -33,10 +35,11 @@ class _Entry(NamedTuple):
     stored as [outputs, inputs]."""
 
 
+_TYPES = _Entry("type_embedding", ("embeddings.token_type_embeddings.weight",), "TH")
 _EMBEDDINGS = (
     _Entry("words", ("embeddings.word_embeddings.weight",), "VH"),
     _Entry("positions", ("embeddings.position_embeddings.weight",), "PH"),
-    _Entry("type_embedding", ("embeddings.token_type_embeddings.weight",), "TH"),
+    _TYPES,
     _Entry("embedding_scale", ("embeddings.LayerNorm.weight",), "H"),
     _Entry("embedding_offset", ("embeddings.LayerNorm.bias",), "H"),
 )
@@ -60,7 +63,10 @@ _PREFIXES = ("", "bert.", "roberta.")
 """Of the encoder's tensors; a checkpoint with an output layer has it beside them."""
 _OLDER_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 """As checkpoints that were converted from TensorFlow have them."""
-_TYPES = ("F32", "F16", "BF16")
+_FLOATS = ("F32", "F16", "BF16")
+
+Read = Callable[[_Entry, str], np.ndarray]
+"""Of an entry and the prefix of its block -> float32."""
 
 
 def import_weights(folder: str | Path, config: TransformerConfig, subwords: SubwordsSchema) -> EncoderWeights:
@@ -92,6 +98,30 @@ def import_weights(folder: str | Path, config: TransformerConfig, subwords: Subw
             f"{path}: has {published.vocabulary} words, but its tokenizer.json has {num_ids} ids; use the "
             "tokenizer that the checkpoint was trained with"
         )
+    with _opened(path, published, config) as read:
+        embeddings = {entry.field: read(entry, "") for entry in _EMBEDDINGS}
+        blocks = [
+            BlockWeights(**{entry.field: read(entry, _BLOCK_PREFIX.format(layer)) for entry in _BLOCK})
+            for layer in range(config.layers)
+        ]
+    embeddings["words"] = embeddings["words"][:num_ids]
+    embeddings["type_embedding"] = embeddings["type_embedding"][0]
+    return EncoderWeights(**embeddings, blocks=tuple(blocks))
+
+
+def import_token_types(folder: str | Path, config: TransformerConfig) -> np.ndarray:
+    """Reads the embeddings of token types, which tell the texts of a pair apart; raises as ``import_weights``.
+
+    Returns:
+        float32 [T, H]; T is 2 for BERT, 1 for a family without types.
+    """
+    with _opened(Path(folder) / WEIGHTS_FILE, read_published(folder), config) as read:
+        return read(_TYPES, "")
+
+
+@contextmanager
+def _opened(path: Path, published: Published, config: TransformerConfig) -> Iterator[Read]:
+    """Opens a file of weights; what is raised while it is read names the file."""
     sizes = {
         "V": published.vocabulary,
         "P": config.positions + config.position_offset,
@@ -101,20 +131,12 @@ def import_weights(folder: str | Path, config: TransformerConfig, subwords: Subw
     }
     try:
         with safe_open(path, framework="np") as file:
-            read = _reader(path, file, sizes)
-            embeddings = {entry.field: read(entry, "") for entry in _EMBEDDINGS}
-            blocks = [
-                BlockWeights(**{entry.field: read(entry, _BLOCK_PREFIX.format(layer)) for entry in _BLOCK})
-                for layer in range(config.layers)
-            ]
+            yield _reader(path, file, sizes)
     except (SafetensorError, OSError) as error:
         raise PublishedCheckpointError(f"{path}: cannot be read: {error}; copy the checkpoint again") from None
-    embeddings["words"] = embeddings["words"][:num_ids]
-    embeddings["type_embedding"] = embeddings["type_embedding"][0]
-    return EncoderWeights(**embeddings, blocks=tuple(blocks))
 
 
-def _reader(path: Path, file: Any, sizes: dict[str, int]) -> Callable[[_Entry, str], np.ndarray]:
+def _reader(path: Path, file: Any, sizes: dict[str, int]) -> Read:
     """Makes a function of an entry and its block's prefix, which reads the entry as float32."""
     stored = set(file.keys())
     first = _EMBEDDINGS[0].names[0]
@@ -137,9 +159,9 @@ def _reader(path: Path, file: Any, sizes: dict[str, int]) -> Callable[[_Entry, s
                 f"{path}: {name} has shape {found.get_shape()}, but config.json says {list(shape)}; the two files are "
                 "of different checkpoints"
             )
-        if found.get_dtype() not in _TYPES:
+        if found.get_dtype() not in _FLOATS:
             raise PublishedCheckpointError(
-                f"{path}: {name} has type {found.get_dtype()}, supported are {', '.join(_TYPES)}; store it as float32"
+                f"{path}: {name} has type {found.get_dtype()}, supported are {', '.join(_FLOATS)}; store it as float32"
             )
         return np.asarray(file.get_tensor(name)).astype(np.float32)
 

@@ -13,8 +13,14 @@ COLOURS = ["red", "blue", "green", "pink", "grey", "teal"]
 CODES = ["zk", "qx", "wv", "jf", "py", "mb"]  # typed queries, in no title
 
 
-def make_shop(folder: Path, *, skips: bool) -> Config:
-    """Titles have a colour, queries a code for one; only the log relates codes to colours."""
+def make_shop(folder: Path, *, skips: bool, subwords: int = 0) -> Config:
+    """Titles have a colour, queries a code for one; only the log relates codes to colours.
+
+    Args:
+        folder: of the files.
+        skips: whether the log has skipped items.
+        subwords: size of a vocabulary of subwords; 0 for none.
+    """
     rng = np.random.default_rng(5)
     colour = np.arange(60) % len(COLOURS)
     titles = [f"{COLOURS[kind]} thing {row}" for row, kind in enumerate(colour)]
@@ -35,6 +41,9 @@ def make_shop(folder: Path, *, skips: bool) -> Config:
     pq.write_table(pa.table(columns), folder / "interactions.parquet")
     data = {name: {"path": str(folder / f"{name}.parquet")} for name in ("items", "interactions")}
     tree = {"name": "coded", "work_dir": str(folder / "run"), "data": data | {"valid_share": 0.1, "test_share": 0.1}}
-    config = parse_config(tree | {"tokenizer": {"min_count": 1}, "evaluation": {"baselines": ["bm25", "dssm"]}}, "test")
+    tokenizer: dict[str, object] = {"min_count": 1}
+    if subwords:
+        tokenizer["subwords"] = {"vocabulary": subwords}
+    config = parse_config(tree | {"tokenizer": tokenizer, "evaluation": {"baselines": ["bm25", "dssm"]}}, "test")
     prepare(config, progress=False)
     return config
