@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from dpsr.baselines.examples import QueryExamples, anonymous_examples, load_clicks, load_examples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.fitting.candidates import CandidateLists, candidate_lists
 from dpsr.baselines.fitting.learner import MOST_CLICKS, Learner, PairTrainingSet, TrainingSet
 from dpsr.baselines.fitting.negatives import NegativePools
-from dpsr.baselines.fitting.weights_file import fingerprint, read_weights, write_weights
+from dpsr.baselines.fitting.weights_file import file_identity, fingerprint, read_weights, write_weights
 from dpsr.baselines.interfaces import Method, Retriever
+from dpsr.baselines.item_sequences import ItemSequences, item_sequences
 from dpsr.baselines.tuning import choose_weight
+from dpsr.baselines.word_averages import WordAverageRetriever, WordLookup
 from dpsr.config import LexicalConfig
 from dpsr.data.dataset.schema import INTERACTION, SKIP
 from dpsr.data.dataset.tables import Dataset
@@ -40,6 +43,7 @@ class Need(Enum):
     WORDS = "no item text has a word"
     CLICKS = "the train split has no click"
     LABELS = "the dataset has no labelled pairs (data.supervision)"
+    SEQUENCES = "no user, and no query, has clicks on two items in the train split"
     MODEL = "no trained model takes part"
     SUBWORDS = "the dataset has no subwords ([tokenizer.subwords]), and evaluation.checkpoint names no checkpoint"
 
@@ -77,7 +81,7 @@ class BuildContext:
     checkpoint: Path | None = None
     """Folder of the published checkpoint that a transformer starts from; it starts from nothing without one."""
     word_vectors: Path | None = None
-    """File of pre-trained word vectors (``word_vectors.read_word_vectors``)."""
+    """File of pre-trained word vectors (``word_vector_file``)."""
     weights: dict[str, float] = field(default_factory=dict)
     """Chosen weights of mixtures by name."""
     notes: list[str] = field(default_factory=list)
@@ -127,6 +131,19 @@ class BuildContext:
         return load_clicks(self.dataset, "train", at_most=MOST_CLICKS, seed=self.seed)
 
     @cached_property
+    def train_texts(self) -> list[str]:
+        """What models of words learn from: the text of every item, and the distinct queries of the train split."""
+        asked = np.zeros(self.dataset.schema.num_queries, bool)
+        for block in self.dataset.interaction_blocks("train"):
+            asked[block["query"]] = True
+        return [*self.item_texts, *self.dataset.query_texts().filter(pa.array(asked)).to_pylist()]
+
+    @cached_property
+    def item_sequences(self) -> ItemSequences:
+        """Sequences of the items of ``train_clicks``."""
+        return item_sequences(self.train_clicks)
+
+    @cached_property
     def training_set(self) -> TrainingSet:
         """What retrievers learn from."""
         return TrainingSet(
@@ -147,7 +164,7 @@ class BuildContext:
             **{each.name: getattr(data, each.name) for each in fields(data)},
             similar=self._pools([*self.dataset.skip_blocks(), found]),
             lists=self._valid_lists(),
-            word_vectors=self._word_vectors(),
+            word_vectors=self._word_lookup(),
         )
 
     @cached_property
@@ -189,7 +206,8 @@ class BuildContext:
 
     def trained(self, learner: L) -> L:
         """Trains a learner, or gives it the weights of an earlier run on the same dataset, seed and settings."""
-        key, cache = fingerprint(self.dataset, self.seed, learner.settings), self.cache_file(learner.name)
+        key = fingerprint(self.dataset, self.seed, learner.settings, file_identity(self.word_vectors))
+        cache = self.cache_file(learner.name)
         stored = None if cache is None else read_weights(cache, key)
         if stored is None:
             learner.fit(progress=self.progress)
@@ -213,12 +231,11 @@ class BuildContext:
         clicks = self.dataset.interaction_blocks("train")
         return NegativePools(self.train_clicks["query"], blocks, clicks, self.dataset.schema.num_items)
 
-    def _word_vectors(self) -> tuple[Sequence[str], np.ndarray]:
-        """Words and their vectors, of the file of pre-trained ones or else of word2vec."""
+    def _word_lookup(self) -> WordLookup:
+        """Word vectors, of the file of pre-trained ones or else of word2vec."""
         method = self.method("word2vec" if self.word_vectors is None else "glove")
-        assert isinstance(method, Learner)
-        words, vectors = method.weights()
-        return words.tolist(), vectors
+        assert isinstance(method, WordAverageRetriever)
+        return method.lookup
 
     def _found_by_words(self, data: TrainingSet) -> np.ndarray:
         """The best items of BM25 for the clicked queries, INTERACTION [n]; 20,000 queries at most."""
@@ -257,6 +274,8 @@ class BuildContext:
             return len(self.dataset.labels()) > 0
         if need is Need.SUBWORDS:
             return self.checkpoint is not None or self.dataset.schema.subwords is not None
+        if need is Need.SEQUENCES:
+            return bool(self.item_sequences.items)
         return self.model is not None
 
 

@@ -137,17 +137,14 @@ class InteractionScorer(TrainedScorer):
 
     def _embedding(self) -> tf_keras.layers.Embedding:
         """The word vectors: given ones where the training set has them, else and for other words random ones."""
-        given = self._data.word_vectors
-        width = WIDTH if given is None else given[1].shape[1]
-        start = np.random.default_rng(self._data.seed).normal(0.0, 0.1, (self.words.rows, width)).astype(np.float32)
-        if given is not None:
-            row_of = {word: row for row, word in enumerate(self.words.words, start=1)}
-            pairs = [(row_of[word], row) for row, word in enumerate(given[0]) if word in row_of]
-            if pairs:
-                ours, theirs = np.array(pairs).T
-                start[ours] = given[1][theirs]
+        lookup = self._data.word_vectors
+        given = np.zeros((len(self.words.words), WIDTH), np.float32) if lookup is None else lookup(self.words.words)
+        shape = self.words.rows, given.shape[1]
+        start = np.random.default_rng(self._data.seed).normal(0.0, 0.1, shape).astype(np.float32)
+        known = np.flatnonzero(given.any(axis=1))
+        start[1 + known] = given[known]
         return tf_keras.layers.Embedding(
-            self.words.rows, width, embeddings_initializer=tf_keras.initializers.Constant(start), name="words"
+            *shape, embeddings_initializer=tf_keras.initializers.Constant(start), name="words"
         )
 
 

@@ -15,12 +15,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from dpsr.baselines.analyzers import Analyzer
 from dpsr.baselines.examples import QueryExamples
-from dpsr.baselines.vectors import VectorRetriever
+from dpsr.baselines.vectors import FixedVectorRetriever
 
 DIMENSION = 256
 
 
-class LSARetriever(VectorRetriever):
+class LSARetriever(FixedVectorRetriever):
     """Cosine in the space of the largest singular vectors of the items' tf-idf matrix."""
 
     def __init__(self, item_texts: Sequence[str], analyzer: Analyzer, *, seed: int, dimension: int = DIMENSION) -> None:
@@ -32,17 +32,12 @@ class LSARetriever(VectorRetriever):
             seed: seed of the randomised decomposition.
             dimension: singular vectors kept; min(terms, items) where that is less.
         """
-        super().__init__(len(item_texts))
         self._weights = TfidfVectorizer(analyzer=analyzer, sublinear_tf=True, dtype=np.float32)
         matrix = self._weights.fit_transform(item_texts)
         self._space = TruncatedSVD(min(dimension, *matrix.shape), random_state=seed)
-        self._vectors = self._space.fit_transform(matrix)
+        super().__init__(self._space.fit_transform(matrix))
 
     def embed(self, examples: QueryExamples) -> np.ndarray:
         """As ``VectorRetriever.embed``; a query without a known term has no vector."""
         found: np.ndarray = self._space.transform(self._weights.transform(examples.texts))
         return found
-
-    def embed_items(self) -> np.ndarray:
-        """As ``VectorRetriever.embed_items``."""
-        return self._vectors

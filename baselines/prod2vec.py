@@ -1,100 +1,74 @@
-"""prod2vec (Grbovic et al., "E-commerce in Your Inbox", KDD 2015): items as words, a user's clicks as a sentence.
+"""prod2vec (Grbovic et al., KDD 2015): skip-gram over sequences of items, with queries placed among them by clicks.
 
-The article recommends items for items. For a query, as the survey's models have it, the vector is the centroid of the
-items that were clicked for it, and for a query never seen that of its words', each the centroid of the items clicked
-for queries with the word. Skip-gram by gensim.
+The article (section 4.1) learns from each user's purchases in the order of time and has no queries. Here a sequence is
+a user's clicks and purchases of the train split, or, where no user has two, the items of one query. A query is the
+mean of the vectors of the items clicked for it; a query without such an item is the mean of its words, and a word is
+the mean of the items clicked for queries with the word. Items of no sequence have no vector and are not retrieved. The
+settings of skip-gram are those of ``word2vec``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from gensim.models import Word2Vec
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import CountVectorizer
 
+from dpsr.baselines.analyzers import Analyzer
 from dpsr.baselines.examples import QueryExamples, normalise_query
-from dpsr.baselines.fitting.learner import TrainedRetriever, TrainingSet
-from dpsr.baselines.vectors import VectorRetriever
-from dpsr.tokenizer_cc.terms import analyze
-
-DIMENSION = 128
-_WINDOW, _NEGATIVES, _EPOCHS = 5, 5, 10
+from dpsr.baselines.item_sequences import ItemSequences
+from dpsr.baselines.vectors import FixedVectorRetriever, unit_rows
+from dpsr.baselines.word2vec import word2vec
 
 
-class Prod2VecRetriever(VectorRetriever, TrainedRetriever):
-    """Cosine with the centroid of clicked items; items without a click in training are not retrieved."""
+class Prod2VecRetriever(FixedVectorRetriever):
+    """Cosine of item vectors and centroids of clicked items; O(items x d + distinct pairs of query and item) memory."""
 
-    name = "prod2vec"
-    settings = (1, DIMENSION, _WINDOW, _NEGATIVES, _EPOCHS)
+    def __init__(
+        self,
+        sequences: ItemSequences,
+        query_texts: Sequence[str],
+        clicks: np.ndarray,
+        num_items: int,
+        analyzer: Analyzer,
+        *,
+        seed: int,
+    ) -> None:
+        """Learns the items' vectors.
 
-    def __init__(self, data: TrainingSet) -> None:
-        """Counts the clicks of every query and of every word; the vectors are still zero."""
-        super().__init__(len(data.items))
-        self._data = data
-        texts: dict[str, int] = {}
-        row_of = [texts.setdefault(normalise_query(text), len(texts)) for text in data.queries]
-        rows = np.array(row_of)[data.clicks["query"]]
-        shape = len(texts), len(data.items)
-        self._row_of = texts
-        self._clicks = csr_matrix((np.ones(len(rows), np.float32), (rows, data.clicks["item"])), shape=shape)
-        self._counter = CountVectorizer(analyzer=analyze, binary=True, dtype=np.float32)
-        self._words_of = self._counter.fit_transform([*texts, *data.items])[: len(texts)]
-        self.assign([np.zeros((len(data.items), DIMENSION), np.float32)])
-
-    def fit(self, *, progress: bool) -> None:
-        """As ``Learner.fit``; one thread, so that the same seed gives the same vectors."""
-        model = Word2Vec(
-            self.sequences(),
-            vector_size=DIMENSION,
-            window=_WINDOW,
-            negative=_NEGATIVES,
-            epochs=_EPOCHS,
-            sg=1,
-            min_count=1,
-            workers=1,
-            seed=self._data.seed,
-        )
-        vectors = np.zeros((self.num_items, DIMENSION), np.float32)
-        vectors[np.array(model.wv.index_to_key, np.int64)] = model.wv.vectors
-        self.assign([vectors])
-
-    def sequences(self) -> list[list[str]]:
-        """Item rows that each user clicked, in the order of time; those of each query where no click has a user."""
-        clicks = self._data.clicks
-        known = clicks[clicks["user"] >= 0]
-        records, owner = (known, "user") if len(known) else (clicks, "query")
-        records = records[np.lexsort((records["history_end"], records[owner]))]
-        cuts = np.flatnonzero(np.diff(records[owner])) + 1
-        return [each.astype(str).tolist() for each in np.split(records["item"], cuts)]
-
-    def note(self) -> str:
-        """Says what the sequences were where they were not the users'."""
-        if (self._data.clicks["user"] >= 0).any():
-            return ""
-        return "prod2vec: the log has no users; its sequences are the items clicked for the same query."
-
-    def weights(self) -> list[np.ndarray]:
-        """As ``Learner.weights``: the item vectors, float32 [items, d]."""
-        return [self._vectors]
-
-    def assign(self, weights: list[np.ndarray]) -> None:
-        """As ``Learner.assign``."""
-        (self._vectors,) = weights
-        self._centroids: np.ndarray = self._clicks @ self._vectors
-        self._word_vectors: np.ndarray = self._words_of.T @ self._centroids
-        self.forget_vectors()
-
-    def embed_items(self) -> np.ndarray:
-        """As ``VectorRetriever.embed_items``."""
-        return self._vectors
+        Args:
+            sequences: what skip-gram reads; at least one.
+            query_texts: the text of every query row.
+            clicks: of the train split, INTERACTION [n].
+            num_items: size of the catalogue.
+            analyzer: splits queries into words.
+            seed: decides the training.
+        """
+        lookup = word2vec([list(map(str, items.tolist())) for items in sequences.items], seed=seed)
+        super().__init__(unit_rows(lookup([str(row) for row in range(num_items)])))
+        self._analyzer = analyzer
+        self._queries: dict[str, int] = {}
+        self._words: dict[str, int] = {}
+        asked, row_of_query = np.unique(clicks["query"], return_inverse=True)
+        texts = [normalise_query(query_texts[row]) for row in asked]
+        rows = np.array([self._queries.setdefault(text, len(self._queries)) for text in texts], np.int64)
+        ones = np.ones(len(clicks), np.float32)
+        self._clicks = csr_matrix((ones, (rows[row_of_query], clicks["item"])), (len(self._queries), num_items))
+        terms = [set(analyzer(text)) for text in self._queries]
+        columns = [self._words.setdefault(word, len(self._words)) for words in terms for word in sorted(words)]
+        entries = np.ones(len(columns), np.float32), columns, np.cumsum([0, *map(len, terms)])
+        words_of_queries = csr_matrix(entries, (len(self._queries), len(self._words)))
+        self._word_clicks = (words_of_queries.T @ self._clicks).tocsr()
 
     def embed(self, examples: QueryExamples) -> np.ndarray:
-        """As ``VectorRetriever.embed``; the words' centroids are averaged as unit vectors."""
-        lengths = np.linalg.norm(self._word_vectors, axis=1, keepdims=True)
-        units = self._word_vectors / np.where(lengths > 0, lengths, 1)
-        found: np.ndarray = self._counter.transform(examples.texts) @ units
-        rows = np.array([self._row_of.get(normalise_query(text), -1) for text in examples.texts])
-        clicked = rows >= 0
-        clicked[clicked] = self._centroids[rows[clicked]].any(axis=1)
-        found[clicked] = self._centroids[rows[clicked]]
-        return found
+        """As ``VectorRetriever.embed``; a query without a click and without a clicked word has no vector."""
+        vectors = self._columns.T
+        found = np.zeros((len(examples), vectors.shape[1]), np.float32)
+        for text, target in zip(examples.texts, found, strict=True):
+            query = self._queries.get(normalise_query(text))
+            if query is not None:
+                target += (self._clicks[[query]] @ vectors)[0]
+            if not target.any():
+                words = [self._words[word] for word in self._analyzer(text) if word in self._words]
+                target += unit_rows(self._word_clicks[words] @ vectors).sum(axis=0)
+        return unit_rows(found)

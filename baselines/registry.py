@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from functools import partial
 
 from dpsr.baselines.amazon_sps import SpsRetriever
+from dpsr.baselines.analyzers import words
 from dpsr.baselines.arc_i import ArcI
 from dpsr.baselines.arc_ii import ArcII
 from dpsr.baselines.bm25 import BM25Retriever
@@ -22,9 +23,9 @@ from dpsr.baselines.drmm import Drmm, DrmmIdf
 from dpsr.baselines.dssm import DssmRetriever
 from dpsr.baselines.duet import Duet
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
-from dpsr.baselines.fasttext import FastTextRetriever
+from dpsr.baselines.fasttext import fasttext
 from dpsr.baselines.fitting.learner import PairTrainingSet, TrainedRetriever, TrainedScorer, TrainingSet
-from dpsr.baselines.glove import GloveRetriever
+from dpsr.baselines.glove import glove
 from dpsr.baselines.hybrids import (
     ReciprocalRankFusionRetriever,
     ReciprocalRanks,
@@ -33,7 +34,7 @@ from dpsr.baselines.hybrids import (
 from dpsr.baselines.interfaces import Method
 from dpsr.baselines.knrm import Knrm
 from dpsr.baselines.lsa import LSARetriever
-from dpsr.baselines.lse import LseRetriever
+from dpsr.baselines.lse import LSERetriever
 from dpsr.baselines.match_pyramid import MatchPyramid
 from dpsr.baselines.memory import ClickMemoryRetriever
 from dpsr.baselines.other_runs import run_entries
@@ -44,7 +45,9 @@ from dpsr.baselines.tuning import (
     DEFAULT_POPULARITY_WEIGHT,
     HYBRID_WEIGHTS,
 )
-from dpsr.baselines.word2vec import Word2VecRetriever
+from dpsr.baselines.word2vec import word2vec
+from dpsr.baselines.word_averages import WordAverageRetriever, WordLookup
+from dpsr.baselines.word_vector_file import read_word_vectors
 from dpsr.config import ConfigError, LexicalConfig
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.lexical.build import ItemTerms
@@ -179,8 +182,43 @@ def _scorer(name: str, made: Callable[[PairTrainingSet], TrainedScorer]) -> Base
     )
 
 
+def _word_average(trained: Callable[..., WordLookup], context: BuildContext) -> Method:
+    """Averages of word vectors that are trained on the texts of the shop."""
+    texts = [analyze(text) for text in context.train_texts]
+    return WordAverageRetriever(context.item_texts, analyze, trained(texts, seed=context.seed))
+
+
 def _glove(context: BuildContext) -> Method:
-    return context.trained(GloveRetriever(context.training_set, context.word_vectors))
+    if context.word_vectors is None:
+        return _word_average(partial(glove, progress=context.progress), context)
+    retriever = WordAverageRetriever(
+        context.item_texts, words(context.tokenizer), read_word_vectors(context.word_vectors)
+    )
+    context.notes.append(
+        f"glove: {context.word_vectors} has vectors of {retriever.known_words:.1%} of the items' distinct words."
+    )
+    return retriever
+
+
+def _prod2vec(context: BuildContext) -> Method:
+    sequences = context.item_sequences
+    retriever = Prod2VecRetriever(
+        sequences,
+        context.dataset.query_texts().to_pylist(),
+        context.train_clicks,
+        context.dataset.schema.num_items,
+        analyze,
+        seed=context.seed,
+    )
+    if not sequences.of_users:
+        context.notes.append(
+            "prod2vec: no user has clicks on two items; its sequences are the items clicked for the same query."
+        )
+    return retriever
+
+
+def _lse(context: BuildContext) -> Method:
+    return LSERetriever(context.item_texts, analyze, seed=context.seed, progress=context.progress)
 
 
 def _cross_encoder(context: BuildContext) -> Method:
@@ -227,11 +265,11 @@ ENTRIES = {
         Baseline("lsa", lambda context: LSARetriever(context.item_texts, analyze, seed=context.seed), _WORDS),
         Baseline("bm25+popularity", _bm25_popularity, _CLICKS),
         Baseline("memory", _memory, _CLICKS),
-        _retriever("word2vec", Word2VecRetriever),
-        Baseline("glove", _glove, _CLICKS | _WORDS, trains=True),
-        _retriever("fasttext", FastTextRetriever),
-        _retriever("prod2vec", Prod2VecRetriever),
-        _retriever("lse", LseRetriever),
+        Baseline("word2vec", partial(_word_average, word2vec), _WORDS, trains=True),
+        Baseline("glove", _glove, _WORDS, trains=True),
+        Baseline("fasttext", partial(_word_average, fasttext), _WORDS, trains=True),
+        Baseline("lse", _lse, _WORDS, trains=True),
+        Baseline("prod2vec", _prod2vec, frozenset({Need.CLICKS, Need.SEQUENCES}), trains=True),
         _retriever("dssm", DssmRetriever),
         _retriever("cdssm", CdssmRetriever),
         Baseline("amazon sps", _amazon_sps, _CLICKS | _WORDS, trains=True),

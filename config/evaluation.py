@@ -52,6 +52,9 @@ class EvaluationConfig(Section):
     baselines: list[str] = ["popularity", "bm25", "bm25 bigrams", "lsa", "bm25+popularity", "memory"]
     """Methods that the model is compared with (docs/evaluation.md has their names); ``FIRST>SCORER@DEPTH`` is a
     reranker, as ``bm25>dpsr@100``. BM25, the model and its hybrids with BM25 always take part."""
+    word_vectors: PathName | None = None
+    """Text file of pre-trained word vectors, in the format of GloVe or word2vec, gzipped if it ends in ``.gz``: the
+    baseline ``glove`` reads it in place of a training, and the embeddings of models of interaction start from it."""
     checkpoint: PathName | None = None
     """Folder of a published checkpoint, as ``model.transformer.initial``, that the baseline ``cross-encoder`` starts
     from; without it a small transformer starts from nothing."""

@@ -14,6 +14,7 @@ from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.fitting.candidates import CandidateLists
 from dpsr.baselines.fitting.negatives import NegativePools
+from dpsr.baselines.word_averages import WordLookup
 from dpsr.tokenizer_cc.terms import analyze
 
 MOST_CLICKS = 2_000_000
@@ -50,8 +51,8 @@ class PairTrainingSet(TrainingSet):
     """Items shown for a query, or found by its words, and not clicked."""
     lists: CandidateLists | None
     """Lists of the valid split for early stopping, in place of ``tuning``."""
-    word_vectors: tuple[Sequence[str], np.ndarray] | None = None
-    """Words and their vectors, float32 [words, d], that embeddings start from; they start at random without them."""
+    word_vectors: WordLookup | None = None
+    """Vectors that the embeddings of words start from; those of other words start at random."""
     analyzer: Analyzer = analyze
     """Splits texts into words."""
 

@@ -20,6 +20,14 @@ def fingerprint(dataset: Dataset, *settings: object) -> str:
     return sha256(json.dumps([files, *settings], sort_keys=True).encode()).hexdigest()
 
 
+def file_identity(path: Path | None) -> list[object] | None:
+    """What tells versions of a file apart: its path, size and time; None without a file."""
+    if path is None or not path.exists():
+        return None
+    found = path.stat()
+    return [str(path), found.st_size, found.st_mtime_ns]
+
+
 def read_weights(path: Path, key: str) -> list[np.ndarray] | None:
     """Weights of a file; None where it is missing, damaged or of another fingerprint."""
     try:

@@ -36,6 +36,7 @@ def benchmark_suite(
     work_dir: Path | None = None,
     progress: bool = True,
     lexical: LexicalConfig | None = None,
+    word_vectors: str | None = None,
     checkpoint: str | None = None,
     runs: Mapping[str, tuple[Model, Dataset]] = MappingProxyType({}),
 ) -> BenchmarkSuite:
@@ -49,12 +50,13 @@ def benchmark_suite(
         work_dir: run directory that keeps trained weights; not kept by default.
         progress: show progress bars.
         lexical: what BM25 is built with; the defaults of ``index.lexical`` where it is None.
+        word_vectors: file of pre-trained word vectors; they are trained by default.
         checkpoint: folder of the checkpoint that a cross-encoder starts from; it starts from nothing by default.
         runs: other trained models that take part, each with its own dataset.
 
     Raises:
         ConfigError: a name is unknown, or that of a run is another method's.
-        DatasetError: a run's catalogue has no item of this one.
+        DatasetError: a run's catalogue has no item of this one, or the word vectors cannot be read.
     """
     context = BuildContext(
         dataset,
@@ -65,6 +67,7 @@ def benchmark_suite(
         progress,
         LexicalConfig() if lexical is None else lexical,
         None if checkpoint is None else Path(checkpoint),
+        None if word_vectors is None else Path(word_vectors),
     )
     context.notes += dataset_notes(context)
     names = [*baselines, *runs] if REFERENCE in baselines else [REFERENCE, *baselines, *runs]

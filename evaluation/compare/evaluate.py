@@ -94,6 +94,7 @@ def evaluate(
         work_dir=work_dir,
         progress=progress,
         lexical=lexical,
+        word_vectors=options.word_vectors,
         checkpoint=options.checkpoint,
         runs=trained_runs,
     )

@@ -12,6 +12,7 @@ from typing import Any
 from dpsr import __version__
 from dpsr.baselines.combinations import stages_of
 from dpsr.baselines.context import Baseline, Need
+from dpsr.baselines.fitting.weights_file import file_identity
 from dpsr.baselines.registry import ENTRIES
 from dpsr.evaluation.compare.inputs import Inputs
 from dpsr.evaluation.report.trec import run_tag
@@ -34,6 +35,7 @@ class Fingerprints:
         The same for every split, sample and label.
         """
         entry, config = self._registry[name], self._inputs.config
+        options = config.evaluation
         files = {file: about["sha256"] for file, about in self._inputs.dataset.manifest["files"].items()}
         lexical = config.index.lexical
         given = sorted(lexical.model_fields_set)
@@ -50,6 +52,8 @@ class Fingerprints:
             lexical.model_dump(),
             given,
             checkpoint,
+            file_identity(None if options.word_vectors is None else Path(options.word_vectors)),
+            options.checkpoint,
         ]
         return _named(name, facts)
 

@@ -49,12 +49,15 @@ class MeasuredContext(BuildContext):
         cls, inputs: Inputs, registry: Mapping[str, Baseline], model: ExhaustiveRetriever | None = None
     ) -> MeasuredContext:
         """Makes the context of a comparison."""
+        options = inputs.config.evaluation
         return cls(
             inputs.dataset,
             registry,
             inputs.seed,
             model,
             lexical=inputs.config.index.lexical,
+            checkpoint=None if options.checkpoint is None else Path(options.checkpoint),
+            word_vectors=None if options.word_vectors is None else Path(options.word_vectors),
             directory=inputs.directory / "trained",
             fingerprints=Fingerprints(inputs, registry),
         )

@@ -117,10 +117,12 @@ def test_gradients_are_those_of_finite_differences(untrained: InteractionScorer)
         return tf.reduce_mean(softmax(scores))
 
     variables = [each for each in untrained.network.trainable_variables if "words" not in each.name]
+    rng = np.random.default_rng(5)
+    for variable in variables:  # away from biases of zero, where relu has no derivative
+        variable.assign_add(rng.normal(0.0, 0.1, variable.shape))
     with tf.GradientTape() as tape:
         value = loss()
     gradients = tape.gradient(value, variables)
-    rng = np.random.default_rng(5)
     for variable, gradient in zip(variables, gradients, strict=True):
         direction = rng.normal(size=variable.shape).astype(np.float32)
         direction /= max(1e-9, np.linalg.norm(direction))
