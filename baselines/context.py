@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
-from dpsr.baselines.examples import QueryExamples, load_examples
+from dpsr.baselines.examples import QueryExamples, load_clicks, load_examples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.interfaces import Method
+from dpsr.baselines.item_sequences import ItemSequences, item_sequences
 from dpsr.baselines.tuning import choose_weight
 from dpsr.config import LexicalConfig
 from dpsr.data.dataset.schema import SKIP
@@ -24,6 +26,7 @@ from dpsr.indexing.valid_clicks import ValidClicks, valid_clicks
 from dpsr.tokenizer_cc import Tokenizer
 
 _TUNING_EXAMPLES = 1000  # clicks of the valid split that choose one weight
+_MOST_CLICKS = 2_000_000
 
 
 class Need(Enum):
@@ -32,6 +35,7 @@ class Need(Enum):
     WORDS = "no item text has a word"
     CLICKS = "the train split has no click"
     LABELS = "the dataset has no labelled pairs (data.supervision)"
+    SEQUENCES = "no user, and no query, has clicks on two items in the train split"
     MODEL = "no trained model takes part"
 
 
@@ -63,6 +67,8 @@ class BuildContext:
     progress: bool = True
     lexical: LexicalConfig = field(default_factory=LexicalConfig)
     """What BM25 is built with, as in a servable."""
+    word_vectors: Path | None = None
+    """File of pre-trained word vectors."""
     weights: dict[str, float] = field(default_factory=dict)
     """Chosen weights of mixtures by name."""
     notes: list[str] = field(default_factory=list)
@@ -98,6 +104,24 @@ class BuildContext:
     def click_counts(self) -> np.ndarray:
         """Clicks of every item in the train split, int64 [items]."""
         return self.dataset.clicks_per_item("train")
+
+    @cached_property
+    def train_texts(self) -> list[str]:
+        """What models of words learn from: the text of every item, and the distinct queries of the train split."""
+        asked = np.zeros(self.dataset.schema.num_queries, bool)
+        for block in self.dataset.interaction_blocks("train"):
+            asked[block["query"]] = True
+        return [*self.item_texts, *self.dataset.query_texts().filter(pa.array(asked)).to_pylist()]
+
+    @cached_property
+    def train_clicks(self) -> np.ndarray:
+        """Clicks of the train split that item embeddings learn from, INTERACTION [n]; a larger log is sampled."""
+        return load_clicks(self.dataset, "train", at_most=_MOST_CLICKS, seed=self.seed)
+
+    @cached_property
+    def item_sequences(self) -> ItemSequences:
+        """Sequences of the items of ``train_clicks``."""
+        return item_sequences(self.train_clicks)
 
     @cached_property
     def tuning_examples(self) -> QueryExamples | None:
@@ -158,6 +182,8 @@ class BuildContext:
             return bool(self.click_counts.any())
         if need is Need.LABELS:
             return len(self.dataset.labels()) > 0
+        if need is Need.SEQUENCES:
+            return bool(self.item_sequences.items)
         return self.model is not None
 
 

@@ -62,4 +62,5 @@ def index_of(method: object) -> str:
 def index_bytes_of(*methods: object) -> int | None:
     """Bytes of what methods hold of the items, from their ``index_bytes``; None where one does not say."""
     sizes = [getattr(method, "index_bytes", None) for method in methods]
-    return None if None in sizes else sum(sizes)
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None

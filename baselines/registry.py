@@ -15,6 +15,8 @@ from dpsr.baselines.bm25 import BM25Retriever
 from dpsr.baselines.context import Baseline, BuildContext, Need
 from dpsr.baselines.dssm import dssm_retriever
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
+from dpsr.baselines.fasttext import fasttext
+from dpsr.baselines.glove import glove
 from dpsr.baselines.hybrids import (
     ReciprocalRankFusionRetriever,
     ReciprocalRanks,
@@ -22,14 +24,19 @@ from dpsr.baselines.hybrids import (
 )
 from dpsr.baselines.interfaces import Method, Retriever, Scorer
 from dpsr.baselines.lsa import LSARetriever
+from dpsr.baselines.lse import LSERetriever
 from dpsr.baselines.memory import ClickMemoryRetriever
 from dpsr.baselines.popularity import PopularityRetriever
+from dpsr.baselines.prod2vec import Prod2VecRetriever
 from dpsr.baselines.reranker import Reranker
 from dpsr.baselines.tuning import (
     DEFAULT_HYBRID_WEIGHT,
     DEFAULT_POPULARITY_WEIGHT,
     HYBRID_WEIGHTS,
 )
+from dpsr.baselines.word2vec import word2vec
+from dpsr.baselines.word_averages import WordAverageRetriever, WordLookup
+from dpsr.baselines.word_vector_file import read_word_vectors
 from dpsr.config import ConfigError, LexicalConfig
 from dpsr.indexing.lexical.build import ItemTerms
 from dpsr.indexing.lexical.tuned import lexical_text
@@ -143,6 +150,45 @@ def _dssm(context: BuildContext) -> Method:
     return retriever
 
 
+def _word_average(trained: Callable[..., WordLookup], context: BuildContext) -> Method:
+    """Averages of word vectors that are trained on the texts of the shop."""
+    texts = [analyze(text) for text in context.train_texts]
+    return WordAverageRetriever(context.item_texts, analyze, trained(texts, seed=context.seed))
+
+
+def _glove(context: BuildContext) -> Method:
+    if context.word_vectors is None:
+        return _word_average(partial(glove, progress=context.progress), context)
+    retriever = WordAverageRetriever(
+        context.item_texts, words(context.tokenizer), read_word_vectors(context.word_vectors)
+    )
+    context.notes.append(
+        f"glove: {context.word_vectors} has vectors of {retriever.known_words:.1%} of the items' distinct words."
+    )
+    return retriever
+
+
+def _prod2vec(context: BuildContext) -> Method:
+    sequences = context.item_sequences
+    retriever = Prod2VecRetriever(
+        sequences,
+        context.dataset.query_texts().to_pylist(),
+        context.train_clicks,
+        context.dataset.schema.num_items,
+        analyze,
+        seed=context.seed,
+    )
+    if not sequences.of_users:
+        context.notes.append(
+            "prod2vec: no user has clicks on two items; its sequences are the items clicked for the same query."
+        )
+    return retriever
+
+
+def _lse(context: BuildContext) -> Method:
+    return LSERetriever(context.item_texts, analyze, seed=context.seed, progress=context.progress)
+
+
 def _model(context: BuildContext) -> Method:
     assert context.model is not None  # Need.MODEL
     return context.model
@@ -198,6 +244,11 @@ ENTRIES = {
         Baseline("bm25", _bm25),
         Baseline("bm25 bigrams", _bm25_bigrams, _WORDS),
         Baseline("lsa", lambda context: LSARetriever(context.item_texts, analyze, seed=context.seed), _WORDS),
+        Baseline("word2vec", partial(_word_average, word2vec), _WORDS, trains=True),
+        Baseline("glove", _glove, _WORDS, trains=True),
+        Baseline("fasttext", partial(_word_average, fasttext), _WORDS, trains=True),
+        Baseline("lse", _lse, _WORDS, trains=True),
+        Baseline("prod2vec", _prod2vec, frozenset({Need.CLICKS, Need.SEQUENCES}), trains=True),
         Baseline("bm25+popularity", _bm25_popularity, _CLICKS),
         Baseline("memory", _memory, _CLICKS),
         Baseline("dssm", _dssm, _CLICKS | _WORDS, trains=True),

@@ -52,9 +52,18 @@ class EvaluationConfig(Section):
     baselines: list[str] = ["popularity", "bm25", "bm25 bigrams", "lsa", "bm25+popularity", "memory"]
     """Methods that the model is compared with (docs/evaluation.md has their names); ``FIRST>SCORER@DEPTH`` is a
     reranker, as ``bm25>dpsr@100``. BM25, the model and its hybrids with BM25 always take part."""
+    word_vectors: PathName | None = None
+    """Text file of pre-trained word vectors, in the format of GloVe or word2vec, gzipped if it ends in ``.gz``;
+    ``glove`` reads it in place of a training."""
     slice_by: list[str] = []
     """Slices by value of a column: profile columns of the user, or categorical columns of the clicked item."""
     senses: PathName | None = None
     """Parquet file of polysemous queries: ``query``, and the values of one categorical item column."""
     labels: LabelsConfig | None = None
     """Judged pairs, measured by AUC and by ranked lists with gains."""
+
+    @pydantic.model_validator(mode="after")
+    def _word_vectors_are_read(self) -> EvaluationConfig:
+        if self.word_vectors is not None and not any("glove" in name for name in self.baselines):
+            raise ValueError(f'word_vectors = "{self.word_vectors}" is read by glove only; add "glove" to baselines')
+        return self

@@ -34,6 +34,7 @@ def benchmark_suite(
     work_dir: Path | None = None,
     progress: bool = True,
     lexical: LexicalConfig | None = None,
+    word_vectors: Path | None = None,
 ) -> BenchmarkSuite:
     """Builds the methods of an evaluation; BM25, which all others are compared with, always takes part.
 
@@ -45,12 +46,21 @@ def benchmark_suite(
         work_dir: run directory that keeps trained weights; not kept by default.
         progress: show progress bars.
         lexical: what BM25 is built with; the defaults of ``index.lexical`` where it is None.
+        word_vectors: file of pre-trained word vectors; ``glove`` trains its own by default.
 
     Raises:
         ConfigError: a name is unknown.
+        DatasetError: the word vectors cannot be read.
     """
     context = BuildContext(
-        dataset, resolve(baselines), seed, model, work_dir, progress, LexicalConfig() if lexical is None else lexical
+        dataset,
+        resolve(baselines),
+        seed,
+        model,
+        work_dir,
+        progress,
+        LexicalConfig() if lexical is None else lexical,
+        word_vectors,
     )
     if not dataset.has_log:
         context.notes.append(

@@ -78,7 +78,14 @@ def evaluate(
         retriever = TwoTowerRetriever(model, dataset, vectors)
     work_dir, num_items = Path(config.work_dir), dataset.schema.num_items
     suite = benchmark_suite(
-        options.baselines, dataset, retriever, seed=seed, work_dir=work_dir, progress=progress, lexical=lexical
+        options.baselines,
+        dataset,
+        retriever,
+        seed=seed,
+        work_dir=work_dir,
+        progress=progress,
+        lexical=lexical,
+        word_vectors=None if options.word_vectors is None else Path(options.word_vectors),
     )
     pair = {"subject": "" if model is None else SUBJECT, "reference": REFERENCE}
     comparison = compare(

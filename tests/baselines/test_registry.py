@@ -18,6 +18,7 @@ from dpsr.config import ConfigError, EvaluationConfig
 from dpsr.data.dataset.schema import CLICK, INTERACTION, LABEL
 from dpsr.tokenizer_cc import VocabularyBuilder
 
+WORD_MODELS = ("word2vec", "glove", "fasttext", "lse")
 TITLES = ["red shoe", "blue shoe", "green hat", "red hat"]
 
 
@@ -33,7 +34,7 @@ def small_dataset(folder: Path, *, titles: list[str] = TITLES, clicks: int = 1, 
         tokenizer_path=folder / "tokenizer.model",
         item_ids=np.arange(len(titles)),
         item_table=lambda: pa.table({"title": titles}),
-        schema=SimpleNamespace(text=("title",), num_items=len(titles)),
+        schema=SimpleNamespace(text=("title",), num_items=len(titles), num_queries=1),
         interaction_blocks=lambda split: iter([splits[split]]),
         num_interactions=lambda split: len(splits[split]),
         interactions_at=lambda split, places: splits[split][places],
@@ -98,10 +99,11 @@ def test_methods_come_in_the_order_of_their_names_and_are_built_once(tmp_path: P
 @pytest.mark.parametrize(
     ("dataset", "left_out"),
     [
-        ({"titles": ["?", "!"]}, {"bm25 bigrams", "lsa", "dssm", "bm25>lsa"}),
-        ({"clicks": 0}, {"popularity", "bm25+popularity", "memory", "dssm"}),
+        ({"titles": ["?", "!"]}, {"bm25 bigrams", "lsa", "dssm", "bm25>lsa", *WORD_MODELS, "prod2vec"}),
+        ({"clicks": 0}, {"popularity", "bm25+popularity", "memory", "dssm", "prod2vec"}),
+        ({"clicks": 9}, {"prod2vec"}),
     ],
-    ids=["no words", "no clicks"],
+    ids=["no words", "no clicks", "one clicked item"],
 )
 def test_a_method_whose_needs_are_not_met_is_left_out_with_a_note(
     dataset: dict[str, Any], left_out: set[str], tmp_path: Path

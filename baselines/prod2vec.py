@@ -1,0 +1,73 @@
+"""prod2vec (Grbovic et al., KDD 2015): skip-gram over sequences of items, with queries placed among them by clicks.
+
+The article (section 4.1) learns from each user's purchases in the order of time and has no queries. Here a sequence is
+a user's clicks and purchases of the train split, or, where no user has two, the items of one query. A query is the
+mean of the vectors of the items clicked for it; a query without such an item is the mean of its words, and a word is
+the mean of the items clicked for queries with the word. Items of no sequence have no vector and are not retrieved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from dpsr.baselines.analyzers import Analyzer
+from dpsr.baselines.examples import QueryExamples, normalise_query
+from dpsr.baselines.item_sequences import ItemSequences
+from dpsr.baselines.vectors import VectorRetriever, unit_rows
+from dpsr.baselines.word2vec import word2vec
+
+
+class Prod2VecRetriever(VectorRetriever):
+    """Cosine of item vectors and centroids of clicked items; O(items x d + distinct pairs of query and item) memory."""
+
+    def __init__(
+        self,
+        sequences: ItemSequences,
+        query_texts: Sequence[str],
+        clicks: np.ndarray,
+        num_items: int,
+        analyzer: Analyzer,
+        *,
+        seed: int,
+    ) -> None:
+        """Learns the items' vectors.
+
+        Args:
+            sequences: what skip-gram reads; at least one.
+            query_texts: the text of every query row.
+            clicks: of the train split, INTERACTION [n].
+            num_items: size of the catalogue.
+            analyzer: splits queries into words.
+            seed: decides the training.
+        """
+        lookup = word2vec([list(map(str, items.tolist())) for items in sequences.items], seed=seed)
+        super().__init__(unit_rows(lookup([str(row) for row in range(num_items)])))
+        self._analyzer = analyzer
+        self._queries: dict[str, int] = {}
+        self._words: dict[str, int] = {}
+        asked, row_of_query = np.unique(clicks["query"], return_inverse=True)
+        texts = [normalise_query(query_texts[row]) for row in asked]
+        rows = np.array([self._queries.setdefault(text, len(self._queries)) for text in texts], np.int64)
+        ones = np.ones(len(clicks), np.float32)
+        self._clicks = csr_matrix((ones, (rows[row_of_query], clicks["item"])), (len(self._queries), num_items))
+        terms = [set(analyzer(text)) for text in self._queries]
+        columns = [self._words.setdefault(word, len(self._words)) for words in terms for word in sorted(words)]
+        entries = np.ones(len(columns), np.float32), columns, np.cumsum([0, *map(len, terms)])
+        words_of_queries = csr_matrix(entries, (len(self._queries), len(self._words)))
+        self._word_clicks = (words_of_queries.T @ self._clicks).tocsr()
+
+    def embed(self, examples: QueryExamples) -> np.ndarray:
+        """As ``VectorRetriever.embed``; a query without a click and without a clicked word has no vector."""
+        vectors = self._columns.T
+        found = np.zeros((len(examples), vectors.shape[1]), np.float32)
+        for text, target in zip(examples.texts, found, strict=True):
+            query = self._queries.get(normalise_query(text))
+            if query is not None:
+                target += (self._clicks[[query]] @ vectors)[0]
+            if not target.any():
+                words = [self._words[word] for word in self._analyzer(text) if word in self._words]
+                target += unit_rows(self._word_clicks[words] @ vectors).sum(axis=0)
+        return unit_rows(found)

@@ -1,0 +1,76 @@
+"""word2vec (Mikolov et al., NIPS 2013): skip-gram with negative sampling, by gensim, on the texts of the shop.
+
+Its settings are the article's (5 negatives drawn by the 3/4 power of frequency, frequent words thinned out), but that
+the window is 10, a whole title, that a word that occurs once has a vector too, as it may be a model number, and that a
+small shop's texts are read more often: with 50 epochs in place of 10 MAP@5 of bestbuy_xbox rises from 0.388 to 0.508.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from zlib import crc32
+
+import numpy as np
+from gensim.models import FastText, Word2Vec
+
+from dpsr.baselines.word_averages import WordLookup
+
+DIMENSION = 128
+_WINDOW = 10
+_EPOCHS, _MOST_EPOCHS = 10, 50
+_WORDS_READ = 5_000_000  # that fewer epochs than the most have to read
+
+
+def word2vec(texts: Sequence[Sequence[str]], *, seed: int) -> WordLookup:
+    """Trains word vectors; the same texts and seed give the same vectors.
+
+    Args:
+        texts: words of every text; at least one.
+        seed: decides first vectors, windows and negatives.
+
+    Returns:
+        Vectors of the words of ``texts``; O(words) memory.
+    """
+    return gensim_lookup(trained(Word2Vec, texts, seed=seed))
+
+
+def trained(
+    model: type[Word2Vec] | type[FastText], texts: Sequence[Sequence[str]], *, seed: int, **settings: int
+) -> Word2Vec:
+    """Trains a skip-gram model of gensim on one thread, as more threads make the order of updates random."""
+    return model(
+        texts,
+        vector_size=DIMENSION,
+        window=_WINDOW,
+        sg=1,
+        negative=5,
+        min_count=1,
+        epochs=_epochs(sum(map(len, texts))),
+        workers=1,
+        seed=seed,
+        hashfxn=_stable_hash,
+        **settings,
+    )
+
+
+def gensim_lookup(model: Word2Vec) -> WordLookup:
+    """The vectors of a trained model."""
+
+    def lookup(words: Sequence[str]) -> np.ndarray:
+        found = np.zeros((len(words), DIMENSION), np.float32)
+        for row, word in enumerate(words):
+            if word in model.wv:
+                found[row] = model.wv[word]
+        return found
+
+    return lookup
+
+
+def _epochs(words: int) -> int:
+    """Epochs over texts of so many words in all."""
+    return min(max(_EPOCHS, _WORDS_READ // words), _MOST_EPOCHS)
+
+
+def _stable_hash(text: str) -> int:
+    """Hash that is the same in every process, as Python's own is not."""
+    return crc32(text.encode())
