@@ -24,8 +24,9 @@ from dpsr.data.dataset.tables import Bags
 from dpsr.model.embeddings import EmbeddingTable
 
 WORD_DIMENSION, DIMENSION = 128, 128
-NGRAM = 4
-EPOCHS = 15
+_NGRAM = 4
+_EPOCHS, _MOST_EPOCHS = 8, 30
+_NGRAMS_READ = 4_000_000  # that fewer epochs than the most have to read
 _NEGATIVES = 10
 _BATCH = 1024
 _TABLE_LEARNING_RATE = 0.1
@@ -34,7 +35,7 @@ _ACCUMULATOR = 1e-3
 _WORD_SCALE = 0.5
 
 
-def ngrams(texts: Bags, size: int = NGRAM) -> tuple[Bags, np.ndarray]:
+def ngrams(texts: Bags, size: int = _NGRAM) -> tuple[Bags, np.ndarray]:
     """Cuts every n-gram out of bags of ids in the order of their texts; a shorter text is one, an empty one none.
 
     Returns:
@@ -160,7 +161,9 @@ class LSERetriever(VectorRetriever):
                 self._ids.setdefault(word, len(self._ids))
         self._model = LatentSemanticEntities(len(self._ids), len(texts), seed=seed)
         bags = self._bags(texts)
-        self._model.fit(*ngrams(bags), epochs=EPOCHS, seed=seed, progress=progress)
+        windows, items = ngrams(bags)
+        epochs = min(max(_EPOCHS, _NGRAMS_READ // len(items)), _MOST_EPOCHS)
+        self._model.fit(windows, items, epochs=epochs, seed=seed, progress=progress)
         vectors = unit_rows(self._model.items.embeddings.numpy())
         vectors[np.diff(bags.row_splits) == 0] = 0
         super().__init__(vectors)

@@ -180,3 +180,44 @@ def test_the_model_takes_part_under_its_name(tmp_path: Path) -> None:
     items, _ = found["bm25>dpsr@3"].retrieve(asked("hat"), 3)
     assert items[0].tolist() == sorted(items[0].tolist(), reverse=True)
     assert inputs.weights == dict.fromkeys(HYBRIDS, 1.0)
+
+
+def test_glove_reads_a_file_of_word_vectors_in_place_of_a_training(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("red 1 0\nshoe 0 1\nscarlet 1 0\n")
+    inputs = context(small_dataset(tmp_path), ["glove"], word_vectors=path)
+    glove = inputs.exhaustive("glove")
+    assert glove.retrieve(asked("scarlet"), 2)[0].tolist() == [[3, 0]]  # "red hat": of its words red alone has one
+    assert inputs.notes == [f"glove: {path} has vectors of 40.0% of the items' distinct words."]
+
+
+def test_models_of_words_read_the_items_and_the_queries_of_the_train_split(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path)
+    dataset.schema.num_queries, dataset.query_texts = 3, lambda: pa.array(["hat", "of the test split", "of none"])
+    assert context(dataset, []).train_texts == [*TITLES, "hat"]
+
+
+def test_prod2vec_learns_from_the_train_split_alone_and_says_that_there_are_no_users(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path)
+    train = np.zeros(4, dtype=INTERACTION)
+    train["event"], train["user"], train["item"] = CLICK, -1, [0, 1, 2, 0]
+    later = np.zeros(4, dtype=INTERACTION)
+    later["event"], later["user"], later["item"], later["history_end"] = CLICK, 1, [3, 2, 1, 0], range(4)
+    found = []
+    for valid in (later[:0], later):
+        dataset.interaction_blocks = lambda split, valid=valid: iter([train if split == "train" else valid])
+        dataset.num_interactions = lambda split, valid=valid: len(train if split == "train" else valid)
+        inputs = context(dataset, ["prod2vec"])
+        found.append(inputs.exhaustive("prod2vec").retrieve(asked("hat"), 4))
+        assert inputs.notes == [
+            "prod2vec: no user has clicks on two items; its sequences are the items clicked for the same query."
+        ]
+    for one, other in zip(*found, strict=True):
+        assert (one == other).all()
+    assert sorted(found[0][0][0].tolist()) == [-1, 0, 1, 2]
+
+
+def test_word_vectors_without_a_method_that_reads_them_are_an_error() -> None:
+    assert EvaluationConfig(word_vectors="glove.txt", baselines=["bm25>glove@100"]).word_vectors == "glove.txt"
+    with pytest.raises(ValueError, match="is read by glove only; add"):
+        EvaluationConfig(word_vectors="glove.txt", baselines=["bm25"])
