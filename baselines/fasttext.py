@@ -1,7 +1,7 @@
 """fastText (Bojanowski et al., TACL 2017): word2vec whose words are sums of their letter n-grams, by gensim.
 
 Misspelt words, and words of no text, have a vector by their n-grams. Differs from the article in the number of hash
-buckets, 100,000 in place of 2,000,000, which bounds the table to 51 MB and is above the n-grams of a catalogue's words.
+buckets, 100,000 in place of 2,000,000, so that the table has 51 MB at most.
 """
 
 from __future__ import annotations

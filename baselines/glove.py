@@ -22,7 +22,7 @@ from dpsr.model.embeddings import EmbeddingTable
 
 DIMENSION = 128
 _WINDOW = 10
-_MOST = 10.0  # x_max
+_X_MAX = 10.0
 _EXPONENT = 0.75
 _EPOCHS = 25
 _LEARNING_RATE = 0.5
@@ -86,7 +86,7 @@ class GloVe:
         """
         self._rows, self._columns = counts.row.astype(np.int32), counts.col.astype(np.int32)
         self._logs = np.log(counts.data)
-        self._weights = np.minimum((counts.data / _MOST) ** _EXPONENT, 1).astype(np.float32)
+        self._weights = np.minimum((counts.data / _X_MAX) ** _EXPONENT, 1).astype(np.float32)
         self._rng = np.random.default_rng(seed)
         scale = 0.5 / dimension / np.sqrt(3)  # standard deviation of the article's uniform draw
         self._tables = [

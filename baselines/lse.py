@@ -1,10 +1,9 @@
 """LSE (Van Gysel et al., CIKM 2016): latent vector spaces of words and products, learnt from the products' own texts.
 
-An n-gram of an item's text is projected into the space of the items, tanh(W mean(word vectors) + b) (equations 2 and
-3), and told apart from uniformly drawn items by noise-contrastive estimation (equations 5 and 6); items are ordered by
-the cosine with the projected query. Differs in three ways: the vectors of words and items learn by sparse
-AdaGrad, W and b alone by Adam; there is no weight decay, of which a step has 1e-6; and a text shorter than an n-gram is
-one.
+As in section 3, an n-gram of an item's text is projected into the space of the items, tanh(W mean(word vectors) + b),
+and its item is told apart from uniformly drawn ones by noise-contrastive estimation; items are ordered by the cosine
+with the projected query. Differs in three ways: the vectors of words and items learn by sparse AdaGrad, W and b alone
+by Adam; no weight decays; and a text shorter than an n-gram is one.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class LatentSemanticEntities(tf.Module):
     """Vectors of words and items, and the projection of words into the space of the items."""
 
     def __init__(self, num_words: int, num_items: int, *, seed: int) -> None:
-        """Draws the weights, as the article uniformly or normally with the standard deviation of Glorot's rule."""
+        """Draws the weights: vectors from a normal distribution, W uniformly by Glorot's rule."""
         super().__init__()
         self.words = EmbeddingTable(num_words, WORD_DIMENSION, scale=_WORD_SCALE, seed=(seed, 0), combiner="mean")
         self.items = EmbeddingTable(num_items, DIMENSION, scale=DIMENSION**-0.5, seed=(seed, 1), combiner="sum")

@@ -3,7 +3,8 @@
 The article (section 4.1) learns from each user's purchases in the order of time and has no queries. Here a sequence is
 a user's clicks and purchases of the train split, or, where no user has two, the items of one query. A query is the
 mean of the vectors of the items clicked for it; a query without such an item is the mean of its words, and a word is
-the mean of the items clicked for queries with the word. Items of no sequence have no vector and are not retrieved.
+the mean of the items clicked for queries with the word. Items of no sequence have no vector and are not retrieved. The
+settings of skip-gram are those of ``word2vec``.
 """
 
 from __future__ import annotations
