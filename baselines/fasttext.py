@@ -14,6 +14,7 @@ from dpsr.baselines.word2vec import gensim_lookup, trained
 from dpsr.baselines.word_averages import WordLookup
 
 _BUCKETS = 100_000
+_LEAST_EPOCHS = 5  # an epoch takes several times as long as word2vec's
 
 
 def fasttext(texts: Sequence[Sequence[str]], *, seed: int) -> WordLookup:
@@ -22,4 +23,6 @@ def fasttext(texts: Sequence[Sequence[str]], *, seed: int) -> WordLookup:
     Returns:
         Vectors of all words.
     """
-    return gensim_lookup(trained(FastText, texts, seed=seed, min_n=3, max_n=6, bucket=_BUCKETS))
+    return gensim_lookup(
+        trained(FastText, texts, seed=seed, min_n=3, max_n=6, bucket=_BUCKETS, least_epochs=_LEAST_EPOCHS)
+    )

@@ -24,8 +24,8 @@ from dpsr.model.embeddings import EmbeddingTable
 
 WORD_DIMENSION, DIMENSION = 128, 128
 _NGRAM = 4
-_EPOCHS, _MOST_EPOCHS = 8, 30
-_NGRAMS_READ = 4_000_000  # that fewer epochs than the most have to read
+_LEAST_EPOCHS, _MOST_EPOCHS = 8, 30
+_NGRAMS_READ = 4_000_000  # by more epochs than the least, where the texts are few
 _NEGATIVES = 10
 _BATCH = 1024
 _TABLE_LEARNING_RATE = 0.1
@@ -161,7 +161,7 @@ class LSERetriever(VectorRetriever):
         self._model = LatentSemanticEntities(len(self._ids), len(texts), seed=seed)
         bags = self._bags(texts)
         windows, items = ngrams(bags)
-        epochs = min(max(_EPOCHS, _NGRAMS_READ // len(items)), _MOST_EPOCHS)
+        epochs = min(max(_LEAST_EPOCHS, _NGRAMS_READ // len(items)), _MOST_EPOCHS)
         self._model.fit(windows, items, epochs=epochs, seed=seed, progress=progress)
         vectors = unit_rows(self._model.items.embeddings.numpy())
         vectors[np.diff(bags.row_splits) == 0] = 0

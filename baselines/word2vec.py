@@ -17,8 +17,8 @@ from dpsr.baselines.word_averages import WordLookup
 
 DIMENSION = 128
 _WINDOW = 10
-_EPOCHS, _MOST_EPOCHS = 10, 50
-_WORDS_READ = 5_000_000  # that fewer epochs than the most have to read
+_LEAST_EPOCHS, _MOST_EPOCHS = 10, 50
+_WORDS_READ = 5_000_000  # by more epochs than the least, where the texts are few
 
 
 def word2vec(texts: Sequence[Sequence[str]], *, seed: int) -> WordLookup:
@@ -35,7 +35,12 @@ def word2vec(texts: Sequence[Sequence[str]], *, seed: int) -> WordLookup:
 
 
 def trained(
-    model: type[Word2Vec] | type[FastText], texts: Sequence[Sequence[str]], *, seed: int, **settings: int
+    model: type[Word2Vec] | type[FastText],
+    texts: Sequence[Sequence[str]],
+    *,
+    seed: int,
+    least_epochs: int = _LEAST_EPOCHS,
+    **settings: int,
 ) -> Word2Vec:
     """Trains a skip-gram model of gensim on one thread, as more threads make the order of updates random."""
     return model(
@@ -45,7 +50,7 @@ def trained(
         sg=1,
         negative=5,
         min_count=1,
-        epochs=_epochs(sum(map(len, texts))),
+        epochs=min(max(least_epochs, _WORDS_READ // sum(map(len, texts))), _MOST_EPOCHS),
         workers=1,
         seed=seed,
         hashfxn=_stable_hash,
@@ -64,11 +69,6 @@ def gensim_lookup(model: Word2Vec) -> WordLookup:
         return found
 
     return lookup
-
-
-def _epochs(words: int) -> int:
-    """Epochs over texts of so many words in all."""
-    return min(max(_EPOCHS, _WORDS_READ // words), _MOST_EPOCHS)
 
 
 def _stable_hash(text: str) -> int:
