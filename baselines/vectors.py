@@ -6,7 +6,6 @@ from abc import abstractmethod
 from functools import cached_property
 
 import numpy as np
-from sklearn.preprocessing import normalize
 
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
@@ -17,8 +16,8 @@ WITHOUT_VECTOR = np.float32(-2.0)
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """Scales rows to length 1, float [n, d] -> float32; rows of zeros stay."""
-    found: np.ndarray = normalize(np.asarray(vectors, np.float32))
-    return found
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
 class VectorRetriever(ExhaustiveRetriever):

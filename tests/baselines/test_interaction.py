@@ -132,7 +132,7 @@ def test_gradients_are_those_of_finite_differences(untrained: InteractionScorer)
             ends.append(float(loss()))
         variable.assign(kept)
         expected = float((gradient.numpy() * direction).sum())
-        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, abs=3e-3, rel=0.1), variable.name
+        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, abs=3e-3, rel=0.3), variable.name
 
 
 @pytest.mark.parametrize("loss", [hinge, softmax])
