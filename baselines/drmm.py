@@ -20,6 +20,7 @@ from dpsr.baselines.similarity import cosines, words_of
 BINS = 30
 """Bins of a histogram, that of exact matches included (article, section 5.3)."""
 _HIDDEN = 5
+_IDF_WEIGHT = 0.2  # at the start; at 1 the gate hardly sees any word but the rarest
 
 
 class Drmm(InteractionScorer):
@@ -49,11 +50,13 @@ class DrmmIdf(Drmm):
     """DRMM whose gate weighs the query's words by a learnt multiple of their idf (article, equation 4)."""
 
     name = "drmm-idf"
-    settings = ("drmm-idf", *Drmm.settings)
+    settings = ("drmm-idf", _IDF_WEIGHT, *Drmm.settings)
 
     def gates(self, query: tf.Tensor) -> tf.Tensor:
         """As ``Drmm.gates``."""
-        weight = tf_keras.layers.Dense(1, use_bias=False, kernel_initializer="ones", name="idf_weight")
+        weight = tf_keras.layers.Dense(
+            1, use_bias=False, kernel_initializer=tf_keras.initializers.Constant(_IDF_WEIGHT), name="idf_weight"
+        )
         return weight(tf.gather(tf.constant(self.words.idf), query)[..., None])[..., 0]
 
 
