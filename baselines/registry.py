@@ -101,13 +101,13 @@ def entries_with(runs: Mapping[str, tuple[Model, Dataset]]) -> dict[str, Baselin
     """The registry with other trained runs by name, each a model and the dataset that it was trained on.
 
     Raises:
-        ConfigError: the name of a run is an entry's, or could be a reranker's.
+        ConfigError: the name of a run is an entry's, or that of a combination.
     """
     for name in runs:
-        if name in ENTRIES or set(name) & set(">@"):
+        if name in ENTRIES or set(name) & set(">@") or combination(name, ENTRIES) is not None:
             raise ConfigError(
-                f"evaluation.runs: {name!r} cannot name a run: it is another method's name, or has one of > and @, "
-                "which name rerankers; choose another name"
+                f"evaluation.runs: {name!r} cannot name a run: it is another method's name, that of a mixture, or has "
+                "one of > and @, which name rerankers; choose another name"
             )
     return ENTRIES | run_entries(runs)
 

@@ -96,7 +96,7 @@ def test_a_model_of_users_is_said_to_read_texts_alone(config: Config, dataset: D
     assert context.notes == [f"{NAME}: its model knows users; here it reads queries without their users."]
 
 
-@pytest.mark.parametrize("name", ["bm25", "dpsr+bm25", "a>b", "a@5"])
+@pytest.mark.parametrize("name", ["bm25", "dpsr+bm25", "bm25+lsa", "bm25+lsa rrf", "a>b", "a@5"])
 def test_names_of_other_methods_are_refused(name: str, config: Config, dataset: Dataset) -> None:
     with pytest.raises(ConfigError, match=r"evaluation.runs: .* cannot name a run"):
         entries_with({name: (TwoTower(config.model, dataset.schema, seed=3), dataset)})
