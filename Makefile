@@ -52,7 +52,7 @@ bench: $(VENV)/.dev ## the benchmarks, one table each; the peers come with it
 	@for script in $(filter-out $(BENCH_CLUSTER) $(BENCH_OF_RUNS),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 # These are told on the command line which runs or sets to measure.
-BENCH_OF_RUNS := $(addprefix benchmarks/,click_memory.py labelled_sets.py large_shop.py lm_stages.py servable_modes.py)
+BENCH_OF_RUNS := $(addprefix benchmarks/,click_memory.py compare_models.py labelled_sets.py large_shop.py lm_stages.py servable_modes.py wikiqa.py)
 BENCH_CLUSTER := $(addprefix benchmarks/cluster_,quality.py kills.py memory.py)
 .PHONY: bench-cluster
 bench-cluster: $(VENV)/.dev ## whole trainings on a local cluster: quality 15 min, kills 6 min, memory 13 min
