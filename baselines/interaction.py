@@ -64,6 +64,7 @@ class InteractionScorer(TrainedScorer):
         ids = tf.TensorSpec([None, None], tf.int32)
         self._scores = tf.function(lambda *pair: self.network(pair, training=False), input_signature=[ids, ids])
         self.index = f"{len(data.items):,} items as {ITEM_WORDS} word ids"
+        self.index_bytes = self._items.nbytes
 
     @abstractmethod
     def build(self, embedding: tf_keras.layers.Embedding) -> tf_keras.Model:

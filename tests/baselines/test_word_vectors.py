@@ -3,6 +3,7 @@
 import gzip
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from dpsr.baselines.fasttext import fasttext
 from dpsr.baselines.glove import GloVe, co_occurrences, glove
 from dpsr.baselines.vectors import unit_rows
 from dpsr.baselines.word2vec import word2vec
-from dpsr.baselines.word_averages import WordAverageRetriever, table_lookup
+from dpsr.baselines.word_averages import WordAverageRetriever, WordLookup, table_lookup
 from dpsr.baselines.word_vector_file import read_word_vectors
 from dpsr.data.dataset.schema import DatasetError
 
@@ -42,7 +43,7 @@ def test_a_text_is_the_idf_weighted_mean_of_unit_vectors() -> None:
 
 
 @pytest.mark.parametrize("train", [word2vec, fasttext, glove])
-def test_the_seed_decides_the_vectors(train) -> None:  # type: ignore[no-untyped-def]
+def test_the_seed_decides_the_vectors(train: Callable[..., WordLookup]) -> None:
     words = sorted({word for text in SHELVES for word in text})
     first, again, other = (train(SHELVES, seed=seed)(words) for seed in (1, 1, 2))
     assert first.dtype == np.float32
@@ -52,7 +53,7 @@ def test_the_seed_decides_the_vectors(train) -> None:  # type: ignore[no-untyped
 
 
 @pytest.mark.parametrize("train", [word2vec, glove])
-def test_words_of_the_same_neighbours_are_close(train) -> None:  # type: ignore[no-untyped-def]
+def test_words_of_the_same_neighbours_are_close(train: Callable[..., WordLookup]) -> None:
     rng = np.random.default_rng(1)
     kinds = [["sofa", "couch", "seat", "cushion"], ["phone", "mobile", "cell", "charger"]]
     texts = [list(rng.permutation(kinds[row % 2])[:3]) for row in range(3000)]
