@@ -18,8 +18,6 @@ from dpsr.ops_cc.bm25 import search_bm25
 class BM25Retriever(ExhaustiveRetriever):
     """BM25 over the items' texts; an item without a term of the query scores 0, and is not retrieved."""
 
-    index = "exact: postings, the lists of all items"
-
     def __init__(self, terms: ItemTerms, config: LexicalConfig, clicks: np.ndarray | None = None) -> None:
         """Indexes the catalogue.
 
@@ -30,11 +28,21 @@ class BM25Retriever(ExhaustiveRetriever):
         """
         super().__init__(len(terms.items))
         self._tokenizer = terms.tokenizer
-        self._postings, self.index_bytes = None, 0
+        self._postings, self._bytes = None, 0
         if terms.tokenizer.num_terms:
             postings = terms.postings(config, clicks)
             self._postings = postings.map(tf.constant)
-            self.index_bytes = sum(np.asarray(array).nbytes for array in postings)
+            self._bytes = sum(np.asarray(array).nbytes for array in postings)
+
+    @property
+    def index(self) -> str:
+        """As ``ExhaustiveRetriever.index``."""
+        return "exact: postings, the lists of all items"
+
+    @property
+    def index_bytes(self) -> int:
+        """As ``ExhaustiveRetriever.index_bytes``: the postings."""
+        return self._bytes
 
     def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
         """As ``Retriever.retrieve``."""

@@ -62,7 +62,10 @@ def _mixture(name: str, entries: Mapping[str, Baseline]) -> Baseline | None:
         first, second = entries.get(sides[:place]), entries.get(sides[place + 1 :])
         if first is not None and second is not None:
             return Baseline(
-                name, partial(_build_mixture, name, first.name, second.name, by_rank), first.needs | second.needs
+                name,
+                partial(_build_mixture, name, first.name, second.name, by_rank),
+                first.needs | second.needs,
+                parts=(first.name, second.name),
             )
     return None
 
@@ -98,7 +101,8 @@ def _reranker(name: str, first: Baseline, scorer: Baseline, depth: int, *, keeps
         context.notes += edge_note(name, weight, first.name, scorer.name)
         return Reranker(first_stage, second_stage, depth, scorer_weight=weight)
 
-    return Baseline(name, built, first.needs | scorer.needs)
+    stages = first.parts or (first.name,), scorer.parts or (scorer.name,)
+    return Baseline(name, built, first.needs | scorer.needs, parts=stages[0] + stages[1])
 
 
 def edge_note(name: str, weight: float, first: str, second: str) -> list[str]:

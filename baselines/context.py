@@ -59,6 +59,8 @@ class Baseline:
     """Whether ``build`` trains weights, which takes minutes unless ``BuildContext.cache_file`` holds them."""
     version: int = 1
     """Raised when a change of the method changes its lists: ``dpsr compare`` then runs it again."""
+    parts: tuple[str, ...] = ()
+    """Names of the entries that a combination is made of."""
 
 
 @dataclass

@@ -126,6 +126,7 @@ class CrossEncoder(TrainedScorer):
         self.index = (
             f"a transformer of {config.layers} x {config.width} over the {self._length} first subwords of a pair"
         )
+        self.index_bytes = self._items.values.nbytes + self._items.row_splits.nbytes
 
     def weights(self) -> list[np.ndarray]:
         """As ``Learner.weights``."""

@@ -25,19 +25,27 @@ class ExhaustiveRetriever(ABC):
     same queries one after another.
     """
 
-    index = "exact: every item is scored"
-    """Search structure, as printed beside retrieval times."""
-    index_bytes: int | None = None
-    """Bytes of what the search holds of the items; None where it is not known."""
-
     def __init__(self, num_items: int) -> None:
         """Initialises the search over ``num_items`` items."""
         self.num_items = num_items
         self._last: tuple[tuple[bytes, tuple[str, ...]], np.ndarray] | None = None
 
+    @property
+    def index(self) -> str:
+        """Search structure, as printed beside retrieval times."""
+        return "exact: every item is scored"
+
+    @property
+    def index_bytes(self) -> int | None:
+        """Bytes of what the search holds of the items; None where it is not known."""
+        return None
+
     @abstractmethod
     def score_all(self, examples: QueryExamples) -> np.ndarray:
-        """Computes the scores of all items, n queries -> float32 [n, items]; n <= ``queries_at_once``."""
+        """Computes the scores of all items, n queries -> float32 [n, items]; n <= ``queries_at_once``.
+
+        Minus infinity stands for an item that is not retrieved.
+        """
 
     def scores(self, examples: QueryExamples) -> np.ndarray:
         """Returns ``score_all`` of a batch, cached for the last one; float32 [n, items], read-only for callers."""
@@ -52,7 +60,9 @@ class ExhaustiveRetriever(ABC):
         if not found:
             shape = 0, min(k, self.num_items)
             return np.empty(shape, np.int32), np.empty(shape, np.float32)
-        return np.concatenate([items for items, _ in found]), np.concatenate([scores for _, scores in found])
+        items, scores = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        items[np.isneginf(scores)] = -1
+        return items, scores
 
     def score(self, examples: QueryExamples, candidates: np.ndarray) -> np.ndarray:
         """As ``Scorer.score``."""

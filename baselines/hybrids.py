@@ -26,8 +26,16 @@ class _Mixture(ExhaustiveRetriever):
         self._first = first
         self._second = second
         self._weight = np.float32(weight)
-        self.index = f"{first.index}; {second.index}"
-        self.index_bytes = index_bytes_of(first, second)
+
+    @property
+    def index(self) -> str:
+        """As ``ExhaustiveRetriever.index``."""
+        return f"{self._first.index}; {self._second.index}"
+
+    @property
+    def index_bytes(self) -> int | None:
+        """As ``ExhaustiveRetriever.index_bytes``: of both sides."""
+        return index_bytes_of(self._first, self._second)
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""
@@ -58,15 +66,27 @@ class ListSumRetriever(_Mixture):
     """``first score + weight * second score`` of two ``ListScores``: any two methods, whatever their scale."""
 
 
-class ListScores(ExhaustiveRetriever):
-    """The 1,000 best items of another retriever with scores from 0 to 1 for each query, 0 for the others."""
+class _OtherScores(ExhaustiveRetriever):
+    """The lists of another retriever, with other scores."""
 
     def __init__(self, ranked: ExhaustiveRetriever) -> None:
         """Takes the retriever."""
         super().__init__(ranked.num_items)
         self._ranked = ranked
-        self.index = ranked.index
-        self.index_bytes = index_bytes_of(ranked)
+
+    @property
+    def index(self) -> str:
+        """As ``ExhaustiveRetriever.index``."""
+        return self._ranked.index
+
+    @property
+    def index_bytes(self) -> int | None:
+        """As ``ExhaustiveRetriever.index_bytes``."""
+        return self._ranked.index_bytes
+
+
+class ListScores(_OtherScores):
+    """The 1,000 best items of another retriever with scores from 0 to 1 for each query, 0 for the others."""
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""
@@ -90,15 +110,8 @@ def unit_range(scores: np.ndarray) -> np.ndarray:
     return np.where(width > 0, found, 0).astype(np.float32)
 
 
-class ReciprocalRanks(ExhaustiveRetriever):
+class ReciprocalRanks(_OtherScores):
     """The list of another retriever as ``1 / (60 + rank)`` for each item, 0 beyond the fusion depth."""
-
-    def __init__(self, ranked: ExhaustiveRetriever) -> None:
-        """Takes the retriever."""
-        super().__init__(ranked.num_items)
-        self._ranked = ranked
-        self.index = ranked.index
-        self.index_bytes = index_bytes_of(ranked)
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""

@@ -28,7 +28,6 @@ class ClickMemoryRetriever(ExhaustiveRetriever):
         """
         super().__init__(backoff.num_items)
         self._backoff = backoff
-        self.index = f"a table of seen queries; {backoff.index}"
         self._rows: dict[str, int] = {}
         row_of_query = np.array(
             [self._rows.setdefault(normalise_query(text), len(self._rows)) for text in query_texts], dtype=np.int64
@@ -37,8 +36,17 @@ class ClickMemoryRetriever(ExhaustiveRetriever):
         pairs, self._counts = count_keys(row_of_query[part["query"]] * self.num_items + part["item"] for part in clicks)
         self._items = pairs % self.num_items
         self._starts = np.searchsorted(pairs // self.num_items, np.arange(len(self._rows) + 1))
-        if backoff.index_bytes is not None:
-            self.index_bytes = backoff.index_bytes + self._items.nbytes + self._counts.nbytes + self._starts.nbytes
+
+    @property
+    def index(self) -> str:
+        """As ``ExhaustiveRetriever.index``."""
+        return f"a table of seen queries; {self._backoff.index}"
+
+    @property
+    def index_bytes(self) -> int | None:
+        """As ``ExhaustiveRetriever.index_bytes``."""
+        table, backoff = (self._items, self._counts, self._starts), self._backoff.index_bytes
+        return None if backoff is None else backoff + sum(array.nbytes for array in table)
 
     def clicks(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Items clicked for a query and their click counts, int64 [clicked] each."""

@@ -20,7 +20,7 @@ from dpsr.baselines.two_tower import TwoTowerRetriever
 from dpsr.data.dataset.schema import INTERACTION, DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.corpus import embed_items
-from dpsr.model.interface import Model
+from dpsr.model.interface import OtherRun
 
 
 class OtherRunRetriever(ExhaustiveRetriever):
@@ -31,7 +31,16 @@ class OtherRunRetriever(ExhaustiveRetriever):
         super().__init__(len(rows))
         self._towers = towers
         self._rows = rows
-        self.index = towers.index
+
+    @property
+    def index(self) -> str:
+        """As ``ExhaustiveRetriever.index``."""
+        return self._towers.index
+
+    @property
+    def index_bytes(self) -> int:
+        """As ``ExhaustiveRetriever.index_bytes``: the item vectors of the other catalogue, and the rows in it."""
+        return self._towers.index_bytes + self._rows.nbytes
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``; minus infinity for an item that the other catalogue lacks."""
@@ -41,22 +50,18 @@ class OtherRunRetriever(ExhaustiveRetriever):
         scores: np.ndarray = np.where(self._rows < 0, -np.inf, found[:, self._rows]).astype(np.float32)
         return scores
 
-    def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """As ``Retriever.retrieve``."""
-        items, scores = super().retrieve(examples, k)
-        return np.where(np.isneginf(scores), -1, items).astype(np.int32), scores
 
-
-def run_entries(runs: Mapping[str, tuple[Model, Dataset]]) -> dict[str, Baseline]:
-    """Entries of the registry for trained runs by name, each a model and the dataset that it was trained on.
+def run_entries(runs: Mapping[str, OtherRun]) -> dict[str, Baseline]:
+    """Entries of the registry for trained runs by name.
 
     Raises:
         DatasetError: when an entry is built, of a run whose catalogue has no item of the comparison's.
     """
-    return {name: Baseline(name, partial(_other_run, name, *run)) for name, run in runs.items()}
+    return {name: Baseline(name, partial(_other_run, name, run)) for name, run in runs.items()}
 
 
-def _other_run(name: str, model: Model, theirs: Dataset, context: BuildContext) -> OtherRunRetriever:
+def _other_run(name: str, run: OtherRun, context: BuildContext) -> OtherRunRetriever:
+    model, theirs = run()
     rows = _item_rows(theirs, context.dataset)
     missing = int((rows < 0).sum())
     if missing == len(rows):

@@ -14,13 +14,20 @@ from dpsr.baselines.exhaustive import ExhaustiveRetriever
 class PopularityRetriever(ExhaustiveRetriever):
     """Scores an item by its clicks, whatever the query."""
 
-    index = "one list for every query"
-
     def __init__(self, counts: np.ndarray) -> None:
         """Takes the clicks of every item, int64 [items]."""
         super().__init__(len(counts))
         self._scores = counts.astype(np.float32)
-        self.index_bytes = self._scores.nbytes
+
+    @property
+    def index(self) -> str:
+        """As ``ExhaustiveRetriever.index``."""
+        return "one list for every query"
+
+    @property
+    def index_bytes(self) -> int:
+        """As ``ExhaustiveRetriever.index_bytes``: a score of each item."""
+        return self._scores.nbytes
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
         """As ``ExhaustiveRetriever.score_all``."""

@@ -49,11 +49,10 @@ from dpsr.baselines.word2vec import word2vec
 from dpsr.baselines.word_averages import WordAverageRetriever, WordLookup
 from dpsr.baselines.word_vector_file import read_word_vectors
 from dpsr.config import ConfigError, LexicalConfig
-from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.lexical.build import ItemTerms
 from dpsr.indexing.lexical.tuned import lexical_text
 from dpsr.indexing.lexical.tuning import POPULARITY_GRID, tune_lexical
-from dpsr.model.interface import Model
+from dpsr.model.interface import OtherRun
 from dpsr.tokenizer_cc.terms import analyze
 
 SUBJECT = "dpsr"
@@ -97,8 +96,8 @@ def resolve(
     return found
 
 
-def entries_with(runs: Mapping[str, tuple[Model, Dataset]]) -> dict[str, Baseline]:
-    """The registry with other trained runs by name, each a model and the dataset that it was trained on.
+def entries_with(runs: Mapping[str, OtherRun]) -> dict[str, Baseline]:
+    """The registry with other trained runs by name.
 
     Raises:
         ConfigError: the name of a run is an entry's, or that of a combination.
@@ -282,8 +281,8 @@ ENTRIES = {
         _scorer("duet", Duet),
         Baseline("cross-encoder", _cross_encoder, _CLICKS | _WORDS | _SUBWORDS, trains=True),
         Baseline(SUBJECT, _model, _MODEL),
-        Baseline(HYBRIDS[0], _weighted_sum, _MODEL),
-        Baseline(HYBRIDS[1], _rank_fusion, _MODEL),
+        Baseline(HYBRIDS[0], _weighted_sum, _MODEL, parts=(REFERENCE, SUBJECT)),
+        Baseline(HYBRIDS[1], _rank_fusion, _MODEL, parts=(REFERENCE, SUBJECT)),
     )
 }
 """All methods by name, combinations aside."""

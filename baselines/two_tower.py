@@ -34,9 +34,17 @@ class TwoTowerRetriever(ExhaustiveRetriever):
         self._tables = feature_tables(model.config, dataset)
         self._read = TextReader(dataset, None if lengths is None else lengths.query)
         self._columns = np.ascontiguousarray(item_vectors.T)
-        self.index_bytes = self._columns.nbytes
-        items, dimension = item_vectors.shape
-        self.index = f"exact: {model.config.heads} x {items:,} inner products of {dimension}"
+
+    @property
+    def index(self) -> str:
+        """As ``ExhaustiveRetriever.index``."""
+        dimension, items = self._columns.shape
+        return f"exact: {self._model.config.heads} x {items:,} inner products of {dimension}"
+
+    @property
+    def index_bytes(self) -> int:
+        """As ``ExhaustiveRetriever.index_bytes``: the item vectors."""
+        return self._columns.nbytes
 
     def query_heads(self, examples: QueryExamples) -> np.ndarray:
         """Embeds query texts with profile and history of their users, float32 [n, heads, d]."""

@@ -10,9 +10,6 @@ import numpy as np
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 
-WITHOUT_VECTOR = np.float32(-2.0)
-"""Score of a pair that has no cosine, below every cosine."""
-
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """Scales rows to length 1, float [n, d] -> float32; rows of zeros stay."""
@@ -35,13 +32,13 @@ class VectorRetriever(ExhaustiveRetriever):
         """Embeds the catalogue, float [items, d], of any length; called once, before the first query."""
 
     @property
-    def index(self) -> str:  # type: ignore[override]
-        """Search structure, as printed beside retrieval times."""
+    def index(self) -> str:
+        """As ``ExhaustiveRetriever.index``."""
         return f"exact: {self.num_items:,} inner products of {len(self._columns)}"
 
     @property
-    def index_bytes(self) -> int:  # type: ignore[override]
-        """Bytes of the item vectors."""
+    def index_bytes(self) -> int:
+        """As ``ExhaustiveRetriever.index_bytes``: the item vectors."""
         return self._columns.nbytes
 
     def forget_vectors(self) -> None:
@@ -51,18 +48,12 @@ class VectorRetriever(ExhaustiveRetriever):
             self.__dict__.pop(held, None)
 
     def score_all(self, examples: QueryExamples) -> np.ndarray:
-        """As ``ExhaustiveRetriever.score_all``; pairs without a cosine score ``WITHOUT_VECTOR``."""
+        """As ``ExhaustiveRetriever.score_all``; minus infinity for a pair without a cosine."""
         queries = unit_rows(self.embed(examples))
         scores: np.ndarray = queries @ self._columns
-        scores[:, self._without] = WITHOUT_VECTOR
-        scores[~queries.any(axis=1)] = WITHOUT_VECTOR
+        scores[:, self._without] = -np.inf
+        scores[~queries.any(axis=1)] = -np.inf
         return scores
-
-    def retrieve(self, examples: QueryExamples, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """As ``Retriever.retrieve``."""
-        items, scores = super().retrieve(examples, k)
-        found = scores > WITHOUT_VECTOR
-        return np.where(found, items, -1).astype(np.int32), np.where(found, scores, -np.inf).astype(np.float32)
 
     @cached_property
     def _columns(self) -> np.ndarray:

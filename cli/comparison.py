@@ -48,12 +48,15 @@ def compare(
     from dpsr.data.dataset.tables import Dataset
 
     dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
+    from dpsr.baselines.registry import SUBJECT
     from dpsr.evaluation.compare.contest import compare_models, selected_models
     from dpsr.evaluation.report.comparison_page import write_comparison_page
     from dpsr.evaluation.report.comparison_text import comparison_text
     from dpsr.evaluation.report.model_comparison import evidence, read_evidence, write_comparison
+    from dpsr.training.trained import other_runs
 
-    names = selected_models(models)
+    runs = other_runs(config.evaluation.runs)
+    names = selected_models(models, runs)
     known = [read_evidence(path) for path in others]
     found = compare_models(
         config,
@@ -62,8 +65,12 @@ def compare(
         split=split,
         child=_CHILD,
         no_model=_no_model(config),
-        model_seconds=_model_seconds(config),
+        trained_seconds={
+            SUBJECT: _seconds(config.checkpoint_dir),
+            **{name: _seconds(Path(work_dir) / "checkpoints") for name, work_dir in config.evaluation.runs.items()},
+        },
         say=lambda line: click.echo(line, err=True),
+        runs=runs,
     )
     directory = Path(config.work_dir) / "comparison"
     own = evidence(found)
@@ -86,9 +93,9 @@ def _no_model(config: Config) -> str | None:
     return None
 
 
-def _model_seconds(config: Config) -> float | None:
-    """Training time of the trained model: that of all epochs; None where it has none."""
+def _seconds(checkpoint_dir: Path) -> float | None:
+    """Training time of a run: that of all epochs; None where it has none."""
     from dpsr.training.checkpoints import read_epochs
 
-    seconds = [epoch["seconds"] for epoch in read_epochs(config.checkpoint_dir) if "seconds" in epoch]
+    seconds = [epoch["seconds"] for epoch in read_epochs(checkpoint_dir) if "seconds" in epoch]
     return sum(seconds) if seconds else None

@@ -25,11 +25,12 @@ def _run(task: dict[str, Any]) -> None:
     from dpsr.config import parse_config
     from dpsr.data.dataset.tables import Dataset
     from dpsr.evaluation.compare.producer import run_task
-    from dpsr.training.trained import load_model
+    from dpsr.training.trained import load_model, other_runs
 
     config = parse_config(task["config"], "comparison")
     dataset = Dataset.load(config.dataset_dir)
-    run_task(task, config, dataset, load_model(config, dataset) if task["model"] else None)
+    model = load_model(config, dataset) if task["model"] else None
+    run_task(task, config, dataset, model, other_runs(config.evaluation.runs))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from dpsr.config import Config
 )
 @click.option(
     "--compare",
-    "other_runs",
+    "compared",
     metavar="METRICS.json",
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
@@ -34,7 +34,7 @@ def evaluate(
     split: str,
     markdown: bool,
     page: Path | None,
-    other_runs: tuple[Path, ...],
+    compared: tuple[Path, ...],
     trec: Path | None,
     tune: bool,
 ) -> None:
@@ -50,7 +50,7 @@ def evaluate(
     Example: dpsr evaluate -c shop.toml --split valid --report report.html
              dpsr evaluate -c shop.toml --tune
     """
-    if other_runs and page is None:
+    if compared and page is None:
         raise click.UsageError("--compare adds to the page of --report; name that too")
     from dpsr.data.dataset.tables import Dataset
 
@@ -58,13 +58,13 @@ def evaluate(
     from dpsr.evaluation.compare.evaluate import evaluate as run
     from dpsr.evaluation.report.text import to_markdown, to_text
     from dpsr.indexing.lexical.tuning import tune_run
-    from dpsr.training.trained import load_model, load_runs
+    from dpsr.training.trained import load_model, other_runs
 
     if tune:
         click.echo(tune_run(config, dataset).line())
     model = None if config.index.mode == "lexical" else load_model(config, dataset)
-    trained = load_runs(config.evaluation.runs)
-    report = run(config, dataset, model, split=split, page=page, other_runs=other_runs, trained_runs=trained, trec=trec)
+    trained = other_runs(config.evaluation.runs)
+    report = run(config, dataset, model, split=split, page=page, other_runs=compared, trained_runs=trained, trec=trec)
     click.echo(to_markdown(report) if markdown else to_text(report))
 
 
@@ -98,4 +98,5 @@ def score(config: Config, scorer: str, out: Path, clicks: int) -> None:
 
     written = write_pair_scores(config, dataset, scorer, out, clicks=clicks)
     mapped = ", mapped to -1..1" if written.mapped else ""
-    click.echo(f"{written.pairs:,} pairs with their scores by {scorer}{mapped}: {out}")
+    lacking = f"; {written.without_score:,} pairs, of which it has no score, left out" if written.without_score else ""
+    click.echo(f"{written.pairs:,} pairs with their scores by {scorer}{mapped}: {out}{lacking}")

@@ -13,6 +13,7 @@ import tensorflow as tf
 from dpsr.config import ModelConfig
 from dpsr.data.batches.features import ItemFeatures, QueryFeatures
 from dpsr.data.dataset.schema import Schema
+from dpsr.data.dataset.tables import Dataset
 
 
 class ItemEncoders(Protocol):
@@ -53,3 +54,7 @@ class Model(Protocol):
 
     def item_vectors(self, items: ItemFeatures) -> tf.Tensor:
         """Embeds items, float32 [N, d]."""
+
+
+OtherRun = Callable[[], tuple[Model, Dataset]]
+"""Loads another trained run: its model, and the dataset that it was trained on."""

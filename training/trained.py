@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import tensorflow as tf
@@ -13,7 +14,7 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.model.encoded_items import EncodedItems
 from dpsr.model.factory import build_model
 from dpsr.model.frozen_encoder import FrozenEncoders
-from dpsr.model.interface import Model
+from dpsr.model.interface import Model, OtherRun
 from dpsr.model.text_encoders.checkpoint_config import resolved
 from dpsr.training import checkpoints
 from dpsr.training.checkpoints import CheckpointError
@@ -87,27 +88,28 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
     return model
 
 
-def load_runs(work_dirs: Mapping[str, str]) -> dict[str, tuple[Model, Dataset]]:
-    """Loads other trained runs, each with the dataset that it was trained on.
+def other_runs(work_dirs: Mapping[str, str]) -> dict[str, OtherRun]:
+    """Other trained runs, each with the dataset that it was trained on; nothing is loaded before it is asked for.
 
     Args:
         work_dirs: name -> a run's ``work_dir``.
 
     Raises:
-        CheckpointError: a directory holds no trained run, or one that cannot be loaded.
-        DatasetError: its dataset cannot be read.
+        CheckpointError: a directory holds no trained run; when it is asked for, one that cannot be loaded.
+        DatasetError: when it is asked for, its dataset cannot be read.
     """
-    found = {}
     for name, work_dir in work_dirs.items():
-        directory = Path(work_dir) / "checkpoints"
-        if not (directory / checkpoints.MODEL_FILE).is_file():
+        if not (Path(work_dir) / "checkpoints" / checkpoints.MODEL_FILE).is_file():
             raise CheckpointError(
                 f"evaluation.runs: {name!r}: {work_dir} holds no trained run (no "
                 f"checkpoints/{checkpoints.MODEL_FILE}); name the work_dir of one, or run `dpsr train` for it first"
             )
-        dataset = Dataset.load(Path(work_dir) / "dataset")
-        found[name] = load_trained(directory, dataset), dataset
-    return found
+    return {name: partial(_load_run, Path(work_dir)) for name, work_dir in work_dirs.items()}
+
+
+def _load_run(work_dir: Path) -> tuple[Model, Dataset]:
+    dataset = Dataset.load(work_dir / "dataset")
+    return load_trained(work_dir / "checkpoints", dataset), dataset
 
 
 def load_teachers(checkpoint_dir: Path) -> FrozenEncoders:

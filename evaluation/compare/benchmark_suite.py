@@ -13,7 +13,7 @@ from dpsr.baselines.interfaces import Method
 from dpsr.baselines.registry import HYBRIDS, REFERENCE, SUBJECT, build, entries_with, resolve
 from dpsr.config import LexicalConfig
 from dpsr.data.dataset.tables import Dataset
-from dpsr.model.interface import Model
+from dpsr.model.interface import OtherRun
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def benchmark_suite(
     lexical: LexicalConfig | None = None,
     word_vectors: str | None = None,
     checkpoint: str | None = None,
-    runs: Mapping[str, tuple[Model, Dataset]] = MappingProxyType({}),
+    runs: Mapping[str, OtherRun] = MappingProxyType({}),
 ) -> BenchmarkSuite:
     """Builds the methods of an evaluation; BM25, which all others are compared with, always takes part.
 
@@ -52,7 +52,7 @@ def benchmark_suite(
         lexical: what BM25 is built with; the defaults of ``index.lexical`` where it is None.
         word_vectors: file of pre-trained word vectors; they are trained by default.
         checkpoint: folder of the checkpoint that a cross-encoder starts from; it starts from nothing by default.
-        runs: other trained models that take part, each with its own dataset.
+        runs: other trained runs that take part.
 
     Raises:
         ConfigError: a name is unknown, or that of a run is another method's.

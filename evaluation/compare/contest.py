@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from dpsr.baselines.combinations import stages_of
 from dpsr.baselines.context import BuildContext, Need
-from dpsr.baselines.registry import ENTRIES, REFERENCE, resolve
+from dpsr.baselines.registry import ENTRIES, REFERENCE, entries_with, resolve
 from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.locks import LockHeldError, exclusive
 from dpsr.data.dataset.schema import SKIP
@@ -31,6 +32,7 @@ from dpsr.evaluation.report.costs import Cost, TrainingCost
 from dpsr.evaluation.report.machine import describe_machine
 from dpsr.evaluation.report.model_comparison import ORACLE, QUALITY, ModelComparison
 from dpsr.evaluation.report.results import Comparison, Judged, Report
+from dpsr.model.interface import OtherRun
 
 EVERY = "all"
 """The name that stands for every entry of the registry, and rerankers of the best first stage."""
@@ -38,8 +40,8 @@ _SHOWN_MODELS = 3  # with examples of what they miss
 _NEEDS = {Need.CLICKS: "clicks", Need.LABELS: "labelled pairs", Need.MODEL: "trained model"}
 
 
-def selected_models(text: str) -> list[str]:
-    """Reads the option ``--models``: names between commas, or ``all``.
+def selected_models(text: str, runs: Mapping[str, OtherRun] = MappingProxyType({})) -> list[str]:
+    """Reads the option ``--models``: names between commas, or ``all``; ``runs`` are those of ``evaluation.runs``.
 
     Raises:
         ConfigError: no name is given, or one is unknown.
@@ -49,7 +51,7 @@ def selected_models(text: str) -> list[str]:
         raise ConfigError(
             f"--models: no name is given; name methods between commas, or {EVERY} (known: {', '.join(ENTRIES)})"
         )
-    resolve([name for name in names if name != EVERY], option="--models")
+    resolve([name for name in names if name != EVERY], entries_with(runs), option="--models")
     return names
 
 
@@ -61,8 +63,9 @@ def compare_models(
     split: str,
     child: Sequence[str],
     no_model: str | None,
-    model_seconds: float | None,
+    trained_seconds: Mapping[str, float | None],
     say: Callable[[str], None],
+    runs: Mapping[str, OtherRun] = MappingProxyType({}),
 ) -> ModelComparison:
     """Trains and measures models, each in a process of its own; what an earlier comparison measured is read.
 
@@ -73,8 +76,9 @@ def compare_models(
         split: ``valid`` or ``test``.
         child: command of a process that takes a task (``producer.run_task``).
         no_model: why the trained model takes no part; None where it does.
-        model_seconds: training time of the trained model; None where it is unknown.
+        trained_seconds: training time of the trained model, and of each of ``runs``; None where it is unknown.
         say: shows a line of progress.
+        runs: other trained runs, which take part.
 
     Raises:
         ConfigError: what ``--tune`` wrote cannot be used.
@@ -82,19 +86,19 @@ def compare_models(
         DpsrError: no model could be measured, or another process compares models in the same directory.
     """
     inputs = Inputs.load(config, dataset, split)
-    registry = resolve([name for name in models if name != EVERY])
+    registry = resolve([name for name in models if name != EVERY], entries_with(runs))
     context = MeasuredContext.of(inputs, registry)
     notes = dataset_notes(context)
-    listed = [REFERENCE, *(ENTRIES if EVERY in models else ()), *(name for name in models if name != EVERY)]
+    listed = [REFERENCE, *(ENTRIES if EVERY in models else ()), *(name for name in models if name != EVERY), *runs]
     names, left_out = _fitting(dict.fromkeys(listed), context, no_model)
     notes += left_out
-    runs = ModelRuns(inputs, registry, child, say)
+    model_runs = ModelRuns(inputs, registry, child, say)
     inputs.directory.mkdir(parents=True, exist_ok=True)
     try:
         with exclusive(inputs.directory / ".lock", wait=False):
-            notes += _run(runs, names, every=EVERY in models)
-            notes += [note for facts in runs.facts.values() for note in facts.notes]
-            return _report(runs, context, list(dict.fromkeys(notes)), model_seconds)
+            notes += _run(model_runs, names, every=EVERY in models)
+            notes += [note for facts in model_runs.facts.values() for note in facts.notes]
+            return _report(model_runs, context, list(dict.fromkeys(notes)), trained_seconds)
     except LockHeldError as error:
         raise DpsrError(f"{inputs.directory}: {error} compares models there; wait for it, or end it") from None
 
@@ -138,7 +142,7 @@ def _fitting(
 
 
 def _report(
-    runs: ModelRuns, context: MeasuredContext, notes: list[str], model_seconds: float | None
+    runs: ModelRuns, context: MeasuredContext, notes: list[str], trained_seconds: Mapping[str, float | None]
 ) -> ModelComparison:
     inputs, dataset = runs.inputs, runs.inputs.dataset
     values = {name: model_values(runs.lists_path(name), inputs, context.click_counts) for name in runs.facts}
@@ -160,7 +164,7 @@ def _report(
         notes=notes + [f"{message}." for message in runs.failed.values()],
         retrieval=times,
     )
-    costs = _costs(runs, context, times, model_seconds)
+    costs = _costs(runs, context, times, trained_seconds)
     if judged is not None:
         costs.append(Cost(ORACLE, ("the judgements themselves",), None, None, None))
     return ModelComparison(
@@ -194,14 +198,17 @@ def _summaries(
 
 
 def _costs(
-    runs: ModelRuns, context: MeasuredContext, times: Sequence[RetrievalTime], model_seconds: float | None
+    runs: ModelRuns,
+    context: MeasuredContext,
+    times: Sequence[RetrievalTime],
+    trained_seconds: Mapping[str, float | None],
 ) -> list[Cost]:
     milliseconds = {each.retriever: each.median_ms for each in times}
     return [
         Cost(
             name,
             tuple(words for need, words in _NEEDS.items() if need in runs.registry[name].needs),
-            _training(name, runs, context, model_seconds),
+            _training(name, runs, context, trained_seconds),
             facts.index_bytes,
             milliseconds.get(name),
         )
@@ -235,12 +242,16 @@ def _best(values: dict[str, ModelValues], *, by_clicks: bool) -> str:
     return max(values, key=quality)
 
 
-def _training(name: str, runs: ModelRuns, context: MeasuredContext, model_seconds: float | None) -> TrainingCost | None:
-    """Cost of a method, of both stages of a reranker, and of the trained model in it; None where a part is unknown."""
+def _training(
+    name: str, runs: ModelRuns, context: MeasuredContext, trained_seconds: Mapping[str, float | None]
+) -> TrainingCost | None:
+    """Cost of a method, of both stages of a reranker, and of trained runs in it; None where a part is unknown."""
     stages = stages_of(name, runs.registry)
     costs = [context.cost(part) for part in (stages[:2] if stages else [name])]
-    if Need.MODEL in runs.registry[name].needs:
-        costs.append(None if model_seconds is None else TrainingCost(model_seconds, None, None))
+    for part in runs.registry[name].parts or (name,):
+        if part in trained_seconds:
+            seconds = trained_seconds[part]
+            costs.append(None if seconds is None else TrainingCost(seconds, None, None))
     known = [cost for cost in costs if cost is not None]
     return sum(known[1:], known[0]) if len(known) == len(costs) else None
 

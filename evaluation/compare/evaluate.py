@@ -31,7 +31,7 @@ from dpsr.evaluation.report.results import Report
 from dpsr.evaluation.report.trec import write_trec
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.lexical.tuned import with_tuned
-from dpsr.model.interface import Model
+from dpsr.model.interface import Model, OtherRun
 from dpsr.model.text_encoders.checkpoint_config import read_published
 
 _FREQUENT_QUERIES = 300  # queries whose heads are compared where no senses are known
@@ -45,7 +45,7 @@ def evaluate(
     split: str = "test",
     page: Path | None = None,
     other_runs: Sequence[Path] = (),
-    trained_runs: Mapping[str, tuple[Model, Dataset]] = MappingProxyType({}),
+    trained_runs: Mapping[str, OtherRun] = MappingProxyType({}),
     trec: Path | None = None,
     progress: bool = True,
 ) -> Report:
@@ -58,7 +58,7 @@ def evaluate(
         split: ``valid`` or ``test``.
         page: file of the web page; not written by default.
         other_runs: ``metrics.json`` of other runs, for the page's curves over the mixing ratio.
-        trained_runs: the models of ``evaluation.runs``, each with its own dataset.
+        trained_runs: those of ``evaluation.runs``.
         trec: directory of TREC runs and judgements; not written by default.
         progress: show progress bars.
 

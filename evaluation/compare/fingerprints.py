@@ -13,7 +13,6 @@ from dpsr import __version__
 from dpsr.baselines.combinations import stages_of
 from dpsr.baselines.context import Baseline, Need
 from dpsr.baselines.fitting.weights_file import file_identity
-from dpsr.baselines.registry import ENTRIES
 from dpsr.evaluation.compare.inputs import Inputs
 from dpsr.evaluation.report.trec import run_tag
 
@@ -40,13 +39,13 @@ class Fingerprints:
         lexical = config.index.lexical
         given = sorted(lexical.model_fields_set)
         checkpoint = self._checkpoint if Need.MODEL in entry.needs else None
-        # A method made of others has their names in its own.
-        parts = sorted((part, each.version) for part, each in ENTRIES.items() if part in name)
+        parts = entry.parts or (name,)
+        runs = {part: _files(Path(options.runs[part])) for part in parts if part in options.runs}
         facts = [
             __version__,
             name,
-            entry.version,
-            parts,
+            [(part, self._registry[part].version) for part in parts],
+            runs,
             files,
             self._inputs.seed,
             lexical.model_dump(),
@@ -77,9 +76,12 @@ class Fingerprints:
         """The trained model: its configuration, and name, size and time of its files."""
         config = self._inputs.config
         folders = [config.checkpoint_dir, *([Path(config.model.initial)] if config.model.initial else [])]
-        files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
-        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return [config.model.model_dump(), stats]
+        return [config.model.model_dump(), [_files(folder) for folder in folders]]
+
+
+def _files(folder: Path) -> list[Any]:
+    """Identities of all files below a folder."""
+    return [file_identity(path) for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
 def _named(name: str, facts: list[Any]) -> str:

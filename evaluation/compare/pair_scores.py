@@ -16,6 +16,7 @@ from dpsr.baselines.fitting.pair_batches import pair_batches
 from dpsr.baselines.interfaces import Scorer
 from dpsr.baselines.registry import resolve
 from dpsr.config import Config, ConfigError
+from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.indexing.lexical.tuned import with_tuned
 
@@ -30,12 +31,16 @@ class PairScores(NamedTuple):
     pairs: int
     mapped: bool
     """Whether the scores had to be mapped to -1..1."""
+    without_score: int
+    """Pairs that the method has no score of, which the file lacks."""
 
 
 def write_pair_scores(
     config: Config, dataset: Dataset, name: str, path: Path, *, clicks: int, progress: bool = True
 ) -> PairScores:
     """Scores clicked pairs of the train split and negatives of theirs, each pair once, without a user.
+
+    A pair without a score (minus infinity: a text without a word that the method knows) is left out.
 
     Scores that all lie in -1..1 stay as they are; others s become tanh((s - mean) / (2 standard deviations)), which
     keeps their order.
@@ -50,8 +55,9 @@ def write_pair_scores(
 
     Raises:
         ConfigError: the name is unknown, the method scores no given pairs, or the dataset lacks what it needs.
+        DatasetError: no pair has a score.
     """
-    seed, checkpoint = config.training.seed, config.evaluation.checkpoint
+    seed, options = config.training.seed, config.evaluation
     context = BuildContext(
         dataset,
         resolve([name]),
@@ -59,7 +65,8 @@ def write_pair_scores(
         work_dir=Path(config.work_dir),
         progress=progress,
         lexical=with_tuned(config).index.lexical,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
+        checkpoint=None if options.checkpoint is None else Path(options.checkpoint),
+        word_vectors=None if options.word_vectors is None else Path(options.word_vectors),
     )
     missing = context.missing(context.registry[name].needs | {Need.CLICKS})
     if missing:
@@ -75,6 +82,12 @@ def write_pair_scores(
     queries, items = keys // len(data.items), keys % len(data.items)
     texts = np.array([data.queries[row] for row in queries], dtype=object)
     scores = _scores(method, texts, items, seed=seed, progress=progress)
+    scored = np.isfinite(scores)
+    if not scored.any():
+        raise DatasetError(
+            f"{name} has no score of any of {len(scores):,} pairs: no text of theirs has a word it knows"
+        )
+    texts, items, scores = texts[scored], items[scored], scores[scored]
     mapped = bool((np.abs(scores) > 1.0).any())
     if mapped:
         scores = np.tanh((scores - scores.mean()) / (2.0 * (scores.std() or 1.0)))
@@ -88,7 +101,7 @@ def write_pair_scores(
     partial = path.with_name(path.name + ".partial")
     pq.write_table(table, partial)
     partial.rename(path)
-    return PairScores(len(table), mapped)
+    return PairScores(len(table), mapped, int((~scored).sum()))
 
 
 def _scores(method: Scorer, texts: np.ndarray, items: np.ndarray, *, seed: int, progress: bool) -> np.ndarray:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from dpsr.baselines.combinations import stages_of
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import queries_at_once
 from dpsr.baselines.interfaces import Method, Retriever, Scorer, index_bytes_of, index_of
-from dpsr.baselines.registry import resolve
+from dpsr.baselines.registry import entries_with, resolve
 from dpsr.baselines.reranker import Reranker
 from dpsr.baselines.two_tower import TwoTowerRetriever
 from dpsr.config import Config
@@ -30,7 +31,7 @@ from dpsr.evaluation.measures.judgements import pair_scores
 from dpsr.evaluation.measures.timing import retrieval_times
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.valid_clicks import gain
-from dpsr.model.interface import Model
+from dpsr.model.interface import Model, OtherRun
 
 LISTS, TIMES = "lists", "times"
 """Kinds of tasks."""
@@ -38,7 +39,13 @@ LISTS, TIMES = "lists", "times"
 _SPEED_QUERIES, _SPEED_ITEMS = 20, 100
 
 
-def run_task(task: Mapping[str, Any], config: Config, dataset: Dataset, model: Model | None) -> None:
+def run_task(
+    task: Mapping[str, Any],
+    config: Config,
+    dataset: Dataset,
+    model: Model | None,
+    runs: Mapping[str, OtherRun] = MappingProxyType({}),
+) -> None:
     """Does what a task of ``model_runs`` asks for.
 
     Args:
@@ -46,10 +53,11 @@ def run_task(task: Mapping[str, Any], config: Config, dataset: Dataset, model: M
         config: the run.
         dataset: what the run learns from.
         model: the trained towers, where the method needs them.
+        runs: those of ``evaluation.runs``.
     """
     inputs, name, path = Inputs.load(config, dataset, task["split"]), task["name"], Path(task["path"])
     towers = None if model is None else TwoTowerRetriever(model, dataset, embed_items(model, dataset, progress=False))
-    context = MeasuredContext.of(inputs, resolve([name]), towers)
+    context = MeasuredContext.of(inputs, resolve([name], entries_with(runs)), towers)
     if task["kind"] == TIMES:
         make_times(inputs, context, name, path)
     elif "first" in task:

@@ -22,7 +22,7 @@ from dpsr.evaluation.compare.evaluate import evaluate
 from dpsr.indexing.corpus import embed_items
 from dpsr.model.two_tower import TwoTower
 from dpsr.training.checkpoints import CheckpointError
-from dpsr.training.trained import load_runs
+from dpsr.training.trained import other_runs
 from dpsr.training.trainer import train
 
 from .coded_shop import make_shop
@@ -62,7 +62,7 @@ def dataset(config: Config) -> Dataset:
 def test_items_are_matched_by_id(config: Config, dataset: Dataset, tmp_path: Path) -> None:
     theirs = Dataset.load(prepare(other_catalogue(config, tmp_path / "other"), progress=False))
     model = TwoTower(config.model, theirs.schema, seed=3)
-    context = BuildContext(dataset, entries_with({NAME: (model, theirs)}), seed=1, progress=False)
+    context = BuildContext(dataset, entries_with({NAME: lambda: (model, theirs)}), seed=1, progress=False)
     found = build([NAME], context)[NAME]
     assert isinstance(found, OtherRunRetriever)
     assert context.notes == [f"{NAME}: 10 of 60 items are not in its catalogue, and not retrieved."]
@@ -82,7 +82,7 @@ def test_items_are_matched_by_id(config: Config, dataset: Dataset, tmp_path: Pat
 
 def test_a_catalogue_without_a_common_item_is_an_error(config: Config, dataset: Dataset, tmp_path: Path) -> None:
     theirs = Dataset.load(prepare(other_catalogue(config, tmp_path / "other", prefix="x"), progress=False))
-    entries = entries_with({NAME: (TwoTower(config.model, theirs.schema, seed=3), theirs)})
+    entries = entries_with({NAME: lambda: (TwoTower(config.model, theirs.schema, seed=3), theirs)})
     with pytest.raises(DatasetError, match=r"evaluation.runs: 'bert bi-encoder': .* has none of the 60 items of"):
         build([NAME], BuildContext(dataset, entries, seed=1, progress=False))
 
@@ -91,7 +91,7 @@ def test_a_model_of_users_is_said_to_read_texts_alone(config: Config, dataset: D
     sizes = config.model.model_copy(update={"history_length": 3})
     model = TwoTower(sizes, replace(dataset.schema, num_users=4), seed=3)
     assert model.has_history
-    context = BuildContext(dataset, entries_with({NAME: (model, dataset)}), seed=1, progress=False)
+    context = BuildContext(dataset, entries_with({NAME: lambda: (model, dataset)}), seed=1, progress=False)
     build([NAME], context)
     assert context.notes == [f"{NAME}: its model knows users; here it reads queries without their users."]
 
@@ -99,7 +99,7 @@ def test_a_model_of_users_is_said_to_read_texts_alone(config: Config, dataset: D
 @pytest.mark.parametrize("name", ["bm25", "dpsr+bm25", "bm25+lsa", "bm25+lsa rrf", "a>b", "a@5"])
 def test_names_of_other_methods_are_refused(name: str, config: Config, dataset: Dataset) -> None:
     with pytest.raises(ConfigError, match=r"evaluation.runs: .* cannot name a run"):
-        entries_with({name: (TwoTower(config.model, dataset.schema, seed=3), dataset)})
+        entries_with({name: lambda: (TwoTower(config.model, dataset.schema, seed=3), dataset)})
 
 
 def test_a_trained_run_takes_part_and_reranks(config: Config, dataset: Dataset, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_trained_run_takes_part_and_reranks(config: Config, dataset: Dataset, 
     other = config.model_copy(update={"work_dir": str(tmp_path / "other"), "training": quick})
     prepare(other, progress=False)
     train(other, Dataset.load(other.dataset_dir), progress=False)
-    runs = load_runs({NAME: other.work_dir})
+    runs = other_runs({NAME: other.work_dir})
     names = ["bm25", f"bm25>{NAME}@10"]
     options = config.evaluation.model_copy(update={"baselines": names, "max_examples": 50})
     alone = config.model_copy(update={"work_dir": str(tmp_path), "evaluation": options})
@@ -120,4 +120,4 @@ def test_a_trained_run_takes_part_and_reranks(config: Config, dataset: Dataset, 
 
 def test_a_directory_without_a_trained_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"evaluation.runs: 'bert bi-encoder': .* holds no trained run"):
-        load_runs({NAME: str(tmp_path)})
+        other_runs({NAME: str(tmp_path)})

@@ -137,7 +137,7 @@ def compared(shop: Path, models: str, split: str = "test", **evaluation: object)
         split=split,
         child=(),
         no_model="there is no model",
-        model_seconds=None,
+        trained_seconds={},
         say=lambda _: None,
     )
 
