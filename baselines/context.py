@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +22,8 @@ from dpsr.baselines.fitting.weights_file import file_identity, fingerprint, read
 from dpsr.baselines.interfaces import Method, Retriever
 from dpsr.baselines.item_sequences import ItemSequences, item_sequences
 from dpsr.baselines.tuning import choose_weight
-from dpsr.baselines.word_averages import WordAverageRetriever, WordLookup
+from dpsr.baselines.word_averages import WordAverageRetriever
+from dpsr.baselines.word_lookup import WordLookup
 from dpsr.config import LexicalConfig
 from dpsr.data.dataset.schema import INTERACTION, SKIP
 from dpsr.data.dataset.tables import Dataset
@@ -161,11 +163,10 @@ class BuildContext:
     def pair_training_set(self) -> PairTrainingSet:
         """What models that score given pairs learn from."""
         data = self.training_set
-        found = self._found_by_words(data)
         return PairTrainingSet(
             **{each.name: getattr(data, each.name) for each in fields(data)},
-            similar=self._pools([*self.dataset.skip_blocks(), found]),
-            lists=self._valid_lists(),
+            similar=self._pools(chain(self.dataset.skip_blocks(), self._found_by_words())),
+            lists=self._valid_lists,
             word_vectors=self._word_lookup(),
         )
 
@@ -239,8 +240,9 @@ class BuildContext:
         assert isinstance(method, WordAverageRetriever)
         return method.lookup
 
-    def _found_by_words(self, data: TrainingSet) -> np.ndarray:
-        """The best items of BM25 for the clicked queries, INTERACTION [n]; 20,000 queries at most."""
+    def _found_by_words(self) -> Iterator[np.ndarray]:
+        """The best items of BM25 for the clicked queries, one block INTERACTION [n]; 20,000 queries at most."""
+        data = self.training_set
         queries = np.unique(data.clicks["query"])
         if len(queries) > _SEARCHED_QUERIES:
             queries = np.random.default_rng(self.seed).choice(queries, _SEARCHED_QUERIES, replace=False)
@@ -248,7 +250,7 @@ class BuildContext:
         items = self._words_lists(anonymous_examples(texts, seed=self.seed))
         records = np.zeros(items.shape, INTERACTION)
         records["query"], records["item"] = queries[:, None], items
-        return records[items >= 0]
+        yield records[items >= 0]
 
     def _valid_lists(self) -> CandidateLists | None:
         """The best items of BM25 for the queries of ``tuning_examples``, as many random ones, and the clicked ones."""

@@ -8,7 +8,7 @@ the last state of ``[CLS]`` itself, without BERT's pooler and without a bias, wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -164,8 +164,8 @@ class CrossEncoder(TrainedScorer):
             self._packed = None
             return float(np.mean(losses))
 
-        lists = None if data.lists is None else _some(data.lists, plan.lists, data.seed)
-        quality = list_quality(replace(data, lists=lists), self.score)
+        lists = data.lists()
+        quality = list_quality(None if lists is None else _some(lists, plan.lists, data.seed), self.score)
         run_rounds(self, one_round, quality, Rounds(size, plan.most_rounds), name=self.name, progress=progress)
 
     def _step(self, steps: int) -> tf.types.experimental.PolymorphicFunction:

@@ -8,21 +8,55 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from gensim.models import FastText
+from gensim.models.fasttext import FastTextKeyedVectors
 
-from dpsr.baselines.word2vec import gensim_lookup, trained
-from dpsr.baselines.word_averages import WordLookup
+from dpsr.baselines.fitting.word_vectors import DIMENSION, WordVectors
+from dpsr.baselines.word2vec import SETTINGS, skip_gram
 
 _BUCKETS = 100_000
+_SHORTEST, _LONGEST = 3, 6  # n-grams
 _LEAST_EPOCHS = 5  # an epoch takes several times as long as word2vec's
 
 
-def fasttext(texts: Sequence[Sequence[str]], *, seed: int) -> WordLookup:
-    """Trains vectors of words and letter n-grams (3 to 6 letters); arguments as of ``word2vec``.
+class FastTextVectors(WordVectors):
+    """Vectors of words and of letter n-grams; O(words + buckets) memory."""
 
-    Returns:
-        Vectors of all words.
-    """
-    return gensim_lookup(
-        trained(FastText, texts, seed=seed, min_n=3, max_n=6, bucket=_BUCKETS, least_epochs=_LEAST_EPOCHS)
-    )
+    name = "fasttext"
+    settings = ("fasttext", 1, _BUCKETS, _SHORTEST, _LONGEST, _LEAST_EPOCHS, *SETTINGS)
+
+    def __init__(self, texts: Sequence[Sequence[str]], *, seed: int) -> None:
+        """As ``WordVectors``."""
+        super().__init__(texts, seed=seed)
+        self._ngrams = FastTextKeyedVectors(DIMENSION, _SHORTEST, _LONGEST, _BUCKETS)
+        self._ngrams.vectors_ngrams = np.zeros((_BUCKETS, DIMENSION), np.float32)
+
+    def __call__(self, words: Sequence[str]) -> np.ndarray:
+        """As ``WordVectors``; a word of no text is the mean of its n-grams, and has zeros where it has none."""
+        found = super().__call__(words)
+        for row, word in enumerate(words):
+            if word not in self.ids and len(word) + 2 >= _SHORTEST:  # with the marks of its ends
+                found[row] = self._ngrams.get_vector(word)
+        return found
+
+    def fit(self, *, progress: bool) -> None:
+        """As ``Learner.fit``; gensim shows no progress."""
+        trained = skip_gram(
+            FastText,
+            self.texts,
+            seed=self.seed,
+            least_epochs=_LEAST_EPOCHS,
+            min_n=_SHORTEST,
+            max_n=_LONGEST,
+            bucket=_BUCKETS,
+        ).wv
+        self.assign([trained[list(self.ids)], trained.vectors_ngrams])
+
+    def weights(self) -> list[np.ndarray]:
+        """As ``Learner.weights``."""
+        return [self.vectors, self._ngrams.vectors_ngrams]
+
+    def assign(self, weights: list[np.ndarray]) -> None:
+        """As ``Learner.assign``."""
+        self.vectors, self._ngrams.vectors_ngrams = weights

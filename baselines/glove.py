@@ -17,10 +17,9 @@ from scipy.sparse import coo_matrix, csr_matrix
 from tqdm import tqdm
 
 from dpsr.baselines.bags import single_bags
-from dpsr.baselines.word_averages import WordLookup, table_lookup
+from dpsr.baselines.fitting.word_vectors import DIMENSION, WordVectors
 from dpsr.model.embeddings import EmbeddingTable
 
-DIMENSION = 128
 _WINDOW = 10
 _X_MAX = 10.0
 _EXPONENT = 0.75
@@ -30,24 +29,17 @@ _ACCUMULATOR = 1.0
 _BATCH = 8192
 
 
-def glove(texts: Sequence[Sequence[str]], *, seed: int, progress: bool = False) -> WordLookup:
-    """Trains word vectors; the same texts and seed give the same vectors.
+class GloveVectors(WordVectors):
+    """The vectors of ``GloVe``; O(words + distinct pairs) memory."""
 
-    Args:
-        texts: words of every text; at least one.
-        seed: as of ``GloVe``.
-        progress: show a progress bar.
+    name = "glove"
+    settings = ("glove", 1, DIMENSION, _WINDOW, _X_MAX, _EXPONENT, _EPOCHS, _LEARNING_RATE, _ACCUMULATOR, _BATCH)
 
-    Returns:
-        Vectors of the words of ``texts``; O(words + distinct pairs) memory.
-    """
-    ids: dict[str, int] = {}
-    for words in texts:
-        for word in words:
-            ids.setdefault(word, len(ids))
-    model = GloVe(co_occurrences(texts, ids), seed=seed)
-    model.fit(_EPOCHS, progress=progress)
-    return table_lookup(ids, model.vectors())
+    def fit(self, *, progress: bool) -> None:
+        """As ``Learner.fit``."""
+        model = GloVe(co_occurrences(self.texts, self.ids), seed=self.seed)
+        model.fit(_EPOCHS, progress=progress)
+        self.vectors = model.vectors()
 
 
 def co_occurrences(texts: Sequence[Sequence[str]], ids: dict[str, int], *, window: int = _WINDOW) -> coo_matrix:

@@ -134,7 +134,7 @@ class InteractionScorer(TrainedScorer):
             return float(np.mean(losses))
 
         rounds = Rounds(size, max(1, min(_MOST_ROUNDS, MOST_CLICKS // size)))
-        run_rounds(self, one_round, list_quality(data, self.score), rounds, name=self.name, progress=progress)
+        run_rounds(self, one_round, list_quality(data.lists(), self.score), rounds, name=self.name, progress=progress)
 
     def _embedding(self) -> tf_keras.layers.Embedding:
         """The word vectors: given ones where the training set has them, else and for other words random ones."""

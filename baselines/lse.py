@@ -18,7 +18,8 @@ from tqdm import tqdm
 from dpsr.baselines.analyzers import Analyzer
 from dpsr.baselines.bags import ragged, single_bags
 from dpsr.baselines.examples import QueryExamples
-from dpsr.baselines.vectors import FixedVectorRetriever, unit_rows
+from dpsr.baselines.fitting.learner import Learner
+from dpsr.baselines.vectors import VectorRetriever, unit_rows
 from dpsr.data.dataset.tables import Bags
 from dpsr.model.embeddings import EmbeddingTable
 
@@ -140,18 +141,25 @@ def contrastive_loss(projected: tf.Tensor, own: tf.Tensor, others: tf.Tensor) ->
     return tf.reduce_mean(positive + tf.reduce_sum(negative, axis=1))
 
 
-class LSERetriever(FixedVectorRetriever):
+class LSERetriever(VectorRetriever, Learner):
     """Cosine of the projected query with the items' vectors; O(n-grams + (words + items) x d) memory."""
 
-    def __init__(self, item_texts: Sequence[str], analyzer: Analyzer, *, seed: int, progress: bool = False) -> None:
-        """Learns from the catalogue; items without a word have no vector.
+    name = "lse"
+    settings = (
+        *("lse", 1, WORD_DIMENSION, DIMENSION, _NGRAM, _LEAST_EPOCHS, _MOST_EPOCHS, _NGRAMS_READ, _NEGATIVES, _BATCH),
+        *(_TABLE_LEARNING_RATE, _LEARNING_RATE, _ACCUMULATOR, _WORD_SCALE),
+    )
+
+    def __init__(self, item_texts: Sequence[str], analyzer: Analyzer, *, seed: int) -> None:
+        """Reads the catalogue and draws the weights; items without a word have no vector.
 
         Args:
             item_texts: the text of every item; at least one has a word.
             analyzer: splits the texts of items and queries into words.
             seed: decides every random choice.
-            progress: show a progress bar.
         """
+        super().__init__(len(item_texts))
+        self._seed = seed
         self._analyzer = analyzer
         texts = [analyzer(text) for text in item_texts]
         self._ids: dict[str, int] = {}
@@ -159,13 +167,33 @@ class LSERetriever(FixedVectorRetriever):
             for word in words:
                 self._ids.setdefault(word, len(self._ids))
         self._model = LatentSemanticEntities(len(self._ids), len(texts), seed=seed)
-        bags = self._bags(texts)
-        windows, items = ngrams(bags)
+        self._items = self._bags(texts)
+
+    def fit(self, *, progress: bool) -> None:
+        """As ``Learner.fit``; it learns from the catalogue alone."""
+        windows, items = ngrams(self._items)
         epochs = min(max(_LEAST_EPOCHS, _NGRAMS_READ // len(items)), _MOST_EPOCHS)
-        self._model.fit(windows, items, epochs=epochs, seed=seed, progress=progress)
-        vectors = unit_rows(self._model.items.embeddings.numpy())
-        vectors[np.diff(bags.row_splits) == 0] = 0
-        super().__init__(vectors)
+        self._model.fit(windows, items, epochs=epochs, seed=self._seed, progress=progress)
+        self.forget_vectors()
+
+    def weights(self) -> list[np.ndarray]:
+        """As ``Learner.weights``."""
+        return [variable.numpy() for variable in self._variables()]
+
+    def assign(self, weights: list[np.ndarray]) -> None:
+        """As ``Learner.assign``."""
+        for variable, value in zip(self._variables(), weights, strict=True):
+            variable.assign(value)
+        self.forget_vectors()
+
+    def embed_items(self) -> np.ndarray:
+        """As ``VectorRetriever.embed_items``."""
+        vectors: np.ndarray = self._model.items.embeddings.numpy()
+        vectors[np.diff(self._items.row_splits) == 0] = 0
+        return vectors
+
+    def _variables(self) -> list[tf.Variable]:
+        return [self._model.words.embeddings, self._model.items.embeddings, *self._model.projection.weights]
 
     def embed(self, examples: QueryExamples) -> np.ndarray:
         """As ``VectorRetriever.embed``; a query without a word of the catalogue has no vector."""

@@ -16,13 +16,18 @@ from scipy.sparse import csr_matrix
 
 from dpsr.baselines.analyzers import Analyzer
 from dpsr.baselines.examples import QueryExamples, normalise_query
+from dpsr.baselines.fitting.learner import Learner
+from dpsr.baselines.fitting.word_vectors import DIMENSION
 from dpsr.baselines.item_sequences import ItemSequences
-from dpsr.baselines.vectors import FixedVectorRetriever, unit_rows
-from dpsr.baselines.word2vec import word2vec
+from dpsr.baselines.vectors import VectorRetriever, unit_rows
+from dpsr.baselines.word2vec import SETTINGS, Word2VecVectors
 
 
-class Prod2VecRetriever(FixedVectorRetriever):
+class Prod2VecRetriever(VectorRetriever, Learner):
     """Cosine of item vectors and centroids of clicked items; O(items x d + distinct pairs of query and item) memory."""
+
+    name = "prod2vec"
+    settings = ("prod2vec", 1, *SETTINGS)
 
     def __init__(
         self,
@@ -34,7 +39,7 @@ class Prod2VecRetriever(FixedVectorRetriever):
         *,
         seed: int,
     ) -> None:
-        """Learns the items' vectors.
+        """Counts the clicks; all vectors are zeros before ``fit``.
 
         Args:
             sequences: what skip-gram reads; at least one.
@@ -44,8 +49,10 @@ class Prod2VecRetriever(FixedVectorRetriever):
             analyzer: splits queries into words.
             seed: decides the training.
         """
-        lookup = word2vec([list(map(str, items.tolist())) for items in sequences.items], seed=seed)
-        super().__init__(unit_rows(lookup([str(row) for row in range(num_items)])))
+        super().__init__(num_items)
+        self._sequences = sequences
+        self._seed = seed
+        self._item_vectors = np.zeros((num_items, DIMENSION), np.float32)
         self._analyzer = analyzer
         self._queries: dict[str, int] = {}
         self._words: dict[str, int] = {}
@@ -59,6 +66,25 @@ class Prod2VecRetriever(FixedVectorRetriever):
         entries = np.ones(len(columns), np.float32), columns, np.cumsum([0, *map(len, terms)])
         words_of_queries = csr_matrix(entries, (len(self._queries), len(self._words)))
         self._word_clicks = (words_of_queries.T @ self._clicks).tocsr()
+
+    def fit(self, *, progress: bool) -> None:
+        """As ``Learner.fit``; gensim shows no progress."""
+        words = Word2VecVectors([list(map(str, items.tolist())) for items in self._sequences.items], seed=self._seed)
+        words.fit(progress=progress)
+        self.assign([words([str(row) for row in range(self.num_items)])])
+
+    def weights(self) -> list[np.ndarray]:
+        """As ``Learner.weights``."""
+        return [self._item_vectors]
+
+    def assign(self, weights: list[np.ndarray]) -> None:
+        """As ``Learner.assign``."""
+        (self._item_vectors,) = weights
+        self.forget_vectors()
+
+    def embed_items(self) -> np.ndarray:
+        """As ``VectorRetriever.embed_items``."""
+        return self._item_vectors
 
     def embed(self, examples: QueryExamples) -> np.ndarray:
         """As ``VectorRetriever.embed``; a query without a click and without a clicked word has no vector."""

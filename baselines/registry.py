@@ -23,9 +23,10 @@ from dpsr.baselines.drmm import Drmm, DrmmIdf
 from dpsr.baselines.dssm import DssmRetriever
 from dpsr.baselines.duet import Duet
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
-from dpsr.baselines.fasttext import fasttext
+from dpsr.baselines.fasttext import FastTextVectors
 from dpsr.baselines.fitting.learner import PairTrainingSet, TrainedRetriever, TrainedScorer, TrainingSet
-from dpsr.baselines.glove import glove
+from dpsr.baselines.fitting.word_vectors import WordVectors
+from dpsr.baselines.glove import GloveVectors
 from dpsr.baselines.hybrids import (
     ReciprocalRankFusionRetriever,
     ReciprocalRanks,
@@ -45,8 +46,8 @@ from dpsr.baselines.tuning import (
     DEFAULT_POPULARITY_WEIGHT,
     HYBRID_WEIGHTS,
 )
-from dpsr.baselines.word2vec import word2vec
-from dpsr.baselines.word_averages import WordAverageRetriever, WordLookup
+from dpsr.baselines.word2vec import Word2VecVectors
+from dpsr.baselines.word_averages import WordAverageRetriever
 from dpsr.baselines.word_vector_file import read_word_vectors
 from dpsr.config import ConfigError, LexicalConfig
 from dpsr.indexing.lexical.build import ItemTerms
@@ -181,15 +182,15 @@ def _scorer(name: str, made: Callable[[PairTrainingSet], TrainedScorer]) -> Base
     )
 
 
-def _word_average(trained: Callable[..., WordLookup], context: BuildContext) -> Method:
+def _word_average(made: type[WordVectors], context: BuildContext) -> Method:
     """Averages of word vectors that are trained on the texts of the shop."""
-    texts = [analyze(text) for text in context.train_texts]
-    return WordAverageRetriever(context.item_texts, analyze, trained(texts, seed=context.seed))
+    vectors = made([analyze(text) for text in context.train_texts], seed=context.seed)
+    return WordAverageRetriever(context.item_texts, analyze, context.trained(vectors))
 
 
 def _glove(context: BuildContext) -> Method:
     if context.word_vectors is None:
-        return _word_average(partial(glove, progress=context.progress), context)
+        return _word_average(GloveVectors, context)
     retriever = WordAverageRetriever(
         context.item_texts, words(context.tokenizer), read_word_vectors(context.word_vectors)
     )
@@ -213,11 +214,11 @@ def _prod2vec(context: BuildContext) -> Method:
         context.notes.append(
             "prod2vec: no user has clicks on two items; its sequences are the items clicked for the same query."
         )
-    return retriever
+    return context.trained(retriever)
 
 
 def _lse(context: BuildContext) -> Method:
-    return LSERetriever(context.item_texts, analyze, seed=context.seed, progress=context.progress)
+    return context.trained(LSERetriever(context.item_texts, analyze, seed=context.seed))
 
 
 def _cross_encoder(context: BuildContext) -> Method:
@@ -264,9 +265,9 @@ ENTRIES = {
         Baseline("lsa", lambda context: LSARetriever(context.item_texts, analyze, seed=context.seed), _WORDS),
         Baseline("bm25+popularity", _bm25_popularity, _CLICKS),
         Baseline("memory", _memory, _CLICKS),
-        Baseline("word2vec", partial(_word_average, word2vec), _WORDS, trains=True),
+        Baseline("word2vec", partial(_word_average, Word2VecVectors), _WORDS, trains=True),
         Baseline("glove", _glove, _WORDS, trains=True),
-        Baseline("fasttext", partial(_word_average, fasttext), _WORDS, trains=True),
+        Baseline("fasttext", partial(_word_average, FastTextVectors), _WORDS, trains=True),
         Baseline("lse", _lse, _WORDS, trains=True),
         Baseline("prod2vec", _prod2vec, frozenset({Need.CLICKS, Need.SEQUENCES}), trains=True),
         _retriever("dssm", DssmRetriever),

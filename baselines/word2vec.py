@@ -10,31 +10,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from zlib import crc32
 
-import numpy as np
 from gensim.models import FastText, Word2Vec
 
-from dpsr.baselines.word_averages import WordLookup
+from dpsr.baselines.fitting.word_vectors import DIMENSION, WordVectors
 
-DIMENSION = 128
-_WINDOW = 10
+_WINDOW, _NEGATIVES = 10, 5
 _LEAST_EPOCHS, _MOST_EPOCHS = 10, 50
 _WORDS_READ = 5_000_000  # by more epochs than the least, where the texts are few
+SETTINGS = ("skip-gram", 1, DIMENSION, _WINDOW, _NEGATIVES, _LEAST_EPOCHS, _MOST_EPOCHS, _WORDS_READ)
+"""What decides the vectors beside the texts and the seed."""
 
 
-def word2vec(texts: Sequence[Sequence[str]], *, seed: int) -> WordLookup:
-    """Trains word vectors; the same texts and seed give the same vectors.
+class Word2VecVectors(WordVectors):
+    """Skip-gram; O(words) memory."""
 
-    Args:
-        texts: words of every text; at least one.
-        seed: decides first vectors, windows and negatives.
+    name = "word2vec"
+    settings = SETTINGS
 
-    Returns:
-        Vectors of the words of ``texts``; O(words) memory.
-    """
-    return gensim_lookup(trained(Word2Vec, texts, seed=seed))
+    def fit(self, *, progress: bool) -> None:
+        """As ``Learner.fit``; gensim shows no progress."""
+        self.vectors = skip_gram(Word2Vec, self.texts, seed=self.seed).wv[list(self.ids)]
 
 
-def trained(
+def skip_gram(
     model: type[Word2Vec] | type[FastText],
     texts: Sequence[Sequence[str]],
     *,
@@ -48,7 +46,7 @@ def trained(
         vector_size=DIMENSION,
         window=_WINDOW,
         sg=1,
-        negative=5,
+        negative=_NEGATIVES,
         min_count=1,
         epochs=min(max(least_epochs, _WORDS_READ // sum(map(len, texts))), _MOST_EPOCHS),
         workers=1,
@@ -56,19 +54,6 @@ def trained(
         hashfxn=_stable_hash,
         **settings,
     )
-
-
-def gensim_lookup(model: Word2Vec) -> WordLookup:
-    """The vectors of a trained model."""
-
-    def lookup(words: Sequence[str]) -> np.ndarray:
-        found = np.zeros((len(words), DIMENSION), np.float32)
-        for row, word in enumerate(words):
-            if word in model.wv:
-                found[row] = model.wv[word]
-        return found
-
-    return lookup
 
 
 def _stable_hash(text: str) -> int:

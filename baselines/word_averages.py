@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -18,9 +18,7 @@ from scipy.sparse import csr_matrix
 from dpsr.baselines.analyzers import Analyzer
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.vectors import FixedVectorRetriever, unit_rows
-
-WordLookup = Callable[[Sequence[str]], np.ndarray]
-"""Words -> vectors, float32 [n, d]; zeros for a word without one."""
+from dpsr.baselines.word_lookup import WordLookup
 
 
 class WordAverageRetriever(FixedVectorRetriever):
@@ -59,13 +57,3 @@ class WordAverageRetriever(FixedVectorRetriever):
     def _idf(self, word: str) -> float:
         """``log((1 + items) / (1 + items with the word)) + 1``, as scikit-learn smooths it."""
         return math.log((1 + self._texts) / (1 + self._frequencies[word])) + 1
-
-
-def table_lookup(ids: Mapping[str, int], vectors: np.ndarray) -> WordLookup:
-    """Looks words up in a table, float32 [words, d], by their rows."""
-
-    def lookup(words: Sequence[str]) -> np.ndarray:
-        rows = np.array([ids.get(word, -1) for word in words], np.int64)
-        return np.where(rows[:, None] >= 0, vectors[rows], np.float32(0))
-
-    return lookup

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dpsr.baselines.word_averages import WordLookup, table_lookup
+from dpsr.baselines.word_lookup import WordLookup, table_lookup
 from dpsr.data.dataset.schema import DatasetError
 
 

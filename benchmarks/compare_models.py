@@ -57,6 +57,7 @@ def _configured(name: str, out: Path) -> list[str]:
                 f"data.{table}.path": shop / f"{table}.parquet" for table in ("items", "users", "interactions")
             }
             settings["evaluation.labels.path"] = shop / "relevance.parquet"
+            settings["evaluation.labels.columns.label"] = "grade"
         pairs = [f"{key}={value}" for key, value in settings.items()]
         options = ["-c", str(ROOT / "examples" / f"{name}.toml"), *(word for pair in pairs for word in ("--set", pair))]
     config = load_config(Path(options[1]), options[3::2])

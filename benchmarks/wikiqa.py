@@ -17,6 +17,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from dpsr.baselines.fitting.negatives import NegativePools
 from dpsr.baselines.interaction import InteractionScorer
 from dpsr.baselines.knrm import Knrm
 from dpsr.baselines.match_pyramid import MatchPyramid
-from dpsr.baselines.word_averages import WordLookup, table_lookup
+from dpsr.baselines.word_lookup import WordLookup, table_lookup
 from dpsr.baselines.word_vector_file import read_word_vectors
 from dpsr.data.dataset.schema import CLICK, INTERACTION, SKIP
 from dpsr.evaluation.report.machine import describe_machine
@@ -82,7 +83,7 @@ class WikiQA:
         train = self.records["train"]
         clicks, wrong = train[train["event"] == CLICK], train[train["event"] == SKIP]
         pools = NegativePools(clicks["query"], [wrong], [clicks], len(self.sentences))
-        lists = self.lists("dev", seed)
+        lists = partial(self.lists, "dev", seed)
         return PairTrainingSet(
             self.questions, self.sentences, clicks, pools, None, seed, pools, lists, vectors, analyzer=str.split
         )

@@ -48,7 +48,6 @@ def compare(
     from dpsr.data.dataset.tables import Dataset
 
     dataset = Dataset.load(config.dataset_dir)  # a missing dataset is said before TensorFlow is imported
-    from dpsr.baselines.registry import SUBJECT
     from dpsr.evaluation.compare.contest import compare_models, selected_models
     from dpsr.evaluation.report.comparison_page import write_comparison_page
     from dpsr.evaluation.report.comparison_text import comparison_text
@@ -65,10 +64,8 @@ def compare(
         split=split,
         child=_CHILD,
         no_model=_no_model(config),
-        trained_seconds={
-            SUBJECT: _seconds(config.checkpoint_dir),
-            **{name: _seconds(Path(work_dir) / "checkpoints") for name, work_dir in config.evaluation.runs.items()},
-        },
+        model_seconds=_seconds(config.checkpoint_dir),
+        run_seconds={name: _seconds(Path(path) / "checkpoints") for name, path in config.evaluation.runs.items()},
         say=lambda line: click.echo(line, err=True),
         runs=runs,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.fitting.candidates import CandidateLists
 from dpsr.baselines.fitting.negatives import NegativePools
-from dpsr.baselines.word_averages import WordLookup
+from dpsr.baselines.word_lookup import WordLookup
 from dpsr.tokenizer_cc.terms import analyze
 
 MOST_CLICKS = 2_000_000
@@ -49,8 +49,8 @@ class PairTrainingSet(TrainingSet):
 
     similar: NegativePools
     """Items shown for a query, or found by its words, and not clicked."""
-    lists: CandidateLists | None
-    """Lists of the valid split for early stopping, in place of ``tuning``."""
+    lists: Callable[[], CandidateLists | None]
+    """Makes lists of the valid split for early stopping, in place of ``tuning``; None where it has no click."""
     word_vectors: WordLookup | None = None
     """Vectors that the embeddings of words start from; those of other words start at random."""
     analyzer: Analyzer = analyze

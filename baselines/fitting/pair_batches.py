@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from dpsr.baselines.examples import QueryExamples
-from dpsr.baselines.fitting.candidates import mean_average_precision
+from dpsr.baselines.fitting.candidates import CandidateLists, mean_average_precision
 from dpsr.baselines.fitting.learner import PairTrainingSet
 from dpsr.baselines.fitting.negatives import random_negatives
 
@@ -37,10 +37,9 @@ def pair_batches(
 
 
 def list_quality(
-    data: PairTrainingSet, score: Callable[[QueryExamples, np.ndarray], np.ndarray]
+    lists: CandidateLists | None, score: Callable[[QueryExamples, np.ndarray], np.ndarray]
 ) -> Callable[[], float] | None:
-    """Makes the measure that stops the training of a ``Scorer``; None where the valid split has no click."""
-    lists = data.lists
+    """Makes the measure that stops the training of a ``Scorer``; None without lists."""
     if lists is None:
         return None
     return lambda: mean_average_precision(lists, score(lists.queries, np.maximum(lists.items, 0)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from dpsr.baselines.combinations import stages_of
 from dpsr.baselines.context import BuildContext, Need
-from dpsr.baselines.registry import ENTRIES, REFERENCE, entries_with, resolve
+from dpsr.baselines.registry import ENTRIES, REFERENCE, SUBJECT, entries_with, resolve
 from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.locks import LockHeldError, exclusive
 from dpsr.data.dataset.schema import SKIP
@@ -63,9 +63,10 @@ def compare_models(
     split: str,
     child: Sequence[str],
     no_model: str | None,
-    trained_seconds: Mapping[str, float | None],
+    model_seconds: float | None,
     say: Callable[[str], None],
     runs: Mapping[str, OtherRun] = MappingProxyType({}),
+    run_seconds: Mapping[str, float | None] = MappingProxyType({}),
 ) -> ModelComparison:
     """Trains and measures models, each in a process of its own; what an earlier comparison measured is read.
 
@@ -76,9 +77,10 @@ def compare_models(
         split: ``valid`` or ``test``.
         child: command of a process that takes a task (``producer.run_task``).
         no_model: why the trained model takes no part; None where it does.
-        trained_seconds: training time of the trained model, and of each of ``runs``; None where it is unknown.
+        model_seconds: training time of the trained model; None where it is unknown.
         say: shows a line of progress.
         runs: other trained runs, which take part.
+        run_seconds: their training times, as ``model_seconds``.
 
     Raises:
         ConfigError: what ``--tune`` wrote cannot be used.
@@ -98,7 +100,7 @@ def compare_models(
         with exclusive(inputs.directory / ".lock", wait=False):
             notes += _run(model_runs, names, every=EVERY in models)
             notes += [note for facts in model_runs.facts.values() for note in facts.notes]
-            return _report(model_runs, context, list(dict.fromkeys(notes)), trained_seconds)
+            return _report(model_runs, context, list(dict.fromkeys(notes)), {SUBJECT: model_seconds, **run_seconds})
     except LockHeldError as error:
         raise DpsrError(f"{inputs.directory}: {error} compares models there; wait for it, or end it") from None
 

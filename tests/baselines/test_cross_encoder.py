@@ -51,7 +51,7 @@ def training_set(clicks: list[tuple[int, int]]) -> PairTrainingSet:
     records["query"], records["item"] = np.array(clicks).T
     records["event"] = 1
     none = NegativePools(records["query"], [], [records], len(ITEMS))
-    return PairTrainingSet(QUERIES, ITEMS, records, none, None, seed=3, similar=none, lists=None)
+    return PairTrainingSet(QUERIES, ITEMS, records, none, None, seed=3, similar=none, lists=lambda: None)
 
 
 def published(folder: Path, family: dict) -> CrossEncoder:

@@ -67,7 +67,9 @@ def clicks() -> np.ndarray:
 
 
 def prod2vec(clicks: np.ndarray, seed: int = 1) -> Prod2VecRetriever:
-    return Prod2VecRetriever(item_sequences(clicks), QUERIES, clicks, 8, str.split, seed=seed)
+    retriever = Prod2VecRetriever(item_sequences(clicks), QUERIES, clicks, 8, str.split, seed=seed)
+    retriever.fit(progress=False)
+    return retriever
 
 
 def test_a_query_is_the_centroid_of_its_clicks_or_of_its_words(clicks: np.ndarray) -> None:
@@ -95,3 +97,7 @@ def test_the_seed_decides_the_vectors(clicks: np.ndarray) -> None:
     first, again, other = (prod2vec(clicks, seed)._columns for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first[:, :6] != other[:, :6]).any()
+    stored = Prod2VecRetriever(item_sequences(clicks), QUERIES, clicks, 8, str.split, seed=9)
+    assert (stored.retrieve(asked("red hat"), 8)[0] == -1).all()
+    stored.assign(prod2vec(clicks).weights())
+    np.testing.assert_array_equal(stored._columns, first)

@@ -68,8 +68,12 @@ def test_a_text_finds_its_own_item() -> None:
     texts = [" ".join(f"w{word}" for word in rng.choice(50, 5, replace=False)) for _ in range(200)] + [""]
     halves = [" ".join(text.split()[:3]) for text in texts[:200]]
     model = LSERetriever(texts, str.split, seed=1)
+    model.fit(progress=False)
     items, _ = model.retrieve(asked(*halves, "unheard"), 201)
     assert (items[:200, 0] == np.arange(200)).mean() > 0.8
     # The last item has no word, and no item has the last word.
     assert (items[:200, 200] == -1).all()
     assert (items[200] == -1).all()
+    again = LSERetriever(texts, str.split, seed=2)
+    again.assign(model.weights())
+    np.testing.assert_array_equal(again.retrieve(asked(*halves), 10)[0], model.retrieve(asked(*halves), 10)[0])

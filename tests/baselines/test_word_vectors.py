@@ -3,19 +3,23 @@
 import gzip
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gensim.models import FastText
 
 from dpsr.baselines import glove as glove_module
 from dpsr.baselines.examples import QueryExamples, anonymous_examples
-from dpsr.baselines.fasttext import fasttext
-from dpsr.baselines.glove import GloVe, co_occurrences, glove
+from dpsr.baselines.fasttext import FastTextVectors
+from dpsr.baselines.fitting.weights_file import read_weights, write_weights
+from dpsr.baselines.fitting.word_vectors import WordVectors
+from dpsr.baselines.glove import GloVe, GloveVectors, co_occurrences
 from dpsr.baselines.vectors import unit_rows
-from dpsr.baselines.word2vec import word2vec
-from dpsr.baselines.word_averages import WordAverageRetriever, WordLookup, table_lookup
+from dpsr.baselines.word2vec import Word2VecVectors, skip_gram
+from dpsr.baselines.word_averages import WordAverageRetriever
+from dpsr.baselines.word_lookup import table_lookup
 from dpsr.baselines.word_vector_file import read_word_vectors
 from dpsr.data.dataset.schema import DatasetError
 
@@ -42,30 +46,50 @@ def test_a_text_is_the_idf_weighted_mean_of_unit_vectors() -> None:
     assert retriever.retrieve(asked("red", "green"), 3)[0].tolist() == [[0, 1, -1], [-1, -1, -1]]
 
 
-@pytest.mark.parametrize("train", [word2vec, fasttext, glove])
-def test_the_seed_decides_the_vectors(train: Callable[..., WordLookup]) -> None:
+def trained(kind: type[WordVectors], texts: Sequence[Sequence[str]], *, seed: int) -> WordVectors:
+    vectors = kind(texts, seed=seed)
+    vectors.fit(progress=False)
+    return vectors
+
+
+@pytest.mark.parametrize("kind", [Word2VecVectors, FastTextVectors, GloveVectors])
+def test_the_seed_decides_the_vectors(kind: type[WordVectors]) -> None:
     words = sorted({word for text in SHELVES for word in text})
-    first, again, other = (train(SHELVES, seed=seed)(words) for seed in (1, 1, 2))
+    first, again, other = (trained(kind, SHELVES, seed=seed)(words) for seed in (1, 1, 2))
     assert first.dtype == np.float32
     assert (first == again).all()
     assert (first != other).any(axis=1).all()
     assert np.linalg.norm(first, axis=1).min() > 0  # also of the hat, which has no neighbour
 
 
-@pytest.mark.parametrize("train", [word2vec, glove])
-def test_words_of_the_same_neighbours_are_close(train: Callable[..., WordLookup]) -> None:
+@pytest.mark.parametrize("kind", [Word2VecVectors, FastTextVectors, GloveVectors])
+def test_stored_weights_give_the_same_vectors(kind: type[WordVectors], tmp_path: Path) -> None:
+    words, first = ["sofa", "hat", "sofas", "chargr", "x"], trained(kind, SHELVES, seed=1)
+    write_weights(tmp_path / "vectors.npz", "key", first.weights())
+    again = kind(SHELVES, seed=1)
+    assert not again(words).any()
+    again.assign(read_weights(tmp_path / "vectors.npz", "key") or [])
+    np.testing.assert_array_equal(again(words), first(words))
+
+
+@pytest.mark.parametrize("kind", [Word2VecVectors, GloveVectors])
+def test_words_of_the_same_neighbours_are_close(kind: type[WordVectors]) -> None:
     rng = np.random.default_rng(1)
     kinds = [["sofa", "couch", "seat", "cushion"], ["phone", "mobile", "cell", "charger"]]
     texts = [list(rng.permutation(kinds[row % 2])[:3]) for row in range(3000)]
-    sofa, couch, phone = unit_rows(train(texts, seed=1)(["sofa", "couch", "phone"]))
+    sofa, couch, phone = unit_rows(trained(kind, texts, seed=1)(["sofa", "couch", "phone"]))
     assert sofa @ couch > sofa @ phone + 0.05
 
 
 def test_only_fasttext_has_vectors_of_unknown_words() -> None:
-    assert not word2vec(SHELVES, seed=1)(["chargr"]).any()
-    assert not glove(SHELVES, seed=1)(["chargr"]).any()
-    charger, misspelt, hat = unit_rows(fasttext(SHELVES, seed=1)(["charger", "chargr", "hat"]))
+    for kind in (Word2VecVectors, GloveVectors):
+        assert not trained(kind, SHELVES, seed=1)(["chargr"]).any()
+    words = trained(FastTextVectors, SHELVES, seed=1)
+    charger, misspelt, hat = unit_rows(words(["charger", "chargr", "hat"]))
     assert charger @ misspelt > 0.3 > abs(misspelt @ hat)
+    oracle = skip_gram(FastText, SHELVES, seed=1, least_epochs=5, min_n=3, max_n=6, bucket=100_000).wv
+    for word in ("charger", "chargr", "xy"):
+        np.testing.assert_array_equal(words([word])[0], oracle[word])
 
 
 def test_co_occurrences_are_counted_by_distance_within_a_text() -> None:

@@ -137,7 +137,7 @@ def compared(shop: Path, models: str, split: str = "test", **evaluation: object)
         split=split,
         child=(),
         no_model="there is no model",
-        trained_seconds={},
+        model_seconds=None,
         say=lambda _: None,
     )
 
