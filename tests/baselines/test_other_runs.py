@@ -1,7 +1,9 @@
 """Other trained runs in a comparison: items by id, texts without users, and runs that cannot take part."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,11 @@ from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
+from dpsr.evaluation.compare import model_runs
+from dpsr.evaluation.compare.contest import compare_models, selected_models
 from dpsr.evaluation.compare.evaluate import evaluate
+from dpsr.evaluation.compare.producer import run_task
+from dpsr.evaluation.report.model_comparison import ModelComparison
 from dpsr.indexing.corpus import embed_items
 from dpsr.model.two_tower import TwoTower
 from dpsr.training.checkpoints import CheckpointError
@@ -102,7 +108,9 @@ def test_names_of_other_methods_are_refused(name: str, config: Config, dataset: 
         entries_with({name: lambda: (TwoTower(config.model, dataset.schema, seed=3), dataset)})
 
 
-def test_a_trained_run_takes_part_and_reranks(config: Config, dataset: Dataset, tmp_path: Path) -> None:
+def test_a_trained_run_takes_part_and_reranks(
+    config: Config, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quick = config.training.model_copy(update={"epochs": 1})
     other = config.model_copy(update={"work_dir": str(tmp_path / "other"), "training": quick})
     prepare(other, progress=False)
@@ -114,8 +122,54 @@ def test_a_trained_run_takes_part_and_reranks(config: Config, dataset: Dataset, 
     with pytest.raises(ConfigError, match="unknown method"):
         resolve(names)
     report = evaluate(alone, dataset, None, trained_runs=runs, progress=False)
-    found = {result.retriever for result in report.comparison.results}
-    assert found == {"bm25", f"bm25>{NAME}@10", NAME}
+    figures = {(each.retriever, each.slice): each.metrics for each in report.comparison.results}
+    assert {name for name, _ in figures} == {"bm25", f"bm25>{NAME}@10", NAME}
+    # A comparison of models, whose processes load the run: each task is done in this one.
+    done = []
+
+    def run_here(command: object, name: str, task: dict[str, Any], *_: object) -> None:
+        done.append(name)
+        run_task(task, alone.model_copy(update={"evaluation": options}), dataset, None, runs)
+
+    monkeypatch.setattr(model_runs, "run_child", run_here)
+    options = options.model_copy(update={"runs": {NAME: other.work_dir}})
+    alone = alone.model_copy(update={"evaluation": options})
+    chosen = selected_models(f"bm25>{NAME}@10", runs)
+
+    def compared() -> ModelComparison:
+        return compare_models(
+            alone,
+            dataset,
+            chosen,
+            split="test",
+            child=(),
+            no_model="none",
+            model_seconds=None,
+            say=lambda _: None,
+            runs=runs,
+            run_seconds={NAME: 100.0},
+        )
+
+    found = compared()
+    ours = {(each.retriever, each.slice): each.metrics for each in found.report.comparison.results}
+    assert ours.keys() == figures.keys()
+    for key in figures:
+        assert ours[key]["nDCG@10"] == pytest.approx(figures[key]["nDCG@10"]), key
+    costs = {cost.retriever: cost for cost in found.costs}
+    for name in (NAME, f"bm25>{NAME}@10"):
+        training = costs[name].training
+        assert training is not None
+        assert 100 < training.seconds < 200
+    assert (costs[NAME].index_bytes or 0) > 60 * config.model.dimension * 4
+    assert costs["bm25"].training is None or costs["bm25"].training.seconds < 100
+    done.clear()
+    compared()
+    assert done == []
+    # Other weights are another run.
+    weights = next(Path(other.work_dir).rglob("checkpoints/*.index"))
+    os.utime(weights, (1, 1))
+    compared()
+    assert set(done) == {NAME, f"bm25>{NAME}@10"}
 
 
 def test_a_directory_without_a_trained_run_is_an_error(tmp_path: Path) -> None:

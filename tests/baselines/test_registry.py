@@ -32,6 +32,7 @@ def small_dataset(folder: Path, *, titles: list[str] = TITLES, clicks: int = 1, 
     train["event"] = CLICK
     splits = {"train": train, "valid": train[:0]}
     return SimpleNamespace(
+        manifest={"files": {"items": {"sha256": "0"}}},
         tokenizer_path=folder / "tokenizer.model",
         item_ids=np.arange(len(titles)),
         item_table=lambda: pa.table({"title": titles}),

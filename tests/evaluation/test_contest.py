@@ -1,19 +1,12 @@
 """Comparisons of many models: the same figures as an evaluation, nothing run twice, and what failures leave."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,13 +15,13 @@ from dpsr.baselines.context import Baseline, BuildContext, Need
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.interfaces import Method, Retriever
-from dpsr.config import Config, ConfigError, parse_config
+from dpsr.config import ConfigError, parse_config
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
 from dpsr.errors import DpsrError
 from dpsr.evaluation.compare import lists, model_runs, rerankers
-from dpsr.evaluation.compare.children import MethodFailedError, run_child
+from dpsr.evaluation.compare.children import MethodFailedError
 from dpsr.evaluation.compare.contest import compare_models, selected_models
 from dpsr.evaluation.compare.evaluate import evaluate
 from dpsr.evaluation.compare.inputs import Inputs
@@ -41,48 +34,7 @@ from dpsr.evaluation.report.comparison_text import comparison_text
 from dpsr.evaluation.report.model_comparison import ModelComparison, evidence
 from dpsr.evaluation.report.results import Result
 
-ITEMS, CLICKS = 90, 900
-WORDS = ["red", "blue", "phone", "case", "milk", "powder", "shoe", "coat", "lamp", "desk", "chair", "game", "hat"]
-
-
-def write_shop(folder: Path) -> None:
-    """Queries are words of the clicked item's title; 40 of them have judged items."""
-    rng = np.random.default_rng(5)
-    titles = [" ".join(rng.choice(WORDS, 4, replace=False)) for _ in range(ITEMS)]
-    items = np.minimum(rng.geometric(0.05, CLICKS) - 1, ITEMS - 1)
-    queries = [" ".join(rng.choice(titles[item].split(), rng.integers(1, 3), replace=False)) for item in items]
-    judged = rng.integers(0, CLICKS, 40)
-    tables = {
-        "items": {"item_id": [f"i{row}" for row in range(ITEMS)], "title": titles},
-        "clicks": {
-            "query": queries,
-            "item_id": [f"i{item}" for item in items],
-            "timestamp": np.arange(CLICKS) * 60 + 1_600_000_000,
-        },
-        "labels": {
-            "query": [queries[row] for row in judged for _ in range(3)],
-            "item_id": [f"i{item}" for row in judged for item in (items[row], *rng.integers(0, ITEMS, 2))],
-            "label": [float(label) for _ in judged for label in (2, 1, 0)],
-        },
-    }
-    for name, columns in tables.items():
-        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
-
-
-def make_config(folder: Path, **evaluation: object) -> Config:
-    tree = {
-        "name": "small",
-        "work_dir": str(folder / "run"),
-        "data": {
-            "items": {"path": str(folder / "items.parquet")},
-            "interactions": {"path": str(folder / "clicks.parquet")},
-            "valid_share": 0.1,
-            "test_share": 0.2,
-        },
-        "index": {"mode": "lexical"},
-        "evaluation": {"candidates": 40, "labels": {"path": str(folder / "labels.parquet")}} | evaluation,
-    }
-    return parse_config(tree, "test")
+from .judged_shop import make_config, write_shop
 
 
 @pytest.fixture(scope="module")
@@ -416,108 +368,3 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert facts is not None
     assert facts.index == "index"
     assert read_array(path, lists.TYPOS) is None
-
-
-CHILD = """
-import os, sys, time
-from dpsr.evaluation.compare.children import read_task
-task = read_task()
-if task["do"] == "fail":
-    print("something before", flush=True); sys.exit("the reason")
-if task["do"] == "die":
-    os.kill(os.getpid(), 9)
-open(task["pid"], "w").write(str(os.getpid()))
-time.sleep(60)
-"""
-PARENT = """
-import sys
-from pathlib import Path
-from dpsr.evaluation.compare.children import run_child
-run_child([sys.executable, "-c", sys.argv[1]], "slow", {"do": "wait", "pid": sys.argv[2]}, Path(sys.argv[3]))
-"""
-
-
-def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CHILD]
-    with pytest.raises(MethodFailedError, match=r"dssm: the reason \(exit code 1, log: .*x.log\)"):
-        run_child(command, "dssm", {"do": "fail"}, tmp_path / "x.log")
-    with pytest.raises(MethodFailedError, match="dssm: its process was killed by SIGKILL"):
-        run_child(command, "dssm", {"do": "die"}, tmp_path / "x.log")
-    with pytest.raises(MethodFailedError, match="its process said nothing"):
-        run_child(["false"], "dssm", {"do": "nothing"}, tmp_path / "x.log")
-
-
-def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, CHILD, str(pid_file), str(tmp_path / "log")])
-    pid = wait_for(lambda: pid_file.exists() and pid_file.read_text())
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    assert wait_for(lambda: not Path(f"/proc/{pid}").exists() or is_zombie(int(pid)))
-
-
-def is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
-
-
-def write_toml(folder: Path) -> Path:
-    path = folder / "shop.toml"
-    path.write_text(
-        f"""
-name = "small"
-work_dir = {json.dumps(str(folder / "run"))}
-[data]
-valid_share = 0.1
-test_share = 0.2
-[data.items]
-path = {json.dumps(str(folder / "items.parquet"))}
-[data.interactions]
-path = {json.dumps(str(folder / "clicks.parquet"))}
-[index]
-mode = "lexical"
-"""
-    )
-    return path
-
-
-@pytest.mark.slow
-def test_a_killed_comparison_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Real processes: first the command is killed while LSA runs, then LSA's process, and the third run finishes."""
-    write_shop(tmp_path)
-    prepare(make_config(tmp_path), progress=False)
-    command = [sys.executable, "-m", "dpsr.cli", "compare", "-c", str(write_toml(tmp_path)), "--models", "bm25,lsa"]
-    logs, made = tmp_path / "run" / "comparison" / "logs", tmp_path / "run" / "comparison" / "lists"
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    wait_for(lambda: list(logs.glob("lsa-*")), 120)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    (kept,) = made.glob("*.npz")
-    assert kept.name.startswith("bm25-")
-    stamp = kept.stat().st_mtime_ns
-    second = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    child = wait_for(lambda: children_of(second.pid), 120)
-    os.kill(child[0], signal.SIGKILL)
-    table, said = second.communicate(timeout=120)
-    assert second.returncode == 1
-    assert "lsa: its process was killed by SIGKILL" in said
-    assert "bm25" in table
-    third = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
-    assert "lsa" in third.stdout
-    assert "lsa: runs (log: " in third.stderr
-    assert "bm25: runs" not in third.stderr
-    assert kept.stat().st_mtime_ns == stamp
-    assert (tmp_path / "run" / "comparison" / "comparison.html").exists()
-
-
-def children_of(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]

@@ -6,11 +6,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dpsr.baselines.context import BuildContext
-from dpsr.baselines.examples import anonymous_examples
+from dpsr.baselines.context import Baseline, BuildContext
+from dpsr.baselines.examples import QueryExamples, anonymous_examples
 from dpsr.baselines.interfaces import Scorer
 from dpsr.baselines.registry import ENTRIES
 from dpsr.config import Config, ConfigError
+from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.evaluation.compare.pair_scores import write_pair_scores
 from dpsr.training.score_files import read_scores
@@ -53,6 +54,34 @@ def test_a_file_holds_each_clicked_pair_and_negatives_once_in_the_order_of_the_s
     scores = table["score"].to_numpy()
     assert written.mapped
     np.testing.assert_allclose(scores, np.tanh((raw - raw.mean()) / (2 * raw.std())), atol=1e-6)
+
+
+class EvenItems:
+    """Has no score of items with an odd row."""
+
+    def score(self, examples: QueryExamples, candidates: np.ndarray) -> np.ndarray:
+        return np.where(candidates % 2 == 0, candidates / 1000, -np.inf).astype(np.float32)
+
+
+def test_pairs_without_a_score_are_counted_and_left_out(
+    config: Config, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENTRIES, "even", Baseline("even", lambda context: EvenItems()))
+    path = tmp_path / "scores.parquet"
+    written = write_pair_scores(config, dataset, "even", path, clicks=200, progress=False)
+    whole = write_pair_scores(config, dataset, "popularity", tmp_path / "all.parquet", clicks=200, progress=False)
+    table = pq.read_table(path)
+    assert 0 < written.without_score == whole.pairs - written.pairs
+    assert len(table) == written.pairs
+    assert not written.mapped
+    row_of = {item: row for row, item in enumerate(dataset.item_ids)}
+    rows = np.array([row_of[item] for item in table["item_id"].to_pylist()])
+    np.testing.assert_allclose(table["score"], rows / 1000, rtol=1e-6)
+    assert (rows % 2 == 0).all()
+    monkeypatch.setattr(EvenItems, "score", lambda self, examples, candidates: np.full(candidates.shape, -np.inf))
+    with pytest.raises(DatasetError, match=r"even has no score of any of [0-9,]+ pairs"):
+        write_pair_scores(config, dataset, "even", tmp_path / "none.parquet", clicks=200, progress=False)
+    assert not (tmp_path / "none.parquet").exists()
 
 
 def test_a_bag_learns_the_scores_of_a_cross_encoder(config: Config, dataset: Dataset, tmp_path: Path) -> None:
