@@ -1,7 +1,8 @@
 """K-NRM (Xiong et al., SIGIR 2017): kernels count how many words of an item are about as similar as each mean.
 
 Differs from the article: the vocabulary's vectors start at random unless pre-trained ones are given, and negatives are
-those of ``interaction``, where the article has pairs of documents with and without clicks.
+those of ``interaction``, where the article has pairs of documents with and without clicks. The word vectors are trained
+too, as in the article: with a thousand clicks it is better to leave them as they are (docs/results.md, WikiQA).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Its settings are the article's (5 negatives drawn by the 3/4 power of frequency, frequent words thinned out), but that
 the window is 10, a whole title, that a word that occurs once has a vector too, as it may be a model number, and that a
-small shop's texts are read more often: with 50 epochs in place of 10 MAP@5 of bestbuy_xbox rises from 0.388 to 0.508.
+small shop's texts are read more often: with 50 epochs in place of 10 MAP@5 of bestbuy_xbox, valid split, rises from
+0.309 to 0.436.
 """
 
 from __future__ import annotations
