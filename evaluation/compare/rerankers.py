@@ -7,6 +7,8 @@ from dpsr.baselines.registry import REFERENCE
 from dpsr.evaluation.compare.model_runs import ModelRuns
 
 DEPTHS = (100, 1000)
+KEPT_DEPTH = 100
+"""Depth of the rerankers that keep the scores of the first stage."""
 LIMIT_SECONDS = 15 * 60
 """Estimated time of a reranker's lists beyond which it is left out, unless it is named."""
 
@@ -25,8 +27,9 @@ def rerankers_of(runs: ModelRuns) -> tuple[list[str], list[str]]:
     lists = len(inputs.examples) + len(inputs.typos)
     lists += 0 if inputs.judgements is None else len(inputs.judgements.answerable())
     for scorer, facts in scorers.items():
-        for depth in DEPTHS:
-            name, pairs = f"{first}>{scorer}@{depth}", lists * min(depth, inputs.num_items)
+        forms = [(f"{first}>{scorer}@{depth}", depth) for depth in DEPTHS]
+        for name, depth in [*forms, (f"{first}>{first}+{scorer}@{KEPT_DEPTH}", KEPT_DEPTH)]:
+            pairs = lists * min(depth, inputs.num_items)
             seconds = pairs / (facts.pairs_per_second or 1.0)
             if seconds <= LIMIT_SECONDS:
                 names.append(name)

@@ -227,7 +227,11 @@ def test_scorers_are_measured_on_judged_pairs_and_as_rerankers(
     measured = of_methods(found.report.results)
     assert measured["letters", "all"].metrics == {}
     assert measured["letters", "all"].retriever == "letters"
-    assert {"bm25>letters@100", "bm25>letters@1000"} <= {name for name, _ in measured}
+    assert {"bm25>letters@100", "bm25>letters@1000", "bm25>bm25+letters@100"} <= {name for name, _ in measured}
+    # Its weight is chosen on the valid split, where the first stage alone is one of the choices.
+    assert found.report.weights["bm25>bm25+letters@100"] > 0
+    kept, dropped = (measured[name, "all"].metrics["nDCG@10"] for name in ("bm25>bm25+letters@100", "bm25>letters@100"))
+    assert kept > dropped
     assert found.report.judged is not None
     judged = of_methods(found.report.judged.comparison.results)
     assert judged["letters", "judged queries"].metrics.keys() == {"AUC", "AUC within queries"}
@@ -241,7 +245,7 @@ def test_scorers_are_measured_on_judged_pairs_and_as_rerankers(
     monkeypatch.setattr(rerankers, "LIMIT_SECONDS", 1e-9)
     limited = compared(shop, "all")
     assert not any(">" in result.retriever for result in limited.report.results)
-    assert sum("is left out:" in note and "pairs at" in note for note in limited.report.notes) == 2
+    assert sum("is left out:" in note and "pairs at" in note for note in limited.report.notes) == 3
     of_valid = compared(shop, "all", split="valid")
     assert any("the valid split is measured" in note for note in of_valid.report.notes)
 
