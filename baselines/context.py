@@ -47,6 +47,7 @@ class Need(Enum):
     LABELS = "the dataset has no labelled pairs (data.supervision)"
     SEQUENCES = "no user, and no query, has clicks on two items in the train split"
     MODEL = "no trained model takes part"
+    RUN = "no other trained run takes part"
     SUBWORDS = "the dataset has no subwords ([tokenizer.subwords]), and evaluation.checkpoint names no checkpoint"
 
 
@@ -280,7 +281,9 @@ class BuildContext:
             return self.checkpoint is not None or self.dataset.schema.subwords is not None
         if need is Need.SEQUENCES:
             return bool(self.item_sequences.items)
-        return self.model is not None
+        if need is Need.MODEL:
+            return self.model is not None
+        return True  # RUN: an entry of a run is there with the run
 
 
 def item_texts(dataset: Dataset) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpsr.baselines.context import Baseline, BuildContext
+from dpsr.baselines.context import Baseline, BuildContext, Need
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.exhaustive import ExhaustiveRetriever
 from dpsr.baselines.two_tower import TwoTowerRetriever
@@ -57,7 +57,7 @@ def run_entries(runs: Mapping[str, OtherRun]) -> dict[str, Baseline]:
     Raises:
         DatasetError: when an entry is built, of a run whose catalogue has no item of the comparison's.
     """
-    return {name: Baseline(name, partial(_other_run, name, run)) for name, run in runs.items()}
+    return {name: Baseline(name, partial(_other_run, name, run), frozenset({Need.RUN})) for name, run in runs.items()}
 
 
 def _other_run(name: str, run: OtherRun, context: BuildContext) -> OtherRunRetriever:

@@ -67,6 +67,7 @@ PUBLISHED = {
     "random": ".40",
     "idf overlap": ".62",
     "bm25": ".59 to .635",
+    "dssm": ".50 to .56",
     "arc-ii": ".58 to .63",
     "matchpyramid": ".53 to .64",
     "drmm": ".58 to .62",

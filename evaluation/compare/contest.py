@@ -37,7 +37,7 @@ from dpsr.model.interface import OtherRun
 EVERY = "all"
 """The name that stands for every entry of the registry, and rerankers of the best first stage."""
 _SHOWN_MODELS = 3  # with examples of what they miss
-_NEEDS = {Need.CLICKS: "clicks", Need.LABELS: "labelled pairs", Need.MODEL: "trained model"}
+_NEEDS = {Need.CLICKS: "clicks", Need.LABELS: "labelled pairs", Need.MODEL: "trained model", Need.RUN: "trained model"}
 
 
 def selected_models(text: str, runs: Mapping[str, OtherRun] = MappingProxyType({})) -> list[str]:
@@ -209,7 +209,7 @@ def _costs(
     return [
         Cost(
             name,
-            tuple(words for need, words in _NEEDS.items() if need in runs.registry[name].needs),
+            tuple(dict.fromkeys(words for need, words in _NEEDS.items() if need in runs.registry[name].needs)),
             _training(name, runs, context, trained_seconds),
             facts.index_bytes,
             milliseconds.get(name),

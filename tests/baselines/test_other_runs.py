@@ -160,6 +160,7 @@ def test_a_trained_run_takes_part_and_reranks(
         training = costs[name].training
         assert training is not None
         assert 100 < training.seconds < 200
+        assert costs[name].needs == ("trained model",)
     assert (costs[NAME].index_bytes or 0) > 60 * config.model.dimension * 4
     assert costs["bm25"].training is None or costs["bm25"].training.seconds < 100
     done.clear()
