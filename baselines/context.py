@@ -24,7 +24,7 @@ from dpsr.baselines.item_sequences import ItemSequences, item_sequences
 from dpsr.baselines.tuning import choose_weight
 from dpsr.baselines.word_averages import WordAverageRetriever
 from dpsr.baselines.word_lookup import WordLookup
-from dpsr.config import LexicalConfig
+from dpsr.config import LexicalConfig, SubwordsConfig
 from dpsr.data.dataset.schema import INTERACTION, SKIP
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.texts import joined_texts
@@ -32,6 +32,7 @@ from dpsr.indexing.catalogue import ItemRows
 from dpsr.indexing.lexical.build import ItemTerms
 from dpsr.indexing.valid_clicks import ValidClicks, valid_clicks
 from dpsr.tokenizer_cc import Tokenizer
+from dpsr.tokenizer_cc.subwords import SubwordTokenizer, train_subwords
 
 L = TypeVar("L", bound=Learner)
 _TUNING_EXAMPLES = 1000  # clicks of the valid split that choose one weight
@@ -48,7 +49,6 @@ class Need(Enum):
     SEQUENCES = "no user, and no query, has clicks on two items in the train split"
     MODEL = "no trained model takes part"
     RUN = "no other trained run takes part"
-    SUBWORDS = "the dataset has no subwords ([tokenizer.subwords]), and evaluation.checkpoint names no checkpoint"
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,16 @@ class BuildContext:
     def tokenizer(self) -> Tokenizer:
         """The dataset's tokenizer."""
         return Tokenizer.load(self.dataset.tokenizer_path)
+
+    @cached_property
+    def subwords(self) -> SubwordTokenizer:
+        """The dataset's subwords; where it has none, the defaults of ``[tokenizer.subwords]`` on the items' texts."""
+        if self.dataset.schema.subwords is not None:
+            return SubwordTokenizer.load(self.dataset.subwords_path)
+        config = SubwordsConfig()
+        return train_subwords(
+            self.item_texts, kind=config.kind, vocabulary=config.vocabulary, lowercase=config.lowercase
+        )
 
     @cached_property
     def items(self) -> ItemRows:
@@ -277,8 +287,6 @@ class BuildContext:
             return bool(self.click_counts.any())
         if need is Need.LABELS:
             return len(self.dataset.labels()) > 0
-        if need is Need.SUBWORDS:
-            return self.checkpoint is not None or self.dataset.schema.subwords is not None
         if need is Need.SEQUENCES:
             return bool(self.item_sequences.items)
         if need is Need.MODEL:

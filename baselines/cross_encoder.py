@@ -27,7 +27,7 @@ from dpsr.baselines.interaction import softmax
 from dpsr.baselines.pair_sequences import pair_sequences
 from dpsr.config import TransformerConfig
 from dpsr.data.dataset.schema import SubwordsSchema
-from dpsr.data.dataset.tables import Bags, Dataset
+from dpsr.data.dataset.tables import Bags
 from dpsr.model.text_encoders.checkpoint_config import read_published
 from dpsr.model.text_encoders.checkpoint_import import import_token_types
 from dpsr.model.text_encoders.transformer import TransformerEncoder
@@ -73,10 +73,9 @@ class Start:
     plan: Plan
 
     @classmethod
-    def from_nothing(cls, dataset: Dataset) -> Start:
-        """Starts with the subwords of a dataset; raises DatasetError where it has none."""
-        _ = dataset.subwords_schema
-        return cls(SubwordTokenizer.load(dataset.subwords_path), SMALL, FROM_NOTHING)
+    def from_nothing(cls, tokenizer: SubwordTokenizer) -> Start:
+        """Starts with given subwords and random weights."""
+        return cls(tokenizer, SMALL, FROM_NOTHING)
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> Start:

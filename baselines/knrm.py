@@ -15,7 +15,7 @@ from dpsr.baselines.interaction import InteractionScorer, hinge
 from dpsr.baselines.similarity import cosines, words_of
 
 MEANS = np.concatenate([[1.0], np.arange(0.9, -1.0, -0.2)]).astype(np.float32)
-"""Means of the kernels (article, section 4.2): 1 for exact matches, then 0.9 to -0.9."""
+"""Means of the kernels (article, section 4): 1 for exact matches, then 0.9 to -0.9."""
 DEVIATIONS = np.array([1e-3, *[0.1] * (len(MEANS) - 1)], np.float32)
 
 

@@ -223,7 +223,7 @@ def _lse(context: BuildContext) -> Method:
 
 def _cross_encoder(context: BuildContext) -> Method:
     given = context.checkpoint
-    start = Start.from_nothing(context.dataset) if given is None else Start.from_checkpoint(given)
+    start = Start.from_nothing(context.subwords) if given is None else Start.from_checkpoint(given)
     return context.trained(CrossEncoder(context.pair_training_set, start))
 
 
@@ -252,9 +252,7 @@ def _hybrid(name: str, mixture: Callable[[float], ExhaustiveRetriever], context:
     return mixed
 
 
-_CLICKS, _WORDS, _MODEL, _SUBWORDS = (
-    frozenset({need}) for need in (Need.CLICKS, Need.WORDS, Need.MODEL, Need.SUBWORDS)
-)
+_CLICKS, _WORDS, _MODEL = (frozenset({need}) for need in (Need.CLICKS, Need.WORDS, Need.MODEL))
 
 ENTRIES = {
     entry.name: entry
@@ -280,7 +278,7 @@ ENTRIES = {
         _scorer("drmm-idf", DrmmIdf),
         _scorer("k-nrm", Knrm),
         _scorer("duet", Duet),
-        Baseline("cross-encoder", _cross_encoder, _CLICKS | _WORDS | _SUBWORDS, trains=True),
+        Baseline("cross-encoder", _cross_encoder, _CLICKS | _WORDS, trains=True),
         Baseline(SUBJECT, _model, _MODEL),
         Baseline(HYBRIDS[0], _weighted_sum, _MODEL, parts=(REFERENCE, SUBJECT)),
         Baseline(HYBRIDS[1], _rank_fusion, _MODEL, parts=(REFERENCE, SUBJECT)),

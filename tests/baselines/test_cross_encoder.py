@@ -11,7 +11,7 @@ from dpsr.baselines.examples import anonymous_examples
 from dpsr.baselines.fitting.learner import PairTrainingSet
 from dpsr.baselines.fitting.negatives import NegativePools
 from dpsr.baselines.pair_sequences import pair_sequences
-from dpsr.baselines.registry import ENTRIES, build
+from dpsr.baselines.registry import ENTRIES
 from dpsr.data.dataset.schema import INTERACTION, SubwordsSchema
 from dpsr.data.dataset.tables import Bags, Dataset
 from dpsr.evaluation.compare.evaluate import evaluate
@@ -148,7 +148,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_it_learns_relations_that_only_clicks_contain(dataset: Dataset, tmp_path: Path) -> None:
     def trained() -> CrossEncoder:
         context = BuildContext(dataset, ENTRIES, seed=1, work_dir=tmp_path, progress=False)
-        start = Start.from_nothing(dataset)
+        start = Start.from_nothing(context.subwords)
         quick = Start(start.tokenizer, start.transformer, FROM_NOTHING._replace(batch=32, most_rounds=4, lists=50))
         return context.trained(CrossEncoder(context.pair_training_set, quick))
 
@@ -172,14 +172,18 @@ def test_weights_of_another_start_are_not_taken(tmp_path: Path) -> None:
     assert settings[0] == settings[1] != settings[2]
 
 
-def test_without_subwords_and_without_a_checkpoint_it_is_left_out(tmp_path: Path) -> None:
-    config = make_shop(tmp_path, skips=False)
-    context = BuildContext(Dataset.load(config.dataset_dir), ENTRIES, seed=1, progress=False)
-    assert build(["cross-encoder"], context) == {}
-    assert context.notes == [
-        "cross-encoder is left out: the dataset has no subwords ([tokenizer.subwords]), and evaluation.checkpoint "
-        "names no checkpoint."
-    ]
+def test_without_subwords_of_the_dataset_they_are_those_of_the_catalogue(dataset: Dataset, tmp_path: Path) -> None:
+    plain = Dataset.load(make_shop(tmp_path, skips=False).dataset_dir)
+    assert plain.schema.subwords is None
+    contexts = [BuildContext(each, ENTRIES, seed=1, progress=False) for each in (plain, plain, dataset)]
+    fingerprints = [context.subwords.fingerprint for context in contexts]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+    schema = dataset.schema.subwords
+    assert schema is not None
+    assert fingerprints[2] == schema.fingerprint
+    tokens = contexts[0].subwords.tokens(contexts[0].item_texts[0])
+    assert tokens
+    assert not contexts[0].missing(ENTRIES["cross-encoder"].needs)
 
 
 def test_a_folder_without_a_checkpoint_is_an_error_before_anything_is_measured(

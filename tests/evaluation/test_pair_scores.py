@@ -109,7 +109,6 @@ def test_a_bag_learns_the_scores_of_a_cross_encoder(config: Config, dataset: Dat
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cross-encoder", "cannot score pairs: the dataset has no subwords"),
         ("dpsr", "cannot score pairs: no trained model takes part"),
         ("bm25>lsa@10", "only retrieves, it scores no given pairs"),
         ("bm52", "unknown method 'bm52'"),
