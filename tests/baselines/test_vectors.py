@@ -44,7 +44,7 @@ def test_items_are_ordered_by_cosine_and_those_without_a_vector_are_not_retrieve
     assert (items.dtype, scores.dtype) == (np.int32, np.float32)
     # An item of negative cosine is a worse answer, one without a vector is none.
     assert Given(VECTORS).retrieve(asked("1 0"), 3)[0].tolist() == [[0, 3, 2]]
-    assert Given(VECTORS).score(asked("1 0"), np.array([[1, 2]])).tolist() == [[-2, -1]]
+    assert Given(VECTORS).score(asked("1 0"), np.array([[1, 2]])).tolist() == [[-np.inf, -1]]
 
 
 def test_no_query_has_an_empty_list() -> None:
