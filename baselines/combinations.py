@@ -101,8 +101,8 @@ def _reranker(name: str, first: Baseline, scorer: Baseline, depth: int, *, keeps
         context.notes += edge_note(name, weight, first.name, scorer.name)
         return Reranker(first_stage, second_stage, depth, scorer_weight=weight)
 
-    stages = first.parts or (first.name,), scorer.parts or (scorer.name,)
-    return Baseline(name, built, first.needs | scorer.needs, parts=stages[0] + stages[1])
+    parts = dict.fromkeys((first.name, *first.parts, scorer.name, *scorer.parts))
+    return Baseline(name, built, first.needs | scorer.needs, parts=tuple(parts))
 
 
 def edge_note(name: str, weight: float, first: str, second: str) -> list[str]:

@@ -63,7 +63,7 @@ class Baseline:
     version: int = 1
     """Raised when a change of the method changes its lists: ``dpsr compare`` then runs it again."""
     parts: tuple[str, ...] = ()
-    """Names of the entries that a combination is made of."""
+    """Names of the methods that a combination is made of, and of theirs."""
 
 
 @dataclass

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dpsr.baselines.examples import QueryExamples
 from dpsr.baselines.fitting.candidates import CandidateLists
-from dpsr.baselines.fitting.learner import PairTrainingSet, TrainedScorer
+from dpsr.baselines.fitting.learner import PairTrainingSet, TrainedScorer, VariablesLearner
 from dpsr.baselines.fitting.pair_batches import list_quality, pair_batches
 from dpsr.baselines.fitting.rounds import Rounds, run_rounds
 from dpsr.baselines.interaction import softmax
@@ -89,7 +89,7 @@ class Start:
         return cls(SubwordTokenizer.from_tokenizer_json(folder), transformer, FROM_CHECKPOINT)
 
 
-class CrossEncoder(TrainedScorer):
+class CrossEncoder(TrainedScorer, VariablesLearner):
     """A ``Scorer`` of pairs by a transformer; it searches nothing, and reads an item anew for each query."""
 
     name = "cross-encoder"
@@ -127,14 +127,13 @@ class CrossEncoder(TrainedScorer):
         )
         self.index_bytes = self._items.values.nbytes + self._items.row_splits.nbytes
 
-    def weights(self) -> list[np.ndarray]:
-        """As ``Learner.weights``."""
-        return [variable.numpy() for variable in self._variables()]
+    def variables(self) -> list[tf.Variable]:
+        """As ``VariablesLearner.variables``."""
+        found: list[tf.Variable] = tf.nest.flatten([self._weights, self._item_type, self._layer])
+        return found
 
-    def assign(self, weights: list[np.ndarray]) -> None:
-        """As ``Learner.assign``."""
-        for variable, value in zip(self._variables(), weights, strict=True):
-            variable.assign(value)
+    def weights_changed(self) -> None:
+        """As ``VariablesLearner.weights_changed``."""
         self._packed = None
 
     def score(self, examples: QueryExamples, candidates: np.ndarray) -> np.ndarray:
@@ -160,7 +159,7 @@ class CrossEncoder(TrainedScorer):
                 pairs = pair_sequences(asked, self._items.take(items.ravel()), self._special, self._length)
                 losses.append(step(*pairs, rng.integers(0, 1 << 31, 2)))
                 bar.update(len(clicks))
-            self._packed = None
+            self.weights_changed()
             return float(np.mean(losses))
 
         lists = data.lists()
@@ -169,7 +168,7 @@ class CrossEncoder(TrainedScorer):
 
     def _step(self, steps: int) -> tf.types.experimental.PolymorphicFunction:
         """Makes a step of the optimiser: a ``PairSequences`` of clicks with their negatives, and a seed -> the loss."""
-        plan, variables = self._plan, self._variables()
+        plan, variables = self._plan, self.variables()
         warm_up = max(1, round(_WARM_UP * steps))
         rate = tf_keras.optimizers.schedules.CosineDecay(
             0.0, max(1, steps - warm_up), warmup_target=plan.learning_rate, warmup_steps=warm_up
@@ -232,10 +231,6 @@ class CrossEncoder(TrainedScorer):
 
     def _subwords(self, texts: Sequence[str]) -> Bags:
         return Bags(*self._tokenizer.encode_batch(texts))
-
-    def _variables(self) -> list[tf.Variable]:
-        found: list[tf.Variable] = tf.nest.flatten([self._weights, self._item_type, self._layer])
-        return found
 
 
 def _item_type(config: TransformerConfig) -> np.ndarray:

@@ -40,8 +40,8 @@ class FastTextVectors(WordVectors):
                 found[row] = self._ngrams.get_vector(word)
         return found
 
-    def fit(self, *, progress: bool) -> None:
-        """As ``Learner.fit``; gensim shows no progress."""
+    def learn(self, *, progress: bool) -> list[np.ndarray]:
+        """As ``WordVectors.learn``: vectors of words and of buckets; gensim shows no progress."""
         trained = skip_gram(
             FastText,
             self.texts,
@@ -51,7 +51,7 @@ class FastTextVectors(WordVectors):
             max_n=_LONGEST,
             bucket=_BUCKETS,
         ).wv
-        self.assign([trained[list(self.ids)], trained.vectors_ngrams])
+        return [trained[list(self.ids)], trained.vectors_ngrams]
 
     def weights(self) -> list[np.ndarray]:
         """As ``Learner.weights``."""
@@ -59,4 +59,5 @@ class FastTextVectors(WordVectors):
 
     def assign(self, weights: list[np.ndarray]) -> None:
         """As ``Learner.assign``."""
-        self.vectors, self._ngrams.vectors_ngrams = weights
+        words, self._ngrams.vectors_ngrams = weights
+        super().assign([words])

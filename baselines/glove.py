@@ -35,11 +35,11 @@ class GloveVectors(WordVectors):
     name = "glove"
     settings = ("glove", 1, DIMENSION, _WINDOW, _X_MAX, _EXPONENT, _EPOCHS, _LEARNING_RATE, _ACCUMULATOR, _BATCH)
 
-    def fit(self, *, progress: bool) -> None:
-        """As ``Learner.fit``."""
+    def learn(self, *, progress: bool) -> list[np.ndarray]:
+        """As ``WordVectors.learn``."""
         model = GloVe(co_occurrences(self.texts, self.ids), seed=self.seed)
         model.fit(_EPOCHS, progress=progress)
-        self.vectors = model.vectors()
+        return [model.vectors()]
 
 
 def co_occurrences(texts: Sequence[Sequence[str]], ids: dict[str, int], *, window: int = _WINDOW) -> coo_matrix:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from dpsr.baselines.analyzers import Analyzer
 from dpsr.baselines.bags import ragged, single_bags
 from dpsr.baselines.examples import QueryExamples
-from dpsr.baselines.fitting.learner import Learner
+from dpsr.baselines.fitting.learner import VariablesLearner
 from dpsr.baselines.vectors import VectorRetriever, unit_rows
 from dpsr.data.dataset.tables import Bags
 from dpsr.model.embeddings import EmbeddingTable
@@ -141,7 +141,7 @@ def contrastive_loss(projected: tf.Tensor, own: tf.Tensor, others: tf.Tensor) ->
     return tf.reduce_mean(positive + tf.reduce_sum(negative, axis=1))
 
 
-class LSERetriever(VectorRetriever, Learner):
+class LSERetriever(VectorRetriever, VariablesLearner):
     """Cosine of the projected query with the items' vectors; O(n-grams + (words + items) x d) memory."""
 
     name = "lse"
@@ -174,26 +174,17 @@ class LSERetriever(VectorRetriever, Learner):
         windows, items = ngrams(self._items)
         epochs = min(max(_LEAST_EPOCHS, _NGRAMS_READ // len(items)), _MOST_EPOCHS)
         self._model.fit(windows, items, epochs=epochs, seed=self._seed, progress=progress)
-        self.forget_vectors()
+        self.weights_changed()
 
-    def weights(self) -> list[np.ndarray]:
-        """As ``Learner.weights``."""
-        return [variable.numpy() for variable in self._variables()]
-
-    def assign(self, weights: list[np.ndarray]) -> None:
-        """As ``Learner.assign``."""
-        for variable, value in zip(self._variables(), weights, strict=True):
-            variable.assign(value)
-        self.forget_vectors()
+    def variables(self) -> list[tf.Variable]:
+        """As ``VariablesLearner.variables``: words, items, and the projection."""
+        return [self._model.words.embeddings, self._model.items.embeddings, *self._model.projection.weights]
 
     def embed_items(self) -> np.ndarray:
         """As ``VectorRetriever.embed_items``."""
         vectors: np.ndarray = self._model.items.embeddings.numpy()
         vectors[np.diff(self._items.row_splits) == 0] = 0
         return vectors
-
-    def _variables(self) -> list[tf.Variable]:
-        return [self._model.words.embeddings, self._model.items.embeddings, *self._model.projection.weights]
 
     def embed(self, examples: QueryExamples) -> np.ndarray:
         """As ``VectorRetriever.embed``; a query without a word of the catalogue has no vector."""

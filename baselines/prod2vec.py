@@ -80,7 +80,7 @@ class Prod2VecRetriever(VectorRetriever, Learner):
     def assign(self, weights: list[np.ndarray]) -> None:
         """As ``Learner.assign``."""
         (self._item_vectors,) = weights
-        self.forget_vectors()
+        self.weights_changed()
 
     def embed_items(self) -> np.ndarray:
         """As ``VectorRetriever.embed_items``."""

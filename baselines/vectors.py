@@ -41,8 +41,8 @@ class VectorRetriever(ExhaustiveRetriever):
         """As ``ExhaustiveRetriever.index_bytes``: the item vectors."""
         return self._columns.nbytes
 
-    def forget_vectors(self) -> None:
-        """To be called when the weights change."""
+    def weights_changed(self) -> None:
+        """Drops the vectors of the items, and the last scores."""
         self._last = None
         for held in ("_columns", "_without"):
             self.__dict__.pop(held, None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from zlib import crc32
 
+import numpy as np
 from gensim.models import FastText, Word2Vec
 
 from dpsr.baselines.fitting.word_vectors import DIMENSION, WordVectors
@@ -28,9 +29,9 @@ class Word2VecVectors(WordVectors):
     name = "word2vec"
     settings = SETTINGS
 
-    def fit(self, *, progress: bool) -> None:
-        """As ``Learner.fit``; gensim shows no progress."""
-        self.vectors = skip_gram(Word2Vec, self.texts, seed=self.seed).wv[list(self.ids)]
+    def learn(self, *, progress: bool) -> list[np.ndarray]:
+        """As ``WordVectors.learn``; gensim shows no progress."""
+        return [skip_gram(Word2Vec, self.texts, seed=self.seed).wv[list(self.ids)]]
 
 
 def skip_gram(

@@ -1,4 +1,4 @@
-"""Models of interaction on WikiQA (Yang et al., EMNLP 2015), a published benchmark: test MAP, chosen on dev.
+"""Supervised models on WikiQA (Yang et al., EMNLP 2015), a published benchmark: test MAP, chosen on dev.
 
     python benchmarks/wikiqa.py --vectors glove.6B.50d.txt
     python benchmarks/wikiqa.py --models drmm-idf k-nrm --seeds 3

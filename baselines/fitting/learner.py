@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import tensorflow as tf
 
 from dpsr.baselines.analyzers import Analyzer
 from dpsr.baselines.examples import QueryExamples
@@ -80,6 +81,28 @@ class Learner(ABC):
     def note(self) -> str:
         """A sentence that qualifies the results; none by default."""
         return ""
+
+
+class VariablesLearner(Learner):
+    """A learner whose weights are TensorFlow variables."""
+
+    @abstractmethod
+    def variables(self) -> list[tf.Variable]:
+        """Returns the variables, in an order of its own."""
+
+    @abstractmethod
+    def weights_changed(self) -> None:
+        """Drops what was computed from the weights."""
+
+    def weights(self) -> list[np.ndarray]:
+        """As ``Learner.weights``, in the order of ``variables``."""
+        return [variable.numpy() for variable in self.variables()]
+
+    def assign(self, weights: list[np.ndarray]) -> None:
+        """As ``Learner.assign``."""
+        for variable, value in zip(self.variables(), weights, strict=True):
+            variable.assign(value)
+        self.weights_changed()
 
 
 class TrainedRetriever(ExhaustiveRetriever, Learner):

@@ -13,7 +13,7 @@ import tf_keras
 from tqdm import tqdm
 
 from dpsr.baselines.examples import QueryExamples
-from dpsr.baselines.fitting.learner import MOST_CLICKS, TrainedRetriever, TrainingSet
+from dpsr.baselines.fitting.learner import MOST_CLICKS, TrainedRetriever, TrainingSet, VariablesLearner
 from dpsr.baselines.fitting.rounds import Rounds, run_rounds
 from dpsr.baselines.tuning import mean_reciprocal_rank
 from dpsr.baselines.vectors import VectorRetriever
@@ -94,7 +94,7 @@ class TrainingRecipe:
     most_rounds: int = 20
 
 
-class TowerRetriever(VectorRetriever, TrainedRetriever):
+class TowerRetriever(VectorRetriever, TrainedRetriever, VariablesLearner):
     """Cosine of the tower's vectors of query and item."""
 
     recipe: ClassVar[TrainingRecipe]
@@ -132,15 +132,9 @@ class TowerRetriever(VectorRetriever, TrainedRetriever):
             float32 [].
         """
 
-    def weights(self) -> list[np.ndarray]:
-        """As ``Learner.weights``; the table first."""
-        return [variable.numpy() for variable in self._variables()]
-
-    def assign(self, weights: list[np.ndarray]) -> None:
-        """As ``Learner.assign``."""
-        for variable, value in zip(self._variables(), weights, strict=True):
-            variable.assign(value)
-        self.forget_vectors()
+    def variables(self) -> list[tf.Variable]:
+        """As ``VariablesLearner.variables``; the table first."""
+        return [self.tower.table.embeddings, *self.tower.dense, *self.tower.statistics]
 
     def note(self) -> str:
         """Says what the negatives were."""
@@ -175,7 +169,7 @@ class TowerRetriever(VectorRetriever, TrainedRetriever):
                 items = np.concatenate([clicks["item"][:, None], self.negatives(clicks, rng)], axis=1)
                 losses.append(step(tf.constant(clicks["query"]), tf.constant(items, tf.int32)))
                 bar.update(len(clicks))
-            self.forget_vectors()
+            self.weights_changed()
             return float(np.mean(losses))
 
         tuning = data.tuning
@@ -214,9 +208,6 @@ class TowerRetriever(VectorRetriever, TrainedRetriever):
 
         compiled: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = step
         return compiled
-
-    def _variables(self) -> list[tf.Variable]:
-        return [self.tower.table.embeddings, *self.tower.dense, *self.tower.statistics]
 
     def _vectors(self, texts: tf.RaggedTensor) -> np.ndarray:
         starts = range(0, int(texts.nrows()), _TEXTS_AT_ONCE)

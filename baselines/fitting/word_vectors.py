@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ class WordVectors(Learner):
             seed: decides every random choice of the training.
         """
         self.texts = texts
+        """What ``learn`` reads; released when there are weights, as they take more memory than the vectors."""
         self.seed = seed
         self.ids: dict[str, int] = {}
         """Word -> row of ``vectors``."""
@@ -36,6 +38,14 @@ class WordVectors(Learner):
         """Looks words up, float32 [n, ``DIMENSION``]; zeros for a word without a vector."""
         return table_lookup(self.ids, self.vectors)(words)
 
+    @abstractmethod
+    def learn(self, *, progress: bool) -> list[np.ndarray]:
+        """Trains on ``texts`` and returns the weights."""
+
+    def fit(self, *, progress: bool) -> None:
+        """As ``Learner.fit``; the valid split decides nothing."""
+        self.assign(self.learn(progress=progress))
+
     def weights(self) -> list[np.ndarray]:
         """As ``Learner.weights``."""
         return [self.vectors]
@@ -43,3 +53,4 @@ class WordVectors(Learner):
     def assign(self, weights: list[np.ndarray]) -> None:
         """As ``Learner.assign``."""
         (self.vectors,) = weights
+        self.texts = ()

@@ -250,7 +250,7 @@ def _training(
     """Cost of a method, of both stages of a reranker, and of trained runs in it; None where a part is unknown."""
     stages = stages_of(name, runs.registry)
     costs = [context.cost(part) for part in (stages[:2] if stages else [name])]
-    for part in runs.registry[name].parts or (name,):
+    for part in (name, *runs.registry[name].parts):
         if part in trained_seconds:
             seconds = trained_seconds[part]
             costs.append(None if seconds is None else TrainingCost(seconds, None, None))

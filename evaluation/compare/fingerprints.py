@@ -39,12 +39,12 @@ class Fingerprints:
         lexical = config.index.lexical
         given = sorted(lexical.model_fields_set)
         checkpoint = self._checkpoint if Need.MODEL in entry.needs else None
-        parts = entry.parts or (name,)
+        parts = (name, *entry.parts)
         runs = {part: _files(Path(options.runs[part])) for part in parts if part in options.runs}
         facts = [
             __version__,
             name,
-            [(part, self._registry[part].version) for part in parts],
+            [(part, self._registry[part].version) for part in parts if part in self._registry],
             runs,
             files,
             self._inputs.seed,

@@ -56,7 +56,7 @@ def test_vectors_are_made_again_when_the_weights_change() -> None:
     method = Given(VECTORS)
     assert method.retrieve(asked("1 0"), 1)[0].tolist() == [[0]]
     method.vectors = -VECTORS
-    method.forget_vectors()
+    method.weights_changed()
     assert method.retrieve(asked("1 0"), 1)[0].tolist() == [[2]]
 
 

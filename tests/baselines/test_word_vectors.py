@@ -68,8 +68,11 @@ def test_stored_weights_give_the_same_vectors(kind: type[WordVectors], tmp_path:
     write_weights(tmp_path / "vectors.npz", "key", first.weights())
     again = kind(SHELVES, seed=1)
     assert not again(words).any()
+    assert again.texts
     again.assign(read_weights(tmp_path / "vectors.npz", "key") or [])
     np.testing.assert_array_equal(again(words), first(words))
+    assert not first.texts
+    assert not again.texts
 
 
 @pytest.mark.parametrize("kind", [Word2VecVectors, GloveVectors])

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -151,6 +152,18 @@ def test_what_decides_the_lists_is_in_their_names(shop: Path, tasks: Tasks, fres
         assert ("lists", "bm25") in tasks.done
     finally:
         labels.write_bytes(content)
+
+
+def test_a_new_version_of_a_part_runs_what_is_made_of_it(
+    shop: Path, tasks: Tasks, fresh: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = "bm25+popularity,lsa,lsa+bm25+popularity,bm25+popularity>bm25+popularity+lsa@10,lsa>bm25+popularity@10"
+    compared(shop, models)
+    tasks.done.clear()
+    newer = replace(registry.ENTRIES["bm25+popularity"], version=2)
+    monkeypatch.setitem(registry.ENTRIES, newer.name, newer)
+    compared(shop, models)
+    assert {name for _, name in tasks.done} == set(models.split(",")) - {"lsa"}
 
 
 def test_damaged_lists_are_made_again(shop: Path, tasks: Tasks, fresh: None) -> None:
