@@ -4,8 +4,8 @@
     python benchmarks/compare_models.py --out runs/compare --sets bestbuy_xbox demo_shop --models bm25,lsa,dpsr
 
 Inputs, dataset and trained model of a set are made once; a comparison that was interrupted goes on, and one that is
-done is read from its files. Every core works on a set of its own, as small models hardly train faster on two; what a set
-prints goes to `NAME.log`. The sets are those of $DPSR_DATA, and the generated shop.
+done is read from its files. Every core works on a set of its own, as small models hardly train faster on two; what a
+set prints goes to `NAME.log`. The sets are those of $DPSR_DATA, and the generated shop.
 """
 
 from __future__ import annotations
