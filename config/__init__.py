@@ -14,8 +14,16 @@ from dpsr.config.cluster import ClusterConfig
 from dpsr.config.data import DataConfig, InteractionsConfig, ItemsConfig, SourceConfig, SupervisionConfig, UsersConfig
 from dpsr.config.distillation import DistillationConfig
 from dpsr.config.evaluation import EvaluationConfig, LabelsConfig
+from dpsr.config.fleet import FleetAlias, FleetConfig, FleetModel, FleetServer
 from dpsr.config.index import IndexConfig, LexicalConfig, MemoryConfig
-from dpsr.config.loading import ConfigError, load_config, load_serving_config, parse_config, parse_index_config
+from dpsr.config.loading import (
+    ConfigError,
+    load_config,
+    load_fleet_config,
+    load_serving_config,
+    parse_config,
+    parse_index_config,
+)
 from dpsr.config.model import ModelConfig, TransformerConfig
 from dpsr.config.run import Config
 from dpsr.config.serving import ServingConfig
@@ -29,6 +37,10 @@ __all__ = [
     "DataConfig",
     "DistillationConfig",
     "EvaluationConfig",
+    "FleetAlias",
+    "FleetConfig",
+    "FleetModel",
+    "FleetServer",
     "IndexConfig",
     "InteractionConfig",
     "InteractionsConfig",
@@ -49,6 +61,7 @@ __all__ = [
     "TransformerConfig",
     "UsersConfig",
     "load_config",
+    "load_fleet_config",
     "load_serving_config",
     "parse_config",
     "parse_index_config",
