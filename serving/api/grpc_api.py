@@ -114,7 +114,7 @@ class GrpcApi:
                 "(serving.model_config_poll_seconds)",
             )
         models = parse_model_config(request.config)
-        await asyncio.get_running_loop().run_in_executor(None, self._models.reload, models)
+        await asyncio.get_running_loop().run_in_executor(None, self._models.reload_for_client, models)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response.SerializeToString()

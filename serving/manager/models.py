@@ -13,7 +13,7 @@ import grpc
 from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.errors import ServableError, ServingError
 from dpsr.serving.manager.model_config import ServedModel, read_model_config
-from dpsr.serving.manager.versions import ModelVersions, VersionState, servable_not_found
+from dpsr.serving.manager.versions import ModelVersions, VersionState, lower_priority, servable_not_found
 from dpsr.serving.metrics import ModelFigures
 
 _log = logging.getLogger(__name__)
@@ -26,14 +26,16 @@ class Models:
         """Names the models; ``load_first`` loads them.
 
         Args:
-            models: the configuration to start with. Base paths of later configurations have to lie below the parent
-                directories of its base paths.
+            models: the configuration to start with.
             drain_seconds: time that the calls of a retired version have to end before they are cancelled.
         """
         self._configured = list(models)
         self._drain_seconds = drain_seconds
-        self._roots = sorted({served.base_path.resolve().parent for served in models})
+        self._roots = _parents(models)
+        """Where models of a client's configuration may lie: beside those that the operator has named."""
         self._models = {served.name: self._new(served) for served in models}
+        self._refused: dict[str, dict[int, VersionState]] = {}
+        """States of the new models of the last configuration, if it was refused."""
         self._reloading = threading.Lock()
         self._polling = False
         self._stopping = threading.Event()
@@ -79,7 +81,7 @@ class Models:
             ServingError: NOT_FOUND; the model or the version was never seen.
         """
         model = self._models.get(name)
-        states = model.states() if model else {}
+        states = model.states() if model else self._refused.get(name, {})
         if version is not None:
             if version not in states:
                 raise ServingError(grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}")
@@ -101,20 +103,29 @@ class Models:
         for served in self._configured:
             self._models[served.name].load_first(served)
 
-    def reload(self, models: Sequence[ServedModel]) -> None:
-        """Replaces the configuration: all of the new one is loaded before anything of the old one is freed.
+    def reload_for_client(self, models: Sequence[ServedModel]) -> None:
+        """``reload`` of a configuration that a client has sent.
 
         Raises:
-            ServableError: a model of it cannot be served, or lies outside of the first configuration's directories;
-                the old configuration stays in force.
+            ServableError: as ``reload``; or a model lies outside of the parent directories of the models that the
+                operator has configured.
         """
         for served in models:
             if not any(served.base_path.resolve().is_relative_to(root) for root in self._roots):
                 raise ServableError(
                     grpc.StatusCode.PERMISSION_DENIED,
-                    f"model {served.name}: {served.base_path} is outside of the directories of the first configuration "
-                    f"({', '.join(map(str, self._roots))})",
+                    f"model {served.name}: {served.base_path} is outside of the directories of the operator's "
+                    f"configuration ({', '.join(map(str, self._roots)) or 'which has no model'})",
                 )
+        self.reload(models)
+
+    def reload(self, models: Sequence[ServedModel]) -> None:
+        """Replaces the configuration: all of the new one is loaded before anything of the old one is freed.
+
+        Raises:
+            ServableError: a model of it cannot be served; the old configuration stays in force, and ``states`` tells
+                why a new model was refused.
+        """
         with self._reloading, ExitStack() as held:
             for model in self._models.values():
                 held.enter_context(model.updating)
@@ -123,8 +134,11 @@ class Models:
                 for served in models:
                     target[served.name].prepare(served)
             except ServableError:
+                fresh = [model for model in target.values() if self._models.get(model.name) is not model]
+                self._refused = {model.name: model.states() for model in fresh if model.states()}
                 self._undo(target)
                 raise
+            self._refused = {}
             gone = [model for model in self._models.values() if target.get(model.name) is not model]
             fresh = [model for model in target.values() if self._models.get(model.name) is not model]
             self._models = target
@@ -177,16 +191,21 @@ class Models:
                 model.close()
 
     def _watch(self, file: Path, seconds: float) -> None:
+        lower_priority()
         current, complaint = self._configured, ""
         while not self._stopping.wait(seconds):
             try:
                 models = read_model_config(file)
                 if models != current:
                     self.reload(models)
-                    current = models
+                    current, self._roots = models, _parents(models)
                     _log.info("%s: read again; models: %s", file, ", ".join(served.name for served in models) or "none")
                 complaint = ""
             except (ServableError, OSError) as error:
                 if str(error) != complaint:
                     _log.error("%s: not applied, the configuration before stays in force: %s", file, error)
                 complaint = str(error)
+
+
+def _parents(models: Sequence[ServedModel]) -> list[Path]:
+    return sorted({served.base_path.resolve().parent for served in models})

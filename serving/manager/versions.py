@@ -8,6 +8,8 @@ and tried again when its files change, or after a pause. If the serving version 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +29,8 @@ from dpsr.serving.metrics import ModelFigures
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 10.0
 MAX_RETRY_SECONDS = 600.0
+LOADING_NICENESS = 5
+"""Added to the niceness of a thread that loads beside others that answer: a third of a core where they want all."""
 
 _log = logging.getLogger(__name__)
 
@@ -186,6 +190,7 @@ class ModelVersions:
                 self._retire(version)
 
     def _poll(self) -> None:
+        lower_priority()
         while not self._stopping.wait(POLL_SECONDS):
             try:
                 self.update()
@@ -287,6 +292,13 @@ class ModelVersions:
             f"{self.base_path}: no version to serve; expected a directory with an integer name that holds "
             f"saved_model.pb, as `dpsr export` writes it",
         )
+
+
+def lower_priority() -> None:
+    """Gives way to threads that answer requests: those of this thread's loads come second where cores are short."""
+    if sys.platform == "linux":  # elsewhere a priority is that of the whole process
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + LOADING_NICENESS, 19))
 
 
 def servable_not_found(name: str, version: int | None) -> ServingError:

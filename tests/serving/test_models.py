@@ -172,7 +172,7 @@ def test_a_reload_that_cannot_be_served_changes_nothing(
     assert answering(client, "two") == 2
 
 
-def test_a_reload_reads_nothing_outside_of_the_first_directories(
+def test_a_client_reads_nothing_outside_of_the_operators_directories(
     serve: Callable[..., PredictClient], base: Path, exported: dict[int, Path]
 ) -> None:
     client = serve(BOTH)
@@ -184,6 +184,49 @@ def test_a_reload_reads_nothing_outside_of_the_first_directories(
     with pytest.raises(grpc.RpcError) as error:
         reload(client, 'model_config_list { config { name: "x" base_path: "one" } }')
     assert "Expected model x to have an absolute path" in error.value.details()
+
+
+def test_a_server_may_start_empty_and_gets_its_models_from_the_file(
+    serve: Callable[..., PredictClient], base: Path, exported: dict[int, Path]
+) -> None:
+    client = serve("model_config_list {{ }}", model_config_poll_seconds=0.1)
+    with pytest.raises(ServingError, match=r"Servable not found for request: Latest\(one\)"):
+        client.predict("one", {"query": QUERIES})
+    (base / "models.config").write_text(ONE.format(base=base, more=""))
+    wait_for(lambda: client.wait_until_ready("one") == 3)
+    assert answering(client, "one") == 1
+    with pytest.raises(grpc.RpcError) as error:  # the file's directories are the operator's now, and no others
+        reload(client, f'model_config_list {{ config {{ name: "x" base_path: "{exported[1].parent}" }} }}')
+    assert error.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    reload(client, f'model_config_list {{ config {{ name: "two" base_path: "{base}/two" }} }}')
+    assert answering(client, "two") == 2
+
+
+def test_the_status_of_a_refused_model_tells_why(serve: Callable[..., PredictClient], base: Path) -> None:
+    client = serve(ONE, model_config_poll_seconds=0.1)
+    broken = base / "broken" / "7"
+    broken.mkdir(parents=True)
+    (broken / "saved_model.pb").write_bytes(b"no protocol buffer")
+
+    def write(*names: str) -> None:
+        models = " ".join(f'config {{ name: "{name}" base_path: "{base}/{name}" }}' for name in names)
+        (base / "models.config").write_text(f"model_config_list {{ {models} }}")
+
+    write("one", "broken")
+
+    def refused() -> bool:
+        try:
+            status = client.status("broken")
+        except ServingError:
+            return False
+        return status[7].state == "END" and "broken/7" in status[7].error_message
+
+    wait_for(refused)
+    assert answering(client, "one") == 1
+    write("one", "two")
+    assert client.wait_until_ready("two") == 2
+    with pytest.raises(ServingError, match="Could not find any versions of model broken"):
+        client.status("broken")
 
 
 def test_a_reload_is_refused_unless_it_is_allowed(serve: Callable[..., PredictClient], base: Path) -> None:
