@@ -44,6 +44,12 @@ class FleetModel(Section):
     requests_per_second: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
     """Expected traffic: what placement balances besides memory."""
 
+    @pydantic.model_validator(mode="after")
+    def _on_demand_is_single(self) -> FleetModel:
+        if self.on_demand and self.replicas > 1:
+            raise ValueError(f"on_demand = true and replicas = {self.replicas}: a model on demand is on one server")
+        return self
+
 
 class FleetAlias(Section):
     """A stable name that points at models: an A/B experiment, where it points at several."""
@@ -103,8 +109,6 @@ class FleetControl(Section):
     """Time for a model to become AVAILABLE; then its load has failed."""
     dead_seconds: Positive = 3.0
     """Time without an answer after which a server counts as dead and its models are loaded elsewhere."""
-    lease_seconds: Positive = 5.0
-    """Time without a sign of the leading controller after which another takes over."""
     wait_seconds: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 30.0
     """Time that a request for an on-demand model waits for its load; 0: UNAVAILABLE at once, with a hint to retry."""
     min_resident_seconds: Positive = 10.0
