@@ -17,6 +17,8 @@ from dpsr.serving.fleet.server_link import ModelState
 
 RETRY_SECONDS = 10.0
 MAX_RETRY_SECONDS = 600.0
+_SETTLE_SECONDS = 2.0
+"""Time for a server to read its config file: until then it may still speak of an earlier load."""
 
 
 @dataclass
@@ -136,7 +138,7 @@ class Holdings:
             self.on(server)[model] = Holding("ready", now)
             self.failures.pop((model, server), None)
             return
-        refused = told is not None and told.error and not told.loaded
+        refused = told is not None and told.error and not told.loaded and age > _SETTLE_SECONDS
         if refused or age > load_seconds:
             said = told.error if told is not None and told.error else "the server did not say why"
             reason = said if refused else f"not AVAILABLE within {load_seconds:g} s (control.load_seconds): {said}"

@@ -6,6 +6,7 @@
 | ``proxies/NAME.json`` | each proxy's agent | what it has applied, and what its requests need (``ProxyReport``) |
 | ``orders.json`` | ``dpsr fleet promote``, ``drain``, ``move`` | what the operator asked for (``Orders``) |
 | ``servers/NAME.config`` | the leading controller | the models of a server, as TensorFlow Serving reads them |
+| ``status.json`` | the leading controller | servers, models and problems (``FleetStatus``) |
 | ``lease`` | the leading controller | who leads (``lease.py``) |
 
 Every file is replaced as a whole: a reader sees the old or the new one, after a crash too.
@@ -107,6 +108,38 @@ class Orders(Section):
     drained: frozenset[str] = frozenset()
     """Servers that shall hold no model."""
     moves: tuple[Move, ...] = ()
+
+
+class ServerStatus(Section):
+    """A server, as the controller sees it."""
+
+    alive: bool
+    drained: bool
+    """Whether the operator has asked it to hold no model."""
+    memory_bytes: int
+    used_bytes: int
+    """By its models, those that arrive or leave included."""
+    models: dict[str, str] = {}
+    """Model -> loading, ready, draining or unloading."""
+
+
+class FleetStatus(Section):
+    """What ``dpsr fleet status`` shows."""
+
+    written_at: float
+    """Seconds since the epoch."""
+    controller: str
+    """Host and process id of the leader."""
+    generation: int
+    """Of the routes."""
+    servers: dict[str, ServerStatus]
+    proxies: dict[str, int] = {}
+    """Proxies that report -> generation of the routes that they have applied."""
+    missing: dict[str, int] = {}
+    """Resident model -> replicas that it lacks."""
+    aliases: dict[str, dict[str, float]] = {}
+    """Alias -> model -> share, as the proxies have it."""
+    problems: tuple[str, ...] = ()
 
 
 def write_state(path: Path, state: Section) -> None:
