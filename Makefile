@@ -68,7 +68,7 @@ lint: $(VENV)/.dev ## ruff, mypy and clang-format
 	$(BIN)/ruff check .
 	$(BIN)/clang-format --dry-run --Werror $(filter %.cc %.h,$(CC_SOURCES))
 	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/dpsr
-	cd build/mypy && ../../$(BIN)/mypy -m dpsr -m dpsr.errors -m dpsr.train $(addprefix -p dpsr.,$(PY_FOLDERS))
+	cd build/mypy && ../../$(BIN)/mypy -m dpsr -m dpsr.errors -m dpsr.processes -m dpsr.train $(addprefix -p dpsr.,$(PY_FOLDERS))
 
 .PHONY: format
 format: $(VENV)/.dev ## rewrite the sources in the house format

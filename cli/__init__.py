@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from dpsr import __version__
-from dpsr.cli import cluster, comparison, data, demo, evaluation, indexing, init, serving, training
+from dpsr.cli import cluster, comparison, data, demo, evaluation, fleet, indexing, init, serving, training
 from dpsr.config import ConfigError
 from dpsr.errors import DpsrError
 
@@ -72,5 +72,6 @@ for _command in (
     demo.demo,
     data.data,
     cluster.cluster,
+    fleet.fleet,
 ):
     main.add_command(_command)

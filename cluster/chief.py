@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from dpsr.cluster.coordinator import DONE, FAILED, RETRY, UNCLEAR
 from dpsr.cluster.sockets import check_free
 from dpsr.cluster.tasks import ClusterError, Task
 from dpsr.config import Config
+from dpsr.processes import die_with_parent
 
 _PAUSE_SECONDS = 1.0
 _UNCLEAR_TRIES = 3
@@ -87,11 +87,3 @@ def _run_coordinator(config: Config, *, resume: bool, progress: bool) -> int:
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def die_with_parent(parent: int) -> None:
-    """Run in a fresh child of process ``parent``: the kernel kills it when the thread that started it ends."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:  # the parent ended before the call
-        os._exit(1)

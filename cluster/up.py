@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from dpsr.cluster.chief import die_with_parent
 from dpsr.cluster.tasks import CHIEF, EVALUATOR, PS, WORKER, ClusterError, Task
+from dpsr.processes import die_with_parent
 
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 0.2

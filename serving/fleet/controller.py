@@ -16,7 +16,7 @@ from pathlib import Path
 
 import grpc
 
-from dpsr.config import ConfigError, FleetConfig, load_fleet_config
+from dpsr.config import ConfigError, FleetConfig
 from dpsr.errors import DpsrError
 from dpsr.serving.fleet.holdings import Holding, Holdings
 from dpsr.serving.fleet.lease import Lease, locked
@@ -48,14 +48,15 @@ _log = logging.getLogger(__name__)
 class Controller:
     """Leads a fleet, or waits for the leader's end."""
 
-    def __init__(self, config_file: Path, fleet: FleetConfig) -> None:
+    def __init__(self, config_file: Path, fleet: FleetConfig, read: Callable[[], FleetConfig]) -> None:
         """Names the fleet; ``run`` leads it.
 
         Args:
             config_file: ``fleet.toml``, which is followed.
             fleet: what it said at the start.
+            read: reads it again, with the overrides of the command line.
         """
-        self._file = config_file
+        self._file, self._read = config_file, read
         self._fleet = fleet
         self._state = Path(fleet.state_dir)
         self._lease = Lease(self._state / "lease")
@@ -138,7 +139,7 @@ class Controller:
             if stamp != self._file_stamp:
                 self._file_stamp = stamp
                 try:
-                    fleet = load_fleet_config(self._file)
+                    fleet = self._read()
                     if fleet.state_dir != self._fleet.state_dir:
                         raise ConfigError(f"{self._file}: state_dir cannot change while the fleet runs; restart it")
                     self._fleet, self._config_problem = fleet, ""
@@ -346,14 +347,11 @@ async def _nothing() -> bool:
     return False
 
 
-def control(config_file: Path, fleet: FleetConfig, stop: Callable[[], bool]) -> None:
+def control(config_file: Path, fleet: FleetConfig, read: Callable[[], FleetConfig], stop: Callable[[], bool]) -> None:
     """Runs a controller in this thread until ``stop`` says so.
 
     Raises:
         FleetError: as ``Controller.run``.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # every server that is down would be a line a second
-    asyncio.run(Controller(config_file, fleet).run(stop))
-
-
-__all__ = ["Controller", "ModelState", "control"]
+    asyncio.run(Controller(config_file, fleet, read).run(stop))
