@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from dpsr.config import FleetConfig, load_fleet_config
+
+if TYPE_CHECKING:
+    from dpsr.serving.fleet.up import Part
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,7 +82,7 @@ def up(file: FleetFile, local: int | None) -> None:
     from dpsr.serving.fleet.up import up as run
 
     config, overrides, state = file.fleet, file.overrides, Path(file.fleet.state_dir)
-    servers = []
+    servers: list[Part] = []
     if local:
         override, servers = local_servers(local, state)
         overrides = (*overrides, override)

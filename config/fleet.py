@@ -173,7 +173,8 @@ def resolve_alias(aliases: dict[str, FleetAlias], name: str) -> dict[str, float]
             circle = " -> ".join((*path[path.index(alias) :], alias))
             raise ValueError(f"aliases point at one another in a circle: {circle}; let one of them name a model")
         weights = aliases[alias].variants
-        total, found = sum(weights.values()), {}
+        total = sum(weights.values())
+        found: dict[str, float] = {}
         for target, weight in weights.items():
             below = shares(target, (*path, alias)) if target in aliases else {target: 1.0}
             for model, share in below.items():

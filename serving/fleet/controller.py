@@ -20,9 +20,9 @@ from dpsr.config import ConfigError, FleetConfig
 from dpsr.errors import DpsrError
 from dpsr.serving.fleet.holdings import Holding, Holdings
 from dpsr.serving.fleet.lease import Lease, locked
-from dpsr.serving.fleet.on_demand import OnDemand, used_bytes
+from dpsr.serving.fleet.on_demand import OnDemand, View
 from dpsr.serving.fleet.routing import make_routes
-from dpsr.serving.fleet.server_link import ModelState, ServerLink
+from dpsr.serving.fleet.server_link import ServerLink
 from dpsr.serving.fleet.state import (
     FleetStatus,
     Orders,
@@ -106,7 +106,7 @@ class Controller:
                 for model, endpoints in self._routes.models.items()
                 if any(endpoint.server == server and endpoint.state == "ready" for endpoint in endpoints)
             )
-            configured = link.configured()
+            configured = link.read_config(link.config_file)
             self._holdings.adopt(server, configured, routed, now)
             if link.config_file.exists():
                 self._written[server] = configured
@@ -124,12 +124,13 @@ class Controller:
         usable = alive - self._orders.drained
         self._targets.update(self._fleet, self._bytes, usable, self._holdings, self._orders)
         self._drain_unwanted(now)
-        self._on_demand.decide(self._fleet, self._bytes, usable, self._holdings, list(self._reports.values()), now)
-        self._load_wanted(alive, now)
+        view = View(self._fleet, self._bytes, frozenset(usable), self._holdings, list(self._reports.values()), now)
+        self._on_demand.decide(view)
+        self._load_wanted(alive, view)
         self._write_config_files()
         self._write_routes()
         self._finish_moves()
-        self._write_status(alive, now)
+        self._write_status(alive, view)
 
     def _follow_config(self) -> None:
         """Reads ``fleet.toml`` again if it has changed, and measures the models."""
@@ -233,7 +234,7 @@ class Controller:
         holders = self._targets.holders.get(model, ())
         return bool(holders) and all(server in ready for server in holders)
 
-    def _load_wanted(self, alive: set[str], now: float) -> None:
+    def _load_wanted(self, alive: set[str], view: View) -> None:
         """Begins the next load of every server that has none in progress: what answers nowhere comes first."""
         missing: dict[str, list[tuple[bool, float, str]]] = {}
         for model, servers in self._targets.holders.items():
@@ -243,16 +244,16 @@ class Controller:
                     priority = (answers, -self._fleet.models[model].requests_per_second, model)
                     missing.setdefault(server, []).append(priority)
         for server, models in missing.items():
-            free = int(self._fleet.servers[server].memory_gib * GIB) - used_bytes(server, self._holdings, self._bytes)
+            free = int(self._fleet.servers[server].memory_gib * GIB) - view.used_bytes(server)
             for _, _, model in sorted(models):
                 if self._holdings.is_loading(server):
                     break
-                if not self._holdings.may_retry(server, model, now):
+                if not self._holdings.may_retry(server, model, view.now):
                     continue
                 if self._bytes[model] <= free:
-                    self._holdings.load(server, model, now)
+                    self._holdings.load(server, model, view.now)
                 else:
-                    self._on_demand.make_room(server, self._bytes[model] - free, self._fleet, self._holdings, now)
+                    self._on_demand.make_room(server, self._bytes[model] - free, view)
                 break  # what comes first waits for its memory: a smaller one that passed it might keep it out for ever
 
     def _write_config_files(self) -> None:
@@ -297,16 +298,16 @@ class Controller:
             left = tuple(move for move in orders.moves if is_open(move.model, move.source, move.target))
             write_state(self._state / "orders.json", orders.model_copy(update={"moves": left}))
 
-    def _write_status(self, alive: set[str], now: float) -> None:
-        if now - self._status_at < STATUS_SECONDS:
+    def _write_status(self, alive: set[str], view: View) -> None:
+        if view.now - self._status_at < STATUS_SECONDS:
             return
-        self._status_at = now
+        self._status_at = view.now
         servers = {
             name: ServerStatus(
                 alive=name in alive,
                 drained=name in self._orders.drained,
                 memory_bytes=int(server.memory_gib * GIB),
-                used_bytes=used_bytes(name, self._holdings, self._bytes),
+                used_bytes=view.used_bytes(name),
                 models={model: holding.state for model, holding in sorted(self._holdings.on(name).items())},
             )
             for name, server in sorted(self._fleet.servers.items())
@@ -319,8 +320,8 @@ class Controller:
         write_state(
             self._state / "status.json",
             FleetStatus(
-                written_at=now,
-                controller=f"{self._lease.holder()}",
+                written_at=view.now,
+                controller=self._lease.holder(),
                 generation=self._routes.generation,
                 servers=servers,
                 proxies={name: report.generation for name, report in self._reports.items()},

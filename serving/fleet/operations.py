@@ -83,8 +83,8 @@ def order_promotion(fleet: FleetConfig, alias: str, variants: dict[str, float]) 
     _change_orders(fleet, change)
     text = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
     return (
-        f"{alias} -> {text}, as soon as each of them answers. The order holds until aliases.{alias}.variants changes in "
-        "fleet.toml; write it there too"
+        f"{alias} -> {text}, as soon as each of them answers. The order holds until aliases.{alias}.variants changes "
+        "in fleet.toml; write it there too"
     )
 
 

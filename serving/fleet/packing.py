@@ -79,6 +79,8 @@ class Packing:
         """Servers on which a model is loaded already: its replica there costs its bytes when it moves."""
         self._model_hashes = stable_hashes(models)
         self._server_hashes = _mix(stable_hashes(servers))
+        self._scores: tuple[int, np.ndarray] | None = None
+        """Of the last model, whose replicas are placed one after the other."""
 
     def add(self, model: int, server: int) -> None:
         """Puts a replica on a server."""
@@ -113,9 +115,11 @@ class Packing:
 
         ``-w / ln(u)`` with u uniform in (0, 1) makes a server of weight w the first in proportion to w.
         """
-        mixed = _mix(self._model_hashes[model] ^ self._server_hashes)
-        uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
-        return -self.weights / np.log(uniform)
+        if self._scores is None or self._scores[0] != model:
+            mixed = _mix(self._model_hashes[model] ^ self._server_hashes)
+            uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+            self._scores = model, -self.weights / np.log(uniform)
+        return self._scores[1]
 
     def _roomy(self, model: int) -> np.ndarray:
         """Servers that have the memory and do not hold the model, bool [m]."""

@@ -89,19 +89,20 @@ class ServerLink:
         """``state_of`` of several models at once."""
         return dict(zip(models, await asyncio.gather(*map(self.state_of, models)), strict=True))
 
-    def configured(self) -> dict[str, str]:
-        """Models of the config file -> base paths; none where there is no file.
+    @staticmethod
+    def read_config(file: Path) -> dict[str, str]:
+        """Models of a config file -> base paths; none where there is no file.
 
         Raises:
             FleetError: the file is no text ``ModelServerConfig``.
         """
         try:
-            config = text_format.Parse(self.config_file.read_text(encoding="utf-8"), ModelServerConfig())
+            config = text_format.Parse(file.read_text(encoding="utf-8"), ModelServerConfig())
         except FileNotFoundError:
             return {}
         except (text_format.ParseError, UnicodeDecodeError) as error:
             raise FleetError(
-                f"{self.config_file}: not a text ModelServerConfig of this fleet: {error}; a server of a fleet has a "
+                f"{file}: not a text ModelServerConfig of this fleet: {error}; a server of a fleet has a "
                 "model config file that only the controller writes: name another file, or remove this one"
             ) from None
         return {entry.name: entry.base_path for entry in config.model_config_list.config}

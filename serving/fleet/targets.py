@@ -7,9 +7,8 @@ from pathlib import Path
 
 from dpsr.config import FleetConfig
 from dpsr.errors import DpsrError
-from dpsr.serving.fleet.errors import FleetError
 from dpsr.serving.fleet.holdings import Holdings
-from dpsr.serving.fleet.placement import Capacity, Demand, Placement, place
+from dpsr.serving.fleet.placement import Capacity, Demand, DoesNotFitError, place
 from dpsr.serving.fleet.sizes import model_bytes
 from dpsr.serving.fleet.state import Orders
 
@@ -93,26 +92,13 @@ class Targets:
         if key == self._key:
             return
         current = {demand.name: holdings.in_state(demand.name, "loading", "ready") for demand in demands}
-        placement = place_what_fits(demands, room, current)
-        self.holders, self.problem = dict(placement.holders), "\n".join(placement.unplaced.values())
+        try:
+            placement, self.problem = place(demands, room, current), ""
+        except DoesNotFitError as error:
+            placement, self.problem = error.placement, str(error)
+        self.holders = dict(placement.holders)
         for move in orders.moves:
             held = self.holders.get(move.model, ())
             if move.source in held and move.target not in held and move.target in {server.name for server in room}:
                 self.holders[move.model] = tuple(move.target if name == move.source else name for name in held)
         self._key = key
-
-
-def place_what_fits(demands: list[Demand], room: list[Capacity], current: Mapping[str, list[str]]) -> Placement:
-    """``place`` in which a model that fits nowhere takes nothing from the others (``Placement.unplaced``)."""
-    return place(demands, room, current, strict=False)
-
-
-def check_fits(fleet: FleetConfig, sizes: Mapping[str, int]) -> Placement:
-    """Places all resident models on all servers, from nothing.
-
-    Raises:
-        FleetError: a model fits nowhere, or there is no server.
-    """
-    if not fleet.servers:
-        raise FleetError("the fleet has no servers; add [servers.NAME] with address and memory_gib")
-    return place(resident_demands(fleet, sizes), capacities(fleet, fleet.servers), {})

@@ -46,9 +46,9 @@ def _message_types() -> dict[str, Any]:
             if isinstance(kind, str):
                 entry.type, entry.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
             else:
-                entry.type = kind  # type: ignore[assignment]
+                entry.type = kind
     pool = descriptor_pool.DescriptorPool()  # of its own: the stock modules may be imported beside this one
-    pool.Add(file)  # type: ignore[no-untyped-call]
+    pool.Add(file)
     return {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
     }
