@@ -70,8 +70,8 @@ def plan(file: FleetFile) -> None:
 def up(file: FleetFile, local: int | None) -> None:
     """Start controller and proxy, place the models, and keep it so until interrupted.
 
-    Starts again what dies. The servers of the configuration run elsewhere: `dpsr serve` or TensorFlow Serving, each with
-    its model config file; with --local they are processes of this machine, in place of those of the configuration.
+    Starts again what dies. The servers of the configuration run elsewhere: `dpsr serve` or TensorFlow Serving, each
+    with its model config file; with --local they are processes of this machine, in place of those of the configuration.
 
     \b
     Examples: dpsr fleet up -c fleet.toml

@@ -9,6 +9,8 @@ import numpy as np
 
 FILL_BELOW = 0.5
 """A server with less than this part of its share of the load, a new one as a rule, takes replicas from others."""
+_AIM = 0.8
+"""Part of the way from the mean to the bound that new replicas use, so that a small change leaves no server above it."""
 _HOT_SLACK = 1.1
 """A server with one replica above the bound keeps others that add at most a tenth to it: their move would gain nothing."""
 _LEAST_GAIN = 1 / 16
@@ -71,6 +73,7 @@ class Packing:
         self.share = np.maximum(total_load * self.weights, np.finfo(np.float64).tiny)
         """Load of each server at perfect balance [m]."""
         self.bound = balance * self.share
+        self.aim = self.share + _AIM * (self.bound - self.share)
         self.low = self.share / balance
         """What a server that takes replicas from others fills up to [m]."""
         self.holders: list[set[int]] = [set() for _ in models]
@@ -136,9 +139,10 @@ class Packing:
         if not roomy.any():
             return None
         after = self.load + self.rate[model]
-        bounded = roomy & (after <= self.bound)
-        if bounded.any():
-            return int(np.argmax(np.where(bounded, self.scores(model), -1.0)))
+        for limit in (self.aim, self.bound):
+            bounded = roomy & (after <= limit)
+            if bounded.any():
+                return int(np.argmax(np.where(bounded, self.scores(model), -1.0)))
         return int(np.argmin(np.where(roomy, after / self.share, np.inf)))
 
     def shed_overfull(self) -> None:
