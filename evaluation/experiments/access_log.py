@@ -89,11 +89,12 @@ def _read_rows(
     )
     aliases = id_strings(rows.columns["alias"])
     log.aliases.update({entry["values"]: entry["counts"] for entry in aliases.drop_null().value_counts().to_pylist()})
-    units = np.full(len(rows.numbers), NO_UNIT, np.int64)
+    units = [NO_UNIT] * len(ids)
     ours = np.flatnonzero(pc.fill_null(pc.equal(aliases, alias), False).to_numpy(zero_copy_only=False))
-    times, dated = _times(rows.columns["time"])
+    times, dated = (found.tolist() for found in _times(rows.columns["time"]))
     milliseconds = _milliseconds(rows.columns["ms"])
-    forced = _truths(rows.columns["forced"])
+    measurable = (milliseconds >= 0).tolist()
+    forced = _truths(rows.columns["forced"]).tolist()
     measured: dict[int, list[int]] = {}
     for row in ours.tolist():
         reason = (
@@ -106,7 +107,7 @@ def _read_rows(
             else "unreadable time: expected ISO 8601"
             if not dated[row]
             else "unreadable ms: expected a number from 0"
-            if not milliseconds[row] >= 0
+            if not measurable[row]
             else None
         )
         if reason is not None:
@@ -119,7 +120,7 @@ def _read_rows(
         if number == len(log.variants):
             log.variants.append(variants[row])
             log.latencies.append(LatencyHistogram())
-        time, failed = int(times[row]), statuses[row] != "OK"
+        time, failed = times[row], statuses[row] != "OK"
         units[row] = log.units.see(keys[row], number, time, failed)
         log.first = min(log.first, time) if log.requests else time
         log.last = max(log.last, time) if log.requests else time
@@ -130,7 +131,7 @@ def _read_rows(
     for number, found in measured.items():
         log.latencies[number].add(milliseconds[found])
     named = [row for row, name in enumerate(ids) if name is not None]
-    requests.add([ids[row] for row in named], units[named].tolist())
+    requests.add([ids[row] for row in named], [units[row] for row in named])
 
 
 def _times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:

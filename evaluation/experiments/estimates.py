@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
-Z95 = float(stats.norm.ppf(0.975))
+Z95 = float(special.ndtri(0.975))
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def proportion_difference(treated: tuple[int, int], control: tuple[int, int]) ->
     low = value - math.hypot(mine - my_low, their_high - theirs)
     high = value + math.hypot(my_high - mine, theirs - their_low)
     error = math.sqrt(pooled_variance(treated, control))
-    p = 1.0 if error == 0 else float(2 * stats.norm.sf(abs(value) / error))
+    p = 1.0 if error == 0 else float(2 * special.ndtr(-abs(value) / error))
     return Difference(value, low, high, p, _relative(value, theirs))
 
 
@@ -115,20 +115,24 @@ def mean_difference(treated: Sample, control: Sample) -> Difference:
     if not total > 0:
         return _without_variance(treated, control)
     parts = treated.variance**2 / (treated.units - 1) + control.variance**2 / (control.units - 1)
-    return _difference(treated, control, stats.t(total**2 / parts))
+    freedom = total**2 / parts
+    statistic = abs(treated.value - control.value) / math.sqrt(total)
+    p = float(2 * special.stdtr(freedom, -statistic))
+    return _difference(treated, control, float(special.stdtrit(freedom, 0.975)), p)
 
 
 def ratio_difference(treated: Sample, control: Sample) -> Difference:
     """The difference of two ratios by the normal approximation."""
-    if not treated.variance + control.variance > 0:
+    total = treated.variance + control.variance
+    if not total > 0:
         return _without_variance(treated, control)
-    return _difference(treated, control, stats.norm())
+    p = float(2 * special.ndtr(-abs(treated.value - control.value) / math.sqrt(total)))
+    return _difference(treated, control, Z95, p)
 
 
-def _difference(treated: Sample, control: Sample, law: stats.rv_continuous) -> Difference:
-    value, error = treated.value - control.value, math.sqrt(treated.variance + control.variance)
-    half = float(law.ppf(0.975)) * error
-    p = float(2 * law.sf(abs(value) / error))
+def _difference(treated: Sample, control: Sample, quantile: float, p: float) -> Difference:
+    value = treated.value - control.value
+    half = quantile * math.sqrt(treated.variance + control.variance)
     return Difference(value, value - half, value + half, p, _relative(value, control.value))
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy import special
 
 from dpsr.evaluation.experiments.errors import ExperimentError
 
@@ -56,6 +56,6 @@ def check_sample_ratio(units: Mapping[str, int], shares: Mapping[str, float]) ->
     expected = {name: share * total for name, share in shares.items()}
     if set(units) - set(shares):
         return SampleRatio(dict(units), expected, None, 0.0, True)
-    found = stats.chisquare([units.get(name, 0) for name in shares], list(expected.values()))
-    p = float(found.pvalue)
-    return SampleRatio(dict(units), expected, float(found.statistic), p, p < MISMATCH_P)
+    square = sum((units.get(name, 0) - count) ** 2 / count for name, count in expected.items())
+    p = float(special.chdtrc(len(shares) - 1, square))
+    return SampleRatio(dict(units), expected, square, p, p < MISMATCH_P)
