@@ -64,8 +64,8 @@ def _variants(variants: tuple[Variant, ...], action: str) -> str:
         "requests",
         "converted",
         "conversion, 95 %",
-        f"{action} a unit",
-        f"{action} a request",
+        f"{action} / unit",
+        f"{action} / request",
         "p50 ms",
         "p99 ms",
         "errors",
@@ -78,8 +78,8 @@ def _differences(report: ExperimentReport) -> str:
     for found in report.comparisons:
         named = {
             "conversion": (found.conversion, _points),
-            f"{report.action} a unit": (found.events_per_unit, _signed),
-            f"{report.action} a request": (found.events_per_request, _signed),
+            f"{report.action} / unit": (found.events_per_unit, _signed),
+            f"{report.action} / request": (found.events_per_request, _signed),
             "errors": (found.error_share, _points),
         }
         for name, (difference, shown) in named.items():
@@ -147,7 +147,8 @@ def _rejected(log: str, rejected: Rejections) -> list[str]:
     if not rejected.lines:
         return []
     first = "\n".join(f"  {example}" for example in rejected.examples)
-    return [f"{log}: {rejected.lines:,} lines cannot be used, the first:\n{first}"]
+    lines = "1 line" if rejected.lines == 1 else f"{rejected.lines:,} lines"
+    return [f"{log}: {lines} cannot be used, the first:\n{first}"]
 
 
 def _decisions(report: ExperimentReport) -> list[str]:
