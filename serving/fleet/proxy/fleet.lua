@@ -127,7 +127,7 @@ end
 
 ------------------------------------------------------------------------------------------------------------- aliases
 
--- "shop_v41:3865470566,shop_v42:4294967296;x-user;user_id;shop_v43:429496729": variants with the end of their part of
+-- "shop_v41:3865470566,shop_v42:4294967296|x-user|user_id|shop_v43:429496729": variants with the end of their part of
 -- the 2^32 buckets, header and input of the sticky key or "-", and shadow models with the end of theirs.
 local function parse_shares(text)
   local shares = {}
@@ -140,7 +140,7 @@ end
 local function parse_alias(text)
   local alias = parsed[text]
   if alias == nil then
-    local variants, header, input, shadow = text:match("^([^;]*);([^;]*);([^;]*);([^;]*)$")
+    local variants, header, input, shadow = text:match("^([^|]*)|([^|]*)|([^|]*)|([^|]*)$")
     alias = { variants = parse_shares(variants), shadow = parse_shares(shadow) }
     alias.header = header ~= "-" and header or nil
     alias.input = input ~= "-" and input or nil

@@ -1,0 +1,55 @@
+"""The access log: HAProxy's lines from a unix datagram socket into a file of JSON lines, which rotates."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import re
+import socket
+import threading
+from pathlib import Path
+
+import grpc
+
+MAX_BYTES = 256 << 20
+BACKUPS = 4
+_MISSING = re.compile(r'"(?:request_id|alias|model|variant|key)":"-",')
+_STATUS = re.compile(r'"status":"(-|\d+)"')
+_NAMES = {str(code.value[0]): code.name for code in grpc.StatusCode} | {"-": "OK"}
+
+
+class AccessLog:
+    """Receives lines in a thread of its own, as long as the agent lives; HAProxy drops lines while it does not."""
+
+    def __init__(self, socket_file: Path, log_file: Path) -> None:
+        """Names the socket and the file."""
+        self._socket_file = socket_file
+        self._log_file = log_file
+        self._socket: socket.socket | None = None
+
+    def start(self) -> None:
+        """Listens."""
+        self._log_file.parent.mkdir(parents=True, exist_ok=True)
+        self._socket_file.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._socket.bind(str(self._socket_file))
+        handler = logging.handlers.RotatingFileHandler(self._log_file, maxBytes=MAX_BYTES, backupCount=BACKUPS)
+        threading.Thread(target=self._receive, args=(self._socket, handler), name="access log", daemon=True).start()
+
+    def _receive(self, lines: socket.socket, handler: logging.Handler) -> None:
+        while True:
+            line = readable(lines.recv(65536).decode(errors="replace"))
+            if line:
+                handler.emit(logging.LogRecord("", logging.INFO, "", 0, line, None, None))
+
+
+def readable(line: str) -> str:
+    """HAProxy's line without empty members, and with the name of the gRPC status; empty if it is no request's."""
+    line = line.strip()
+    if not line.startswith("{"):
+        return ""
+    line = _MISSING.sub("", line)
+    if '"protocol":"grpc"' in line:
+        line = _STATUS.sub(lambda found: f'"status":"{_NAMES.get(found[1], found[1])}"', line)
+    return line

@@ -1,0 +1,175 @@
+"""The agent beside a HAProxy: keeps it running and in line with the routes, and reports what its requests need."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from dpsr.config import FleetConfig
+from dpsr.errors import DpsrError
+from dpsr.serving.fleet.errors import FleetError
+from dpsr.serving.fleet.proxy.access_log import AccessLog
+from dpsr.serving.fleet.proxy.changes import runtime_changes
+from dpsr.serving.fleet.proxy.haproxy_config import (
+    alias_texts,
+    error_files,
+    map_text,
+    model_states,
+    needs_reload,
+    render,
+)
+from dpsr.serving.fleet.proxy.process import HaProxy
+from dpsr.serving.fleet.proxy.usage import in_flight, usage
+from dpsr.serving.fleet.proxy.waker import Waker
+from dpsr.serving.fleet.state import ProxyReport, Routes, read_state, replace_text, write_state
+
+LOOK_SECONDS = 0.05
+REPORT_SECONDS = 0.5
+USAGE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class ProxyAgent:
+    """Runs HAProxy for a fleet. HAProxy goes on without the agent, and the next agent takes it over."""
+
+    def __init__(self, fleet: FleetConfig, name: str, run_dir: Path) -> None:
+        """Prepares an agent; ``run`` starts it.
+
+        Args:
+            fleet: addresses, times and TLS; a change of them needs a new agent.
+            name: of the proxy, in the fleet's state.
+            run_dir: directory of HAProxy's files and sockets, of this agent alone.
+
+        Raises:
+            FleetError: HAProxy is missing, too old, or built without what a fleet needs.
+        """
+        run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if len(str(run_dir)) > 85:
+            raise FleetError(f"{run_dir}: too long for unix sockets in it (85 bytes); choose a shorter state_dir")
+        state = Path(fleet.state_dir)
+        self._fleet = fleet
+        self._run_dir = run_dir
+        self._routes_file = state / "routes.json"
+        self._report_file = state / "proxies" / f"{name}.json"
+        self._haproxy = HaProxy(run_dir)
+        self._waker = Waker(run_dir / "wake.sock", fleet.control.wait_seconds)
+        self._access_log = AccessLog(run_dir / "log.sock", state / "logs" / f"access_{name}.jsonl")
+        self._routes = Routes()
+        self._stamp: tuple[int, int, int] | None = None
+        self._known: set[tuple[str, str]] = set()
+        """Models and servers that the present worker has, in whatever state."""
+        self._reported_at = self._used_at = 0.0
+        self._used: dict[str, float] = {}
+        self._requests: dict[str, int] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Runs until ``stop``; then HAProxy ends after its requests in flight.
+
+        Raises:
+            FleetError: HAProxy does not start, as when a port is taken.
+        """
+        for name, text in error_files().items():
+            replace_text(self._run_dir / name, text)
+        self._access_log.start()
+        self._waker.start()
+        self._read_routes()
+        self._write_files()
+        if self._haproxy.is_running():
+            self._reload()
+            _log.info("took over the HAProxy that was running")
+        else:
+            self._start()
+        try:
+            while not stop.wait(LOOK_SECONDS):
+                self._look()
+        finally:
+            self._haproxy.stop()
+            self._waker.stop()
+            self._report_file.unlink(missing_ok=True)
+
+    def _look(self) -> None:
+        try:
+            if not self._haproxy.is_running():
+                _log.error("HAProxy ended; starting it again")
+                self._start()
+            before = self._routes
+            if self._read_routes():
+                self._apply(before)
+                self._report()
+            elif time.time() - self._reported_at >= REPORT_SECONDS:
+                self._report()
+        except DpsrError as error:  # the routes before stay in force; the next look tries again
+            _log.error("%s", error)
+            self._stamp = None
+            time.sleep(LOOK_SECONDS)
+
+    def _read_routes(self) -> bool:
+        """Reads the routes if their file has changed; True if they have."""
+        try:
+            info = self._routes_file.stat()
+        except FileNotFoundError:
+            return False
+        stamp = (info.st_ino, info.st_mtime_ns, info.st_size)
+        if stamp == self._stamp:
+            return False
+        routes = read_state(self._routes_file, Routes) or Routes()
+        self._stamp = stamp
+        changed, self._routes = routes != self._routes, routes
+        return changed
+
+    def _apply(self, before: Routes) -> None:
+        self._write_files()
+        try:
+            if needs_reload(before, self._routes):
+                self._reload()
+                return
+            changes = runtime_changes(self._fleet.proxy, self._run_dir, before, self._routes, self._known)
+            self._haproxy.api.change(changes)
+        except DpsrError as error:
+            _log.error("a change by the runtime API failed, HAProxy reads the whole file again: %s", error)
+            self._reload()
+            return
+        self._note_applied()
+
+    def _reload(self) -> None:
+        self._haproxy.reload(f"routes-{self._routes.generation}")
+        self._known = set()
+        self._note_applied()
+        _log.info("HAProxy reloaded with %d models", len(self._routes.models))
+
+    def _start(self) -> None:
+        self._haproxy.start(f"routes-{self._routes.generation}")
+        self._known = set()
+        self._note_applied()
+        _log.info("HAProxy started with %d models", len(self._routes.models))
+
+    def _note_applied(self) -> None:
+        for model, endpoints in self._routes.models.items():
+            self._known |= {(model, endpoint.server) for endpoint in endpoints}
+        self._waker.applied(self._routes)
+
+    def _write_files(self) -> None:
+        """Writes configuration and maps as the routes are now: what a start or a reload reads."""
+        replace_text(self._run_dir / "models.map", map_text(model_states(self._routes)))
+        replace_text(self._run_dir / "aliases.map", map_text(alias_texts(self._routes.aliases)))
+        text = render(self._fleet.proxy, self._routes, self._run_dir, wait_seconds=self._fleet.control.wait_seconds)
+        replace_text(self._run_dir / "haproxy.cfg", text)
+
+    def _report(self) -> None:
+        now = time.time()
+        if now - self._used_at >= USAGE_SECONDS:
+            self._used_at = now
+            self._used, self._requests = usage(self._haproxy.api, now, self._used)
+        report = ProxyReport(
+            written_at=now,
+            generation=self._routes.generation,
+            in_flight=in_flight(self._haproxy, self._routes),
+            wanted=self._waker.wanted(),
+            used=self._used,
+            requests=self._requests,
+        )
+        write_state(self._report_file, report)
+        self._reported_at = now

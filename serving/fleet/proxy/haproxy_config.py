@@ -1,0 +1,370 @@
+"""HAProxy's configuration: routing of TensorFlow Serving's requests by the model's name.
+
+| part | does |
+|---|---|
+| frontend ``grpc`` | reads the name in the message (``model_spec.name``, field 1.1 of every request) |
+| frontend ``rest`` | reads the name in the path, ``/v1/models/NAME`` |
+| backend ``grpc:MODEL``, ``rest:MODEL`` | the servers that hold the model; a request goes to another one if the connection fails |
+| backend ``servers`` | every server: answers ``grpc.health.v1.Health`` |
+| frontend ``shadow`` | takes copies of requests on a unix socket |
+| frontend ``metrics`` | ``/metrics`` of HAProxy, ``/aliases`` of the script, ``/healthz`` |
+
+The file has the routes of the moment at which it was written, so that HAProxy starts right whoever started it. Later
+changes of servers go through the runtime API; new models need a reload.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from dpsr.config.fleet import FleetProxy
+from dpsr.serving.fleet.proxy.variants import bounds
+from dpsr.serving.fleet.state import AliasRoute, Endpoint, Routes
+
+LUA = Path(__file__).parent / "fleet.lua"
+BUFFER_BYTES = 65536
+"""Of a request: one that fits can be sent to another server when its connection ends without an answer."""
+_HARD_STOP_SECONDS = 600
+_DEMAND, _EMPTY, _READY = "demand", "empty", "ready"
+
+
+def render(proxy: FleetProxy, routes: Routes, run_dir: Path, *, wait_seconds: float) -> str:
+    """The configuration file.
+
+    Args:
+        proxy: addresses, times and TLS.
+        routes: servers, models and aliases.
+        run_dir: directory of sockets, maps and error files.
+        wait_seconds: time that a request for an on-demand model waits at most.
+    """
+    sections = [
+        _global(proxy, routes, run_dir, wait_seconds),
+        _defaults(proxy, wait_seconds),
+        _grpc_frontend(proxy, routes, run_dir),
+        *([_rest_frontend(proxy, routes, run_dir)] if proxy.rest_port >= 0 else []),
+        _shadow_frontend(run_dir),
+        *([_metrics_frontend(proxy)] if proxy.metrics_port >= 0 else []),
+        _servers_backend(proxy, routes),
+    ]
+    for model, endpoints in sorted(routes.models.items()):
+        sections.append(_grpc_backend(proxy, routes, model, endpoints, run_dir))
+        if proxy.rest_port >= 0:
+            sections.append(_rest_backend(proxy, routes, model, endpoints))
+    return "\n\n".join(sections) + "\n"
+
+
+def needs_reload(before: Routes, after: Routes) -> bool:
+    """Whether a change of the routes is beyond the runtime API: models or servers come or go."""
+    return before.servers != after.servers or set(before.models) != set(after.models)
+
+
+def model_states(routes: Routes) -> dict[str, str]:
+    """Content of ``models.map``: model -> ``ready``, ``demand`` (its requests wait for a load) or ``empty``."""
+    return {
+        model: _READY if endpoints else _DEMAND if model in routes.on_demand else _EMPTY
+        for model, endpoints in routes.models.items()
+    }
+
+
+def alias_texts(aliases: Mapping[str, AliasRoute]) -> dict[str, str]:
+    """Content of ``aliases.map``, as the Lua script reads it."""
+    return {name: _alias_text(alias) for name, alias in aliases.items()}
+
+
+def _alias_text(alias: AliasRoute) -> str:
+    variants = ",".join(f"{model}:{bound}" for model, bound in bounds(alias.variants))
+    shadow = ",".join(f"{model}:{round(share * 2**32)}" for model, share in sorted(alias.shadow.items()))
+    return "|".join((variants, alias.sticky_header or "-", alias.sticky_input or "-", shadow))
+
+
+def map_text(values: Mapping[str, str]) -> str:
+    """The text of a map file."""
+    return "".join(f"{key} {value}\n" for key, value in sorted(values.items()))
+
+
+def error_files() -> dict[str, str]:
+    """Answers to gRPC clients in place of HAProxy's own errors, by file name: raw HTTP messages with a gRPC status."""
+    texts = {
+        "502": (14, "the server ended the connection without an answer; try again"),
+        "503": (14, "no server that holds the model can be reached; try again"),
+        "504": (4, "the server did not answer in time"),
+        "400": (13, "malformed HTTP request"),
+        "408": (4, "the request did not arrive in time"),
+    }
+    return {
+        f"{status}.http": (
+            "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n"
+            f"grpc-status: {code}\r\ngrpc-message: {_percent_encoded(text)}\r\n\r\n"
+        )
+        for status, (code, text) in texts.items()
+    }
+
+
+def server_options(proxy: FleetProxy, *, grpc: bool) -> str:
+    """Words of a server line after its address, for the file and for the runtime API."""
+    words = []
+    if proxy.server_ca:
+        words += ["ssl", "verify", "required", "ca-file", proxy.server_ca]
+        words += ["crt", proxy.server_certificate] if proxy.server_certificate else []
+        words += ["alpn", "h2" if grpc else "http/1.1"]
+    elif grpc:
+        words += ["proto", "h2"]
+    if grpc:
+        words += ["check", *(["check-ssl", "check-alpn", "h2"] if proxy.server_ca else [])]
+        words += ["inter", "10s", "fastinter", "500ms", "downinter", "1s", "fall", "2", "rise", "1"]
+        words += ["observe", "layer4", "error-limit", "1", "on-error", "mark-down"]
+    return " ".join(words)
+
+
+def _percent_encoded(text: str) -> str:
+    return "".join(c if 0x20 <= ord(c) <= 0x7E and c != "%" else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
+
+
+def _global(proxy: FleetProxy, routes: Routes, run_dir: Path, wait_seconds: float) -> str:
+    threads = proxy.threads or len(os.sched_getaffinity(0))
+    return f"""global
+  description routes-{routes.generation}
+  nbthread {threads}
+  maxconn 20000
+  hard-stop-after {_HARD_STOP_SECONDS}s
+  tune.bufsize {BUFFER_BYTES}
+  tune.lua.maxmem 256
+  log {run_dir}/log.sock len 4096 format raw local0 info
+  lua-load {LUA} {run_dir} {proxy.variant_header} {wait_seconds:g}
+  stats socket {run_dir}/haproxy.sock mode 600 level admin expose-fd listeners
+  stats timeout 1m"""
+
+
+def _defaults(proxy: FleetProxy, wait_seconds: float) -> str:
+    seconds = proxy.request_seconds
+    return f"""defaults
+  mode http
+  log global
+  timeout connect {_ms(proxy.connect_seconds)}
+  timeout server {_ms(seconds)}
+  timeout client 1h
+  timeout http-keep-alive 1h
+  timeout http-request {_ms(max(seconds, wait_seconds + 10))}
+  timeout queue {_ms(seconds)}
+  retries 1
+  option redispatch 1
+  retry-on conn-failure empty-response
+  http-reuse always
+  balance random(2)"""
+
+
+def _ms(seconds: float) -> str:
+    return f"{max(round(1000 * seconds), 1)}ms"
+
+
+def _bind(proxy: FleetProxy, port: int, *, grpc: bool) -> str:
+    host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
+    words = [f"bind {host}:{port}"]
+    if proxy.tls_certificate:
+        words += ["ssl", "crt", proxy.tls_certificate, "alpn", "h2" if grpc else "h2,http/1.1", "ssl-min-ver TLSv1.2"]
+        words += ["ca-file", proxy.tls_client_ca, "verify", "required"] if proxy.tls_client_ca else []
+    elif grpc:
+        words += ["proto", "h2"]
+    return " ".join(words)
+
+
+def _identity() -> str:
+    """The request's id: the client's, or a new one; the server, the client and the log get it."""
+    return """  http-request set-var(txn.request_id) req.hdr(x-request-id)
+  http-request set-var(txn.request_id) uuid() if !{ var(txn.request_id) -m len ge 1 }
+  http-request set-header x-request-id %[var(txn.request_id)]
+  http-after-response set-header x-request-id %[var(txn.request_id)]"""
+
+
+def _routing(proxy: FleetProxy, run_dir: Path) -> str:
+    """Rules after the name is in ``txn.model``: aliases, then what becomes of the model."""
+    return f"""  http-request set-var(txn.alias) var(txn.model) if {{ var(txn.model),map_str({run_dir}/aliases.map) -m found }}
+  http-request lua.choose_variant if {{ var(txn.alias) -m found }}
+  http-after-response set-header {proxy.variant_header} %[var(txn.variant)] if {{ var(txn.variant) -m found }}
+  http-request set-var(txn.state) var(txn.model),map_str({run_dir}/models.map)
+  http-request lua.wake if {{ var(txn.state) -m str {_DEMAND} }} !{{ var(txn.refusal) -m found }}"""
+
+
+def _log(protocol: str) -> str:
+    status = "%[var(txn.status)]" if protocol == "grpc" else "%ST"
+    members = "".join(
+        f'"{name}":"%[var(txn.{name}),json(utf8s)]",' for name in ("request_id", "alias", "model", "variant", "key")
+    )
+    return (
+        f'  log-format \'{{"time":%Ts.%ms,{members}"protocol":"{protocol}","server":"%s","status":"{status}",'
+        '"ms":%Ta,"bytes":%B,"retries":"%rc","end":"%ts"}\''
+    )
+
+
+def _grpc_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
+    def refuse(code: int, text: str, condition: str) -> str:
+        return (
+            "  http-request return status 200 content-type application/grpc "
+            f'hdr grpc-status {code} hdr grpc-message "{text}" if {condition}'
+        )
+
+    too_large = f"{{ req.body,bytes(1,4),hex,hex2i -m int gt {proxy.max_message_bytes} }}"
+    unknown = "!{ var(txn.state) -m found }"
+    compressed = "the message is compressed, and a proxy cannot read the model in it; send it without compression"
+    return "\n".join(
+        (
+            "frontend grpc",
+            f"  {_bind(proxy, proxy.port, grpc=True)}",
+            "  option http-buffer-request",
+            _log("grpc"),
+            "  filter lua.rewrite",
+            _identity(),
+            "  http-after-response set-var(txn.status) res.hdr(grpc-status)",
+            "  http-request set-var(txn.protocol) str(grpc)",
+            "  acl health path_beg /grpc.health.v1.Health/",
+            "  use_backend servers if health",
+            "  http-request set-var(txn.flag) req.body,bytes(0,1),hex",
+            refuse(12, compressed, "!health { var(txn.flag) -m str 01 }"),
+            refuse(
+                8,
+                f"the message is larger than proxy.max_message_bytes = {proxy.max_message_bytes}",
+                f"!health {too_large}",
+            ),
+            "  http-request set-var(txn.model) req.body,bytes(5),protobuf(1.1)",
+            refuse(3, "Missing ModelSpec", "!health !{ var(txn.model) -m len ge 1 }"),
+            *([] if routes.generation else [refuse(14, "the fleet has no routes yet; try again", "!health")]),
+            _routing(proxy, run_dir),
+            "  http-request return status 200 content-type application/grpc hdr grpc-status %[var(txn.code)] "
+            "hdr retry-after 1 hdr grpc-message %[var(txn.refusal),url_enc] if { var(txn.refusal) -m found }",
+            refuse(5, "Servable not found for request: Latest(%[var(txn.model),url_enc])", f"!health {unknown}"),
+            refuse(
+                14,
+                "no server holds model %[var(txn.model),url_enc] at the moment; try again",
+                f"{{ var(txn.state) -m str {_EMPTY} }}",
+            ),
+            "  use_backend grpc:%[var(txn.model)]",
+        )
+    )
+
+
+def _rest_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
+    def refuse(status: int, text: str, condition: str) -> str:
+        body = '{"error": "' + text + '"}'
+        return f"  http-request return status {status} content-type application/json lf-string '{body}' if {condition}"
+
+    named = "{ path_beg /v1/models/ }"
+    refused = "{ var(txn.refusal) -m found }"
+    return "\n".join(
+        (
+            "frontend rest",
+            f"  {_bind(proxy, proxy.rest_port, grpc=False)}",
+            "  option http-buffer-request",
+            _log("rest"),
+            _identity(),
+            "  http-request set-var(txn.protocol) str(rest)",
+            refuse(404, "expected /v1/models/NAME", f"!{named}"),
+            refuse(
+                413,
+                f"the body is larger than proxy.max_message_bytes = {proxy.max_message_bytes}",
+                f"{{ req.body_size gt {proxy.max_message_bytes} }}",
+            ),
+            "  http-request set-var(txn.model) path,field(4,/),field(1,:)",
+            "  http-request set-var(txn.rest) path,regsub(^/v1/models/[^/:]*,)",
+            *([] if routes.generation else [refuse(503, "the fleet has no routes yet; try again", "{ always_true }")]),
+            _routing(proxy, run_dir),
+            refuse(400, "%[var(txn.refusal),json(utf8s)]", f"{refused} {{ var(txn.code) -m str 3 }}"),
+            "  http-request return status 503 content-type application/json hdr retry-after 1 lf-string "
+            f'\'{{"error": "%[var(txn.refusal),json(utf8s)]"}}\' if {refused}',
+            refuse(
+                404,
+                "Servable not found for request: Latest(%[var(txn.model),json(utf8s)])",
+                "!{ var(txn.state) -m found }",
+            ),
+            refuse(
+                503,
+                "no server holds model %[var(txn.model),json(utf8s)] at the moment; try again",
+                f"{{ var(txn.state) -m str {_EMPTY} }}",
+            ),
+            "  http-request set-path /v1/models/%[var(txn.model)]%[var(txn.rest)] if { var(txn.alias) -m found }",
+            "  use_backend rest:%[var(txn.model)]",
+        )
+    )
+
+
+def _shadow_frontend(run_dir: Path) -> str:
+    return "\n".join(
+        (
+            "frontend shadow",
+            f"  bind unix@{run_dir}/shadow.sock mode 600",
+            "  option http-buffer-request",
+            "  no log",
+            "  filter lua.rewrite",
+            "  http-request set-var(txn.rewrite_to) req.hdr(x-dpsr-shadow)",
+            "  http-request del-header x-dpsr-shadow",
+            "  http-request del-header content-length",
+            f"  http-request deny unless {{ var(txn.rewrite_to),map_str({run_dir}/models.map) -m str {_READY} }}",
+            "  use_backend grpc:%[var(txn.rewrite_to)]",
+        )
+    )
+
+
+def _metrics_frontend(proxy: FleetProxy) -> str:
+    host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
+    return f"""frontend metrics
+  bind {host}:{proxy.metrics_port}
+  no log
+  monitor-uri /healthz
+  http-request use-service prometheus-exporter if {{ path /metrics }}
+  http-request use-service lua.alias_metrics if {{ path /aliases }}
+  http-request return status 404 content-type text/plain string "expected /metrics, /aliases or /healthz\\n\""""
+
+
+def _check_sequence() -> str:
+    """A call of ``grpc.health.v1.Health/Check`` as HTTP/2 frames, and the message that says SERVING."""
+
+    def literal(index: int, name: bytes, value: bytes) -> bytes:  # HPACK, literal field without indexing
+        start = bytes([0x0F, index - 15]) if index >= 15 else bytes([index])
+        return start + (bytes([len(name)]) + name if index == 0 else b"") + bytes([len(value)]) + value
+
+    headers = b"\x83\x86" + literal(4, b"", b"/grpc.health.v1.Health/Check") + literal(1, b"", b"dpsr")
+    headers += literal(31, b"", b"application/grpc") + literal(0, b"te", b"trailers")
+
+    def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+        return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
+
+    request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+    request += frame(1, 4, 1, headers) + frame(0, 1, 1, bytes(5))
+    serving = bytes(4) + b"\x02\x08\x01"
+    return f"""  option tcp-check
+  tcp-check connect
+  tcp-check send-binary {request.hex()}
+  tcp-check expect binary {serving.hex()}"""
+
+
+def _servers_backend(proxy: FleetProxy, routes: Routes) -> str:
+    lines = ["backend servers", _check_sequence(), *_error_lines(None)]
+    options = server_options(proxy, grpc=True)
+    lines += [f"  server {name} {address.grpc} {options}" for name, address in sorted(routes.servers.items())]
+    return "\n".join(lines)
+
+
+def _error_lines(run_dir: Path | None) -> Iterable[str]:
+    return [f"  errorfile {name.split('.')[0]} {run_dir}/{name}" for name in error_files()] if run_dir else []
+
+
+def _grpc_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iterable[Endpoint], run_dir: Path) -> str:
+    options = server_options(proxy, grpc=True)
+    lines = [f"backend grpc:{model}", _check_sequence(), *_error_lines(run_dir)]
+    lines += [
+        f"  server {end.server} {routes.servers[end.server].grpc} {options}{' weight 0' if end.state == 'drain' else ''}"
+        for end in endpoints
+    ]
+    return "\n".join(lines)
+
+
+def _rest_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iterable[Endpoint]) -> str:
+    options = server_options(proxy, grpc=False)
+    lines = [f"backend rest:{model}"]
+    for end in endpoints:
+        if rest := routes.servers[end.server].rest:
+            lines.append(
+                f"  server {end.server} {rest} {options}{' weight 0' if end.state == 'drain' else ''}".rstrip()
+            )
+    return "\n".join(lines)

@@ -1,0 +1,169 @@
+"""The HAProxy process: starts it, reloads it without a lost connection, takes over one that runs already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from dpsr.serving.fleet.errors import FleetError
+from dpsr.serving.fleet.proxy.runtime import RuntimeApi
+
+LEAST_VERSION = (2, 6)
+_START_SECONDS = 30.0
+_STOP_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class HaProxy:
+    """HAProxy in master-worker mode; it outlives the process that has started it."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """Names the directory of its files.
+
+        Raises:
+            FleetError: HAProxy is missing, too old, or built without what a fleet needs.
+        """
+        self.program = find_haproxy()
+        self.config = run_dir / "haproxy.cfg"
+        self.api = RuntimeApi(run_dir / "haproxy.sock")
+        self._master = RuntimeApi(run_dir / "master.sock")
+        self._pid_file = run_dir / "haproxy.pid"
+        self._log_file = run_dir / "haproxy.log"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def is_running(self) -> bool:
+        """Whether the master lives."""
+        if self._child is not None:
+            return self._child.poll() is None
+        pid = self._pid()
+        if pid is None:
+            return False
+        try:
+            return str(self.config).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+
+    def start(self, description: str) -> None:
+        """Starts the master with the configuration file; returns when a worker serves.
+
+        Args:
+            description: of the configuration, by which the worker is known.
+
+        Raises:
+            FleetError: HAProxy ended, as when a port is taken; the message has its last lines.
+        """
+        self._end_leftovers()
+        options = ["-W", "-S", f"{self._master._path},mode,600", "-p", str(self._pid_file), "-f", str(self.config)]
+        with self._log_file.open("ab") as log:
+            self._child = subprocess.Popen(
+                [self.program, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # neither Ctrl-C nor the end of the agent reaches it
+            )
+        self._wait_for(description)
+
+    def reload(self, description: str) -> None:
+        """Starts a worker with the present file; the one before goes on with its connections until they end.
+
+        Raises:
+            FleetError: the file is not accepted; the worker before stays.
+        """
+        check = subprocess.run(
+            [self.program, "-c", "-q", "-f", str(self.config)], capture_output=True, text=True, check=False
+        )
+        if check.returncode:
+            raise FleetError(f"{self.config}: HAProxy does not accept it: {check.stderr.strip()[-2000:]}")
+        pid = self._pid()
+        if pid is None:
+            raise FleetError(f"{self._pid_file}: no process to reload")
+        os.kill(pid, signal.SIGUSR2)
+        self._wait_for(description)
+
+    def stop(self) -> None:
+        """Ends HAProxy: it takes no new connection, and requests in flight end first."""
+        pid = self._pid()
+        if pid is None or not self.is_running():
+            return
+        os.kill(pid, signal.SIGUSR1)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self.is_running() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if self.is_running():
+            os.kill(pid, signal.SIGTERM)
+
+    def ask_all(self, command: str) -> list[str]:
+        """Answers of the present worker and of those before it that still have connections."""
+        answers = [self.api.ask(command)]
+        for line in self._master.ask("show proc").splitlines():
+            words = line.split()
+            if len(words) > 2 and words[1] == "worker" and words[2] not in ("0",):
+                answers.append(self._master.ask(f"@!{words[0]} {command}"))
+        return answers
+
+    def _pid(self) -> int | None:
+        try:
+            return int(self._pid_file.read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _wait_for(self, description: str) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if not self.is_running():
+                raise FleetError(f"HAProxy ended at its start: {self._last_lines()}")
+            try:
+                if f"description: {description}" in self.api.ask("show info"):
+                    return
+            except FleetError:
+                pass  # not listening yet
+            time.sleep(0.01)
+        raise FleetError(f"HAProxy does not serve {description} after {_START_SECONDS:g} s: {self._last_lines()}")
+
+    def _end_leftovers(self) -> None:
+        """Ends workers whose master was killed: they would keep the ports."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal() and int(entry.name) != os.getpid():
+                try:
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue
+                if str(self.config).encode() in words and words[0].endswith(b"haproxy"):
+                    try:
+                        os.kill(int(entry.name), signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+
+    def _last_lines(self) -> str:
+        try:
+            return "\n".join(self._log_file.read_text(errors="replace").splitlines()[-8:])
+        except OSError:
+            return ""
+
+
+def find_haproxy() -> str:
+    """Path of the program.
+
+    Raises:
+        FleetError: it is missing, too old, or built without what a fleet needs.
+    """
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+    remedy = "install HAProxy 2.6 or newer, with Lua and the Prometheus exporter (Debian, Ubuntu: make deps-fleet)"
+    if program is None:
+        raise FleetError(f"no haproxy on the PATH; {remedy}")
+    text = subprocess.run([program, "-vv"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"version (\d+)\.(\d+)", text)
+    if found is None or (int(found[1]), int(found[2])) < LEAST_VERSION:
+        raise FleetError(f"{program} is version {found[0].split()[1] if found else 'unknown'}; {remedy}")
+    missing = [name for name in ("+LUA", "+PROMEX", "+OPENSSL") if name not in text]
+    if missing:
+        raise FleetError(f"{program} is built without {', '.join(name[1:] for name in missing)}; {remedy}")
+    return program
