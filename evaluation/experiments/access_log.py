@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from dpsr.data.raw.json_files import JsonFile
 from dpsr.data.raw.readers import readable
 from dpsr.data.raw.rows import Rows
-from dpsr.data.raw.timestamps import Clock
+from dpsr.data.raw.timestamps import FIRST_SECOND, LAST_SECOND, Clock
 from dpsr.data.raw.values import id_strings, is_number, numbers
 from dpsr.evaluation.experiments.errors import ExperimentError
 from dpsr.evaluation.experiments.joining import NO_UNIT, Buckets
@@ -22,6 +23,8 @@ from dpsr.evaluation.experiments.rejected_lines import RejectedLines
 from dpsr.evaluation.experiments.units import Units
 
 _MEMBERS = ["time", "request_id", "alias", "variant", "key", "status", "ms", "forced"]
+_SUCCESS = re.compile("OK|[123][0-9]{2}")
+"""Names of gRPC, codes of HTTP."""
 
 
 @dataclass
@@ -32,7 +35,7 @@ class AccessLog:
     variants: list[str] = field(default_factory=list)
     """Names by number."""
     latencies: list[LatencyHistogram] = field(default_factory=list)
-    """Of the requests with status OK, by the variant's number."""
+    """Of the requests that did not fail, by the variant's number."""
     requests: int = 0
     """Of the alias, forced ones left out."""
     without_key: int = 0
@@ -50,7 +53,10 @@ class AccessLog:
 def read_access_log(files: Sequence[str], alias: str, requests: Buckets) -> AccessLog:
     """Reads access logs.
 
-    A line with ``"forced": true`` is a request whose caller chose the variant: it was not randomised, and is left out.
+    Members of a line: ``time`` (ISO 8601 or seconds since 1970), ``request_id``, ``alias``, ``variant``, ``key`` (the
+    value by which the alias is sticky; missing where there is none), ``status`` (name of gRPC or code of HTTP) and
+    ``ms``. A line with ``"forced": true`` is a request whose caller chose the variant: it was not randomised, and is
+    left out.
 
     Args:
         files: JSON Lines, plain, gzip or zstd.
@@ -92,10 +98,11 @@ def _read_rows(
     units = [NO_UNIT] * len(ids)
     ours = np.flatnonzero(pc.fill_null(pc.equal(aliases, alias), False).to_numpy(zero_copy_only=False))
     times, dated = (found.tolist() for found in _times(rows.columns["time"]))
-    milliseconds = _milliseconds(rows.columns["ms"])
-    measurable = (milliseconds >= 0).tolist()
+    milliseconds = _numbers(rows.columns["ms"])
+    measured = (milliseconds >= 0).tolist()  # HAProxy has -1 for a request that ended before its answer
+    unreadable = (np.isnan(milliseconds) & _given(rows.columns["ms"])).tolist()
     forced = _truths(rows.columns["forced"]).tolist()
-    measured: dict[int, list[int]] = {}
+    timed: dict[int, list[int]] = {}
     for row in ours.tolist():
         reason = (
             "line without request_id"
@@ -104,10 +111,10 @@ def _read_rows(
             if variants[row] is None
             else "line without status"
             if statuses[row] is None
-            else "unreadable time: expected ISO 8601"
+            else "unreadable time: expected ISO 8601 or seconds since 1970"
             if not dated[row]
-            else "unreadable ms: expected a number from 0"
-            if not measurable[row]
+            else "unreadable ms: expected a number"
+            if unreadable[row]
             else None
         )
         if reason is not None:
@@ -120,29 +127,38 @@ def _read_rows(
         if number == len(log.variants):
             log.variants.append(variants[row])
             log.latencies.append(LatencyHistogram())
-        time, failed = times[row], statuses[row] != "OK"
+        time, failed = times[row], not _SUCCESS.fullmatch(statuses[row])
         units[row] = log.units.see(keys[row], number, time, failed)
         log.first = min(log.first, time) if log.requests else time
         log.last = max(log.last, time) if log.requests else time
         log.requests += 1
         log.without_key += keys[row] is None
-        if not failed:
-            measured.setdefault(number, []).append(row)
-    for number, found in measured.items():
+        if measured[row] and not failed:
+            timed.setdefault(number, []).append(row)
+    for number, found in timed.items():
         log.latencies[number].add(milliseconds[found])
     named = [row for row, name in enumerate(ids) if name is not None]
     requests.add([ids[row] for row in named], [units[row] for row in named])
 
 
 def _times(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Microseconds since 1970, int64 [n], and whether the value is a time of ISO 8601, bool [n]."""
+    """Microseconds since 1970, int64 [n], and whether the value is ISO 8601 or seconds since 1970, bool [n]."""
+    seconds = _numbers(column)
+    in_years = (seconds >= FIRST_SECOND) & (seconds <= LAST_SECOND)
+    times = np.rint(np.where(in_years, seconds, 0.0) * 1e6).astype(np.int64)
     if not pa.types.is_string(column.type):
-        return np.zeros(len(column), np.int64), np.zeros(len(column), bool)
+        return times, in_years
     iso = pc.fill_null(pc.match_substring_regex(column, r"^\s*[0-9]{4}-"), False)
-    return Clock().read(pc.if_else(iso, column, pa.scalar(None, pa.string())))
+    read, known = Clock().read(pc.if_else(iso, column, pa.scalar(None, pa.string())))
+    return np.where(known, read, times), in_years | known
 
 
-def _milliseconds(column: pa.Array) -> np.ndarray:
+def _given(column: pa.Array) -> np.ndarray:
+    """Whether there is a value, bool [n]."""
+    return column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
     """float64 [n]; NaN where the value is not a number."""
     if not (is_number(column.type) or pa.types.is_string(column.type)):
         return np.full(len(column), np.nan)
@@ -151,5 +167,5 @@ def _milliseconds(column: pa.Array) -> np.ndarray:
 
 def _truths(column: pa.Array) -> np.ndarray:
     """bool [n]; False where there is no value."""
-    found = pc.equal(id_strings(column), "true")
+    found = pc.is_in(id_strings(column), value_set=pa.array(["true", "1"]))
     return pc.fill_null(found, False).to_numpy(zero_copy_only=False)

@@ -28,7 +28,7 @@ class VariantUnits:
     events: np.ndarray
     """Events of the action, int64 [units]."""
     errors: np.ndarray
-    """Requests with another status than OK, int64 [units]."""
+    """Failed requests, int64 [units]."""
 
     @property
     def units(self) -> int:

@@ -20,6 +20,11 @@ class Rejections:
     """``FILE, line NUMBER: REASON`` of the first ones."""
 
 
+def number_of(count: int, noun: str) -> str:
+    """A count and its noun, in the plural where it is not one."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 class RejectedLines:
     """Takes rejected lines as ``data.raw.rejected.RejectsRows`` does, in constant memory."""
 
@@ -40,7 +45,7 @@ class RejectedLines:
         """For the end of an error's finding: how many lines are lost; empty without any."""
         if not self._examples:
             return ""
-        return f"; {self._reasons.total():,} lines cannot be used, the first: {self._examples[0]}"
+        return f"; {number_of(self._reasons.total(), 'line')} cannot be used, the first: {self._examples[0]}"
 
     def result(self) -> Rejections:
         """The counts so far."""

@@ -17,7 +17,7 @@ from dpsr.evaluation.experiments.errors import ExperimentError
 from dpsr.evaluation.experiments.estimates import Estimate, estimate, mean_of, proportion, ratio_of
 from dpsr.evaluation.experiments.joining import Buckets, Joins, bucket_count, join
 from dpsr.evaluation.experiments.outcomes import Outcomes, read_outcomes
-from dpsr.evaluation.experiments.rejected_lines import Rejections
+from dpsr.evaluation.experiments.rejected_lines import Rejections, number_of
 from dpsr.evaluation.experiments.sample_ratio import SampleRatio, check_sample_ratio, normalised
 from dpsr.evaluation.experiments.units import CROSSED, Units
 
@@ -39,9 +39,9 @@ class Variant:
     events_per_unit: Estimate
     events_per_request: Estimate
     error_share: Estimate
-    """Share of requests with another status than OK."""
+    """Share of requests that failed."""
     p50_ms: float | None
-    """Of the requests with status OK."""
+    """Of the requests that did not fail."""
     p99_ms: float | None
 
 
@@ -149,7 +149,7 @@ def _variants(log: AccessLog, alias: str, shares: Mapping[str, float] | None, co
         )
     if len(there) < 2:
         crossed = int((numbers == CROSSED).sum())
-        also = f", and {crossed:,} keys that saw several variants" if crossed else ""
+        also = f", and {number_of(crossed, 'key')} that saw several variants" if crossed else ""
         raise ExperimentError(
             f"alias {alias} has requests of one variant only, {', '.join(there) or 'none'}{also}; a comparison needs "
             "two: give the access log of the time in which the alias was split"

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from dpsr.evaluation.experiments.estimates import Difference, Estimate
 from dpsr.evaluation.experiments.joining import Joins
-from dpsr.evaluation.experiments.rejected_lines import Rejections
+from dpsr.evaluation.experiments.rejected_lines import Rejections, number_of
 from dpsr.evaluation.experiments.report import ExperimentReport, Variant
 from dpsr.evaluation.experiments.sample_ratio import MISMATCH_P, SampleRatio
 
@@ -121,11 +121,11 @@ def _left_out(report: ExperimentReport) -> list[str]:
     if report.crossed_units:
         share = report.crossed_units / max(1, report.keys)
         lines.append(
-            f"left out: {report.crossed_units:,} keys ({_percent(share)}) that saw two variants"
+            f"left out: {number_of(report.crossed_units, 'key')} ({_percent(share)}) that saw two variants"
             + ("; WARNING: stickiness is broken" if share > _CROSSED_SHARE else "")
         )
     if report.forced_requests:
-        lines.append(f"left out: {report.forced_requests:,} requests whose caller chose the variant")
+        lines.append(f"left out: {number_of(report.forced_requests, 'request')} whose caller chose the variant")
     lines += _rejected("access log", report.rejected_requests)
     lines += _rejected("log of outcomes", report.rejected_events)
     return lines
@@ -147,8 +147,7 @@ def _rejected(log: str, rejected: Rejections) -> list[str]:
     if not rejected.lines:
         return []
     first = "\n".join(f"  {example}" for example in rejected.examples)
-    lines = "1 line" if rejected.lines == 1 else f"{rejected.lines:,} lines"
-    return [f"{log}: {lines} cannot be used, the first:\n{first}"]
+    return [f"{log}: {number_of(rejected.lines, 'line')} cannot be used, the first:\n{first}"]
 
 
 def _decisions(report: ExperimentReport) -> list[str]:

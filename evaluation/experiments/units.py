@@ -36,7 +36,7 @@ class Units:
             key: the sticky key; None for a request that is a unit of its own.
             variant: number of the variant that answered.
             time: microseconds since 1970.
-            failed: whether its status is not OK.
+            failed: whether it ended without an answer.
 
         Returns:
             The number of the unit.
@@ -86,7 +86,7 @@ class Units:
 
     @property
     def errors(self) -> np.ndarray:
-        """Requests whose status is not OK, int64 [units]."""
+        """Failed requests, int64 [units]."""
         return np.array(self._errors, np.int64)
 
     @property

@@ -16,8 +16,10 @@ import pytest
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.errors import DpsrError
 from dpsr.evaluation.experiments import joining
+from dpsr.evaluation.experiments.decision import Evidence, decide
 from dpsr.evaluation.experiments.errors import ExperimentError
 from dpsr.evaluation.experiments.report import ExperimentReport, build_report
+from dpsr.evaluation.experiments.sequential import sequential_test
 from dpsr.evaluation.experiments.text import describe
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -96,7 +98,8 @@ def test_counts_are_those_of_a_plain_count(tmp_path: Path) -> None:
 def test_an_event_joins_by_its_query_or_else_by_its_user(tmp_path: Path) -> None:
     requests = [
         request(1, "a", "ann"),
-        request(2, "b", "bob", second=100),
+        request(2, "b", "bob", second=500),
+        request(8, "b", "bob", second=100),
         request(3, "recs_1", "bob", alias="recs"),
         request(4, "model", None, alias=None),
         request(5, "a", 7),
@@ -156,7 +159,7 @@ def test_a_key_that_saw_two_variants_is_left_out_with_its_events(tmp_path: Path)
     found = report(tmp_path, requests, [event("q1"), event("q3")])
     assert found.crossed_units == 1
     assert events_by_variant(found) == {"a": (1, 1), "b": (0, 0)}
-    assert "left out: 1 keys (33.33 %) that saw two variants; WARNING: stickiness is broken" in describe(found)
+    assert "left out: 1 key (33.33 %) that saw two variants; WARNING: stickiness is broken" in describe(found)
 
 
 def test_a_request_whose_variant_was_forced_is_left_out(tmp_path: Path) -> None:
@@ -171,13 +174,38 @@ def test_a_request_whose_variant_was_forced_is_left_out(tmp_path: Path) -> None:
     assert [variant.units for variant in found.variants] == [2, 1]
 
 
+def test_lines_are_read_as_haproxy_writes_them(tmp_path: Path) -> None:
+    tail = '"server":"s1","status":"{status}","ms":{ms},"bytes":33,"retries":"0","end":"--"}}'
+    head = (
+        '{{"time":{time:.3f},"request_id":"{id}","alias":"shop","model":"{v}","variant":"{v}",{key}"protocol":"grpc",'
+    )
+    line, now = head + tail, START.timestamp()
+    requests = [
+        line.format(time=now + 0.25, id="q1", v="a", key='"key":"ann",', status="OK", ms=12),
+        line.format(time=now + 0.75, id="q2", v="b", key='"key":"bob",', status="UNAVAILABLE", ms=-1),
+        line.format(time=now + 0.5, id="q3", v="b", key='"key":"cid",', status="200", ms=20),
+        line.format(time=now + 0.5, id="q4", v="b", key="", status="404", ms=20),
+        line.format(time=now, id="q5", v="b", key='"forced":"1",', status="OK", ms=20),
+        line.format(time=now, id="q6", v="b", key="", status="OK", ms=30).replace('"alias":"shop",', ""),
+        request(7, "a", "old", second=0.6),  # ISO 8601 among seconds
+    ]
+    found = report(tmp_path, requests, [event("q1")])
+    assert (found.first_request, found.last_request) == (
+        "2026-03-02T00:00:00.250000+00:00",
+        "2026-03-02T00:00:00.750000+00:00",
+    )
+    a, b = found.variants
+    assert (a.units, a.error_share.value, b.units, b.error_share.value) == (2, 0.0, 3, 2 / 3)
+    assert b.p50_ms == pytest.approx(20, rel=0.0051)
+    assert (found.forced_requests, found.requests_as_units, found.rejected_requests.lines) == (1, 1, 0)
+
+
 def test_lines_that_cannot_be_used_are_counted_with_their_places(tmp_path: Path) -> None:
     requests: list[dict[str, Any] | str] = [
         request(1, "a", "x"),
         "{broken",
         request(2, "b", "y"),
         request(3, "b", "z", time="yesterday"),
-        request(4, "b", "z", ms=-1),
         request(5, "b", "z", ms="fast"),
         request(6, "b", "z", status=None),
         request(7, "b", ["z"]),
@@ -193,10 +221,10 @@ def test_lines_that_cannot_be_used_are_counted_with_their_places(tmp_path: Path)
     ]
     found = report(tmp_path, requests, events)
     assert found.rejected_requests.reasons == {
-        "unreadable ms: expected a number from 0": 2,
+        "unreadable ms: expected a number": 1,
         "malformed JSON line": 1,
         "malformed JSON line: key is a list": 1,
-        "unreadable time: expected ISO 8601": 1,
+        "unreadable time: expected ISO 8601 or seconds since 1970": 1,
         "line without status": 1,
         "line without request_id": 1,
     }
@@ -205,7 +233,7 @@ def test_lines_that_cannot_be_used_are_counted_with_their_places(tmp_path: Path)
     access, outcomes = tmp_path / "access.jsonl", tmp_path / "events.jsonl"
     assert f"{access}, line 2: malformed JSON line" in found.rejected_requests.examples
     text = describe(found)
-    assert "access log: 7 lines cannot be used, the first:" in text
+    assert "access log: 6 lines cannot be used, the first:" in text
     assert f"  {outcomes}, line 2: unreadable timestamp" in text
     assert sum(variant.requests for variant in found.variants) == 2
 
@@ -246,6 +274,14 @@ def test_an_open_difference_says_how_many_units_are_needed(tmp_path: Path) -> No
     assert decision.more_units is not None
     assert decision.more_days == pytest.approx(decision.more_units / 200, rel=0.01)  # 2,000 users in 10 days
     assert "more units needed at this rate" in decision.sentence
+
+
+@pytest.mark.parametrize(("comparisons", "verdict"), [(1, "better"), (2, "not different yet")])
+def test_a_decision_keeps_to_its_share_of_the_level(comparisons: int, verdict: str) -> None:
+    found = sequential_test(0.02, 3.9e-5, 20_000, comparisons)
+    assert 0.025 < found.p < 0.05
+    evidence = Evidence("b", "a", (1200, 1000), (10_000, 10_000), 0.02, 3.9e-5, found, 1000.0)
+    assert decide(evidence).verdict == verdict
 
 
 def test_too_few_units_say_so(tmp_path: Path) -> None:
@@ -326,7 +362,7 @@ ONE = [request(1, "a", "x"), request(2, "b", "y")]
             ["{"],
             [event("q1")],
             {},
-            r"no line of alias shop \(found: no alias\); 1 lines cannot be used, the first: .*1:",
+            r"no line of alias shop \(found: no alias\); 1 line cannot be used, the first: .*1:",
         ),
         (
             [line | {"alias": "recs"} for line in ONE],
