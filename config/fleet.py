@@ -78,8 +78,6 @@ class FleetProxy(Section):
     """Threads of HAProxy; by default one a core."""
     variant_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "x-dpsr-variant"
     """Request header that forces a variant of the alias; the answer's header of this name has the variant."""
-    max_message_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 << 20
-    """Bytes of one REST or gRPC request that is passed on."""
     connect_seconds: Positive = 1.0
     """Time for a connection to a server; then the request goes to another replica."""
     request_seconds: Positive = 60.0

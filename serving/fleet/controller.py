@@ -271,7 +271,8 @@ class Controller:
                 and self._holdings.on(server)[model].state != "unloading"
             }
             if (wanted := models | leaving) != self._written.get(server):
-                self._links[server].configure(wanted)
+                link = self._links[server]
+                link.write_config(link.config_file, wanted)
                 self._written[server] = wanted
 
     def _write_routes(self) -> None:

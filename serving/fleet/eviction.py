@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from dpsr.serving.fleet.placement import Capacity, Demand, place_one
 
 HALF_LIFE = 8.0
-"""Requests per model after which an earlier request counts half: a shift of traffic is followed after a few of these."""
+"""Requests per model after which an earlier request counts half: a shift of traffic is followed after a few."""
 
 
 class RequestCounts:

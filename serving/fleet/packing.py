@@ -10,9 +10,9 @@ import numpy as np
 FILL_BELOW = 0.5
 """A server with less than this part of its share of the load, a new one as a rule, takes replicas from others."""
 _AIM = 0.8
-"""Part of the way from the mean to the bound that new replicas use, so that a small change leaves no server above it."""
+"""Part of the way from the mean to the bound that new replicas use, so that a small change exceeds no bound."""
 _HOT_SLACK = 1.1
-"""A server with one replica above the bound keeps others that add at most a tenth to it: their move would gain nothing."""
+"""A server with one replica above the bound keeps others that add at most a tenth: their move would gain little."""
 _LEAST_GAIN = 1 / 16
 """Part of the excess load that an exchange has to remove."""
 _EPSILON = 1e-9
@@ -80,6 +80,8 @@ class Packing:
         self.residents: list[set[int]] = [set() for _ in servers]
         self.loaded: list[frozenset[int]] = [frozenset() for _ in models]
         """Servers on which a model is loaded already: its replica there costs its bytes when it moves."""
+        self.joined = np.zeros(len(servers), np.bool_)
+        """Servers that hold nothing yet: others are relieved to these first [m]."""
         self._model_hashes = stable_hashes(models)
         self._server_hashes = _mix(stable_hashes(servers))
         self._scores: tuple[int, np.ndarray] | None = None
@@ -242,6 +244,8 @@ class Packing:
         for model in sorted((model for model in self.residents[server] if self.rate[model] > 0.0), key=order):
             mask = self._roomy(model) & (self.load + self.rate[model] <= self.bound)
             if mask.any():
+                joined = mask & self.joined
+                mask = joined if joined.any() else mask
                 self._move(model, server, int(np.argmin(np.where(mask, self.load / self.share, np.inf))))
                 return True
         return False

@@ -1,9 +1,9 @@
 """Placement: which server holds which model.
 
 Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998) weighted by memory,
-with bounded loads (Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018): a model goes
-to the first server of its own ranking that has the memory, and whose load stays within ``balance`` times its share of
-all requests, which is in proportion to its memory. The functions are pure and deterministic: equal arguments, in any
+with bounded loads (Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018): a model
+goes to the first server of its own ranking that has the memory, and whose load stays within ``balance`` times its share
+of all requests, which is in proportion to its memory. The functions are pure and deterministic: equal arguments, in any
 order, give equal placements on any machine.
 
 Time grows with replicas x servers where nothing is placed yet, and with missing replicas x servers afterwards; memory
@@ -110,8 +110,8 @@ def place(
        model those on the most loaded servers go.
     2. Missing replicas are placed, those first that need the largest part of a server. Where memory is fragmented, so
        that a model fits nowhere, smaller ones are moved off one server (a bounded search).
-    3. Servers above the bound give replicas to the least loaded ones, the fewest bytes per load first. A server with
-       less than half of its share, a new one as a rule, takes replicas from servers above their share until it has
+    3. Servers above the bound give replicas to others, empty ones first, then the least loaded: the fewest bytes per
+       load first. A server with less than half of its share, a new one as a rule, takes replicas from servers above their share until it has
        1 / ``balance`` of its own; so it relieves the others without a general reshuffle.
 
     Memory is never exceeded. The bound is kept where these moves reach it: a replica hotter than the bound
@@ -192,12 +192,14 @@ def _packing(
 def _keep_current(
     packing: Packing, demands: Sequence[Demand], capacities: Sequence[Capacity], current: Mapping[str, Sequence[str]]
 ) -> None:
+    packing.joined[:] = True
     index = {capacity.name: server for server, capacity in enumerate(capacities)}
     for model, demand in enumerate(demands):
         servers = sorted({index[name] for name in current.get(demand.name, ()) if name in index})
         packing.loaded[model] = frozenset(servers)
         for server in servers:
             packing.add(model, server)
+            packing.joined[server] = False
     for model, demand in enumerate(demands):
         while len(packing.holders[model]) > demand.replicas:
             packing.remove(model, max(packing.holders[model], key=lambda server: (packing.relative(server), server)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,17 +108,19 @@ class ServerLink:
             ) from None
         return {entry.name: entry.base_path for entry in config.model_config_list.config}
 
-    def configure(self, models: dict[str, str]) -> None:
-        """Replaces the config file.
+    @staticmethod
+    def write_config(file: Path, models: Mapping[str, str]) -> None:
+        """Replaces a config file.
 
         Args:
+            file: the file.
             models: name -> base path.
         """
         config = ModelServerConfig()
         config.model_config_list.SetInParent()
         for name, base_path in sorted(models.items()):
             config.model_config_list.config.add(name=name, base_path=base_path, model_platform="tensorflow")
-        replace_text(self.config_file, text_format.MessageToString(config))
+        replace_text(file, text_format.MessageToString(config))
 
     async def close(self) -> None:
         """Closes the channel."""

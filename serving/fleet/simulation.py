@@ -206,7 +206,7 @@ class _Fleet:
         return self.decide(f"{number} model{'s' * (number > 1)} added", needed=needed)
 
     def shift_traffic(self) -> Event:
-        """Multiplies every load by a log-normal factor, and lets ten of the hottest models change places with others."""
+        """Multiplies every load by a log-normal factor, and lets the ten hottest models change places with others."""
         loads = np.array([demand.load for demand in self.demands])
         loads *= self._random.lognormal(0.0, 0.5, len(loads))
         swapped = min(10, len(loads) // 2)

@@ -5,6 +5,7 @@ It speaks the real protocols on a real port, loads a model by waiting, and needs
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +46,8 @@ class LightServer:
         self._states: dict[str, int] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._server = grpc.server(ThreadPoolExecutor(8), options=(("grpc.so_reuseport", 0),))
+        options = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1))
+        self._server = grpc.server(ThreadPoolExecutor(8), options=options)
         status = grpc.unary_unary_rpc_method_handler(
             self._status, GetModelStatusRequest.FromString, GetModelStatusResponse.SerializeToString
         )
@@ -68,6 +70,12 @@ class LightServer:
         self._stop.set()
         self._follower.join()
         self._server.stop(None).wait()
+
+    def hold(self, *models: str) -> None:
+        """Writes the config file; returns when the server has exactly these models."""
+        ServerLink.write_config(self.config_file, {model: f"/models/{model}" for model in models})
+        while self.available() != set(models):
+            time.sleep(0.005)
 
     def available(self) -> set[str]:
         with self._lock:
@@ -113,3 +121,9 @@ class LightServer:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({model})")
         self.served.append(model)
         return self.name.encode()
+
+
+if __name__ == "__main__":  # NAME CONFIG_FILE PORT MODEL...: for tests that kill the process
+    name, config, port, *models = sys.argv[1:]
+    LightServer(name, Path(config), port=int(port), load_seconds=0.0).hold(*models)
+    threading.Event().wait()

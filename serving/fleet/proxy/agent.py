@@ -58,6 +58,8 @@ class ProxyAgent:
         self._waker = Waker(run_dir / "wake.sock", fleet.control.wait_seconds)
         self._access_log = AccessLog(run_dir / "log.sock", state / "logs" / f"access_{name}.jsonl")
         self._routes = Routes()
+        self._description = ""
+        """Of the configuration file that was written last, by which a worker with it is known."""
         self._stamp: tuple[int, int, int] | None = None
         self._known: set[tuple[str, str]] = set()
         """Models and servers that the present worker has, in whatever state."""
@@ -135,13 +137,13 @@ class ProxyAgent:
         self._note_applied()
 
     def _reload(self) -> None:
-        self._haproxy.reload(f"routes-{self._routes.generation}")
+        self._haproxy.reload(self._description)
         self._known = set()
         self._note_applied()
         _log.info("HAProxy reloaded with %d models", len(self._routes.models))
 
     def _start(self) -> None:
-        self._haproxy.start(f"routes-{self._routes.generation}")
+        self._haproxy.start(self._description)
         self._known = set()
         self._note_applied()
         _log.info("HAProxy started with %d models", len(self._routes.models))
@@ -153,9 +155,16 @@ class ProxyAgent:
 
     def _write_files(self) -> None:
         """Writes configuration and maps as the routes are now: what a start or a reload reads."""
+        self._description = f"routes-{self._routes.generation}-{time.time_ns()}"
         replace_text(self._run_dir / "models.map", map_text(model_states(self._routes)))
         replace_text(self._run_dir / "aliases.map", map_text(alias_texts(self._routes.aliases)))
-        text = render(self._fleet.proxy, self._routes, self._run_dir, wait_seconds=self._fleet.control.wait_seconds)
+        text = render(
+            self._fleet.proxy,
+            self._routes,
+            self._run_dir,
+            wait_seconds=self._fleet.control.wait_seconds,
+            description=self._description,
+        )
         replace_text(self._run_dir / "haproxy.cfg", text)
 
     def _report(self) -> None:

@@ -1,11 +1,11 @@
 -- What HAProxy's own rules cannot say: the variant of an alias, the model's name inside a gRPC message, requests that
 -- wait for a model to be loaded, shadow traffic, and the counters of aliases.
 --
--- Arguments of lua-load: directory of the agent's sockets and maps; header that names the variant; seconds that a
--- request waits for a model.
+-- Environment, set in haproxy.cfg: directory of the agent's sockets and maps; header that names the variant; seconds
+-- that a request waits for a model.
 
-local arguments = table.pack(...)
-local DIRECTORY, VARIANT_HEADER, WAIT_SECONDS = arguments[1], arguments[2], tonumber(arguments[3])
+local DIRECTORY = os.getenv("DPSR_RUN_DIR")
+local VARIANT_HEADER, WAIT_SECONDS = os.getenv("DPSR_VARIANT_HEADER"), tonumber(os.getenv("DPSR_WAIT_SECONDS"))
 local WAKE_SOCKET, SHADOW_SOCKET = "unix@" .. DIRECTORY .. "/wake.sock", "unix@" .. DIRECTORY .. "/shadow.sock"
 local MOST_SHADOWS = 64 -- requests of shadow traffic in flight; further ones are dropped
 

@@ -4,7 +4,7 @@
 |---|---|
 | frontend ``grpc`` | reads the name in the message (``model_spec.name``, field 1.1 of every request) |
 | frontend ``rest`` | reads the name in the path, ``/v1/models/NAME`` |
-| backend ``grpc:MODEL``, ``rest:MODEL`` | the servers that hold the model; a request goes to another one if the connection fails |
+| backend ``grpc:MODEL``, ``rest:MODEL`` | the servers that hold the model; another one gets a request that fails |
 | backend ``servers`` | every server: answers ``grpc.health.v1.Health`` |
 | frontend ``shadow`` | takes copies of requests on a unix socket |
 | frontend ``metrics`` | ``/metrics`` of HAProxy, ``/aliases`` of the script, ``/healthz`` |
@@ -30,7 +30,7 @@ _HARD_STOP_SECONDS = 600
 _DEMAND, _EMPTY, _READY = "demand", "empty", "ready"
 
 
-def render(proxy: FleetProxy, routes: Routes, run_dir: Path, *, wait_seconds: float) -> str:
+def render(proxy: FleetProxy, routes: Routes, run_dir: Path, *, wait_seconds: float, description: str) -> str:
     """The configuration file.
 
     Args:
@@ -38,9 +38,10 @@ def render(proxy: FleetProxy, routes: Routes, run_dir: Path, *, wait_seconds: fl
         routes: servers, models and aliases.
         run_dir: directory of sockets, maps and error files.
         wait_seconds: time that a request for an on-demand model waits at most.
+        description: by which a worker with this file is known.
     """
     sections = [
-        _global(proxy, routes, run_dir, wait_seconds),
+        _global(proxy, run_dir, wait_seconds, description),
         _defaults(proxy, wait_seconds),
         _grpc_frontend(proxy, routes, run_dir),
         *([_rest_frontend(proxy, routes, run_dir)] if proxy.rest_port >= 0 else []),
@@ -122,17 +123,19 @@ def _percent_encoded(text: str) -> str:
     return "".join(c if 0x20 <= ord(c) <= 0x7E and c != "%" else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
 
 
-def _global(proxy: FleetProxy, routes: Routes, run_dir: Path, wait_seconds: float) -> str:
+def _global(proxy: FleetProxy, run_dir: Path, wait_seconds: float, description: str) -> str:
     threads = proxy.threads or len(os.sched_getaffinity(0))
     return f"""global
-  description routes-{routes.generation}
+  description {description}
   nbthread {threads}
-  maxconn 20000
   hard-stop-after {_HARD_STOP_SECONDS}s
   tune.bufsize {BUFFER_BYTES}
   tune.lua.maxmem 256
   log {run_dir}/log.sock len 4096 format raw local0 info
-  lua-load {LUA} {run_dir} {proxy.variant_header} {wait_seconds:g}
+  setenv DPSR_RUN_DIR {run_dir}
+  setenv DPSR_VARIANT_HEADER {proxy.variant_header}
+  setenv DPSR_WAIT_SECONDS {wait_seconds:g}
+  lua-load {LUA}
   stats socket {run_dir}/haproxy.sock mode 600 level admin expose-fd listeners
   stats timeout 1m"""
 
@@ -180,7 +183,8 @@ def _identity() -> str:
 
 def _routing(proxy: FleetProxy, run_dir: Path) -> str:
     """Rules after the name is in ``txn.model``: aliases, then what becomes of the model."""
-    return f"""  http-request set-var(txn.alias) var(txn.model) if {{ var(txn.model),map_str({run_dir}/aliases.map) -m found }}
+    is_alias = f"{{ var(txn.model),map_str({run_dir}/aliases.map) -m found }}"
+    return f"""  http-request set-var(txn.alias) var(txn.model) if {is_alias}
   http-request lua.choose_variant if {{ var(txn.alias) -m found }}
   http-after-response set-header {proxy.variant_header} %[var(txn.variant)] if {{ var(txn.variant) -m found }}
   http-request set-var(txn.state) var(txn.model),map_str({run_dir}/models.map)
@@ -200,12 +204,8 @@ def _log(protocol: str) -> str:
 
 def _grpc_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
     def refuse(code: int, text: str, condition: str) -> str:
-        return (
-            "  http-request return status 200 content-type application/grpc "
-            f'hdr grpc-status {code} hdr grpc-message "{text}" if {condition}'
-        )
+        return f'  http-request return status 200 hdr grpc-status {code} hdr grpc-message "{text}" if {condition}'
 
-    too_large = f"{{ req.body,bytes(1,4),hex,hex2i -m int gt {proxy.max_message_bytes} }}"
     unknown = "!{ var(txn.state) -m found }"
     compressed = "the message is compressed, and a proxy cannot read the model in it; send it without compression"
     return "\n".join(
@@ -217,21 +217,16 @@ def _grpc_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
             "  filter lua.rewrite",
             _identity(),
             "  http-after-response set-var(txn.status) res.hdr(grpc-status)",
+            "  http-after-response set-header content-type application/grpc unless { res.hdr(content-type) -m found }",
             "  http-request set-var(txn.protocol) str(grpc)",
             "  acl health path_beg /grpc.health.v1.Health/",
-            "  use_backend servers if health",
             "  http-request set-var(txn.flag) req.body,bytes(0,1),hex",
             refuse(12, compressed, "!health { var(txn.flag) -m str 01 }"),
-            refuse(
-                8,
-                f"the message is larger than proxy.max_message_bytes = {proxy.max_message_bytes}",
-                f"!health {too_large}",
-            ),
             "  http-request set-var(txn.model) req.body,bytes(5),protobuf(1.1)",
             refuse(3, "Missing ModelSpec", "!health !{ var(txn.model) -m len ge 1 }"),
             *([] if routes.generation else [refuse(14, "the fleet has no routes yet; try again", "!health")]),
             _routing(proxy, run_dir),
-            "  http-request return status 200 content-type application/grpc hdr grpc-status %[var(txn.code)] "
+            "  http-request return status 200 hdr grpc-status %[var(txn.code)] "
             "hdr retry-after 1 hdr grpc-message %[var(txn.refusal),url_enc] if { var(txn.refusal) -m found }",
             refuse(5, "Servable not found for request: Latest(%[var(txn.model),url_enc])", f"!health {unknown}"),
             refuse(
@@ -239,6 +234,7 @@ def _grpc_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
                 "no server holds model %[var(txn.model),url_enc] at the moment; try again",
                 f"{{ var(txn.state) -m str {_EMPTY} }}",
             ),
+            "  use_backend servers if health",
             "  use_backend grpc:%[var(txn.model)]",
         )
     )
@@ -260,11 +256,6 @@ def _rest_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
             _identity(),
             "  http-request set-var(txn.protocol) str(rest)",
             refuse(404, "expected /v1/models/NAME", f"!{named}"),
-            refuse(
-                413,
-                f"the body is larger than proxy.max_message_bytes = {proxy.max_message_bytes}",
-                f"{{ req.body_size gt {proxy.max_message_bytes} }}",
-            ),
             "  http-request set-var(txn.model) path,field(4,/),field(1,:)",
             "  http-request set-var(txn.rest) path,regsub(^/v1/models/[^/:]*,)",
             *([] if routes.generation else [refuse(503, "the fleet has no routes yet; try again", "{ always_true }")]),

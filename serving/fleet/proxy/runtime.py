@@ -33,6 +33,7 @@ class RuntimeApi:
                 connection.settimeout(_SECONDS)
                 connection.connect(str(self._path))
                 connection.sendall(f"{command}\n".encode())
+                connection.shutdown(socket.SHUT_WR)  # the master would wait for the next command
                 parts = []
                 while part := connection.recv(65536):
                     parts.append(part)

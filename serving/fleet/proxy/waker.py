@@ -14,7 +14,7 @@ _KEPT_SECONDS = 5.0
 
 
 class Waker:
-    """A server on a unix socket, in a thread of its own: a line with a model in, ``ready`` or the reason against it out."""
+    """A server on a unix socket, in a thread of its own: a model's name in, ``ready`` or the reason against it out."""
 
     def __init__(self, path: Path, wait_seconds: float) -> None:
         """Names the socket.
