@@ -92,6 +92,15 @@ deps-bazel: ## Debian's Bazel (needs root)
 	apt-get update -qq
 	apt-get install -y -qq bazel-bootstrap bazel-rules-java
 
+.PHONY: deps-fleet
+deps-fleet: ## the proxy of a fleet, HAProxy, and promtool, which tests its alerts (Debian, Ubuntu; needs root)
+	apt-get update -qq
+	apt-get install -y -qq haproxy
+# Of the package of Prometheus the one program: the whole would start a server.
+	folder=$$(mktemp -d) && chmod 755 $$folder && cd $$folder && apt-get download -qq prometheus \
+	  && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool > promtool \
+	  && install promtool /usr/local/bin/promtool && rm -r $$folder
+
 .PHONY: clean
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist *.egg-info ops_cc/*.so serving/engine/*.so tokenizer_cc/*.so ops_cc/_build_info.py
