@@ -52,8 +52,7 @@ def ratio_of(numerators: np.ndarray, denominators: np.ndarray) -> Sample:
     """The ratio of two sums over units, with the variance of the delta method.
 
     A ratio whose denominator is finer than the unit (events by request, where a key is the unit) has units, not
-    requests, as independent draws: Deng, Knoblich and Lu, "Applying the Delta Method in Metric Analytics", KDD 2018,
-    section 3.1.
+    requests, as independent draws: Deng, Knoblich and Lu, "Applying the Delta Method in Metric Analytics", KDD 2018.
 
     Args:
         numerators: [units].

@@ -2,7 +2,7 @@
 
 With n units of both variants, the estimated difference d and its variance V, let s^2 = n V. The confidence sequence
 of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and asymptotic confidence
-sequences", Annals of Statistics 52 (2024), Theorem 2.2, at level a is
+sequences", Annals of Statistics 52 (2024), Theorem 2.2, equation 8, at level a is
 
     d +- s sqrt(2 (n r^2 + 1) / (n^2 r^2) log(sqrt(n r^2 + 1) / a)).
 
@@ -30,9 +30,9 @@ _FARTHEST = 1000.0
 
 
 def _tuned_rho2(units: int) -> float:
-    """The r^2 that makes the sequence about narrowest at ``units`` (the paper's appendix on tuning r)."""
+    """The r^2 that makes the sequence about narrowest at ``units`` (the paper's appendix B.2, equation 50)."""
     twice = -2 * math.log(LEVEL)
-    return (twice + math.log(twice) + 1) / units
+    return (twice + math.log(twice + 1)) / units
 
 
 RHO2 = _tuned_rho2(TUNED_UNITS)
