@@ -272,7 +272,8 @@ def test_an_alias_gives_each_key_its_variant_and_rewrites_the_name(proxied: Prox
     proxied.route({"v41": ["a"], "v42": ["a"]}, aliases={"shop": AliasRoute(variants={"v42": 1.0})})
     assert {variant() for _ in range(20)} == {"v42"}
     _, page = proxied.get("/aliases", proxied.config.proxy.metrics_port)
-    assert 'dpsr_fleet_alias_requests_total{alias="shop",variant="v42"}' in page
+    assert 'dpsr_fleet_alias_requests_total{alias="shop",status="OK",variant="v42"}' in page
+    assert 'dpsr_fleet_alias_request_seconds_count{alias="shop",variant="v42"}' in page
     _, page = proxied.get("/metrics", proxied.config.proxy.metrics_port)
     assert 'haproxy_backend_http_requests_total{proxy="grpc:v41"}' in page
 
@@ -291,6 +292,8 @@ def test_shadow_traffic_reaches_the_model_and_changes_no_answer(proxied: Proxied
     call = proxied.caller()
     assert {call(predict_request("shop"), timeout=5) for _ in range(30)} == {b"a"}
     wait_for(lambda: len(other.served) == 30)
+    counted = 'dpsr_fleet_shadow_requests_total{model="dark",status="OK"} 30.0'
+    wait_for(lambda: counted in proxied.get("/aliases", proxied.config.proxy.metrics_port)[1])
     assert set(other.served) == {"dark"}
     assert set(server.served) == {"v41"}
 

@@ -7,13 +7,14 @@ import logging.handlers
 import re
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 
 MAX_BYTES = 256 << 20
 BACKUPS = 4
-_MISSING = re.compile(r'"(?:request_id|alias|model|variant|key)":"-",')
+_MISSING = re.compile(r'"(?:request_id|alias|model|variant|key|forced|shadow)":"-",')
 _STATUS = re.compile(r'"status":"(-|\d+)"')
 _NAMES = {str(code.value[0]): code.name for code in grpc.StatusCode} | {"-": "OK"}
 
@@ -21,10 +22,11 @@ _NAMES = {str(code.value[0]): code.name for code in grpc.StatusCode} | {"-": "OK
 class AccessLog:
     """Receives lines in a thread of its own, as long as the agent lives; HAProxy drops lines while it does not."""
 
-    def __init__(self, socket_file: Path, log_file: Path) -> None:
-        """Names the socket and the file."""
+    def __init__(self, socket_file: Path, log_file: Path, note: Callable[[str], None]) -> None:
+        """Names the socket and the file, and what takes note of every line."""
         self._socket_file = socket_file
         self._log_file = log_file
+        self._note = note
         self._socket: socket.socket | None = None
 
     def start(self) -> None:
@@ -41,6 +43,7 @@ class AccessLog:
         while True:
             line = readable(lines.recv(65536).decode(errors="replace"))
             if line:
+                self._note(line)
                 handler.emit(logging.LogRecord("", logging.INFO, "", 0, line, None, None))
 
 
@@ -50,6 +53,6 @@ def readable(line: str) -> str:
     if not line.startswith("{"):
         return ""
     line = _MISSING.sub("", line)
-    if '"protocol":"grpc"' in line:
+    if '"protocol":"rest"' not in line:
         line = _STATUS.sub(lambda found: f'"status":"{_NAMES.get(found[1], found[1])}"', line)
     return line

@@ -20,6 +20,7 @@ from dpsr.serving.fleet.proxy.haproxy_config import (
     needs_reload,
     render,
 )
+from dpsr.serving.fleet.proxy.alias_metrics import AliasMetrics
 from dpsr.serving.fleet.proxy.process import HaProxy
 from dpsr.serving.fleet.proxy.usage import in_flight, usage
 from dpsr.serving.fleet.proxy.waker import Waker
@@ -55,8 +56,9 @@ class ProxyAgent:
         self._routes_file = state / "routes.json"
         self._report_file = state / "proxies" / f"{name}.json"
         self._haproxy = HaProxy(run_dir)
+        self._metrics = AliasMetrics(run_dir / "metrics.sock")
         self._waker = Waker(run_dir / "wake.sock", fleet.control.wait_seconds)
-        self._access_log = AccessLog(run_dir / "log.sock", state / "logs" / f"access_{name}.jsonl")
+        self._access_log = AccessLog(run_dir / "log.sock", state / "logs" / f"access_{name}.jsonl", self._metrics.note)
         self._routes = Routes()
         self._description = ""
         """Of the configuration file that was written last, by which a worker with it is known."""
@@ -76,6 +78,7 @@ class ProxyAgent:
         for name, text in error_files().items():
             replace_text(self._run_dir / name, text)
         self._access_log.start()
+        self._metrics.start()
         self._waker.start()
         self._read_routes()
         self._write_files()

@@ -1,5 +1,6 @@
 -- What HAProxy's own rules cannot say: the variant of an alias, the model's name inside a gRPC message, requests that
--- wait for a model to be loaded, shadow traffic, and the counters of aliases.
+-- wait for a model to be loaded, and shadow traffic. Loaded once a thread: a state that threads share ended HAProxy 2.6
+-- by a segmentation fault under filters.
 --
 -- Environment, set in haproxy.cfg: directory of the agent's sockets and maps; header that names the variant; seconds
 -- that a request waits for a model.
@@ -7,12 +8,10 @@
 local DIRECTORY = os.getenv("DPSR_RUN_DIR")
 local VARIANT_HEADER, WAIT_SECONDS = os.getenv("DPSR_VARIANT_HEADER"), tonumber(os.getenv("DPSR_WAIT_SECONDS"))
 local WAKE_SOCKET, SHADOW_SOCKET = "unix@" .. DIRECTORY .. "/wake.sock", "unix@" .. DIRECTORY .. "/shadow.sock"
-local MOST_SHADOWS = 64 -- requests of shadow traffic in flight; further ones are dropped
+local MOST_SHADOWS = 64 -- requests of shadow traffic in flight on a thread; further ones are dropped
 
 local aliases = Map.new(DIRECTORY .. "/aliases.map", Map._str)
 local parsed = {} -- text of an alias in the map -> its parts
-local requests = {} -- alias .. " " .. variant -> requests
-local shadows = { sent = 0, failed = 0, dropped = 0 }
 local shadows_in_flight = 0
 
 -- Statuses of gRPC.
@@ -158,14 +157,14 @@ local function header_value(txn, name)
   return value ~= "" and value or nil
 end
 
-local function send_shadow(model, path, body)
+local function send_shadow(txn, model, path, body)
   if shadows_in_flight >= MOST_SHADOWS then
-    shadows.dropped = shadows.dropped + 1
+    txn:set_var("txn.shadow", "dropped")
     return
   end
   shadows_in_flight = shadows_in_flight + 1
   core.register_task(function()
-    local answer = core.httpclient():post({
+    core.httpclient():post({
       url = "http://shadow" .. path,
       dst = SHADOW_SOCKET,
       headers = { ["x-dpsr-shadow"] = { model }, ["content-type"] = { "application/grpc" }, ["te"] = { "trailers" } },
@@ -173,8 +172,6 @@ local function send_shadow(model, path, body)
       timeout = 10000,
     })
     shadows_in_flight = shadows_in_flight - 1
-    local kind = answer and answer.status == 200 and "sent" or "failed"
-    shadows[kind] = shadows[kind] + 1
   end)
 end
 
@@ -193,6 +190,7 @@ core.register_action("choose_variant", { "http-req" }, function(txn)
     body = txn.f:req_body()
   end
   if forced then
+    txn:set_var("txn.forced", "true")
     local names = {}
     for _, share in ipairs(alias.variants) do
       names[#names + 1] = share.model
@@ -227,39 +225,15 @@ core.register_action("choose_variant", { "http-req" }, function(txn)
   if is_grpc and #alias.shadow > 0 and txn.f:req_body_len() == txn.f:req_body_size() then
     for _, share in ipairs(alias.shadow) do
       if random_bucket(txn) < share.bound then
-        send_shadow(share.model, txn.f:path(), body)
+        send_shadow(txn, share.model, txn.f:path(), body)
       end
     end
   end
-  local counter = name .. " " .. variant
-  requests[counter] = (requests[counter] or 0) + 1
   txn:set_var("txn.model", variant)
   txn:set_var("txn.variant", variant)
   if is_grpc then
     txn:set_var("txn.rewrite_to", variant)
   end
-end)
-
-core.register_service("alias_metrics", "http", function(applet)
-  local lines = {
-    "# HELP dpsr_fleet_alias_requests_total Requests to an alias, by the variant that got them.",
-    "# TYPE dpsr_fleet_alias_requests_total counter",
-  }
-  for counter, count in pairs(requests) do
-    local alias, variant = counter:match("^(%S+) (%S+)$")
-    lines[#lines + 1] = string.format('dpsr_fleet_alias_requests_total{alias="%s",variant="%s"} %d', alias, variant, count)
-  end
-  lines[#lines + 1] = "# HELP dpsr_fleet_shadow_requests_total Requests of shadow traffic, by what became of them."
-  lines[#lines + 1] = "# TYPE dpsr_fleet_shadow_requests_total counter"
-  for kind, count in pairs(shadows) do
-    lines[#lines + 1] = string.format('dpsr_fleet_shadow_requests_total{result="%s"} %d', kind, count)
-  end
-  local page = table.concat(lines, "\n") .. "\n"
-  applet:set_status(200)
-  applet:add_header("content-type", "text/plain; version=0.0.4; charset=utf-8")
-  applet:add_header("content-length", tostring(#page))
-  applet:start_response()
-  applet:send(page)
 end)
 
 ---------------------------------------------------------------------------------------------- the name in the message

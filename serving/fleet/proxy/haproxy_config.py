@@ -7,7 +7,7 @@
 | backend ``grpc:MODEL``, ``rest:MODEL`` | the servers that hold the model; another one gets a request that fails |
 | backend ``servers`` | every server: answers ``grpc.health.v1.Health`` |
 | frontend ``shadow`` | takes copies of requests on a unix socket |
-| frontend ``metrics`` | ``/metrics`` of HAProxy, ``/aliases`` of the script, ``/healthz`` |
+| frontend ``metrics`` | ``/metrics`` of HAProxy, ``/aliases`` of the agent, ``/healthz`` |
 
 The file has the routes of the moment at which it was written, so that HAProxy starts right whoever started it. Later
 changes of servers go through the runtime API; new models need a reload.
@@ -46,7 +46,7 @@ def render(proxy: FleetProxy, routes: Routes, run_dir: Path, *, wait_seconds: fl
         _grpc_frontend(proxy, routes, run_dir),
         *([_rest_frontend(proxy, routes, run_dir)] if proxy.rest_port >= 0 else []),
         _shadow_frontend(run_dir),
-        *([_metrics_frontend(proxy)] if proxy.metrics_port >= 0 else []),
+        *([_metrics_frontend(proxy, run_dir)] if proxy.metrics_port >= 0 else []),
         _servers_backend(proxy, routes),
     ]
     for model, endpoints in sorted(routes.models.items()):
@@ -135,7 +135,7 @@ def _global(proxy: FleetProxy, run_dir: Path, wait_seconds: float, description: 
   setenv DPSR_RUN_DIR {run_dir}
   setenv DPSR_VARIANT_HEADER {proxy.variant_header}
   setenv DPSR_WAIT_SECONDS {wait_seconds:g}
-  lua-load {LUA}
+  lua-load-per-thread {LUA}
   stats socket {run_dir}/haproxy.sock mode 600 level admin expose-fd listeners
   stats timeout 1m"""
 
@@ -192,9 +192,10 @@ def _routing(proxy: FleetProxy, run_dir: Path) -> str:
 
 
 def _log(protocol: str) -> str:
-    status = "%[var(txn.status)]" if protocol == "grpc" else "%ST"
+    status = "%ST" if protocol == "rest" else "%[var(txn.status)]"
     members = "".join(
-        f'"{name}":"%[var(txn.{name}),json(utf8s)]",' for name in ("request_id", "alias", "model", "variant", "key")
+        f'"{name}":"%[var(txn.{name}),json(utf8s)]",'
+        for name in ("request_id", "alias", "model", "variant", "key", "forced", "shadow")
     )
     return (
         f'  log-format \'{{"time":%Ts.%ms,{members}"protocol":"{protocol}","server":"%s","status":"{status}",'
@@ -285,9 +286,11 @@ def _shadow_frontend(run_dir: Path) -> str:
             "frontend shadow",
             f"  bind unix@{run_dir}/shadow.sock mode 600",
             "  option http-buffer-request",
-            "  no log",
+            _log("shadow"),
             "  filter lua.rewrite",
             "  http-request set-var(txn.rewrite_to) req.hdr(x-dpsr-shadow)",
+            "  http-request set-var(txn.model) var(txn.rewrite_to)",
+            "  http-after-response set-var(txn.status) res.hdr(grpc-status)",
             "  http-request del-header x-dpsr-shadow",
             "  http-request del-header content-length",
             f"  http-request deny unless {{ var(txn.rewrite_to),map_str({run_dir}/models.map) -m str {_READY} }}",
@@ -296,15 +299,18 @@ def _shadow_frontend(run_dir: Path) -> str:
     )
 
 
-def _metrics_frontend(proxy: FleetProxy) -> str:
+def _metrics_frontend(proxy: FleetProxy, run_dir: Path) -> str:
     host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
     return f"""frontend metrics
   bind {host}:{proxy.metrics_port}
   no log
   monitor-uri /healthz
   http-request use-service prometheus-exporter if {{ path /metrics }}
-  http-request use-service lua.alias_metrics if {{ path /aliases }}
-  http-request return status 404 content-type text/plain string "expected /metrics, /aliases or /healthz\\n\""""
+  http-request deny deny_status 404 unless {{ path /aliases }}
+  use_backend agent
+
+backend agent
+  server agent unix@{run_dir}/metrics.sock"""
 
 
 def _check_sequence() -> str:
