@@ -241,13 +241,15 @@ class Packing:
             emptied = self.load[server] - rate < FILL_BELOW * self.share[server]  # it would be filled again
             return emptied, self.cost(model, server) / min(rate, excess), -rate, model
 
-        for model in sorted((model for model in self.residents[server] if self.rate[model] > 0.0), key=order):
-            mask = self._roomy(model) & (self.load + self.rate[model] <= self.bound)
-            if mask.any():
-                joined = mask & self.joined
-                mask = joined if joined.any() else mask
-                self._move(model, server, int(np.argmin(np.where(mask, self.load / self.share, np.inf))))
-                return True
+        movable = sorted((model for model in self.residents[server] if self.rate[model] > 0.0), key=order)
+        for targets in (self.joined, np.ones_like(self.joined)):
+            if not targets.any():
+                continue
+            for model in movable:
+                mask = targets & self._roomy(model) & (self.load + self.rate[model] <= self.bound)
+                if mask.any():
+                    self._move(model, server, int(np.argmin(np.where(mask, self.load / self.share, np.inf))))
+                    return True
         return False
 
     def _exchange(self, server: int) -> bool:

@@ -110,9 +110,9 @@ def place(
        model those on the most loaded servers go.
     2. Missing replicas are placed, those first that need the largest part of a server. Where memory is fragmented, so
        that a model fits nowhere, smaller ones are moved off one server (a bounded search).
-    3. Servers above the bound give replicas to others, empty ones first, then the least loaded: the fewest bytes per
-       load first. A server with less than half of its share, a new one as a rule, takes replicas from servers above their share until it has
-       1 / ``balance`` of its own; so it relieves the others without a general reshuffle.
+    3. Servers above the bound give replicas to others, to empty ones first, then to the least loaded: the fewest bytes
+       per load first. A server with less than half of its share, a new one as a rule, takes replicas from servers above
+       theirs until it has 1 / ``balance`` of its own: it relieves the others without a general reshuffle.
 
     Memory is never exceeded. The bound is kept where these moves reach it: a replica hotter than the bound
     (``Placement.hot``), or memory that leaves no choice, may exceed it.

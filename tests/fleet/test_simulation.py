@@ -35,7 +35,7 @@ def test_a_large_fleet_moves_what_it_must_and_stays_even() -> None:
     assert 0.0 < lost.repair_seconds < lost.bytes_loaded / GIB / result.load_gib_per_second
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_bars_hold_over_seeds(seed: int) -> None:
     result = simulate(servers=100, models=1_000, seed=seed)
     for event in result.events:
