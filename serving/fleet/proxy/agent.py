@@ -11,6 +11,7 @@ from dpsr.config import FleetConfig
 from dpsr.errors import DpsrError
 from dpsr.serving.fleet.errors import FleetError
 from dpsr.serving.fleet.proxy.access_log import AccessLog
+from dpsr.serving.fleet.proxy.alias_metrics import AliasMetrics
 from dpsr.serving.fleet.proxy.changes import runtime_changes
 from dpsr.serving.fleet.proxy.haproxy_config import (
     alias_texts,
@@ -20,7 +21,6 @@ from dpsr.serving.fleet.proxy.haproxy_config import (
     needs_reload,
     render,
 )
-from dpsr.serving.fleet.proxy.alias_metrics import AliasMetrics
 from dpsr.serving.fleet.proxy.process import HaProxy
 from dpsr.serving.fleet.proxy.usage import in_flight, usage
 from dpsr.serving.fleet.proxy.waker import Waker
