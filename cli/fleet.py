@@ -67,7 +67,8 @@ def plan(file: FleetFile) -> None:
 @fleet.command()
 @_with_fleet
 @click.option("--local", type=click.IntRange(1, 64), help="Start so many servers on this machine, to try it out.")
-def up(file: FleetFile, local: int | None) -> None:
+@click.option("--local-memory", type=click.FloatRange(0.001), help="GiB of each; by default what the machine has.")
+def up(file: FleetFile, local: int | None, local_memory: float | None) -> None:
     """Start controller and proxy, place the models, and keep it so until interrupted.
 
     Starts again what dies. The servers of the configuration run elsewhere: `dpsr serve` or TensorFlow Serving, each
@@ -84,7 +85,7 @@ def up(file: FleetFile, local: int | None) -> None:
     config, overrides, state = file.fleet, file.overrides, Path(file.fleet.state_dir)
     servers: list[Part] = []
     if local:
-        override, servers = local_servers(local, state)
+        override, servers = local_servers(local, state, local_memory)
         overrides = (*overrides, override)
         config = load_fleet_config(file.path, overrides)
     check_startable(config, servers_must_answer=not local)

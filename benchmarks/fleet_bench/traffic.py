@@ -29,6 +29,8 @@ class Answers:
     """Models in the order of the requests."""
     variants: dict[str, int] = field(default_factory=dict)
     """Variant that the proxy has named -> answers."""
+    variants_of: dict[str, set[str]] = field(default_factory=dict)
+    """Key -> variants that it got."""
 
     def percentile(self, share: float) -> float:
         """A percentile of the latencies in milliseconds."""
@@ -107,9 +109,8 @@ async def _callers(load: Load, connection: Connection) -> Answers:
         while not stopping.is_set() and (load.count is None or len(answers.order) < load.count):
             name = next_name()
             answers.order.append(name)
-            metadata = []
-            if load.keys:
-                metadata.append((load.keys[0], f"user-{random.integers(load.keys[1])}"))
+            key = f"user-{random.integers(load.keys[1])}" if load.keys else ""
+            metadata = ((load.keys[0], key),) if load.keys else ()
             start = time.perf_counter()
             pending = call(load.requests[name], timeout=TIMEOUT, metadata=metadata)
             try:
@@ -118,6 +119,7 @@ async def _callers(load: Load, connection: Connection) -> Answers:
                 if load.keys:
                     variant = str(dict(await pending.initial_metadata()).get("x-dpsr-variant", ""))
                     answers.variants[variant] = answers.variants.get(variant, 0) + 1
+                    answers.variants_of.setdefault(key, set()).add(variant)
             except grpc.aio.AioRpcError as error:
                 answers.failures.append((time.time(), name, error.code().name, error.details() or ""))
             answers.requests += 1
@@ -127,11 +129,16 @@ async def _callers(load: Load, connection: Connection) -> Answers:
     channels = [
         grpc.aio.insecure_channel(load.address, (("grpc.use_local_subchannel_pool", 1),)) for _ in range(load.callers)
     ]
+
+    def stop() -> None:
+        loop.remove_reader(connection.fileno())
+        stopping.set()
+
     for channel in channels:
         await channel.channel_ready()
     connection.send("started")
     if load.count is None:
-        loop.add_reader(connection.fileno(), lambda: (loop.remove_reader(connection.fileno()), stopping.set()))
+        loop.add_reader(connection.fileno(), stop)
     await asyncio.gather(*(caller(channel.unary_unary(METHOD)) for channel in channels))
     for channel in channels:
         await channel.close()

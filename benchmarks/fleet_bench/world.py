@@ -25,7 +25,15 @@ CACHE = Path(__file__).resolve().parents[2] / "build" / "bench" / "serving"
 class World:
     """The fleet; its processes end with the ``with`` block."""
 
-    def __init__(self, folder: Path, *, servers: int, models: dict[str, dict[str, Any]], more: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        servers: int,
+        models: dict[str, dict[str, Any]],
+        more: str = "",
+        server_gib: float | None = None,
+    ) -> None:
         """Publishes the models and writes ``fleet.toml``.
 
         Args:
@@ -33,8 +41,11 @@ class World:
             servers: number of `dpsr serve` processes.
             models: name -> keys of ``[models.NAME]``.
             more: further lines of ``fleet.toml``.
+            server_gib: memory of one server; by default what the machine has.
         """
+        folder.mkdir(exist_ok=True)
         self.folder, self.servers = folder, servers
+        self.server_gib = server_gib
         self.version = cached(CACHE, 200, 16, 1, 10)
         self.file = folder / "fleet.toml"
         self.models: dict[str, dict[str, Any]] = {}
@@ -69,6 +80,7 @@ class World:
         """Starts the fleet; returns when every resident model has its replicas."""
         self._log = (self.folder / "up.log").open("ab")
         command = [sys.executable, "-m", "dpsr.cli", "fleet", "up", "-c", str(self.file), "--local", str(self.servers)]
+        command += ["--local-memory", str(self.server_gib)] if self.server_gib else []
         self._up = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
         self.until(lambda: self.is_complete(), 1200)
         return self
@@ -139,6 +151,15 @@ class World:
             if entry.name.isdecimal() and all(word in line for word in words) and "fleet up" not in line:
                 found.append(int(entry.name))
         return [pid for pid in found if self._is_ours(pid)]
+
+    def haproxy_workers(self) -> list[int]:
+        """HAProxy's processes, the master too."""
+        return self.processes("haproxy", "-W")
+
+    def loads(self) -> int:
+        """Models that the servers have loaded so far."""
+        logs = (self.folder / "state" / "logs").glob("local*.log")
+        return sum(log.read_text().count("loaded and warmed") for log in logs)
 
     def _is_ours(self, pid: int) -> bool:
         try:

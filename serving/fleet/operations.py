@@ -92,9 +92,9 @@ def order_drain(fleet: FleetConfig, server: str, *, undo: bool) -> str:
     """Takes all models off a server, or lets it hold models again; returns what happens now.
 
     Raises:
-        FleetError: no such server.
+        FleetError: no such server, or no controller.
     """
-    _known("server", server, fleet.servers)
+    _known("server", server, read_status(fleet).servers, "the fleet")
 
     def change(orders: Orders) -> Orders:
         drained = orders.drained - {server} if undo else orders.drained | {server}
@@ -115,13 +115,13 @@ def order_move(fleet: FleetConfig, model: str, source: str, target: str) -> str:
         FleetError: no such model or server, the model is not on the source, or is on the target already.
     """
     _known("model", model, fleet.models)
-    _known("server", source, fleet.servers)
-    _known("server", target, fleet.servers)
     if fleet.models[model].on_demand:
         raise FleetError(
             f"model {model} is loaded on demand: it goes where there is room; a resident model can be moved"
         )
     status = read_status(fleet)
+    for server in (source, target):
+        _known("server", server, status.servers, "the fleet")
     if model not in status.servers[source].models:
         held = ", ".join(name for name, server in status.servers.items() if model in server.models) or "no server"
         raise FleetError(f"model {model} is not on server {source} (it is on: {held})")
@@ -143,7 +143,7 @@ def _change_orders(fleet: FleetConfig, change: Callable[[Orders], Orders]) -> No
         write_state(state / "orders.json", change(orders))
 
 
-def _known(kind: str, name: str, table: Mapping[str, T]) -> T:
+def _known(kind: str, name: str, table: Mapping[str, T], place: str = "fleet.toml") -> T:
     if name not in table:
-        raise FleetError(f"no {kind} {name!r} in fleet.toml (there: {', '.join(sorted(table)) or 'none'})")
+        raise FleetError(f"no {kind} {name!r} in {place} (there: {', '.join(sorted(table)) or 'none'})")
     return table[name]

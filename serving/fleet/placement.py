@@ -162,7 +162,7 @@ def place_one(
         The server's name; None where no server has the memory free.
     """
     capacities = sorted((one for one in capacities if one.name not in exclude), key=lambda capacity: capacity.name)
-    if not capacities:
+    if all(used_bytes.get(one.name, 0) + demand.bytes > one.bytes for one in capacities):
         return None
     server = _packing([demand], capacities, balance, used_bytes, used_load).choose(0)
     return None if server is None else capacities[server].name

@@ -61,9 +61,10 @@ def _newest_version(base_path: Path) -> Path:
     except PermissionError:
         raise FleetError(f"{base_path}: may not be read; let the user of this process read it") from None
     if set(found) & set(GRAPH_FILES):
+        parent = base_path.parent if base_path.name.isdigit() else "such a directory"
         raise FleetError(
-            f"{base_path}: is a version itself, it has {min(set(found) & set(GRAPH_FILES))}; a base path holds versions "
-            f"in folders with integer names: name {base_path.parent if base_path.name.isdigit() else 'such a directory'}"
+            f"{base_path}: is a version itself, it has {min(set(found) & set(GRAPH_FILES))}; a base path holds "
+            f"versions in folders with integer names: name {parent}"
         )
     versions = sorted((int(name) for name in found if name.isascii() and name.isdigit()), reverse=True)
     names = {int(name): name for name in found if name.isascii() and name.isdigit()}

@@ -105,17 +105,18 @@ def _end(part: Part) -> None:
         part.process.wait()
 
 
-def local_servers(count: int, state_dir: Path) -> tuple[str, list[Part]]:
+def local_servers(count: int, state_dir: Path, memory_gib: float | None = None) -> tuple[str, list[Part]]:
     """Servers of this machine.
 
     Args:
         count: number of them.
         state_dir: the fleet's; logs and config files go below it.
+        memory_gib: memory of each; by default a share of what the machine has.
 
     Returns:
         ``servers={...}`` as an override of ``fleet.toml``, and the processes.
     """
-    memory = max(0.8 * _available_gib() / count - _SERVER_GIB, 0.1)
+    memory = memory_gib or max(0.8 * _available_gib() / count - _SERVER_GIB, 0.1)
     ports = free_ports(2 * count)
     tables, parts = [], []
     for number in range(count):

@@ -290,8 +290,6 @@ def test_an_on_demand_model_that_fits_nowhere_is_refused_with_the_reason(fleet: 
 def test_orders_name_what_is_wrong(fleet: LocalFleet) -> None:
     fleet.add_server("a")
     fleet.write({"m": {}, "n": {"on_demand": True}}, more="[aliases.shop]\nvariants = {m = 1}")
-    with pytest.raises(FleetError, match=r"no server 'x' in fleet.toml \(there: a\)"):
-        order_drain(fleet.config, "x", undo=False)
     with pytest.raises(FleetError, match="no alias 'm'"):
         order_promotion(fleet.config, "m", {"n": 1.0})
     with pytest.raises(FleetError, match="circle: shop -> shop"):
@@ -300,3 +298,11 @@ def test_orders_name_what_is_wrong(fleet: LocalFleet) -> None:
         order_move(fleet.config, "m", "a", "a")
     with pytest.raises(FleetError, match="loaded on demand"):
         order_move(fleet.config, "n", "a", "a")
+    fleet.start()
+    wait_for(lambda: (fleet.state / "status.json").exists() and fleet.status().servers["a"].models)
+    with pytest.raises(FleetError, match=r"no server 'x' in the fleet \(there: a\)"):
+        order_drain(fleet.config, "x", undo=False)
+    with pytest.raises(FleetError, match=r"no server 'x' in the fleet \(there: a\)"):
+        order_move(fleet.config, "m", "a", "x")
+    with pytest.raises(FleetError, match="model m is on server a already"):
+        order_move(fleet.config, "m", "a", "a")

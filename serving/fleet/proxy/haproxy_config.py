@@ -349,10 +349,9 @@ def _error_lines(run_dir: Path | None) -> Iterable[str]:
 def _grpc_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iterable[Endpoint], run_dir: Path) -> str:
     options = server_options(proxy, grpc=True)
     lines = [f"backend grpc:{model}", _check_sequence(), *_error_lines(run_dir)]
-    lines += [
-        f"  server {end.server} {routes.servers[end.server].grpc} {options}{' weight 0' if end.state == 'drain' else ''}"
-        for end in endpoints
-    ]
+    for end in endpoints:
+        weight = " weight 0" if end.state == "drain" else ""
+        lines.append(f"  server {end.server} {routes.servers[end.server].grpc} {options}{weight}")
     return "\n".join(lines)
 
 
