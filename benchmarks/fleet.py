@@ -4,9 +4,8 @@
     python benchmarks/fleet.py --only kills proxy
     python benchmarks/fleet.py --models 60 --seconds 60
 
-Real processes of this machine: `dpsr fleet up --local`, HAProxy, the controller, `dpsr serve`. The callers are a process
-of their own, each caller with a connection of its own. The servers, the proxy and the callers share the cores, so the
-figures of a machine with more cores are better; ratios hold.
+Real processes of this machine: `dpsr fleet up --local`, HAProxy, the controller, `dpsr serve`. The callers are a
+process of their own, each caller with a connection of its own. Servers, proxy and callers share the cores.
 """
 
 from __future__ import annotations
@@ -64,7 +63,9 @@ def steady(options: argparse.Namespace) -> str:
             answers = traffic.stop()
         done = len(world.routes().models) == len(names) + options.reloads
         status = world.status()
-    assert done and status is not None and not status.missing
+    assert done
+    assert status is not None
+    assert not status.missing
     return (
         f"{options.models} models, 4 servers, 8 callers, {time.monotonic() - begin:.0f} s: {options.moves} moves, "
         f"{options.promotions} promotions, {options.reloads} reloads: {answers.requests:,} requests, failed "
@@ -115,11 +116,10 @@ def kills(options: argparse.Namespace) -> str:
             ("the controller", [("fleet", "controller")]),
             ("both", [("haproxy", "-W"), ("fleet", "controller")]),
         ):
-            answers, killed_at = during(lambda words=words: [world.kill(*one) for one in words][0], 6)  # type: ignore[misc]
+            answers, killed_at = during(lambda words=words: min([world.kill(*one) for one in words]), 6)  # type: ignore[misc]
             back = max((entry[0] for entry in answers.failures), default=killed_at) - killed_at
-            lines.append(
-                f"{what} killed: {answers.requests:,} requests, failed {describe_failures(answers)}; the last {back:.2f} s after"
-            )
+            failed = describe_failures(answers)
+            lines.append(f"{what} killed: {answers.requests:,} requests, failed {failed}; the last {back:.2f} s after")
     return "\n".join(lines)
 
 
@@ -193,8 +193,8 @@ def on_demand(options: argparse.Namespace) -> str:
     best = hits_of_belady(answers.order, fits)
     slow = np.percentile(answers.latencies, 99) / 1000
     return (
-        f"{len(names)} models on demand where {fits} fit, {answers.requests:,} requests of 8 callers in {seconds:.0f} s: hit ratio "
-        f"{hits / answers.requests:.3f}, Belady {best / answers.requests:.3f}: {hits / best:.2f} of it; failed "
+        f"{len(names)} models on demand where {fits} fit, {answers.requests:,} requests of 8 callers in {seconds:.0f} s: "
+        f"hit ratio {hits / answers.requests:.3f}, Belady {best / answers.requests:.3f}: {hits / best:.2f} of it; failed "
         f"{describe_failures(answers)}; p50 {answers.percentile(50):.1f} ms, p99 {slow:.1f} s"
     )
 
