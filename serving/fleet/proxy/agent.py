@@ -22,7 +22,7 @@ from dpsr.serving.fleet.proxy.haproxy_config import (
     render,
 )
 from dpsr.serving.fleet.proxy.process import HaProxy
-from dpsr.serving.fleet.proxy.usage import in_flight, usage
+from dpsr.serving.fleet.proxy.usage import down, in_flight, usage
 from dpsr.serving.fleet.proxy.waker import Waker
 from dpsr.serving.fleet.state import ProxyReport, Routes, read_state, replace_text, write_state
 
@@ -182,6 +182,7 @@ class ProxyAgent:
             wanted=self._waker.wanted(),
             used=self._used,
             requests=self._requests,
+            down=down(self._haproxy.api, self._routes),
         )
         write_state(self._report_file, report)
         self._reported_at = now

@@ -53,10 +53,9 @@ def _place(proxy: FleetProxy, routes: Routes, model: str, server: str, state: st
         place = f"{backend}/{server}"
         if not is_known:
             where = address.grpc if is_grpc else address.rest
-            commands.append(f"add server {place} {where} {server_options(proxy, grpc=is_grpc)}".rstrip())
+            commands.append(f"add server {place} {where} {server_options(proxy, server, grpc=is_grpc)}")
         commands.append(f"set server {place} weight {int(state == 'ready')}")
         if state == "ready":
-            commands += [f"enable health {place}", f"set server {place} health up"] if is_grpc else []
             commands.append(f"enable server {place}")
     return commands
 

@@ -5,7 +5,8 @@
 | frontend ``grpc`` | reads the name in the message (``model_spec.name``, field 1.1 of every request) |
 | frontend ``rest`` | reads the name in the path, ``/v1/models/NAME`` |
 | backend ``grpc:MODEL``, ``rest:MODEL`` | the servers that hold the model; another one gets a request that fails |
-| backend ``servers`` | every server: answers ``grpc.health.v1.Health`` |
+| backend ``servers`` | every server, checked once for all of its models: answers ``grpc.health.v1.Health`` |
+| backend ``present:grpc``, ``present:rest`` | the present worker, for requests that waited in one before it |
 | frontend ``shadow`` | takes copies of requests on a unix socket |
 | frontend ``metrics`` | ``/metrics`` of HAProxy, ``/aliases`` of the agent, ``/healthz`` |
 
@@ -47,7 +48,9 @@ def render(proxy: FleetProxy, routes: Routes, run_dir: Path, *, wait_seconds: fl
         *([_rest_frontend(proxy, routes, run_dir)] if proxy.rest_port >= 0 else []),
         _shadow_frontend(run_dir),
         *([_metrics_frontend(proxy, run_dir)] if proxy.metrics_port >= 0 else []),
-        _servers_backend(proxy, routes),
+        _servers_backend(proxy, routes, run_dir),
+        _present_backend("grpc", run_dir),
+        *([_present_backend("rest", run_dir)] if proxy.rest_port >= 0 else []),
     ]
     for model, endpoints in sorted(routes.models.items()):
         sections.append(_grpc_backend(proxy, routes, model, endpoints, run_dir))
@@ -103,8 +106,15 @@ def error_files() -> dict[str, str]:
     }
 
 
-def server_options(proxy: FleetProxy, *, grpc: bool) -> str:
-    """Words of a server line after its address, for the file and for the runtime API."""
+def server_options(proxy: FleetProxy, server: str, *, grpc: bool) -> str:
+    """Words of a model's server line after its address, for the file and for the runtime API.
+
+    One check of the server decides for all of its models.
+    """
+    return f"{_connection(proxy, grpc=grpc)} track servers/{server}".lstrip()
+
+
+def _connection(proxy: FleetProxy, *, grpc: bool) -> str:
     words = []
     if proxy.server_ca:
         words += ["ssl", "verify", "required", "ca-file", proxy.server_ca]
@@ -112,10 +122,6 @@ def server_options(proxy: FleetProxy, *, grpc: bool) -> str:
         words += ["alpn", "h2" if grpc else "http/1.1"]
     elif grpc:
         words += ["proto", "h2"]
-    if grpc:
-        words += ["check", *(["check-ssl", "check-alpn", "h2"] if proxy.server_ca else [])]
-        words += ["inter", "10s", "fastinter", "500ms", "downinter", "1s", "fall", "2", "rise", "1"]
-        words += ["observe", "layer4", "error-limit", "1", "on-error", "mark-down"]
     return " ".join(words)
 
 
@@ -213,6 +219,7 @@ def _grpc_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
         (
             "frontend grpc",
             f"  {_bind(proxy, proxy.port, grpc=True)}",
+            f"  bind unix@{run_dir}/present_grpc.sock mode 600 name present proto h2",
             "  option http-buffer-request",
             _log("grpc"),
             "  filter lua.rewrite",
@@ -236,6 +243,7 @@ def _grpc_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
                 f"{{ var(txn.state) -m str {_EMPTY} }}",
             ),
             "  use_backend servers if health",
+            _to_present("grpc"),
             "  use_backend grpc:%[var(txn.model)]",
         )
     )
@@ -252,6 +260,7 @@ def _rest_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
         (
             "frontend rest",
             f"  {_bind(proxy, proxy.rest_port, grpc=False)}",
+            f"  bind unix@{run_dir}/present_rest.sock mode 600 name present",
             "  option http-buffer-request",
             _log("rest"),
             _identity(),
@@ -275,6 +284,7 @@ def _rest_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
                 f"{{ var(txn.state) -m str {_EMPTY} }}",
             ),
             "  http-request set-path /v1/models/%[var(txn.model)]%[var(txn.rest)] if { var(txn.alias) -m found }",
+            _to_present("rest"),
             "  use_backend rest:%[var(txn.model)]",
         )
     )
@@ -314,7 +324,10 @@ backend agent
 
 
 def _check_sequence() -> str:
-    """A call of ``grpc.health.v1.Health/Check`` as HTTP/2 frames, and the message that says SERVING."""
+    """A call of ``grpc.health.v1.Health/Check`` as HTTP/2 frames, and what a server that lives answers.
+
+    SERVING, or UNIMPLEMENTED: TensorFlow Serving has the service with ``--enable_grpc_healthcheck_service`` only.
+    """
 
     def literal(index: int, name: bytes, value: bytes) -> bytes:  # HPACK, literal field without indexing
         start = bytes([0x0F, index - 15]) if index >= 15 else bytes([index])
@@ -328,39 +341,57 @@ def _check_sequence() -> str:
 
     request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
     request += frame(1, 4, 1, headers) + frame(0, 1, 1, bytes(5))
-    serving = bytes(4) + b"\x02\x08\x01"
+    serving, unimplemented = bytes(4) + b"\x02\x08\x01", b"grpc-status\x0212"
     return f"""  option tcp-check
   tcp-check connect
   tcp-check send-binary {request.hex()}
-  tcp-check expect binary {serving.hex()}"""
+  tcp-check expect rbinary (?i){serving.hex()}|{unimplemented.hex()}"""
 
 
-def _servers_backend(proxy: FleetProxy, routes: Routes) -> str:
-    lines = ["backend servers", _check_sequence(), *_error_lines(None)]
-    options = server_options(proxy, grpc=True)
+def _servers_backend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
+    lines = ["backend servers", "  timeout check 5s", _check_sequence(), *_error_lines(run_dir)]
+    # A process that ended refuses the connection: out after 2 s. One that is slow, as during a load, has 5 s for each
+    # of three checks.
+    options = f"{_connection(proxy, grpc=True)} check inter 1s fastinter 300ms downinter 1s fall 3 rise 1"
+    options += " check-ssl check-alpn h2" if proxy.server_ca else ""
     lines += [f"  server {name} {address.grpc} {options}" for name, address in sorted(routes.servers.items())]
     return "\n".join(lines)
 
 
-def _error_lines(run_dir: Path | None) -> Iterable[str]:
-    return [f"  errorfile {name.split('.')[0]} {run_dir}/{name}" for name in error_files()] if run_dir else []
+def _to_present(protocol: str) -> str:
+    """The rule for a request that waited while HAProxy reloaded: its worker has no server of the model."""
+    return (
+        f"  http-request set-var-fmt(txn.backend) {protocol}:%[var(txn.model)]\n"
+        f"  use_backend present:{protocol} if {{ var(txn.state) -m str {_DEMAND} }} "
+        "{ var(txn.backend),nbsrv -m int eq 0 } !{ so_name -m str present }"
+    )
+
+
+def _present_backend(protocol: str, run_dir: Path) -> str:
+    http2 = " proto h2" if protocol == "grpc" else ""
+    errors = _error_lines(run_dir) if protocol == "grpc" else []
+    server = f"  server present unix@{run_dir}/present_{protocol}.sock{http2}"
+    return "\n".join((f"backend present:{protocol}", *errors, server))
+
+
+def _error_lines(run_dir: Path) -> Iterable[str]:
+    return [f"  errorfile {name.split('.')[0]} {run_dir}/{name}" for name in error_files()]
 
 
 def _grpc_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iterable[Endpoint], run_dir: Path) -> str:
-    options = server_options(proxy, grpc=True)
-    lines = [f"backend grpc:{model}", _check_sequence(), *_error_lines(run_dir)]
-    for end in endpoints:
-        weight = " weight 0" if end.state == "drain" else ""
-        lines.append(f"  server {end.server} {routes.servers[end.server].grpc} {options}{weight}")
+    lines = [f"backend grpc:{model}", *_error_lines(run_dir)]
+    lines += [_server_line(proxy, end, routes.servers[end.server].grpc, grpc=True) for end in endpoints]
     return "\n".join(lines)
 
 
 def _rest_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iterable[Endpoint]) -> str:
-    options = server_options(proxy, grpc=False)
     lines = [f"backend rest:{model}"]
     for end in endpoints:
         if rest := routes.servers[end.server].rest:
-            lines.append(
-                f"  server {end.server} {rest} {options}{' weight 0' if end.state == 'drain' else ''}".rstrip()
-            )
+            lines.append(_server_line(proxy, end, rest, grpc=False))
     return "\n".join(lines)
+
+
+def _server_line(proxy: FleetProxy, end: Endpoint, address: str, *, grpc: bool) -> str:
+    weight = " weight 0" if end.state == "drain" else ""
+    return f"  server {end.server} {address} {server_options(proxy, end.server, grpc=grpc)}{weight}"
