@@ -225,6 +225,7 @@ setup(
         "dpsr": ["py.typed", "examples/demo_shop.toml"],
         "dpsr.tokenizer_cc": ["*.pyi"],
         "dpsr.serving.engine": ["*.pyi"],
+        "dpsr.serving.fleet.proxy": ["*.lua"],
         "dpsr.evaluation.report": ["templates/*"],
     },
     include_package_data=False,

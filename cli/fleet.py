@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -182,6 +183,39 @@ def promote(file: FleetFile, alias: str, variants: tuple[str, ...]) -> None:
     from dpsr.serving.fleet.operations import order_promotion, parse_variants
 
     click.echo(order_promotion(file.fleet, alias, parse_variants(variants)))
+
+
+@fleet.command()
+@_with_fleet
+@click.argument("alias")
+@click.option("--outcomes", metavar="FILE", multiple=True, required=True, help="UBI events; may be given again.")
+@click.option("--action", default="click", show_default=True, help="The event that counts as a conversion.")
+@click.option("--control", metavar="MODEL", help="The variant that the others are compared with; by default the first.")
+@click.option("--log", "logs", metavar="FILE", multiple=True, help="Access logs; by default those of the fleet.")
+@click.option("--json", "as_json", is_flag=True, help="All figures as JSON.")
+def report(
+    file: FleetFile,
+    alias: str,
+    outcomes: tuple[str, ...],
+    action: str,
+    control: str | None,
+    logs: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compare the variants of ALIAS by what users did: conversion, intervals, a decision.
+
+    \b
+    Example: dpsr fleet report -c fleet.toml shop --outcomes ubi_events.jsonl --action purchase
+    """
+    from dpsr.evaluation.experiments.report import build_report
+    from dpsr.evaluation.experiments.text import describe
+    from dpsr.serving.fleet.operations import shares_of
+
+    paths = [Path(log) for log in logs] or sorted((Path(file.fleet.state_dir) / "logs").glob("access_*.jsonl*"))
+    found = build_report(
+        paths, [Path(name) for name in outcomes], alias, action, shares=shares_of(file.fleet, alias), control=control
+    )
+    click.echo(json.dumps(found.to_dict(), allow_nan=False) if as_json else describe(found))
 
 
 @fleet.command()

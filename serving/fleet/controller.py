@@ -36,6 +36,9 @@ from dpsr.serving.fleet.targets import GIB, Sizes, Targets
 
 TICK_SECONDS = 0.1
 HEALTH_SECONDS = 0.5
+BUSY_FACTOR = 4
+"""A server that accepts a connection and does not answer counts as dead after so many times ``control.dead_seconds``: a
+load on few cores may keep it that long, and to load its models elsewhere would make a busy fleet busier."""
 REPORT_SECONDS = 5.0
 """Age from which a proxy's report no longer counts: it does not route any more."""
 STATUS_SECONDS = 1.0
@@ -62,6 +65,8 @@ class Controller:
         self._lease = Lease(self._state / "lease")
         self._links: dict[str, ServerLink] = {}
         self._answered_at: dict[str, float] = {}
+        self._is_busy: dict[str, bool] = {}
+        """Server -> whether its last health check had no answer in time, rather than a refused connection."""
         self._checked_at = 0.0
         self._holdings = Holdings()
         self._sizes, self._bytes = Sizes(), dict[str, int]()
@@ -124,7 +129,7 @@ class Controller:
         usable = alive - self._orders.drained
         self._targets.update(self._fleet, self._bytes, usable, self._holdings, self._orders)
         self._drain_unwanted(now)
-        view = View(self._fleet, self._bytes, frozenset(usable), self._holdings, list(self._reports.values()), now)
+        view = View(self._fleet, self._bytes, frozenset(usable), self._holdings, self._reports, now)
         self._on_demand.decide(view)
         self._load_wanted(alive, view)
         self._write_config_files()
@@ -182,6 +187,8 @@ class Controller:
         healthy, states = await asyncio.gather(link.is_healthy() if check else _nothing(), link.states_of(asked))
         if healthy or any(state is not None for state in states.values()):
             self._answered_at[server] = time.time()
+        if check:
+            self._is_busy[server] = healthy is None
         self._holdings.advance(
             server,
             states,
@@ -207,8 +214,11 @@ class Controller:
         )
 
     def _alive(self, now: float) -> set[str]:
-        limit = self._fleet.control.dead_seconds
-        return {name for name in self._fleet.servers if now - self._answered_at[name] <= limit}
+        return {name for name in self._fleet.servers if self._is_alive(name, now)}
+
+    def _is_alive(self, server: str, now: float) -> bool:
+        limit = self._fleet.control.dead_seconds * (BUSY_FACTOR if self._is_busy.get(server) else 1)
+        return now - self._answered_at[server] <= limit
 
     def _drain_unwanted(self, now: float) -> None:
         """Takes models off the servers that shall not hold them, once those that shall hold them do."""
@@ -253,7 +263,7 @@ class Controller:
                 if self._bytes[model] <= free:
                     self._holdings.load(server, model, view.now)
                 else:
-                    self._on_demand.make_room(server, self._bytes[model] - free, view)
+                    self._on_demand.make_room(server, self._bytes[model], view)
                 break  # what comes first waits for its memory: a smaller one that passed it might keep it out for ever
 
     def _write_config_files(self) -> None:
@@ -334,18 +344,16 @@ class Controller:
 
     def _problems(self) -> list[str]:
         problems = [self._config_problem, self._targets.problem, *self._sizes.problems.values()]
-        problems += [f"server {name} does not answer" for name in self._fleet.servers if not self._is_up(name)]
+        now = time.time()
+        problems += [f"server {name} does not answer" for name in self._fleet.servers if not self._is_alive(name, now)]
         problems += [
             f"model {model} on server {server}: {failure.reason}"
             for (model, server), failure in sorted(self._holdings.failures.items())
         ]
         return [problem for problem in problems if problem]
 
-    def _is_up(self, server: str) -> bool:
-        return time.time() - self._answered_at[server] <= self._fleet.control.dead_seconds
 
-
-async def _nothing() -> bool:
+async def _nothing() -> bool | None:
     return False
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from dpsr.config import FleetConfig
+from dpsr.serving.fleet.eviction import RequestCounts, Resident, evict_for, room_for
 from dpsr.serving.fleet.holdings import Holdings
 from dpsr.serving.fleet.placement import Capacity, Demand, place_one
 from dpsr.serving.fleet.state import ProxyReport
@@ -22,7 +23,8 @@ class View:
     usable: frozenset[str]
     """Servers that live and are not drained."""
     holdings: Holdings
-    reports: Sequence[ProxyReport]
+    reports: Mapping[str, ProxyReport]
+    """By proxy."""
     now: float
 
     def used_bytes(self, server: str) -> int:
@@ -35,12 +37,12 @@ class View:
 
     def last_use(self, model: str) -> float:
         """Time of the model's last request at any proxy; 0 before the first."""
-        return max((report.used.get(model, 0.0) for report in self.reports), default=0.0)
+        return max((report.used.get(model, 0.0) for report in self.reports.values()), default=0.0)
 
     def wanted(self) -> dict[str, float]:
         """Models for which requests wait -> time since which the first of them does."""
         waits: dict[str, float] = {}
-        for report in self.reports:
+        for report in self.reports.values():
             for model, since in report.wanted.items():
                 waits[model] = min(since, waits.get(model, since))
         return {model: since for model, since in waits.items() if self.is_on_demand(model)}
@@ -55,9 +57,13 @@ class OnDemand:
         """Model -> server on which memory is being freed for it."""
         self.refused: dict[str, str] = {}
         """Model -> why it cannot be loaded now."""
+        self._counts = RequestCounts()
+        self._counted: dict[tuple[str, str], int] = {}
+        """Proxy and model -> requests that are counted already."""
 
     def decide(self, view: View) -> None:
         """Begins loads for requests that wait, the longest wait first, and drains what has to leave for them."""
+        self._count_requests(view)
         wanted = view.wanted()
         self._assigned = {
             model: server for model, server in self._assigned.items() if model in wanted and server in view.usable
@@ -72,9 +78,22 @@ class OnDemand:
                     self._make_room_for(model, view, frozenset(wanted))
 
     def make_room(self, server: str, needed: int, view: View) -> None:
-        """Drains on-demand models of a server, for a resident one that lacks ``needed`` bytes."""
-        for victim in self._victims(server, needed, view, pinned=frozenset(), min_seconds=0.0):
+        """Drains on-demand models of a server, for a resident one of ``needed`` bytes."""
+        capacity = next(one for one in self._room(view) if one.name == server)
+        residents = self._residents(server, view, pinned=(), min_seconds=0.0)
+        for victim in evict_for(needed, capacity, residents) or ():
             view.holdings.drain(server, victim, view.now)
+
+    def _count_requests(self, view: View) -> None:
+        fresh: dict[str, int] = {}
+        for proxy, report in view.reports.items():
+            for model, total in report.requests.items():
+                if view.is_on_demand(model):
+                    before = self._counted.get((proxy, model), 0)
+                    fresh[model] = fresh.get(model, 0) + (total - before if total >= before else total)
+                    self._counted[proxy, model] = total
+        self._counts.add({model: number for model, number in fresh.items() if number})
+        self._counts.forget(view.fleet.models)
 
     def _reason_against(self, model: str, view: View) -> str:
         if model not in view.sizes:
@@ -83,7 +102,8 @@ class OnDemand:
         waiting = [failure for failure in failures if view.now < failure.retry_at]
         if waiting:
             return f"model {model} cannot be loaded: {waiting[-1].reason}"
-        if all(self._resident_bytes(one.name, view) + view.sizes[model] > one.bytes for one in self._room(view)):
+        room = self._room(view)
+        if room and all(self._resident_bytes(one.name, view) + view.sizes[model] > one.bytes for one in room):
             return (
                 f"model {model} needs {view.sizes[model] / 2**30:.2f} GiB, and no server has that beside its resident "
                 "models; add memory or a server"
@@ -100,11 +120,10 @@ class OnDemand:
         for other, holder in self._assigned.items():
             if other != model:
                 used[holder] += view.sizes[other]
-        load = {server: float(len(view.holdings.on(server))) for server in view.usable}
         mine = self._assigned.get(model)
         room = [capacity for capacity in self._room(view) if mine in (None, capacity.name)]
-        demand = Demand(model, view.sizes[model], 1, view.fleet.models[model].requests_per_second)
         busy = {server for server in view.usable if view.holdings.is_loading(server)}
+        demand, load = self._demand(model, view), self._load(view)
         server = place_one(demand, room, used, load, busy)
         if server is not None:
             self._assigned.pop(model, None)
@@ -112,46 +131,42 @@ class OnDemand:
             return True
         return place_one(demand, room, used, load) is not None
 
-    def _make_room_for(self, model: str, view: View, wanted: frozenset[str]) -> None:
-        """Drains the models that were used least recently, on the server where that costs least."""
-        choices = []
-        for capacity in self._room(view):
-            leaving = sum(
-                view.sizes.get(name, 0)
-                for name, holding in view.holdings.on(capacity.name).items()
-                if holding.state in ("draining", "unloading")
-            )
-            promised = sum(view.sizes[other] for other, server in self._assigned.items() if server == capacity.name)
-            needed = view.used_bytes(capacity.name) - leaving + promised + view.sizes[model] - capacity.bytes
-            minimum = view.fleet.control.min_resident_seconds
-            victims = self._victims(capacity.name, needed, view, pinned=wanted, min_seconds=minimum)
-            if victims or needed <= 0:
-                choices.append((max(map(view.last_use, victims), default=0.0), capacity.name, victims))
-        if choices:
-            _, server, victims = min(choices)
-            self._assigned[model] = server
+    def _make_room_for(self, model: str, view: View, wanted: Collection[str]) -> None:
+        """Drains the models with the fewest recent requests, on the server where that costs least."""
+        minimum = view.fleet.control.min_resident_seconds
+        residents = {
+            server: self._residents(server, view, pinned=wanted, min_seconds=minimum) for server in view.usable
+        }
+        for other, server in self._assigned.items():
+            residents[server].append(Resident(other, view.sizes[other], pinned=True))
+        choice = room_for(self._demand(model, view), self._room(view), residents, self._load(view))
+        if choice is not None:
+            self._assigned[model], victims = choice
             for victim in victims:
-                view.holdings.drain(server, victim, view.now)
+                view.holdings.drain(self._assigned[model], victim, view.now)
 
-    def _victims(
-        self, server: str, needed: int, view: View, *, pinned: frozenset[str], min_seconds: float
-    ) -> list[str]:
-        """Models of a server that free ``needed`` bytes, the least recently used first; none if they cannot."""
-        candidates = [
-            model
+    def _residents(self, server: str, view: View, *, pinned: Collection[str], min_seconds: float) -> list[Resident]:
+        """What takes memory on a server and is not on its way off it."""
+        return [
+            Resident(
+                model,
+                view.sizes.get(model, 0),
+                self._counts.count(model),
+                view.last_use(model),
+                pinned=not view.is_on_demand(model)
+                or model in pinned
+                or holding.state != "ready"
+                or view.now - holding.since < min_seconds,
+            )
             for model, holding in view.holdings.on(server).items()
-            if view.is_on_demand(model)
-            and model not in pinned
-            and holding.state == "ready"
-            and view.now - holding.since >= min_seconds
+            if holding.state in ("loading", "ready")
         ]
-        victims: list[str] = []
-        for model in sorted(candidates, key=lambda name: (view.last_use(name), name)):
-            if needed <= 0:
-                break
-            victims.append(model)
-            needed -= view.sizes[model]
-        return victims if needed <= 0 else []
+
+    def _demand(self, model: str, view: View) -> Demand:
+        return Demand(model, view.sizes[model], 1, view.fleet.models[model].requests_per_second)
+
+    def _load(self, view: View) -> dict[str, float]:
+        return {server: float(len(view.holdings.on(server))) for server in view.usable}
 
     def _room(self, view: View) -> list[Capacity]:
         return capacities(view.fleet, view.usable)

@@ -11,6 +11,7 @@ from dpsr.config import FleetConfig
 from dpsr.config.fleet import resolve_alias
 from dpsr.serving.fleet.errors import FleetError
 from dpsr.serving.fleet.lease import locked
+from dpsr.serving.fleet.routing import aliases_in_force
 from dpsr.serving.fleet.state import FleetStatus, Move, Orders, read_state, write_state
 
 T = TypeVar("T")
@@ -86,6 +87,17 @@ def order_promotion(fleet: FleetConfig, alias: str, variants: dict[str, float]) 
         f"{alias} -> {text}, as soon as each of them answers. The order holds until aliases.{alias}.variants changes "
         "in fleet.toml; write it there too"
     )
+
+
+def shares_of(fleet: FleetConfig, alias: str) -> dict[str, float]:
+    """Models of an alias and their shares, by the operator's orders.
+
+    Raises:
+        FleetError: no such alias.
+    """
+    _known("alias", alias, fleet.aliases)
+    orders = read_state(Path(fleet.state_dir) / "orders.json", Orders) or Orders()
+    return resolve_alias(aliases_in_force(fleet, orders), alias)
 
 
 def order_drain(fleet: FleetConfig, server: str, *, undo: bool) -> str:

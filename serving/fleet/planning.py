@@ -23,9 +23,9 @@ def describe_plan_of(fleet: FleetConfig) -> str:
     sizes = _sizes(fleet)
     orders = read_state(Path(fleet.state_dir) / "orders.json", Orders) or Orders()
     demands, room = resident_demands(fleet, sizes), capacities(fleet, set(fleet.servers) - orders.drained)
-    current = _configured(fleet)
-    text = describe_plan(_place(fleet, sizes, current, orders), demands, room, current)
     on_demand = [name for name, model in fleet.models.items() if model.on_demand]
+    current = {model: servers for model, servers in _configured(fleet).items() if model not in on_demand}
+    text = describe_plan(_place(fleet, sizes, current, orders), demands, room, current)
     if on_demand:
         total = sum(sizes[name] for name in on_demand) / 2**30
         text += (

@@ -64,12 +64,14 @@ class ServerLink:
             _HEALTH_CHECK, health_pb2.HealthCheckRequest.SerializeToString, health_pb2.HealthCheckResponse.FromString
         )
 
-    async def is_healthy(self) -> bool:
-        """Whether the server answers, and says SERVING; one without the health service counts as serving."""
+    async def is_healthy(self) -> bool | None:
+        """Whether the server says SERVING, or has no health service; None if it does not answer in time: it is busy."""
         try:
             answer = await self._check(health_pb2.HealthCheckRequest(), timeout=CALL_SECONDS)
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
         except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                return None
             return error.code() == grpc.StatusCode.UNIMPLEMENTED
 
     async def state_of(self, model: str) -> ModelState | None:

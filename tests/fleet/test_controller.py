@@ -238,7 +238,7 @@ def test_a_broken_model_is_named_and_keeps_nothing_else_out(fleet: LocalFleet) -
     assert fleet.ready("bad") == []
     text = wait_for(lambda: "\n".join(fleet.status().problems))
     assert "model bad on server a: models/bad/1: no such op" in text
-    assert fleet.status().missing == {"bad": 1}
+    wait_for(lambda: fleet.status().missing == {"bad": 1})
 
 
 def test_an_unusable_configuration_changes_nothing(fleet: LocalFleet) -> None:
