@@ -76,7 +76,7 @@ class Proxied:
         }
         self.routes = Routes(
             generation=self.routes.generation + 1,
-            servers={name: Address(grpc=server.address) for name, server in self.servers.items()},
+            servers=self.addresses(),
             models=ends,
             aliases=aliases or {},
             on_demand=frozenset(on_demand),
@@ -85,6 +85,12 @@ class Proxied:
         write_state(self.state / "routes.json", self.routes)
         if wait:
             wait_for(lambda: (r := self.report()) and r.generation == self.routes.generation)
+
+    def addresses(self) -> dict[str, Address]:
+        return {
+            name: Address(grpc=server.address, rest=getattr(server, "rest_address", None))
+            for name, server in self.servers.items()
+        }
 
     def report(self) -> ProxyReport | None:
         return read_state(self.state / "proxies" / "p.json", ProxyReport)
