@@ -13,9 +13,9 @@ from dpsr.serving.fleet.errors import FleetError
 from dpsr.serving.fleet.proxy.access_log import AccessLog
 from dpsr.serving.fleet.proxy.alias_metrics import AliasMetrics
 from dpsr.serving.fleet.proxy.changes import runtime_changes
+from dpsr.serving.fleet.proxy.error_files import error_files
 from dpsr.serving.fleet.proxy.haproxy_config import (
     alias_texts,
-    error_files,
     map_text,
     model_states,
     needs_reload,

@@ -276,8 +276,12 @@ function Rewrite:http_payload(txn, message)
   local field = "\x0a" .. to_varint(#new_spec) .. new_spec
   local old_end = spec + spec_length - 1 -- in bytes from the start of the message, prefix included
   local length = string.unpack(">I4", head, 2) - (old_end - 5) + #field
-  message:remove(0, old_end)
-  message:insert("\0" .. string.pack(">I4", length) .. field, 0)
+  -- Within a block of the buffer: HAProxy 2.6 puts what is inserted at 0 of a nearly full buffer elsewhere. The first
+  -- byte, the flag of compression, is the same before and after.
+  local start = string.pack(">I4", length) .. field
+  if message:insert(start, 1) ~= #start or message:remove(1 + #start, old_end - 1) ~= old_end - 1 then
+    return filter.ERROR -- no room: better no answer than one to another message
+  end
 end
 
 core.register_filter("rewrite", Rewrite, function(instance)

@@ -21,12 +21,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dpsr.config.fleet import FleetProxy
+from dpsr.serving.fleet.proxy.error_files import error_lines
+from dpsr.serving.fleet.proxy.health_check import check_sequence
 from dpsr.serving.fleet.proxy.variants import bounds
 from dpsr.serving.fleet.state import AliasRoute, Endpoint, Routes
 
 LUA = Path(__file__).parent / "fleet.lua"
-BUFFER_BYTES = 65536
-"""Of a request: one that fits can be sent to another server when its connection ends without an answer."""
+BUFFER_BYTES = 262144
+"""Of a request: one that fits can be sent to another server when its connection ends without an answer. HAProxy 2.6.12
+with 64 KiB ends a server's connection, and all requests on it, when answers of that size come many at a time."""
 _HARD_STOP_SECONDS = 600
 _DEMAND, _EMPTY, _READY = "demand", "empty", "ready"
 
@@ -55,7 +58,7 @@ def render(proxy: FleetProxy, routes: Routes, run_dir: Path, *, wait_seconds: fl
     for model, endpoints in sorted(routes.models.items()):
         sections.append(_grpc_backend(proxy, routes, model, endpoints, run_dir))
         if proxy.rest_port >= 0:
-            sections.append(_rest_backend(proxy, routes, model, endpoints))
+            sections.append(_rest_backend(proxy, routes, model, endpoints, run_dir))
     return "\n\n".join(sections) + "\n"
 
 
@@ -66,10 +69,13 @@ def needs_reload(before: Routes, after: Routes) -> bool:
 
 def model_states(routes: Routes) -> dict[str, str]:
     """Content of ``models.map``: model -> ``ready``, ``demand`` (its requests wait for a load) or ``empty``."""
-    return {
-        model: _READY if endpoints else _DEMAND if model in routes.on_demand else _EMPTY
-        for model, endpoints in routes.models.items()
-    }
+
+    def state(model: str, endpoints: Iterable[Endpoint]) -> str:
+        if any(endpoint.state == "ready" for endpoint in endpoints):
+            return _READY
+        return _DEMAND if model in routes.on_demand else _EMPTY
+
+    return {model: state(model, endpoints) for model, endpoints in routes.models.items()}
 
 
 def alias_texts(aliases: Mapping[str, AliasRoute]) -> dict[str, str]:
@@ -86,24 +92,6 @@ def _alias_text(alias: AliasRoute) -> str:
 def map_text(values: Mapping[str, str]) -> str:
     """The text of a map file."""
     return "".join(f"{key} {value}\n" for key, value in sorted(values.items()))
-
-
-def error_files() -> dict[str, str]:
-    """Answers to gRPC clients in place of HAProxy's own errors, by file name: raw HTTP messages with a gRPC status."""
-    texts = {
-        "502": (14, "the server ended the connection without an answer; try again"),
-        "503": (14, "no server that holds the model can be reached; try again"),
-        "504": (4, "the server did not answer in time"),
-        "400": (13, "malformed HTTP request"),
-        "408": (4, "the request did not arrive in time"),
-    }
-    return {
-        f"{status}.http": (
-            "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n"
-            f"grpc-status: {code}\r\ngrpc-message: {_percent_encoded(text)}\r\n\r\n"
-        )
-        for status, (code, text) in texts.items()
-    }
 
 
 def server_options(proxy: FleetProxy, server: str, *, grpc: bool) -> str:
@@ -123,10 +111,6 @@ def _connection(proxy: FleetProxy, *, grpc: bool) -> str:
     elif grpc:
         words += ["proto", "h2"]
     return " ".join(words)
-
-
-def _percent_encoded(text: str) -> str:
-    return "".join(c if 0x20 <= ord(c) <= 0x7E and c != "%" else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
 
 
 def _global(proxy: FleetProxy, run_dir: Path, wait_seconds: float, description: str) -> str:
@@ -323,33 +307,13 @@ backend agent
   server agent unix@{run_dir}/metrics.sock"""
 
 
-def _check_sequence() -> str:
-    """A call of ``grpc.health.v1.Health/Check`` as HTTP/2 frames, and what a server that lives answers.
-
-    SERVING, or UNIMPLEMENTED: TensorFlow Serving has the service with ``--enable_grpc_healthcheck_service`` only.
-    """
-
-    def literal(index: int, name: bytes, value: bytes) -> bytes:  # HPACK, literal field without indexing
-        start = bytes([0x0F, index - 15]) if index >= 15 else bytes([index])
-        return start + (bytes([len(name)]) + name if index == 0 else b"") + bytes([len(value)]) + value
-
-    headers = b"\x83\x86" + literal(4, b"", b"/grpc.health.v1.Health/Check") + literal(1, b"", b"dpsr")
-    headers += literal(31, b"", b"application/grpc") + literal(0, b"te", b"trailers")
-
-    def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
-        return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
-
-    request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
-    request += frame(1, 4, 1, headers) + frame(0, 1, 1, bytes(5))
-    serving, unimplemented = bytes(4) + b"\x02\x08\x01", b"grpc-status\x0212"
-    return f"""  option tcp-check
-  tcp-check connect
-  tcp-check send-binary {request.hex()}
-  tcp-check expect rbinary (?i){serving.hex()}|{unimplemented.hex()}"""
-
-
 def _servers_backend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
-    lines = ["backend servers", "  timeout check 5s", _check_sequence(), *_error_lines(run_dir)]
+    lines = [
+        "backend servers",
+        "  timeout check 5s",
+        check_sequence(tls=bool(proxy.server_ca)),
+        *error_lines("grpc", run_dir),
+    ]
     # A process that ended refuses the connection: out after 2 s. One that is slow, as during a load, has 5 s for each
     # of three checks.
     options = f"{_connection(proxy, grpc=True)} check inter 1s fastinter 300ms downinter 1s fall 3 rise 1"
@@ -369,23 +333,18 @@ def _to_present(protocol: str) -> str:
 
 def _present_backend(protocol: str, run_dir: Path) -> str:
     http2 = " proto h2" if protocol == "grpc" else ""
-    errors = _error_lines(run_dir) if protocol == "grpc" else []
     server = f"  server present unix@{run_dir}/present_{protocol}.sock{http2}"
-    return "\n".join((f"backend present:{protocol}", *errors, server))
-
-
-def _error_lines(run_dir: Path) -> Iterable[str]:
-    return [f"  errorfile {name.split('.')[0]} {run_dir}/{name}" for name in error_files()]
+    return "\n".join((f"backend present:{protocol}", *error_lines(protocol, run_dir), server))
 
 
 def _grpc_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iterable[Endpoint], run_dir: Path) -> str:
-    lines = [f"backend grpc:{model}", *_error_lines(run_dir)]
+    lines = [f"backend grpc:{model}", *error_lines("grpc", run_dir)]
     lines += [_server_line(proxy, end, routes.servers[end.server].grpc, grpc=True) for end in endpoints]
     return "\n".join(lines)
 
 
-def _rest_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iterable[Endpoint]) -> str:
-    lines = [f"backend rest:{model}"]
+def _rest_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iterable[Endpoint], run_dir: Path) -> str:
+    lines = [f"backend rest:{model}", *error_lines("rest", run_dir)]
     for end in endpoints:
         if rest := routes.servers[end.server].rest:
             lines.append(_server_line(proxy, end, rest, grpc=False))
