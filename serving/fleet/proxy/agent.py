@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from dpsr.config import FleetConfig
 from dpsr.errors import DpsrError
 from dpsr.serving.fleet.errors import FleetError
 from dpsr.serving.fleet.proxy.access_log import AccessLog
+from dpsr.serving.fleet.proxy.addresses import resolved
 from dpsr.serving.fleet.proxy.alias_metrics import AliasMetrics
 from dpsr.serving.fleet.proxy.changes import runtime_changes
 from dpsr.serving.fleet.proxy.error_files import error_files
@@ -21,14 +23,18 @@ from dpsr.serving.fleet.proxy.haproxy_config import (
     needs_reload,
     render,
 )
-from dpsr.serving.fleet.proxy.process import HaProxy
+from dpsr.serving.fleet.proxy.process import LONGEST_RUN_DIR, HaProxy
 from dpsr.serving.fleet.proxy.usage import down, in_flight, usage
 from dpsr.serving.fleet.proxy.waker import Waker
 from dpsr.serving.fleet.state import ProxyReport, Routes, read_state, replace_text, write_state
 
 LOOK_SECONDS = 0.05
 REPORT_SECONDS = 0.5
+RETRY_SECONDS = 0.5
+"""Between two readings of routes that are damaged, or that HAProxy refuses."""
 USAGE_SECONDS = 1.0
+SETTLE_SECONDS = 0.05
+"""Time for a request that was routed by the maps before to reach its server, before that server is taken away."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,9 +53,11 @@ class ProxyAgent:
         Raises:
             FleetError: HAProxy is missing, too old, or built without what a fleet needs.
         """
+        if len(os.fsencode(run_dir)) > LONGEST_RUN_DIR:
+            raise FleetError(
+                f"{run_dir}: too long for unix sockets in it ({LONGEST_RUN_DIR} bytes); choose a shorter state_dir"
+            )
         run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if len(str(run_dir)) > 85:
-            raise FleetError(f"{run_dir}: too long for unix sockets in it (85 bytes); choose a shorter state_dir")
         state = Path(fleet.state_dir)
         self._fleet = fleet
         self._run_dir = run_dir
@@ -63,6 +71,9 @@ class ProxyAgent:
         self._description = ""
         """Of the configuration file that was written last, by which a worker with it is known."""
         self._stamp: tuple[int, int, int] | None = None
+        self._error = ""
+        """The one that was logged last, since routes were applied."""
+        self._retry_at = 0.0
         self._known: set[tuple[str, str]] = set()
         """Models and servers that the present worker has, in whatever state."""
         self._reported_at = self._used_at = 0.0
@@ -100,16 +111,33 @@ class ProxyAgent:
             if not self._haproxy.is_running():
                 _log.error("HAProxy ended; starting it again")
                 self._start()
-            before = self._routes
+            self._follow_routes()
+            if time.time() - self._reported_at >= REPORT_SECONDS:
+                self._report()
+        except (DpsrError, OSError) as error:
+            self._note_error(error)
+
+    def _follow_routes(self) -> None:
+        """Applies routes that have changed; where that fails, those before stay, and a later look tries again."""
+        if time.monotonic() < self._retry_at:
+            return
+        before = self._routes
+        try:
             if self._read_routes():
                 self._apply(before)
-                self._report()
-            elif time.time() - self._reported_at >= REPORT_SECONDS:
-                self._report()
-        except DpsrError as error:  # the routes before stay in force; the next look tries again
-            _log.error("%s", error)
+                self._reported_at = 0.0  # the controller waits for it
+            self._error = ""
+        except (DpsrError, OSError) as error:
+            self._routes = before
             self._stamp = None
-            time.sleep(LOOK_SECONDS)
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._note_error(error)
+
+    def _note_error(self, error: Exception) -> None:
+        """Logs an error once, not at every look."""
+        if str(error) != self._error:
+            self._error = str(error)
+            _log.error("%s", error)
 
     def _read_routes(self) -> bool:
         """Reads the routes if their file has changed; True if they have."""
@@ -120,8 +148,11 @@ class ProxyAgent:
         stamp = (info.st_ino, info.st_mtime_ns, info.st_size)
         if stamp == self._stamp:
             return False
-        routes = read_state(self._routes_file, Routes) or Routes()
+        routes, unknown = resolved(read_state(self._routes_file, Routes) or Routes())
         self._stamp = stamp
+        if unknown:  # a later look asks the DNS again
+            self._stamp, self._retry_at = None, time.monotonic() + RETRY_SECONDS
+            self._note_error(FleetError("\n".join(unknown.values())))
         changed, self._routes = routes != self._routes, routes
         return changed
 
@@ -132,8 +163,10 @@ class ProxyAgent:
                 self._reload()
                 return
             changes = runtime_changes(self._fleet.proxy, self._run_dir, before, self._routes, self._known)
-            self._haproxy.api.change(changes)
-        except DpsrError as error:
+            for commands in changes:
+                self._haproxy.api.change(commands)
+                time.sleep(SETTLE_SECONDS if commands is changes[0] and changes[1] else 0.0)
+        except (DpsrError, OSError) as error:
             _log.error("a change by the runtime API failed, HAProxy reads the whole file again: %s", error)
             self._reload()
             return
@@ -146,7 +179,7 @@ class ProxyAgent:
         _log.info("HAProxy reloaded with %d models", len(self._routes.models))
 
     def _start(self) -> None:
-        self._haproxy.start(self._description)
+        self._haproxy.start(self._description, self._fleet.proxy)
         self._known = set()
         self._note_applied()
         _log.info("HAProxy started with %d models", len(self._routes.models))

@@ -12,8 +12,8 @@ from dpsr.serving.fleet.state import Routes
 
 def runtime_changes(
     proxy: FleetProxy, run_dir: Path, before: Routes, after: Routes, known: Collection[tuple[str, str]]
-) -> list[str]:
-    """The commands: first what gives requests more servers, then the maps, then what takes servers away.
+) -> tuple[list[str], list[str]]:
+    """The commands: what gives requests more servers and sends them there; and what takes servers away after that.
 
     Args:
         proxy: TLS to the servers, and whether there is REST.
@@ -37,7 +37,7 @@ def runtime_changes(
             losses += [f"disable server {backend}/{server}" for backend in _backends(proxy, after, model, server)]
     maps = _map_changes(run_dir / "models.map", model_states(before), model_states(after))
     maps += _map_changes(run_dir / "aliases.map", alias_texts(before.aliases), alias_texts(after.aliases))
-    return gains + maps + losses
+    return gains + maps, losses
 
 
 def _backends(proxy: FleetProxy, routes: Routes, model: str, server: str) -> list[str]:

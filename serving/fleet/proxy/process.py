@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 
+from dpsr.config.fleet import FleetProxy
 from dpsr.serving.fleet.errors import FleetError
 from dpsr.serving.fleet.proxy.runtime import RuntimeApi
 
 LEAST_VERSION = (2, 6)
+LONGEST_RUN_DIR = 107 - len("/present_grpc.sock.4194304.tmp")
+"""Bytes of the directory's name: HAProxy binds a unix socket by a name with its process id, and then renames it."""
 _START_SECONDS = 30.0
+_PORT_SECONDS = 2.0
+"""Time for ports of processes that were ended to become free."""
 _STOP_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
@@ -50,16 +57,19 @@ class HaProxy:
         except OSError:
             return False
 
-    def start(self, description: str) -> None:
+    def start(self, description: str, proxy: FleetProxy) -> None:
         """Starts the master with the configuration file; returns when a worker serves.
 
         Args:
             description: of the configuration, by which the worker is known.
+            proxy: its ports.
 
         Raises:
-            FleetError: HAProxy ended, as when a port is taken; the message has its last lines.
+            FleetError: a port is taken, or HAProxy ended; the message has its last lines.
         """
         self._end_leftovers()
+        for option in ("port", "rest_port", "metrics_port"):
+            _await_free_port(proxy.host, getattr(proxy, option), option)
         options = ["-W", "-S", f"{self._master._path},mode,600", "-p", str(self._pid_file), "-f", str(self.config)]
         with self._log_file.open("ab") as log:
             self._child = subprocess.Popen(
@@ -147,6 +157,32 @@ class HaProxy:
             return "\n".join(self._log_file.read_text(errors="replace").splitlines()[-8:])
         except OSError:
             return ""
+
+
+def _await_free_port(host: str, port: int, option: str) -> None:
+    """Waits shortly for a port.
+
+    HAProxy binds with ``SO_REUSEPORT``, as gRPC servers do: it would start, and get a part of the connections only.
+
+    Raises:
+        FleetError: something listens on it.
+    """
+    if port <= 0:
+        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    deadline = time.monotonic() + _PORT_SECONDS
+    while True:
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+                probe.listen()
+            return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                remedy = "end what listens there, or choose another"
+                raise FleetError(f"proxy.{option}: {host}:{port} cannot be had: {error.strerror}; {remedy}") from None
+        time.sleep(0.05)
 
 
 def find_haproxy() -> str:
