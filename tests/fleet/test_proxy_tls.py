@@ -97,7 +97,7 @@ def test_clients_need_a_certificate_of_the_authority(make: Make, keys: Path, pai
         assert code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
     url = f"https://localhost:{proxied.config.proxy.rest_port}/v1/models/m"
     context = ssl.create_default_context(cafile=str(keys / "ca.pem"))
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=r"certificate required|reset|closed"):
         urllib.request.urlopen(url, timeout=10, context=context)
     context.load_cert_chain(pairs["client"])
     with urllib.request.urlopen(url, timeout=10, context=context) as answer:

@@ -32,9 +32,9 @@ LOOK_SECONDS = 0.05
 REPORT_SECONDS = 0.5
 RETRY_SECONDS = 0.5
 """Between two readings of routes that are damaged, or that HAProxy refuses."""
+REPEAT_SECONDS = 10.0
+"""Between two lines in the log of one error that stays."""
 USAGE_SECONDS = 1.0
-SETTLE_SECONDS = 0.05
-"""Time for a request that was routed by the maps before to reach its server, before that server is taken away."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +72,8 @@ class ProxyAgent:
         """Of the configuration file that was written last, by which a worker with it is known."""
         self._stamp: tuple[int, int, int] | None = None
         self._error = ""
-        """The one that was logged last, since routes were applied."""
-        self._retry_at = 0.0
+        """The one that was logged last."""
+        self._error_at = self._retry_at = 0.0
         self._known: set[tuple[str, str]] = set()
         """Models and servers that the present worker has, in whatever state."""
         self._reported_at = self._used_at = 0.0
@@ -126,7 +126,6 @@ class ProxyAgent:
             if self._read_routes():
                 self._apply(before)
                 self._reported_at = 0.0  # the controller waits for it
-            self._error = ""
         except (DpsrError, OSError) as error:
             self._routes = before
             self._stamp = None
@@ -134,9 +133,10 @@ class ProxyAgent:
             self._note_error(error)
 
     def _note_error(self, error: Exception) -> None:
-        """Logs an error once, not at every look."""
-        if str(error) != self._error:
-            self._error = str(error)
+        """Logs an error, but the same one not at every look."""
+        now = time.monotonic()
+        if str(error) != self._error or now - self._error_at >= REPEAT_SECONDS:
+            self._error, self._error_at = str(error), now
             _log.error("%s", error)
 
     def _read_routes(self) -> bool:
@@ -163,9 +163,7 @@ class ProxyAgent:
                 self._reload()
                 return
             changes = runtime_changes(self._fleet.proxy, self._run_dir, before, self._routes, self._known)
-            for commands in changes:
-                self._haproxy.api.change(commands)
-                time.sleep(SETTLE_SECONDS if commands is changes[0] and changes[1] else 0.0)
+            self._haproxy.api.change(changes)
         except (DpsrError, OSError) as error:
             _log.error("a change by the runtime API failed, HAProxy reads the whole file again: %s", error)
             self._reload()
