@@ -205,6 +205,15 @@ def test_moves_and_new_models_fail_no_request(proxied: Proxied) -> None:
     assert min(count) > 50
 
 
+def holds(address: str, model: str) -> bool:
+    """Whether a server answers for a model."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            return bool(channel.unary_unary(PREDICT)(predict_request(model), timeout=5, wait_for_ready=True))
+        except grpc.RpcError:
+            return False
+
+
 def test_a_killed_server_s_requests_go_to_the_other_replica(proxied: Proxied) -> None:
     import subprocess
     import sys
@@ -218,6 +227,7 @@ def test_a_killed_server_s_requests_go_to_the_other_replica(proxied: Proxied) ->
     proxied.servers["b"] = victim  # type: ignore[assignment]
     try:
         proxied.start()
+        wait_for(lambda: holds(victim.address, "m"))
         proxied.route({"m": ["a", "b"]})
         call = proxied.caller()
         wait_for(lambda: call(predict_request("m"), timeout=5) == b"b")
