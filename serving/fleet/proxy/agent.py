@@ -35,6 +35,8 @@ RETRY_SECONDS = 0.5
 REPEAT_SECONDS = 10.0
 """Between two lines in the log of one error that stays."""
 USAGE_SECONDS = 1.0
+SETTLE_SECONDS = 0.05
+"""Time for a request that was routed by the maps before to reach its server, before that server is taken away."""
 
 _log = logging.getLogger(__name__)
 
@@ -163,7 +165,9 @@ class ProxyAgent:
                 self._reload()
                 return
             changes = runtime_changes(self._fleet.proxy, self._run_dir, before, self._routes, self._known)
-            self._haproxy.api.change(changes)
+            for commands in changes:
+                self._haproxy.api.change(commands)
+                time.sleep(SETTLE_SECONDS if commands is changes[0] and changes[1] else 0.0)
         except (DpsrError, OSError) as error:
             _log.error("a change by the runtime API failed, HAProxy reads the whole file again: %s", error)
             self._reload()
