@@ -124,6 +124,26 @@ local function input_value(body, name)
   end)
 end
 
+-- Finds the name where protobuf's writers put it: field 1 of the ModelSpec, which is field 1 of every request, behind
+-- gRPC's prefix: 0a, length of the spec, 0a, length of the name, name. Returns where the spec's content begins and its
+-- length, and the same of the name; nil where the message is another, which the protocol allows.
+local HEAD_BYTES = 32
+
+local function place_of_name(head)
+  if head:byte(6) ~= 0x0a then
+    return nil
+  end
+  local spec_length, spec = varint(head, 7)
+  if spec_length == nil or head:byte(spec) ~= 0x0a then
+    return nil
+  end
+  local name_length, name = varint(head, spec + 1)
+  if name_length == nil or name + name_length > spec + spec_length then
+    return nil
+  end
+  return spec, spec_length, name, name_length
+end
+
 ------------------------------------------------------------------------------------------------------------- aliases
 
 -- "shop_v41:3865470566,shop_v42:4294967296|x-user|user_id|shop_v43:429496729": variants with the end of their part of
@@ -184,6 +204,10 @@ core.register_action("choose_variant", { "http-req" }, function(txn)
   end
   local alias = parse_alias(text)
   local is_grpc = txn:get_var("txn.protocol") == "grpc"
+  if is_grpc and place_of_name(txn:get_var("txn.head") or "") == nil then
+    refuse(txn, INVALID_ARGUMENT, name .. " is an alias: model_spec has to be the message's first field, name the spec's")
+    return
+  end
   local forced, variant = header_value(txn, VARIANT_HEADER), nil
   local body = nil
   if is_grpc and (alias.input or #alias.shadow > 0) then
@@ -238,8 +262,6 @@ end)
 
 ---------------------------------------------------------------------------------------------- the name in the message
 
--- The model's name is field 1 of the ModelSpec, which is field 1 of every request: gRPC's prefix, 0a, length of the spec,
--- 0a, length of the name, name. Lengths are varints, so the new name may move what follows.
 local Rewrite = { id = "the model's name", flags = filter.FLT_CFG_FL_HTX }
 Rewrite.__index = Rewrite
 
@@ -258,23 +280,15 @@ function Rewrite:http_payload(txn, message)
     return
   end
   self.done = true
-  local head = message:body(0, 1024)
-  if head == nil or #head < 10 or head:byte(6) ~= 0x0a then
-    return
-  end
-  local spec_length, spec = varint(head, 7)
-  if spec_length == nil or head:byte(spec) ~= 0x0a then
-    return
-  end
-  local name_length, name = varint(head, spec + 1)
-  if name_length == nil then
-    return
+  local head = message:body(0, HEAD_BYTES) or ""
+  local spec, spec_length, name, name_length = place_of_name(head)
+  if spec == nil then
+    return filter.ERROR
   end
   local model = txn:get_var("txn.rewrite_to")
-  local rest = head:sub(name + name_length, spec + spec_length - 1)
-  local new_spec = "\x0a" .. to_varint(#model) .. model .. rest
-  local field = "\x0a" .. to_varint(#new_spec) .. new_spec
-  local old_end = spec + spec_length - 1 -- in bytes from the start of the message, prefix included
+  local new_name = "\x0a" .. to_varint(#model) .. model
+  local field = "\x0a" .. to_varint(spec_length - (name + name_length - spec) + #new_name) .. new_name
+  local old_end = name + name_length - 1 -- in bytes from the start of the message, prefix included
   local length = string.unpack(">I4", head, 2) - (old_end - 5) + #field
   -- Within a block of the buffer: HAProxy 2.6 puts what is inserted at 0 of a nearly full buffer elsewhere. The first
   -- byte, the flag of compression, is the same before and after.

@@ -31,6 +31,8 @@ BUFFER_BYTES = 262144
 """Of a request: one that fits can be sent to another server when its connection ends without an answer. HAProxy 2.6.12
 with 64 KiB ends a server's connection, and all requests on it, when answers of that size come many at a time."""
 _HARD_STOP_SECONDS = 600
+_HEAD_BYTES = 32
+"""Of a message, up to the name of its model at least."""
 _DEMAND, _EMPTY, _READY = "demand", "empty", "ready"
 
 
@@ -175,6 +177,7 @@ def _routing(proxy: FleetProxy, run_dir: Path) -> str:
     """Rules after the name is in ``txn.model``: aliases, then what becomes of the model."""
     is_alias = f"{{ var(txn.model),map_str({run_dir}/aliases.map) -m found }}"
     return f"""  http-request set-var(txn.alias) var(txn.model) if {is_alias}
+  http-request set-var(txn.head) req.body,bytes(0,{_HEAD_BYTES}) if {is_alias}
   http-request lua.choose_variant if {{ var(txn.alias) -m found }}
   http-after-response set-header {proxy.variant_header} %[var(txn.variant)] if {{ var(txn.variant) -m found }}
   http-request set-var(txn.state) var(txn.model),map_str({run_dir}/models.map)
