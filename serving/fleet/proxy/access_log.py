@@ -16,7 +16,10 @@ MAX_BYTES = 256 << 20
 BACKUPS = 4
 _MISSING = re.compile(r'"(?:request_id|alias|model|variant|key|forced|shadow)":"-",')
 _STATUS = re.compile(r'"status":"(-|\d+)"')
-_NAMES = {str(code.value[0]): code.name for code in grpc.StatusCode} | {"-": "OK"}
+_NAMES = {str(code.value[0]): code.name for code in grpc.StatusCode}
+_END = re.compile(r'"end":"(.)')
+_BY_END = {"-": "OK", "C": "CANCELLED", "c": "CANCELLED", "s": "DEADLINE_EXCEEDED"}
+"""First letter of HAProxy's termination state -> status of an answer whose head has none."""
 
 
 class AccessLog:
@@ -48,11 +51,17 @@ class AccessLog:
 
 
 def readable(line: str) -> str:
-    """HAProxy's line without empty members, and with the name of the gRPC status; empty if it is no request's."""
+    """HAProxy's line without empty members, and with the name of the gRPC status; empty if it is no request's.
+
+    HAProxy sees the status in the answer's head, where servers put that of an error. A status in trailers behind a
+    message is hidden from it; such an answer counts as OK if it is whole.
+    """
     line = line.strip()
     if not line.startswith("{"):
         return ""
     line = _MISSING.sub("", line)
     if '"protocol":"rest"' not in line:
-        line = _STATUS.sub(lambda found: f'"status":"{_NAMES.get(found[1], found[1])}"', line)
+        end = _END.search(line)
+        names = {**_NAMES, "-": _BY_END.get(end[1] if end else "-", "UNAVAILABLE")}
+        line = _STATUS.sub(lambda found: f'"status":"{names.get(found[1], found[1])}"', line, count=1)
     return line

@@ -144,6 +144,21 @@ local function place_of_name(head)
   return spec, spec_length, name, name_length
 end
 
+-- Sets txn.model where HAProxy's own search has not found it: it ends at a spec whose first field is not the name.
+core.register_action("find_model", { "http-req" }, function(txn)
+  local body = txn.f:req_body()
+  local model = each_field(body, 6, #body, function(field, kind, spec, spec_stop)
+    if field == 1 and kind == 2 then
+      return each_field(body, spec, math.min(spec_stop, #body), function(inner, inner_kind, value, stop)
+        if inner == 1 and inner_kind == 2 and stop <= #body then
+          return body:sub(value, stop)
+        end
+      end)
+    end
+  end)
+  txn:set_var("txn.model", model or "")
+end)
+
 ------------------------------------------------------------------------------------------------------------- aliases
 
 -- "shop_v41:3865470566,shop_v42:4294967296|x-user|user_id|shop_v43:429496729": variants with the end of their part of

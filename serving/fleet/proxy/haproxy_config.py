@@ -218,6 +218,7 @@ def _grpc_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
             "  http-request set-var(txn.flag) req.body,bytes(0,1),hex",
             refuse(12, compressed, "!health { var(txn.flag) -m str 01 }"),
             "  http-request set-var(txn.model) req.body,bytes(5),protobuf(1.1)",
+            "  http-request lua.find_model if !health !{ var(txn.model) -m len ge 1 }",
             refuse(3, "Missing ModelSpec", "!health !{ var(txn.model) -m len ge 1 }"),
             *([] if routes.generation else [refuse(14, "the fleet has no routes yet; try again", "!health")]),
             _routing(proxy, run_dir),
