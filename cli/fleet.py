@@ -80,6 +80,7 @@ def up(file: FleetFile, local: int | None, local_memory: float | None) -> None:
               dpsr fleet up -c fleet.toml --local 4
     """
     from dpsr.serving.fleet.planning import check_startable
+    from dpsr.serving.fleet.server_link import ServerLink
     from dpsr.serving.fleet.up import local_servers, make_parts
     from dpsr.serving.fleet.up import up as run
 
@@ -91,8 +92,7 @@ def up(file: FleetFile, local: int | None, local_memory: float | None) -> None:
         config = load_fleet_config(file.path, overrides)
     check_startable(config, servers_must_answer=not local)
     for name in config.servers if local else ():
-        config.config_file(name).parent.mkdir(parents=True, exist_ok=True)
-        config.config_file(name).write_text("model_config_list {\n}\n")
+        ServerLink.write_config(config.config_file(name), {})
     click.echo(
         f"gRPC on {config.proxy.host}:{config.proxy.port}"
         + (f", REST on {config.proxy.host}:{config.proxy.rest_port}" if config.proxy.rest_port >= 0 else "")
@@ -130,14 +130,20 @@ def proxy(file: FleetFile, name: str) -> None:
 @click.option("--wait", type=click.FloatRange(0.0), help="Seconds to wait until every model has its replicas.")
 def status(file: FleetFile, wait: float | None) -> None:
     """Show servers, models, aliases and problems of the running fleet; exits with 1 while a model lacks replicas."""
+    from dpsr.serving.fleet.errors import FleetError
     from dpsr.serving.fleet.operations import read_status
     from dpsr.serving.fleet.status_text import describe_status
 
     deadline = time.monotonic() + (wait or 0.0)
     while True:
-        found = read_status(file.fleet)
-        if not (found.missing or found.problems) or time.monotonic() >= deadline:
-            break
+        is_last = time.monotonic() >= deadline
+        try:
+            found = read_status(file.fleet)
+            if is_last or not (found.missing or found.problems):
+                break
+        except FleetError:
+            if is_last:
+                raise
         time.sleep(0.2)
     click.echo(describe_status(found))
     if found.missing or found.problems:

@@ -17,6 +17,7 @@ from pathlib import Path
 import grpc
 
 from dpsr.config import ConfigError, FleetConfig
+from dpsr.config.fleet import FleetProxy
 from dpsr.errors import DpsrError
 from dpsr.serving.fleet.holdings import Holding, Holdings
 from dpsr.serving.fleet.lease import Lease, locked
@@ -40,7 +41,9 @@ BUSY_FACTOR = 4
 """A server that accepts a connection and does not answer counts as dead after so many times ``control.dead_seconds``: a
 load on few cores may keep it that long, and to load its models elsewhere would make a busy fleet busier."""
 REPORT_SECONDS = 5.0
-"""Age from which a proxy's report no longer counts: it does not route any more."""
+"""Age from which a proxy counts as silent."""
+FORGET_SECONDS = 60.0
+"""Age from which a silent proxy counts as gone, and no model stays where it is for its sake."""
 STATUS_SECONDS = 1.0
 _POLLED_AT_A_TICK = 4
 """Models of a server in state ready that are asked for at a tick, in turn; those on their way are asked for always."""
@@ -64,6 +67,8 @@ class Controller:
         self._state = Path(fleet.state_dir)
         self._lease = Lease(self._state / "lease")
         self._links: dict[str, ServerLink] = {}
+        self._places: dict[str, tuple[str, Path, FleetProxy]] = {}
+        """Server -> address, config file and TLS of its link."""
         self._answered_at: dict[str, float] = {}
         self._is_busy: dict[str, bool] = {}
         """Server -> whether its last health check had no answer in time, rather than a refused connection."""
@@ -73,10 +78,12 @@ class Controller:
         self._targets, self._on_demand = Targets(), OnDemand()
         self._routes, self._orders = Routes(), Orders()
         self._reports: dict[str, ProxyReport] = {}
+        self._silent: dict[str, ProxyReport] = {}
+        """Last reports of proxies whose agent is silent: their HAProxy may still send requests by its last routes."""
         self._written: dict[str, dict[str, str]] = {}
         """Server -> models of its config file, as last written."""
         self._file_stamp: tuple[int, int] | None = None
-        self._config_problem = ""
+        self._config_problem = self._error = ""
         self._status_at = 0.0
         self._next_poll: dict[str, int] = {}
 
@@ -84,7 +91,7 @@ class Controller:
         """Leads until ``stop`` says so.
 
         Raises:
-            FleetError: a state file or a server's config file is damaged.
+            FleetError: a state file or a server's config file is damaged at the start.
         """
         while not self._lease.acquire():
             if stop():
@@ -94,7 +101,13 @@ class Controller:
         try:
             self._take_over()
             while not stop():
-                await self._tick()
+                try:
+                    await self._tick()
+                    self._error = ""
+                except (DpsrError, OSError) as error:  # a damaged order, a full disk: the next tick tries again
+                    if str(error) != self._error:
+                        self._error = str(error)
+                        _log.error("%s", error)
                 await asyncio.sleep(TICK_SECONDS)
         finally:
             for link in self._links.values():
@@ -155,9 +168,10 @@ class Controller:
                     _log.error("%s", self._config_problem)
         self._bytes |= self._sizes.measure(self._fleet)
         for name, server in self._fleet.servers.items():
-            if name not in self._links:
-                link = ServerLink(server.address, self._fleet.config_file(name), self._credentials())
-                self._links[name] = link
+            place = (server.address, self._fleet.config_file(name), self._fleet.proxy)
+            if self._places.get(name) != place:
+                self._places[name] = place
+                self._links[name] = ServerLink(*place[:2], self._credentials())
                 self._answered_at[name] = time.time()
 
     def _credentials(self) -> grpc.ChannelCredentials | None:
@@ -168,12 +182,13 @@ class Controller:
         return grpc.ssl_channel_credentials(Path(proxy.server_ca).read_bytes(), pair, pair)
 
     def _read_reports(self, now: float) -> None:
-        self._reports = {}
+        self._reports, self._silent = {}, {}
         for file in sorted((self._state / "proxies").glob("*.json")):
             with contextlib.suppress(DpsrError):  # of another release: it does not count as a proxy
                 report = read_state(file, ProxyReport)
-                if report is not None and now - report.written_at < REPORT_SECONDS:
-                    self._reports[file.stem] = report
+                age = now - report.written_at if report is not None else FORGET_SECONDS
+                if report is not None and age < FORGET_SECONDS:
+                    (self._reports if age < REPORT_SECONDS else self._silent)[file.stem] = report
 
     async def _observe(self, now: float) -> None:
         """Asks the servers for their health and for their models, all at once."""
@@ -195,7 +210,6 @@ class Controller:
             now,
             is_drained=self._is_drained,
             load_seconds=self._fleet.control.load_seconds,
-            drain_seconds=self._fleet.control.drain_seconds,
         )
 
     def _models_to_ask(self, server: str) -> list[str]:
@@ -207,10 +221,13 @@ class Controller:
         return moving + (ready + ready)[start : start + min(_POLLED_AT_A_TICK, len(ready))]
 
     def _is_drained(self, model: str, server: str, holding: Holding) -> bool:
-        """Whether every proxy has taken the model's endpoint out, and has no request in flight to it."""
-        return holding.generation is not None and all(
-            report.generation >= holding.generation and not report.in_flight.get(model, {}).get(server)
-            for report in self._reports.values()
+        """Whether every proxy has taken the model's endpoint out, and its requests have ended or had their time."""
+        if holding.generation is None:
+            return False
+        is_late = time.time() - holding.since > self._fleet.control.drain_seconds
+        return all(
+            report.generation >= holding.generation and (is_late or not report.in_flight.get(model, {}).get(server))
+            for report in (*self._reports.values(), *self._silent.values())
         )
 
     def _alive(self, now: float) -> set[str]:

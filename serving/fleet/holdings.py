@@ -107,7 +107,6 @@ class Holdings:
         *,
         is_drained: Callable[[str, str, Holding], bool],
         load_seconds: float,
-        drain_seconds: float,
     ) -> None:
         """Moves the models of a server on, by what it says of them.
 
@@ -115,9 +114,8 @@ class Holdings:
             server: the server.
             states: model -> what the server says; models that were not asked for are missing, None is no answer.
             now: the time.
-            is_drained: tells of a model, its server and its draining holding whether the last request has ended.
+            is_drained: tells of a model, its server and its draining holding whether it may leave.
             load_seconds: time for a load, and for the server to free a model.
-            drain_seconds: time that the requests in flight have.
         """
         held = self.on(server)
         for model, holding in list(held.items()):
@@ -126,7 +124,7 @@ class Holdings:
                 self._advance_load(server, model, told, age, now, load_seconds)
             elif holding.state == "ready" and told is not None and not told.available:
                 held[model] = Holding("loading", now)  # the server has started anew
-            elif holding.state == "draining" and (is_drained(model, server, holding) or age > drain_seconds):
+            elif holding.state == "draining" and is_drained(model, server, holding):
                 held[model] = Holding("unloading", now)
             elif holding.state == "unloading" and ((told is not None and not told.loaded) or age > load_seconds):
                 del held[model]

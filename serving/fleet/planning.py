@@ -48,6 +48,9 @@ def check_startable(fleet: FleetConfig, *, servers_must_answer: bool) -> None:
         raise FleetError(
             f"models larger than any server ({largest / 2**30:.2f} GiB): {', '.join(too_large)}; add a larger server"
         )
+    for name in fleet.servers:  # a server does not start without its file, and only a fleet writes it
+        if not fleet.config_file(name).exists():
+            ServerLink.write_config(fleet.config_file(name), {})
     silent = (
         [name for name, answers in servers_that_answer(fleet).items() if not answers] if servers_must_answer else []
     )

@@ -26,6 +26,7 @@ from dpsr.serving.fleet.proxy import process as haproxy_process
 from dpsr.serving.fleet.proxy.agent import ProxyAgent
 from dpsr.serving.fleet.proxy.process import find_haproxy
 from dpsr.serving.fleet.proxy.runtime import RuntimeApi
+from dpsr.serving.fleet.state import replace_text
 
 pytestmark = pytest.mark.skipif(shutil.which("haproxy") is None, reason="no haproxy; make deps-fleet installs it")
 
@@ -226,7 +227,7 @@ def test_damaged_routes_leave_those_before_in_force(
         file = proxied.state / "routes.json"
         for damage in ("", "{", '{"generation": "many"}', '{"models": {"m": [{"server": "a", "state": "lost"}]}}'):
             caplog.clear()
-            file.write_text(damage)
+            replace_text(file, damage)
             wait_for(lambda: [r for r in caplog.records if r.levelno == logging.ERROR and str(file) in r.message])
             later = time.time() + 1
             report = wait_for(lambda later=later: (r := proxied.report()) and r.written_at > later and r)

@@ -128,7 +128,7 @@ def test_what_cannot_work_is_named_before_anything_starts(folder: Path, tmp_path
     def refused(text: str, *options: str, code: int = 1) -> str:
         file.write_text(text)
         said = dpsr("fleet", "up", "-c", file, *options, code=code)
-        assert not (tmp_path / "state" / "servers").exists()
+        assert not (tmp_path / "state" / "routes.json").exists()
         return said
 
     assert "add [servers.NAME]" in refused(base)
