@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
-from dpsr.serving.fleet.state import Address, Routes
+from dpsr.serving.fleet.state import Address, Endpoint, Routes
 
 
 def resolved(routes: Routes) -> tuple[Routes, dict[str, str]]:
@@ -25,7 +25,7 @@ def resolved(routes: Routes) -> tuple[Routes, dict[str, str]]:
     return routes.model_copy(update={"servers": servers, "models": _without(routes, unknown)}), unknown
 
 
-def _without(routes: Routes, unknown: Mapping[str, str]) -> Mapping[str, tuple]:
+def _without(routes: Routes, unknown: Mapping[str, str]) -> Mapping[str, tuple[Endpoint, ...]]:
     return {
         model: tuple(endpoint for endpoint in endpoints if endpoint.server not in unknown)
         for model, endpoints in routes.models.items()

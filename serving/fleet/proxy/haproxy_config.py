@@ -230,8 +230,8 @@ def _grpc_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
                 "no server holds model %[var(txn.model),url_enc] at the moment; try again",
                 f"{{ var(txn.state) -m str {_EMPTY} }}",
             ),
-            "  use_backend servers if health",
             _to_present("grpc"),
+            "  use_backend servers if health",
             "  use_backend grpc:%[var(txn.model)]",
         )
     )

@@ -139,6 +139,7 @@ class HaProxy:
                 raise FleetError(f"HAProxy ended at its start: {self._last_lines()}")
             try:
                 if f"description: {description}" in self.api.ask("show info"):
+                    self._master.ask("show proc")  # it executes itself anew, and a signal that comes then is lost
                     return
             except FleetError:
                 pass  # not listening yet
