@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fleet_bench.belady import hits_of_belady
 from fleet_bench.traffic import Answers, Load, Traffic, request_of, zipf
 from fleet_bench.world import World, cpu_seconds
 from tabulate import tabulate
 
 from dpsr.evaluation.report.machine import describe_machine
 from dpsr.serving.fleet.operations import order_move, order_promotion
+from dpsr.serving.fleet.simulation import belady_hits
 
 SMALL = {"memory_gib": 0.02}
 
@@ -190,12 +190,12 @@ def on_demand(options: argparse.Namespace) -> str:
         seconds = time.monotonic() - start
         loads = world.loads()
     hits = answers.requests - loads
-    best = hits_of_belady(answers.order, fits)
+    best = belady_hits([names.index(name) for name in answers.order], fits)
     slow = np.percentile(answers.latencies, 99) / 1000
     return (
-        f"{len(names)} models on demand where {fits} fit, {answers.requests:,} requests of 8 callers in {seconds:.0f} s: "
-        f"hit ratio {hits / answers.requests:.3f}, Belady {best / answers.requests:.3f}: {hits / best:.2f} of it; failed "
-        f"{describe_failures(answers)}; p50 {answers.percentile(50):.1f} ms, p99 {slow:.1f} s"
+        f"{len(names)} models on demand where {fits} fit, {answers.requests:,} requests of 8 callers in {seconds:.0f} "
+        f"s: hit ratio {hits / answers.requests:.3f}, Belady {best / answers.requests:.3f}: {hits / best:.2f} of it; "
+        f"failed {describe_failures(answers)}; p50 {answers.percentile(50):.1f} ms, p99 {slow:.1f} s"
     )
 
 
