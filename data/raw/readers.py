@@ -18,6 +18,7 @@ from dpsr.config import SourceConfig
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.raw.files import find_files
 from dpsr.data.raw.formats import FORMATS, Format, format_of
+from dpsr.data.raw.line_blocks import line_blocks
 from dpsr.data.raw.rejected import RejectsRows
 from dpsr.data.raw.values import Kind, check_type, is_instant, is_number, storage_type
 
@@ -230,3 +231,12 @@ def _python_value(scalar: pa.Scalar) -> Any:
 
 def _constant(value: str | None, size: int) -> pa.Array:
     return pa.nulls(size) if value is None else pa.repeat(pa.scalar(value, pa.string()), size)
+
+
+def numbered_lines(file: str) -> Iterator[tuple[int, bytes]]:
+    """The lines of a text file that are not blank, with their numbers."""
+    with readable(file):
+        for block in line_blocks(file):
+            for number, line in enumerate(block.data.split(b"\n"), start=block.first):
+                if line.strip():
+                    yield number, line

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpsr.data.raw.values import integers_of, is_instant, number_texts, numbers, texts
+from dpsr.data.raw.values import integers_of, is_instant, json_array, number_texts, numbers, texts
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_SECOND = -62_135_596_800
@@ -195,3 +196,28 @@ def _cast_by_halves(column: pa.Array) -> list[pa.Array]:
             return [pa.nulls(1, pa.int64())]
     half = len(column) // 2
     return _cast_by_halves(column.slice(0, half)) + _cast_by_halves(column.slice(half))
+
+
+def instant_microseconds(value: Any) -> int | None:
+    """Microseconds since 1970 of one time of a JSON document: ISO 8601, or milliseconds; without a zone: UTC.
+
+    None if it is neither, or lies outside of the years 1 to 9999.
+    """
+    found: float | None = None
+    if isinstance(value, str) and value[4:5] == "-":
+        found = _iso_microseconds(value)
+    elif isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        milliseconds = numbers(json_array([value]))[0].as_py()
+        found = None if milliseconds is None else milliseconds * 1000
+    if found is None or not FIRST_SECOND <= found / 1_000_000 < LAST_SECOND + 1:
+        return None
+    return round(found)
+
+
+def _iso_microseconds(text: str) -> int | None:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:  # of a form that Python does not read, as "... UTC"
+        times, known = Clock().read(json_array([text]))
+        return int(times[0]) if known[0] else None
+    return ((time.replace(tzinfo=UTC) if time.tzinfo is None else time) - EPOCH) // timedelta(microseconds=1)

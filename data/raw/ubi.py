@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,9 @@ import pyarrow.parquet as pq
 from dpsr.data.dataset.schema import EVENTS
 from dpsr.data.raw.files import find_files
 from dpsr.data.raw.json_files import MalformedLineError, parse_line
-from dpsr.data.raw.line_blocks import line_blocks
-from dpsr.data.raw.readers import readable
+from dpsr.data.raw.readers import numbered_lines
 from dpsr.data.raw.rejected import RejectedRows
-from dpsr.data.raw.timestamps import EPOCH, FIRST_SECOND, LAST_SECOND, Clock
+from dpsr.data.raw.timestamps import instant_microseconds
 from dpsr.data.raw.values import NO_IDS, json_array, json_text, numbers, without_surrogates
 
 ACTIONS = {"click": "click", "click_through": "click", "purchase": "purchase", "impression": "shown"}
@@ -128,7 +126,7 @@ def _distribute(
     with ExitStack() as stack:
         outputs = [stack.enter_context((scratch / f"{name}.{n}").open("w", encoding="utf-8")) for n in range(buckets)]
         for file in files:
-            for number, line in _lines(file):
+            for number, line in numbered_lines(file):
                 try:
                     row = row_of(_document(line))
                 except (_UnusableError, MalformedLineError) as error:
@@ -142,15 +140,6 @@ def _distribute(
                 row["file"], row["row"] = file, number
                 outputs[zlib.crc32(row["query_id"].encode()) % buckets].write(json.dumps(row) + "\n")
     return total
-
-
-def _lines(file: str) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that are not blank, with their numbers."""
-    with readable(file):
-        for block in line_blocks(file):
-            for number, line in enumerate(block.data.split(b"\n"), start=block.first):
-                if line.strip():
-                    yield number, line
 
 
 def _document(line: bytes) -> dict[str, Any]:
@@ -223,7 +212,7 @@ def _event_row(document: dict[str, Any], meaning: Mapping[str, str]) -> dict[str
         "event": meaning[action],
         "item_id": item,
         "user_id": _text(document, "user_id") or _text(document, "client_id"),
-        "time": _microseconds(document.get("timestamp")),
+        "time": _time_of(document.get("timestamp")),
         "place": place,
     }
 
@@ -242,26 +231,11 @@ def _ordinal(position: Any) -> float | None:
     return numbers(json_array([position]))[0].as_py() if isinstance(position, (float, str)) else None
 
 
-def _microseconds(timestamp: Any) -> int:
-    """ISO 8601, or milliseconds since 1970; without a zone: UTC."""
-    found: float | None = None
-    if isinstance(timestamp, str) and timestamp[4:5] == "-":
-        found = _iso_microseconds(timestamp)
-    elif isinstance(timestamp, (int, float, str)) and not isinstance(timestamp, bool):
-        milliseconds = numbers(json_array([timestamp]))[0].as_py()
-        found = None if milliseconds is None else milliseconds * 1000
-    if found is None or not FIRST_SECOND <= found / 1_000_000 < LAST_SECOND + 1:
+def _time_of(timestamp: Any) -> int:
+    found = instant_microseconds(timestamp)
+    if found is None:
         raise _UnusableError("unreadable timestamp")
-    return round(found)
-
-
-def _iso_microseconds(text: str) -> int | None:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:  # of a form that Python does not read, as "... UTC"
-        times, known = Clock().read(json_array([text]))
-        return int(times[0]) if known[0] else None
-    return ((time.replace(tzinfo=UTC) if time.tzinfo is None else time) - EPOCH) // timedelta(microseconds=1)
+    return found
 
 
 def _interactions(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dpsr.data.raw.json_files import MalformedLineError, parse_line
-from dpsr.data.raw.line_blocks import line_blocks
-from dpsr.data.raw.readers import readable
-from dpsr.data.raw.timestamps import EPOCH, FIRST_SECOND, LAST_SECOND, Clock
-from dpsr.data.raw.values import NO_IDS, id_strings, json_array, numbers, without_surrogates
+from dpsr.data.raw.readers import numbered_lines
+from dpsr.data.raw.timestamps import instant_microseconds
+from dpsr.data.raw.values import NO_IDS, id_strings, json_array, without_surrogates
 from dpsr.evaluation.experiments.errors import ExperimentError
 from dpsr.evaluation.experiments.joining import EARLY, NO_UNIT, Buckets
 from dpsr.evaluation.experiments.rejected_lines import RejectedLines
@@ -53,7 +51,7 @@ def read_outcomes(files: Sequence[str], action: str, units: Units, events: Bucke
     ids: list[str] = []
     users: list[int] = []
     for file in files:
-        for number, line in _lines(file):
+        for number, line in numbered_lines(file):
             try:
                 document = _document(line)
                 name = _id(document, "action_name")
@@ -88,14 +86,6 @@ def read_outcomes(files: Sequence[str], action: str, units: Units, events: Bucke
     return found
 
 
-def _lines(file: str) -> Iterator[tuple[int, bytes]]:
-    with readable(file):
-        for block in line_blocks(file):
-            for number, line in enumerate(block.data.split(b"\n"), start=block.first):
-                if line.strip():
-                    yield number, line
-
-
 def _document(line: bytes) -> dict[str, Any]:
     row = parse_line(line)
     document = row.get("_source", row)
@@ -121,25 +111,14 @@ def _id(document: dict[str, Any], key: str) -> str | None:
 def _unit_of_user(document: dict[str, Any], units: Units) -> int:
     user = units.of_key(_id(document, "user_id"))
     unit = units.of_key(_id(document, "client_id")) if user is None else user
-    time = _microseconds(document.get("timestamp"))
+    time = _time_of(document.get("timestamp"))
     if unit is None:
         return NO_UNIT
     return unit if time >= units.first_request(unit) else EARLY
 
 
-def _microseconds(timestamp: Any) -> int:
-    """ISO 8601, or milliseconds since 1970; without a zone: UTC."""
-    found: float | None = None
-    if isinstance(timestamp, str) and timestamp[4:5] == "-":
-        try:
-            time = datetime.fromisoformat(timestamp)
-            found = ((time.replace(tzinfo=UTC) if time.tzinfo is None else time) - EPOCH) // timedelta(microseconds=1)
-        except ValueError:  # of a form that Python does not read, as "... UTC"
-            times, known = Clock().read(json_array([timestamp]))
-            found = int(times[0]) if known[0] else None
-    elif isinstance(timestamp, (int, float, str)) and not isinstance(timestamp, bool):
-        milliseconds = numbers(json_array([timestamp]))[0].as_py()
-        found = None if milliseconds is None else milliseconds * 1000
-    if found is None or not FIRST_SECOND <= found / 1_000_000 < LAST_SECOND + 1:
+def _time_of(timestamp: Any) -> int:
+    found = instant_microseconds(timestamp)
+    if found is None:
         raise MalformedLineError("unreadable timestamp")
-    return round(found)
+    return found
