@@ -86,6 +86,8 @@ class Controller:
         self._config_problem = self._error = ""
         self._status_at = 0.0
         self._next_poll: dict[str, int] = {}
+        self._leaving: frozenset[str] = frozenset()
+        """Servers that the configuration no longer has: their models move to the others."""
 
     async def run(self, stop: Callable[[], bool]) -> None:
         """Leads until ``stop`` says so.
@@ -135,11 +137,14 @@ class Controller:
         self._orders = read_state(self._state / "orders.json", Orders) or Orders()
         self._read_reports(now)
         await self._observe(now)
+        if any(not self._holdings.on(server) for server in self._leaving):
+            left = {name: server for name, server in self._fleet.servers.items() if name not in self._leaving}
+            self._fleet = self._with_leaving(self._fleet.model_copy(update={"servers": left}))
         alive = self._alive(now)
         for server in self._links:
             if server not in alive:
                 self._holdings.forget(server)
-        usable = alive - self._orders.drained
+        usable = alive - self._orders.drained - self._leaving
         self._targets.update(self._fleet, self._bytes, usable, self._holdings, self._orders)
         self._drain_unwanted(now)
         view = View(self._fleet, self._bytes, frozenset(usable), self._holdings, self._reports, now)
@@ -161,7 +166,7 @@ class Controller:
                     fleet = self._read()
                     if fleet.state_dir != self._fleet.state_dir:
                         raise ConfigError(f"{self._file}: state_dir cannot change while the fleet runs; restart it")
-                    self._fleet, self._config_problem = fleet, ""
+                    self._fleet, self._config_problem = self._with_leaving(fleet), ""
                     _log.info("%s: read; %d models on %d servers", self._file, len(fleet.models), len(fleet.servers))
                 except ConfigError as error:
                     self._config_problem = f"not applied, the configuration before stays in force: {error}"
@@ -173,6 +178,16 @@ class Controller:
                 self._places[name] = place
                 self._links[name] = ServerLink(*place[:2], self._credentials())
                 self._answered_at[name] = time.time()
+
+    def _with_leaving(self, fleet: FleetConfig) -> FleetConfig:
+        """The configuration, and the servers that it no longer has until they are empty."""
+        leaving = {
+            name: server
+            for name, server in self._fleet.servers.items()
+            if name not in fleet.servers and self._holdings.on(name)
+        }
+        self._leaving = frozenset(leaving)
+        return fleet.model_copy(update={"servers": {**fleet.servers, **leaving}})
 
     def _credentials(self) -> grpc.ChannelCredentials | None:
         proxy = self._fleet.proxy
@@ -194,7 +209,7 @@ class Controller:
         """Asks the servers for their health and for their models, all at once."""
         check = now - self._checked_at >= HEALTH_SECONDS
         self._checked_at = now if check else self._checked_at
-        await asyncio.gather(*(self._observe_one(server, check, now) for server in self._links))
+        await asyncio.gather(*(self._observe_one(server, check, now) for server in self._fleet.servers))
 
     async def _observe_one(self, server: str, check: bool, now: float) -> None:
         link = self._links[server]
@@ -250,7 +265,7 @@ class Controller:
         return model in self._fleet.models and self._fleet.models[model].on_demand
 
     def _is_wanted(self, server: str, model: str) -> bool:
-        if server in self._orders.drained or server not in self._fleet.servers:
+        if server in self._orders.drained | self._leaving or server not in self._fleet.servers:
             return False
         return self._is_on_demand(model) or server in self._targets.holders.get(model, ())
 
@@ -333,7 +348,7 @@ class Controller:
         servers = {
             name: ServerStatus(
                 alive=name in alive,
-                drained=name in self._orders.drained,
+                drained=name in self._orders.drained | self._leaving,
                 memory_bytes=int(server.memory_gib * GIB),
                 used_bytes=view.used_bytes(name),
                 models={model: holding.state for model, holding in sorted(self._holdings.on(name).items())},

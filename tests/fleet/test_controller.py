@@ -213,6 +213,25 @@ def test_a_drained_server_is_emptied_and_filled_again(fleet: LocalFleet) -> None
     wait_for(lambda: fleet.servers["a"].available())
 
 
+def test_a_server_leaves_the_configuration_when_the_others_hold_its_models(fleet: LocalFleet) -> None:
+    fleet.add_server("a"), fleet.add_server("b", load_seconds=0.3)
+    models: dict[str, dict[str, Any]] = {"m0": {}, "m1": {}, "m2": {}}
+    fleet.write(models)
+    fleet.start()
+    wait_for(lambda: all_ready(fleet, dict.fromkeys(models, 1)))
+    gone = fleet.servers.pop("a")
+    assert gone.available()
+    try:
+        fleet.write(models)
+        while gone.available():
+            assert all(fleet.ready(model) for model in models)
+            time.sleep(0.01)
+        wait_for(lambda: set(fleet.routes().servers) == {"b"})
+        assert all(fleet.ready(model) == ["b"] for model in models)
+    finally:
+        gone.kill()
+
+
 def test_an_alias_changes_when_its_new_model_answers(fleet: LocalFleet) -> None:
     slow = fleet.add_server("a", load_seconds=1.0)
     alias = "[aliases.shop]\nvariants = {one = 1}"
