@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dpsr.config import Config, ConfigError, load_config
+from dpsr.config import Config, ConfigError, FleetConfig, load_config, load_fleet_config
 
 MINIMAL = """
 name = "shop"
@@ -163,4 +163,7 @@ def test_environment_variables_in_paths(config_file: Path, monkeypatch: pytest.M
     "path", sorted((Path(__file__).parent.parent / "examples").glob("*.toml")), ids=lambda p: p.name
 )
 def test_examples_are_valid(path: Path) -> None:
-    assert isinstance(load_config(path), Config)
+    if path.name == "fleet.toml":
+        assert isinstance(load_fleet_config(path), FleetConfig)
+    else:
+        assert isinstance(load_config(path), Config)
