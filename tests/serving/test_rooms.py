@@ -1,6 +1,6 @@
 """Imports within ``serving`` go one way, without circles.
 
-api -> manager -> engine -> the modules of ``GROUND``; fleet.proxy -> fleet, which knows servers by their protocol alone.
+api -> manager -> engine -> the modules of ``GROUND``; fleet.proxy -> fleet, which knows servers by their protocol only.
 """
 
 import ast
