@@ -164,10 +164,11 @@ class ProxyAgent:
             if needs_reload(before, self._routes):
                 self._reload()
                 return
-            changes = runtime_changes(self._fleet.proxy, self._run_dir, before, self._routes, self._known)
-            for commands in changes:
-                self._haproxy.api.change(commands)
-                time.sleep(SETTLE_SECONDS if commands is changes[0] and changes[1] else 0.0)
+            gains, losses = runtime_changes(self._fleet.proxy, self._run_dir, before, self._routes, self._known)
+            self._haproxy.api.change(gains)
+            if losses:
+                time.sleep(SETTLE_SECONDS)
+                self._haproxy.api.change(losses)
         except (DpsrError, OSError) as error:
             _log.error("a change by the runtime API failed, HAProxy reads the whole file again: %s", error)
             self._reload()
