@@ -164,8 +164,11 @@ def test_the_log_has_the_status_of_every_failure(proxied: Proxied) -> None:
         assert failure(lambda model=model: call(predict_request(model), timeout=5))[0] == status
         wanted.append((model, status))
     assert failure(lambda: call(predict_request("slow"), timeout=0.5))[0] == "DEADLINE_EXCEEDED"
-    wanted.append(("slow", "CANCELLED"))  # HTTP/2 tells that the client gave up, not why
-    wait_for(lambda: len(log_lines(proxied)) == len(wanted))
+    wait_for(lambda: len(log_lines(proxied)) > len(wanted))
+    # HTTP/2 tells that the client gave up, not why; the server, which knows the deadline too, may answer before it.
+    given_up = log_lines(proxied)[-1]["status"]
+    assert given_up in ("CANCELLED", "DEADLINE_EXCEEDED")
+    wanted.append(("slow", given_up))
     server.kill()
     assert failure(lambda: call(predict_request("m"), timeout=5))[0] == "UNAVAILABLE"
     wanted.append(("m", "UNAVAILABLE"))
