@@ -179,5 +179,6 @@ def read_state(path: Path, kind: type[S], default: S | None = None) -> S | None:
         place = ".".join(map(str, problem["loc"])) or "the file"
         raise FleetError(
             f"{path}: {place}: {problem['msg']}; the file was not written by this release of dpsr: remove it. The "
-            "fleet makes it anew from fleet.toml and from what the servers say; orders (orders.json) have to be given again"
+            "fleet makes it anew from fleet.toml and from what the servers say; orders (orders.json) have to be "
+            "given again"
         ) from None
