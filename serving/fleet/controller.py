@@ -24,15 +24,8 @@ from dpsr.serving.fleet.lease import Lease, locked
 from dpsr.serving.fleet.on_demand import OnDemand, View
 from dpsr.serving.fleet.routing import make_routes
 from dpsr.serving.fleet.server_link import ServerLink
-from dpsr.serving.fleet.state import (
-    FleetStatus,
-    Orders,
-    ProxyReport,
-    Routes,
-    ServerStatus,
-    read_state,
-    write_state,
-)
+from dpsr.serving.fleet.state import Orders, ProxyReport, Routes, read_state, write_state
+from dpsr.serving.fleet.status import make_status
 from dpsr.serving.fleet.targets import GIB, Sizes, Targets
 
 TICK_SECONDS = 0.1
@@ -345,44 +338,15 @@ class Controller:
         if view.now - self._status_at < STATUS_SECONDS:
             return
         self._status_at = view.now
-        servers = {
-            name: ServerStatus(
-                alive=name in alive,
-                drained=name in self._orders.drained | self._leaving,
-                memory_bytes=int(server.memory_gib * GIB),
-                used_bytes=view.used_bytes(name),
-                models={model: holding.state for model, holding in sorted(self._holdings.on(name).items())},
-            )
-            for name, server in sorted(self._fleet.servers.items())
-        }
-        missing = {
-            name: lacks
-            for name, model in self._fleet.models.items()
-            if not model.on_demand and (lacks := model.replicas - len(self._holdings.in_state(name, "ready"))) > 0
-        }
-        write_state(
-            self._state / "status.json",
-            FleetStatus(
-                written_at=view.now,
-                controller=self._lease.holder(),
-                generation=self._routes.generation,
-                servers=servers,
-                proxies={name: report.generation for name, report in self._reports.items()},
-                missing=missing,
-                aliases={name: alias.variants for name, alias in self._routes.aliases.items()},
-                problems=tuple(self._problems()),
-            ),
+        status = make_status(
+            view,
+            alive,
+            self._orders.drained | self._leaving,
+            self._routes,
+            controller=self._lease.holder(),
+            problems=(self._config_problem, self._targets.problem, *self._sizes.problems.values()),
         )
-
-    def _problems(self) -> list[str]:
-        problems = [self._config_problem, self._targets.problem, *self._sizes.problems.values()]
-        now = time.time()
-        problems += [f"server {name} does not answer" for name in self._fleet.servers if not self._is_alive(name, now)]
-        problems += [
-            f"model {model} on server {server}: {failure.reason}"
-            for (model, server), failure in sorted(self._holdings.failures.items())
-        ]
-        return [problem for problem in problems if problem]
+        write_state(self._state / "status.json", status)
 
 
 async def _nothing() -> bool | None:

@@ -86,8 +86,8 @@ class ProxyReport(Section):
     """Model -> time of its last request."""
     requests: dict[str, int] = {}
     """Model -> requests since the proxy's start."""
-    down: dict[str, tuple[str, ...]] = {}
-    """Model -> servers whose health check fails."""
+    down: tuple[str, ...] = ()
+    """Servers whose health check fails."""
 
 
 class Move(Section):
@@ -140,6 +140,14 @@ class FleetStatus(Section):
     aliases: dict[str, dict[str, float]] = {}
     """Alias -> model -> share, as the proxies have it."""
     problems: tuple[str, ...] = ()
+
+    def behind(self) -> list[str]:
+        """Proxies that have not applied the routes yet."""
+        return [name for name, generation in self.proxies.items() if generation < self.generation]
+
+    def is_settled(self) -> bool:
+        """Whether every model has its replicas, every proxy the routes, and nothing is wrong."""
+        return not (self.missing or self.problems or self.behind())
 
 
 def write_state(path: Path, state: Section) -> None:

@@ -27,7 +27,7 @@ def describe_status(status: FleetStatus) -> str:
         shown = [f"{model} ({count})" for model, count in list(status.missing.items())[:_SHOWN]]
         more = f" and {len(status.missing) - _SHOWN} more" if len(status.missing) > _SHOWN else ""
         lines.append(f"{len(status.missing)} models lack replicas: {', '.join(shown)}{more}")
-    behind = [name for name, generation in status.proxies.items() if generation < status.generation]
+    behind = status.behind()
     lines.append(
         f"routes {status.generation}, controller {status.controller}, proxies "
         + (", ".join(f"{name}{' (behind)' if name in behind else ''}" for name in status.proxies) or "none")

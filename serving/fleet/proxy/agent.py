@@ -218,7 +218,7 @@ class ProxyAgent:
             wanted=self._waker.wanted(),
             used=self._used,
             requests=self._requests,
-            down=down(self._haproxy.api, self._routes),
+            down=down(self._haproxy.api),
         )
         write_state(self._report_file, report)
         self._reported_at = now

@@ -30,15 +30,10 @@ def in_flight(haproxy: HaProxy, routes: Routes) -> dict[str, dict[str, int]]:
     return found
 
 
-def down(api: RuntimeApi, routes: Routes) -> dict[str, tuple[str, ...]]:
-    """Model -> those of its servers whose health check fails."""
+def down(api: RuntimeApi) -> tuple[str, ...]:
+    """Servers whose health check fails."""
     rows = api.table(f"show stat servers {_SERVERS} -1")
-    dead = {row["svname"] for row in rows if (row.get("status") or "").startswith("DOWN")}
-    found = {}
-    for model, endpoints in routes.models.items():
-        if servers := tuple(endpoint.server for endpoint in endpoints if endpoint.server in dead):
-            found[model] = servers
-    return found
+    return tuple(sorted(row["svname"] for row in rows if (row.get("status") or "").startswith("DOWN")))
 
 
 def usage(api: RuntimeApi, now: float, before: Mapping[str, float]) -> tuple[dict[str, float], dict[str, int]]:
