@@ -26,7 +26,7 @@ HOSTILE = {
     "H08": f"{WORD} حذاء جري خفيف للرجال 42",
     "H09": f"{WORD} נעלי ריצה קלות 44 (חדש)",
     "H10": f"{WORD} </title></textarea><svg/onload=window.hacked=1>",
-    "H11": f"{WORD} combining Z\u0335\u0321\u0322a\u0353\u0354l\u0324g\u0325o \U0001f469\u200d\U0001f469\u200d\U0001f467 \ud7ff\ufffd",
+    "H11": f"{WORD} combining Z\u0335\u0321\u0322a\u0353\u0354l\u0324go \U0001f469\u200d\U0001f467 \ufffd",
     "H12": "",
 }
 """Items by their ids, the last without any title."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,12 +34,12 @@ def shop(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = base / "page_shop"
     with (base / "page_shop.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "shop.toml").exists():
+        if not (folder / "ready").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            part = folder.with_suffix(".part")
             # In a process of its own: what training holds of memory ends with it.
             script = Path(__file__).with_name("browser_shop.py")
             subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
+            (folder / "ready").touch()
     return folder / "shop.toml"
 
 

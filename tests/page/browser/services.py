@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dpsr.processes import die_with_parent
 
-IMAGE = b"""<svg xmlns="http://www.w3.org/2000/svg" width="96" height="96"><rect width="96" height="96" fill="#8ab"/></svg>"""
+IMAGE = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><rect width="9" height="9" fill="#8ab"/></svg>'
 
 
 class Service:
