@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from dpsr import __version__
-from dpsr.cli import cluster, comparison, data, demo, evaluation, fleet, indexing, init, serving, training
+from dpsr.cli import bad_cases, cluster, comparison, data, demo, evaluation, fleet, indexing, init, serving, training
 from dpsr.config import ConfigError
 from dpsr.errors import DpsrError
 
@@ -67,6 +67,7 @@ for _command in (
     indexing.export,
     serving.serve,
     serving.search,
+    bad_cases.badcases,
     data.explain,
     data.demo_shop,
     demo.demo,

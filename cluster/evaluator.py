@@ -72,7 +72,7 @@ class _Scores:
         self._folder = config.checkpoint_dir / checkpoints.EVALUATOR_FOLDER
         self._folder.mkdir(exist_ok=True)
         dataset = Dataset.load(config.dataset_dir)
-        checkpoints.check_resumable(config.checkpoint_dir, checkpoints.describe(config, dataset.schema))
+        checkpoints.check_resumable(config.checkpoint_dir, checkpoints.describe(config, dataset))
         self._training = Training(config, dataset, make_recipe(config, dataset), progress=False)
         self._writer = tf.summary.create_file_writer(str(self._folder / checkpoints.EVENTS_FOLDER))
         self._done: list[dict[str, Any]] = []

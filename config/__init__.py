@@ -11,7 +11,15 @@ Example:
 """
 
 from dpsr.config.cluster import ClusterConfig
-from dpsr.config.data import DataConfig, InteractionsConfig, ItemsConfig, SourceConfig, SupervisionConfig, UsersConfig
+from dpsr.config.data import (
+    DataConfig,
+    InteractionsConfig,
+    ItemsConfig,
+    JudgementsConfig,
+    SourceConfig,
+    SupervisionConfig,
+    UsersConfig,
+)
 from dpsr.config.distillation import DistillationConfig
 from dpsr.config.evaluation import EvaluationConfig, LabelsConfig
 from dpsr.config.fleet import FleetAlias, FleetConfig, FleetModel, FleetServer
@@ -45,6 +53,7 @@ __all__ = [
     "InteractionConfig",
     "InteractionsConfig",
     "ItemsConfig",
+    "JudgementsConfig",
     "LabelsConfig",
     "LexicalConfig",
     "LossConfig",

@@ -22,7 +22,8 @@ from dpsr.config import (
     TrainingConfig,
 )
 from dpsr.data.dataset.directory import sha256
-from dpsr.data.dataset.schema import Schema
+from dpsr.data.dataset.schema import LABELS_FILE, Schema
+from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
 from dpsr.model.architectures import TWO_TOWER
 from dpsr.model.text_encoders.checkpoint_config import WEIGHTS_FILE, self_contained
@@ -72,7 +73,7 @@ class Description(NamedTuple):
     """``distillation.items``."""
 
 
-def describe(config: Config, schema: Schema) -> dict[str, Any]:
+def describe(config: Config, dataset: Dataset) -> dict[str, Any]:
     """All that a training step depends on, as the JSON tree of ``model.json``.
 
     The sizes of a published checkpoint are part of it, its folder is not: the weights are in the run's own checkpoints.
@@ -85,7 +86,8 @@ def describe(config: Config, schema: Schema) -> dict[str, Any]:
     free = _FREE_KEYS - {"epochs"} if config.training.has_schedule else _FREE_KEYS
     tree: dict[str, Any] = {
         "architecture": TWO_TOWER,
-        "schema": schema.to_json(),
+        "schema": dataset.schema.to_json(),
+        "labels": dataset.manifest["files"].get(LABELS_FILE, {}).get("sha256"),
         "initial": None if initial is None else sha256(Path(initial) / WEIGHTS_FILE),
     }
     for name in _SECTIONS:
@@ -129,6 +131,8 @@ def check_resumable(directory: Path, description: dict[str, Any]) -> None:
         differences.append(
             f"model.transformer.initial has weights of SHA-256 {stored['initial']} there, {description['initial']} here"
         )
+    if stored["labels"] != description["labels"]:
+        differences.append("the labelled pairs of the dataset are others than there")
     if stored["architecture"] != description["architecture"]:
         differences.insert(0, f"architecture = {stored['architecture']!r} there, {description['architecture']!r} here")
     if differences:
@@ -269,4 +273,4 @@ def _read_tree(directory: Path) -> dict[str, Any]:
         sections = {name: section(**tree.get(name, {})).model_dump(mode="json") for name, section in _SECTIONS.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: does not describe a model: {error}; train again with --no-resume") from None
-    return {"architecture": TWO_TOWER, "initial": None} | tree | sections
+    return {"architecture": TWO_TOWER, "initial": None, "labels": None} | tree | sections

@@ -87,7 +87,7 @@ def _taught(config: Config, dataset: Dataset, maker: BatchMaker, teachers: Teach
     by_vectors = config.distillation.objective == "vectors"
     axes = principal_axes(teachers.item_vectors, config.model.dimension) if by_vectors else None
     mixed = config.training.batch_size // 2 if has_log and pool is not None else 0
-    taught = TaughtMaker(replace(maker, item_texts=pool, mixed_rows=mixed), vectors, pool, axes)
+    taught = TaughtMaker(replace(maker, item_texts=pool, mixed_rows=mixed, judged=None), vectors, pool, axes)
     if has_log:
         return LogBatches(taught, dataset.directory / split_file("train"))
     return CatalogueBatches(taught, np.arange(dataset.schema.num_items, dtype=np.int32))

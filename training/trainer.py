@@ -57,7 +57,7 @@ def start_run(config: Config, dataset: Dataset, *, resume: bool) -> None:
         )
     directory = config.checkpoint_dir
     directory.mkdir(parents=True, exist_ok=True)
-    description = checkpoints.describe(config, dataset.schema)
+    description = checkpoints.describe(config, dataset)
     checkpoints.remove_unfinished(directory)
     if not resume:
         checkpoints.clear(directory)
