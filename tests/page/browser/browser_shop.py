@@ -108,9 +108,9 @@ def make(folder: Path) -> Path:
     from dpsr.data.demo_shop.shop import generate
     from dpsr.data.prepare.job import prepare
     from dpsr.indexing.publish import export
+    from dpsr.model.trained import load_trained
     from dpsr.model.two_tower import TwoTower
     from dpsr.tokenizer_cc import Tokenizer
-    from dpsr.training.trained import load_trained
     from dpsr.training.trainer import train
 
     generate(folder / "shop", items=ITEMS, users=USERS, interactions=CLICKS, seed=5)

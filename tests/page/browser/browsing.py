@@ -56,13 +56,32 @@ class Tab:
     """The page in a browser."""
 
     def __init__(self, driver: Chrome, address: str) -> None:
-        """The page at ``address``."""
+        """The page at ``address``, without a path."""
         self.driver = driver
-        self.address = address
+        self.address = address.rstrip("/")
 
-    def open(self, *, path: str = "/") -> None:
-        """Loads the page anew, and waits until it knows the shop."""
-        self.driver.get(self.address + path)
+    def fresh(self, view: str = "", *, judge: str | None = None, images: bool = True) -> None:
+        """Opens a view as a browser that was never here, but for the name of the judge."""
+        self.dark(False)
+        self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        self.driver.get(f"{self.address}/api/shop")
+        kept = {"dpsr.images": "on" if images else "off"} | ({"dpsr.judge": judge} if judge else {})
+        self.script(
+            "localStorage.clear(); for (const [k, v] of Object.entries(arguments[0])) localStorage.setItem(k, v)", kept
+        )
+        self.driver.get(f"{self.address}/{view}")
+        self.one("body[data-ready=true]")
+
+    def reload(self) -> None:
+        """Loads the page anew."""
+        self.driver.refresh()
+        self.one("body[data-ready=true]")
+
+    def go(self, view: str) -> None:
+        """Goes to a view by its address, as ``judge/BOOK``."""
+        self.script("location.hash = arguments[0]", view)
+        name = view.split("/")[0].split("?")[0]
+        self.one(f"body[data-view={name}]")
 
     def one(self, selector: str) -> WebElement:
         """The first element of a CSS selector, once it is there."""
@@ -84,6 +103,44 @@ class Tab:
     def script(self, text: str, *arguments: Any) -> Any:
         """The result of a script."""
         return self.driver.execute_script(text, *arguments)
+
+    def painted(self, action: Callable[[], object]) -> None:
+        """Does what asks for results, and waits until they are on the screen, all of them."""
+        count = "return performance.getEntriesByName('search').length"
+        before = self.script(count)
+        action()
+        self.until(lambda: self.script(count) > before, "painted results")
+        self.one("#columns[aria-busy=false]")
+
+    def search(self, query: str) -> None:
+        """Puts a query into its field at once, as one who pastes, and waits for the results."""
+        self.painted(lambda: self.put("#query", query))
+        self.until(lambda: self.script("return document.querySelector('#columns').dataset.query") == query, query)
+        self.one("#columns[aria-busy=false]")
+
+    def put(self, selector: str, value: str) -> None:
+        """Sets a field to any text; keys are limited to the basic multilingual plane."""
+        self.script(
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
+            self.one(selector),
+            value,
+        )
+
+    def press(self, *keys: str) -> None:
+        """Presses keys where the focus is."""
+        for key in keys:
+            self.driver.switch_to.active_element.send_keys(key)
+
+    def click(self, selector: str) -> None:
+        """Clicks the first element of a CSS selector, as soon as it can be clicked."""
+        element = self.one(selector)
+        self.until(lambda: element.is_displayed() and element.is_enabled(), selector)
+        self.script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def ids(self, column: int = 0) -> list[str]:
+        """Item ids of the cards of a column."""
+        return self.script(f"return [...document.querySelectorAll('#cards-{column} .card')].map(e => e.dataset.itemId)")
 
     def console(self) -> list[str]:
         """Warnings and errors of the console since the last call, those of the content security policy too."""

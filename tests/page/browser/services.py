@@ -84,9 +84,9 @@ def image_server() -> Iterator[int]:
         server.server_close()
 
 
-def start_server(config: Path, folder: Path) -> Service:
-    """The model server of a configuration, on free ports."""
-    words = ["serve", "-c", str(config), "--set", "serving.port=0", "--set", "serving.rest_port=-1"]
+def start_server(config: Path, folder: Path, port: int = 0) -> Service:
+    """The model server of a configuration, by default on a free port."""
+    words = ["serve", "-c", str(config), "--set", f"serving.port={port}", "--set", "serving.rest_port=-1"]
     return Service(words, r"^ready: .* on (\S+)$", folder / "server.log")
 
 

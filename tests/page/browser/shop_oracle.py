@@ -1,0 +1,40 @@
+"""What the shop and its server say without the page."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from browser_shop import NAME
+
+from dpsr.serving.client import PredictClient
+
+
+def catalogue(config: Path) -> dict[str, dict[str, Any]]:
+    """Rows of the items by their ids."""
+    rows = pq.read_table(config.parent / "shop" / "items.parquet").to_pylist()
+    return {row["item_id"]: row for row in rows}
+
+
+def served(target: str, query: str, **inputs: Any) -> list[str]:
+    """Item ids that the newest version answers a query with, the best first."""
+    with PredictClient(target) as client:
+        answer = client.predict(NAME, {"query": [query], **inputs})
+    return [item.decode() for item in answer["item_id"][0] if item]
+
+
+def ask(address: str, method: str, path: str, body: Any = None) -> Any:
+    """The answer of the page's server to a request."""
+    headers = {"content-type": "application/json", "x-dpsr-page": "1"}
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{address.rstrip('/')}/api/{path}", content, headers, method=method)
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def api(address: str, path: str) -> Any:
+    """The answer to a GET request."""
+    return ask(address, "GET", path)
