@@ -15,6 +15,7 @@ import tensorflow as tf
 from dpsr.cluster.tasks import ClusterError, Task
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model import run_files
 from dpsr.training import checkpoints
 from dpsr.training.loop import Training
 from dpsr.training.recipes import make_recipe
@@ -104,8 +105,8 @@ class _Scores:
                     tf.summary.scalar(f"evaluator/{name}", value, step=step)
         self._writer.flush()
         if self.metrics["best_step"] == step:
-            self._training.write_model(self._folder / f"{checkpoints.BEST_PREFIX}-{step}")
-        checkpoints.write_json(self._folder / checkpoints.METRICS_FILE, self.metrics)
+            self._training.write_model(self._folder / f"{run_files.BEST_PREFIX}-{step}")
+        checkpoints.write_json(self._folder / run_files.METRICS_FILE, self.metrics)
         checkpoints.remove_all_but_best(self._folder, self.metrics["best_step"])
         print(f"evaluator: step {step}: {figures}", flush=True)
         return True

@@ -22,7 +22,7 @@ ALLOWED = {
     "evaluation": {"ops_cc", "tokenizer_cc", "data", "model", "indexing", "baselines"},
     "serving": {"ops_cc"},
     "page": {"ops_cc", "tokenizer_cc", "data", "model", "indexing", "baselines", "evaluation", "serving"},
-    "cli": {"tokenizer_cc", "data", "training", "cluster", "indexing", "evaluation", "serving", "page"},
+    "cli": {"tokenizer_cc", "data", "model", "training", "cluster", "indexing", "evaluation", "serving", "page"},
     "train": {"cluster"},
     "config": set(),
     "errors": set(),

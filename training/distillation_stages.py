@@ -18,6 +18,7 @@ from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.encoded_items import principal_axes
 from dpsr.model.feature_tables import sequence_lengths
+from dpsr.model.trained import teacher_arrays
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.vector_files import texts_digest
 from dpsr.training.distillation import DistillationStep
@@ -26,7 +27,6 @@ from dpsr.training.score_files import read_scores
 from dpsr.training.stages import DISTILLATION, SCORES, Stage
 from dpsr.training.step import MatchingStep
 from dpsr.training.teachers import Teachers
-from dpsr.training.trained import teacher_arrays
 from dpsr.training.validation import Validation
 
 
