@@ -109,17 +109,22 @@ def _exported(config: Config, queries: Sequence[str]) -> _Answers:
     versions = [int(path.name) for path in base.iterdir() if path.name.isdecimal()] if base.is_dir() else []
     if not versions:
         raise DpsrError(f"{base}: holds no version; run `dpsr export`, or name a running server by --target")
-    import tensorflow as tf
+    import numpy as np
+    from tensorflow_serving.apis import predict_pb2
 
-    from dpsr.ops_cc import library
+    from dpsr.serving.engine.loaded_model import LoadedModel
+    from dpsr.serving.tensors import encode
 
-    library.load()
-    loaded = tf.saved_model.load(str(base / str(max(versions))))
+    model = LoadedModel.load(config.name, max(versions), base / str(max(versions)))
     lists: dict[str, list[str]] = {}
-    for some in _batches(queries):
-        answer = loaded.signatures["serving_default"](query=tf.constant(some))
-        lists |= zip(some, map(_ids, answer["item_id"].numpy()), strict=True)
-    return _Answers(lists, max(versions))
+    try:
+        for some in _batches(queries):
+            request = predict_pb2.PredictRequest(output_filter=["item_id"])
+            encode(np.array(some, dtype=object), request.inputs["query"])
+            lists |= zip(some, map(_ids, model.run(model.prepare(request))["item_id"]), strict=True)
+    finally:
+        model.close()
+    return _Answers(lists, model.version)
 
 
 def _batches(queries: Sequence[str]) -> Iterator[list[str]]:
