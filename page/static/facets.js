@@ -12,6 +12,8 @@ export class Facets {
     this.chosen = {};
     this.columns = [];
     this.groups = new Map();
+    // On a phone the results come first.
+    if (matchMedia("(max-width: 760px)").matches) byId("filters").open = false;
     byId("filters-clear").addEventListener("click", () => this.set({}, true));
   }
 

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, el, table, words } from "./dom.js";
-import { decimal, number, plural, visible } from "./text.js";
+import { MEASURES, decimal, number, plural, visible } from "./text.js";
 
 const PAUSE = 400;
 
@@ -51,7 +51,7 @@ export class Figures {
         ? table(
             { id: "figures-table", class: "figures" },
             "Mean over the judged queries with its 95 % interval",
-            ["Column", "Queries", ...measures.map((measure) => words("span", measure))],
+            ["Column", "Queries", ...measures.map((measure) => words("span", MEASURES[measure] ?? measure))],
             figures.map(({ title, queries, values }) =>
               el(
                 "tr",
@@ -61,7 +61,7 @@ export class Figures {
                 ...measures.map((measure) => {
                   const value = values[measure];
                   return value
-                    ? el("td", { class: "value", data: { measure } }, el("b", { text: decimal(value[0]) }), el("span", { class: "interval", text: `${decimal(value[1], 2)} to ${decimal(value[2], 2)}` }))
+                    ? el("td", { class: "value", data: { measure } }, el("b", { text: decimal(value[0]) }), el("span", { class: "interval", text: `${decimal(value[1], 2)}\u2013${decimal(value[2], 2)}` }))
                     : el("td", { text: "\u2013" });
                 }),
               ),

@@ -2,10 +2,9 @@
 
 import { CardList } from "./cards.js";
 import { ColumnHead, LETTERS, offered } from "./columns.js";
-import { afterPaint, announce, byId, el, setText, words } from "./dom.js";
-import { decimal, number, plural, visible } from "./text.js";
+import { afterPaint, announce, byId, el, setText } from "./dom.js";
+import { MEASURES, decimal, number, plural, visible } from "./text.js";
 
-const MEASURES = { "ndcg@10": "nDCG@10", "precision@10": "P@10", "err@10": "ERR@10", "judged@10": "judged@10" };
 
 class ResultColumn {
   constructor(index, listeners) {
@@ -99,7 +98,8 @@ export class Results {
     setText(column.heading, `Column ${LETTERS[index]}: ${visible(result.title, { limit: 120 })}`);
     column.error.hidden = !result.error;
     setText(column.error, result.error ? visible(result.error, { limit: 2000 }) : "");
-    const parts = [`${plural(result.items.length, "item")}`, `${decimal(result.milliseconds, 1)} ms`];
+    const parts = [`${decimal(result.milliseconds, 1)} ms`];
+    if (this.shown.length > 1) parts.unshift(plural(result.items.length, "item"));
     if (result.version !== null && result.version !== undefined) parts.push(`version ${result.version}`);
     for (const [name, title] of Object.entries(MEASURES)) if (name in result.figures) parts.push(`${title} ${decimal(result.figures[name], 2)}`);
     setText(column.meta, parts.join(" \u00b7 "));
@@ -119,7 +119,7 @@ export class Results {
   showCount(answer, asked) {
     const [first] = answer.results;
     const found = first ? first.items.length : 0;
-    const text = first?.error ? "No answer" : found === 0 ? "No items found" : `${plural(found, "item")}${found >= asked ? ", the best" : ""}`;
+    const text = first?.error ? "No answer" : found === 0 ? "No items found" : found >= asked ? `The best ${plural(found, "item")}` : plural(found, "item");
     setText(byId("result-count"), text);
     const columns = answer.results.length > 1 ? ` in the first of ${answer.results.length} columns` : "";
     announce(`${text}${columns}${first?.items.length ? `. First: ${visible(answer.items[first.items[0].item_id]?.title ?? "", { limit: 80 })}` : ""}`, 700);
@@ -160,6 +160,3 @@ export class Results {
     target?.scrollIntoView({ block: "nearest" });
   }
 }
-
-/** The name of the query in a sentence, cut. */
-export const quoted = (query) => words("bdi", query, {}, { limit: 80 });

@@ -137,7 +137,7 @@ export class SnapshotsView {
       { data: { differenceColumn: String(column) } },
       el("h3", {}, `${LETTERS[column] ?? column}: `, words("bdi", title, {}, { limit: 100 })),
       el("p", { class: "meta", text: `${plural(differences.length, "query", "queries")}, ${number(changed.length)} changed, mean overlap@10 ${decimal(mean, 3)}` }),
-      rows.length ? table({ class: "list differences" }, "Queries whose results changed, most changed first", ["Query", "Overlap@10", "Entered", "Left", "Moved"], rows.map((each) => differenceRow(each, snapshot.columns[column] ?? {}))) : null,
+      rows.length ? table({ class: "list differences" }, "Queries whose results changed, most changed first", ["Query", el("span", { text: "Overlap@10" }), "Entered", "Left", "Moved"], rows.map((each) => differenceRow(each, snapshot.columns[column] ?? {}))) : null,
     );
   }
 }

@@ -37,6 +37,9 @@ export const number = (value) => NUMBER.format(value);
 export const time = (seconds) => TIME.format(new Date(seconds * 1000));
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
+/** Measures by their names in the API, as the field writes them. */
+export const MEASURES = { "ndcg@10": "nDCG@10", "precision@10": "P@10", "err@10": "ERR@10", "judged@10": "judged@10" };
+
 /** A score or a measure with a fixed number of decimals; the minus is the typographic one, as wide as a plus. */
 export function decimal(value, digits = 3, signed = false) {
   const shown = Math.abs(value).toFixed(digits);
