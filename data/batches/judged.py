@@ -111,10 +111,10 @@ def _records(labels: np.ndarray) -> np.ndarray:
 
 
 def _drawn(count: int, size: int, seed: tf.Tensor) -> tf.Tensor:
-    """Places below ``size``, int32 [count]: all of them, or random ones."""
-    if count == size:
-        return tf.range(size)
-    return tf.random.stateless_uniform([count], seed, maxval=size, dtype=tf.int32)
+    """Different places below ``size``, int32 [count], evenly spaced from a random start: each is as likely."""
+    start = tf.random.stateless_uniform([], seed, dtype=tf.float64)
+    places = (tf.range(count, dtype=tf.float64) + start) * (size / max(count, 1))
+    return tf.minimum(tf.cast(places, tf.int32), size - 1)
 
 
 def _fold(seed: tf.Tensor, stream: int) -> tf.Tensor:
