@@ -77,7 +77,11 @@ export function confirmed(text) {
 const source = () => document.querySelector('input[name="book-source"]:checked').value;
 
 function showSource() {
-  for (const part of document.querySelectorAll("[data-source-part]")) part.hidden = part.dataset.sourcePart !== source();
+  for (const part of document.querySelectorAll("[data-source-part]")) {
+    part.hidden = part.dataset.sourcePart !== source();
+    // A field out of sight takes no part in the form's checks.
+    for (const field of part.querySelectorAll("input, select, textarea")) field.disabled = part.hidden;
+  }
 }
 
 function showCompared() {

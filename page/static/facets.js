@@ -1,6 +1,6 @@
 // Filters: values of the items found, with their counts, and bounds of numeric columns.
 
-import { byId, el } from "./dom.js";
+import { byId, el, setAttribute, setText } from "./dom.js";
 import { number, plural, visible } from "./text.js";
 
 const SHOWN = 12;
@@ -93,26 +93,24 @@ export class Facets {
       if (chosen !== undefined && !values.some(({ value }) => value === chosen)) values.unshift({ value: chosen, count: 0 });
       const state = JSON.stringify([values, chosen ?? null]);
       if (list.dataset.state === state) continue;
-      const focused = list.contains(document.activeElement) ? document.activeElement.dataset.value : null;
       list.dataset.state = state;
-      list.replaceChildren(
-        ...values.map(({ value, count }) =>
-          el(
-            "li",
-            {},
-            el(
-              "button",
-              { type: "button", class: "value", "aria-pressed": String(value === chosen), data: { value }, on: { click: () => this.choose(column, value) } },
-              el("bdi", { text: visible(value, { limit: 80 }) || "(empty)" }),
-              " ",
-              el("span", { class: "count", text: number(count) }),
-            ),
-          ),
-        ),
-      );
-      if (focused !== null) [...list.querySelectorAll("button")].find((each) => each.dataset.value === focused)?.focus();
+      while (list.children.length > values.length) list.lastChild.remove();
+      while (list.children.length < values.length) list.append(this.value(column));
+      values.forEach(({ value, count }, place) => {
+        const button = list.children[place].firstChild;
+        button.dataset.value = value;
+        setAttribute(button, "aria-pressed", String(value === chosen));
+        setText(button.firstChild, visible(value, { limit: 80 }) || "(empty)");
+        setText(button.lastChild, number(count));
+      });
       this.groups.get(column).hidden = values.length === 0;
     }
+  }
+
+  value(column) {
+    const button = el("button", { type: "button", class: "value" }, el("bdi"), " ", el("span", { class: "count" }));
+    button.addEventListener("click", () => this.choose(column, button.dataset.value));
+    return el("li", {}, button);
   }
 
   write(parameters) {

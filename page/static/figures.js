@@ -51,13 +51,12 @@ export class Figures {
         ? table(
             { id: "figures-table", class: "figures" },
             "Mean over the judged queries with its 95 % interval",
-            ["Column", "Queries", ...measures.map((measure) => words("span", MEASURES[measure] ?? measure))],
+            ["Column", ...measures.map((measure) => words("span", MEASURES[measure] ?? measure))],
             figures.map(({ title, queries, values }) =>
               el(
                 "tr",
                 { data: { title } },
-                words("th", title, { scope: "row" }, { limit: 100 }),
-                el("td", { class: "value", text: number(queries) }),
+                el("th", { scope: "row" }, words("bdi", title, {}, { limit: 100 }), el("span", { class: "interval", text: plural(queries, "query", "queries") })),
                 ...measures.map((measure) => {
                   const value = values[measure];
                   return value
