@@ -23,7 +23,7 @@ export class BadCasesView {
   }
 
   async load() {
-    const cases = await attempt("badcases", api.badCases);
+    const cases = await attempt("badcases", api.badCases, () => this.load());
     if (!Array.isArray(cases)) return;
     this.cases = cases.filter(({ withdrawn }) => !withdrawn).reverse();
     this.show();
@@ -61,7 +61,7 @@ export class BadCasesView {
   }
 
   async withdraw(id) {
-    if (!(await attempt("badcases", () => api.withdrawBadCase(id)))) return;
+    if (!(await attempt("badcases", () => api.withdrawBadCase(id), () => this.withdraw(id)))) return;
     notice(`Bad case ${id} withdrawn.`);
     await this.load();
     byId("bad-cases-find").focus();

@@ -25,7 +25,7 @@ export function exportLinks(name) {
 }
 
 export async function showBooks() {
-  const books = await attempt("judge", api.books);
+  const books = await attempt("judge", api.books, showBooks);
   if (!Array.isArray(books)) return;
   byId("books-empty").hidden = books.length > 0;
   byId("books").replaceChildren(books.length ? booksTable(books) : "");
@@ -55,10 +55,11 @@ function booksTable(books) {
   );
 }
 
-async function removeBook({ name, queries }) {
+async function removeBook(book) {
+  const { name, queries } = book;
   const judged = queries.reduce((sum, query) => sum + Object.values(query.judged).reduce((a, b) => a + b, 0), 0);
   if (!(await confirmed(`Remove the book \u201c${visible(name, { limit: 120 })}\u201d with ${plural(queries.length, "query", "queries")} and ${plural(judged, "judgement")}? This cannot be undone.`))) return;
-  if (await attempt("judge", () => api.removeBook(name))) {
+  if (await attempt("judge", () => api.removeBook(name), () => removeBook(book))) {
     notice(`Book removed: ${name}`);
     await showBooks();
   }

@@ -40,6 +40,35 @@ function mark(kind, text, said, more = {}) {
   return el("span", { class: `mark ${kind}`, data: more }, el("span", { "aria-hidden": said ? "true" : null, text }), said ? el("span", { class: "quiet", text: said }) : null);
 }
 
+/** What stands on a card beside the item: score, sources, movement, grade, ranks in other columns. */
+function marksOf(rank, found, user, places) {
+  const marks = [mark("score", decimal(found.score), null)];
+  if (found.head !== null && found.head !== undefined) marks.push(mark("head", `head ${found.head}`, null));
+  for (const source of found.sources) marks.push(mark("source", visible(source, { limit: 40 }), null));
+  if (user) {
+    const { sign, said, kind } = movement(rank, found.anonymous_rank);
+    marks.push(mark(`moved ${kind}`, sign, said, { moved: kind, anonymousRank: String(found.anonymous_rank ?? "") }));
+  }
+  if (found.grade !== null && found.grade !== undefined) {
+    marks.push(mark(`grade grade-${found.grade}`, `${found.grade} ${GRADES[found.grade]}`, null, { grade: String(found.grade) }));
+  }
+  for (const { column, rank: other } of places) {
+    const letter = LETTERS[column];
+    marks.push(
+      other === null
+        ? mark("missing", `not in ${letter}`, null, { missingIn: letter })
+        : mark("also", `${letter} ${other}`, `rank ${other} in column ${letter}`, { alsoIn: letter }),
+    );
+  }
+  return marks;
+}
+
+function sameItem(a, b) {
+  if (!b || a.item_id !== b.item_id || a.title !== b.title || a.image !== b.image) return false;
+  const names = Object.keys(a.fields);
+  return names.length === Object.keys(b.fields).length && names.every((name) => a.fields[name] === b.fields[name]);
+}
+
 /** A card of a list of results. */
 class Card {
   constructor() {
@@ -52,8 +81,9 @@ class Card {
     this.image = null;
     this.body = el("div", { class: "body" }, el("h3", { class: "title" }, this.title), this.fields, this.marks);
     this.element = el("li", { class: "card" }, this.rank, this.body, el("div", { class: "acts" }, this.history, this.bad));
-    this.itemText = "";
-    this.marksText = "";
+    this.item = null;
+    this.imageShown = undefined;
+    this.state = null;
   }
 
   show(rank, found, item, context) {
@@ -62,9 +92,9 @@ class Card {
     setAttribute(element, "data-rank", String(rank));
     setText(this.rank, String(rank));
     const image = imageOf(item);
-    const itemText = JSON.stringify([item, image]);
-    if (itemText !== this.itemText) {
-      this.itemText = itemText;
+    if (image !== this.imageShown || !sameItem(item, this.item)) {
+      this.item = item;
+      this.imageShown = image;
       const title = visible(item.title) || "(no title)";
       setText(this.title, title);
       const short = title.slice(0, 80);
@@ -73,11 +103,12 @@ class Card {
       this.fields.replaceChildren(el("span", { class: "field id", dir: "auto", text: visible(item.item_id, { limit: 60 }) }), ...fieldParts(item));
       this.showImage(image);
     }
-    const marksText = JSON.stringify([found, rank, context.user, context.places(found.item_id)]);
-    if (marksText !== this.marksText) {
-      this.marksText = marksText;
-      this.marks.replaceChildren(...this.marksOf(rank, found, context));
-      element.classList.toggle("alone", context.places(found.item_id).some(({ rank: other }) => other === null));
+    const places = context.places(found.item_id);
+    const state = [rank, found.score, found.head, found.sources, found.grade, context.user, found.anonymous_rank, ...places.map((place) => place.rank)].join();
+    if (state !== this.state) {
+      this.state = state;
+      this.marks.replaceChildren(...marksOf(rank, found, context.user, places));
+      element.classList.toggle("alone", places.some((place) => place.rank === null));
     }
     const linked = context.linked === found.item_id;
     if (element.classList.contains("linked") !== linked) element.classList.toggle("linked", linked);
@@ -91,28 +122,6 @@ class Card {
     this.image = el("img", { class: "picture", alt: "", loading: "lazy", decoding: "async", referrerpolicy: "no-referrer", width: "64", height: "64", src: image });
     this.rank.after(this.image);
   }
-
-  marksOf(rank, found, { user, places }) {
-    const marks = [mark("score", decimal(found.score), null)];
-    if (found.head !== null && found.head !== undefined) marks.push(mark("head", `head ${found.head}`, null));
-    for (const source of found.sources) marks.push(mark("source", visible(source, { limit: 40 }), null));
-    if (user) {
-      const { sign, said, kind } = movement(rank, found.anonymous_rank);
-      marks.push(mark(`moved ${kind}`, sign, said, { moved: kind, anonymousRank: String(found.anonymous_rank ?? "") }));
-    }
-    if (found.grade !== null && found.grade !== undefined) {
-      marks.push(mark(`grade grade-${found.grade}`, `${found.grade} ${GRADES[found.grade]}`, null, { grade: String(found.grade) }));
-    }
-    for (const place of places(found.item_id)) {
-      const letter = LETTERS[place.column];
-      marks.push(
-        place.rank === null
-          ? mark("missing", `not in ${letter}`, null, { missingIn: letter })
-          : mark("also", `${letter} ${place.rank}`, `rank ${place.rank} in column ${letter}`, { alsoIn: letter }),
-      );
-    }
-    return marks;
-  }
 }
 
 /** An ordered list of cards. */
@@ -123,7 +132,10 @@ export class CardList {
     this.turn = 0;
   }
 
-  /** Shows a list: the first screen now, the others in later turns; `onDone` is called after the last of them. */
+  /**
+   * Shows the first screen of a list now; the others follow once `more`, which is returned, is called, in turns of their
+   * own. `onDone` is called after the last of them.
+   */
   show(founds, items, context, onDone = () => {}) {
     const turn = (this.turn += 1);
     this.fill(founds, items, context, 0, FIRST);
@@ -139,7 +151,6 @@ export class CardList {
       from += CHUNK;
       setTimeout(more);
     };
-    if (founds.length <= FIRST) more();
     return { more };
   }
 

@@ -12,7 +12,7 @@ import { Judging, defaultFigures } from "./judging.js";
 import { PoolCard, showPoolState } from "./pool.js";
 import { attempt, notice } from "./problems.js";
 import * as route from "./route.js";
-import { askJudge, judgeName, keysOn, settings } from "./settings.js";
+import { askJudge, keysOn, settings } from "./settings.js";
 import { number, plural, visible } from "./text.js";
 
 export class JudgeView {
@@ -32,8 +32,8 @@ export class JudgeView {
       event.preventDefault();
       this.import();
     });
-    settings.addEventListener("change", () => {
-      if (!this.element.hidden && this.judging && this.judging.judge !== judgeName()) this.reopen();
+    settings.addEventListener("change", ({ detail }) => {
+      if (!this.element.hidden && detail !== "keys") this.reopen();
     });
   }
 
@@ -76,7 +76,7 @@ export class JudgeView {
       showPoolState("Judging needs a name: press the button with the judge\u2019s name above.");
       return;
     }
-    const book = await attempt("judge", () => api.book(name));
+    const book = await attempt("judge", () => api.book(name), () => this.openBook(name, at));
     if (!book) return;
     byId("exports").replaceChildren(exportLinks(name));
     const judging = new Judging(book, judge, this.columns, Number(byId("depth").value));
@@ -106,7 +106,7 @@ export class JudgeView {
     const judging = this.judging;
     this.focusNext = focus;
     this.itemNext = item;
-    await attempt("judge", () => judging.open(at));
+    await attempt("judge", () => judging.open(at), () => this.open(at, { focus, item }));
   }
 
   refreshFigures(at) {
@@ -214,6 +214,7 @@ export class JudgeView {
       judging.grade(itemId, before === value ? null : value);
       this.select(itemId, { focus: false });
     } else if (act === "comment") judging.comment(itemId, value);
+    else if (act === "draft") judging.draft(itemId, value);
     else if (act === "explain") openExplanation({ query: judging.query, item_id: itemId, columns: this.columns }, this.cards.get(itemId).element);
     else if (act === "bad") openReport({ query: judging.query, kind: "wrong item", item: this.cards.get(itemId).item, column: this.columns[0], opener: this.cards.get(itemId).element });
   }
@@ -246,7 +247,7 @@ export class JudgeView {
 
   async undo() {
     const { judging } = this;
-    const itemId = await attempt("judge", async () => ({ itemId: await judging.undo() }));
+    const itemId = await attempt("judge", async () => ({ itemId: await judging.undo() }), () => this.undo());
     if (!itemId) return;
     if (itemId.itemId === null) notice("Nothing to undo.");
     else this.select(itemId.itemId);
@@ -260,7 +261,7 @@ export class JudgeView {
       report.textContent = "Choose a file first.";
       return;
     }
-    if (await attempt("judge", () => importInto(name, byId("import-format").value, file, report))) this.reopen();
+    if (await attempt("judge", () => importInto(name, byId("import-format").value, file, report), () => this.import())) this.reopen();
   }
 
   key(event) {

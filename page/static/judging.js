@@ -5,6 +5,7 @@ import { columnText, offered } from "./columns.js";
 import { outbox, send, stateOf, waiting } from "./outbox.js";
 import { pooled } from "./pool.js";
 import { storage } from "./settings.js";
+import { wellFormed } from "./text.js";
 
 const DRAFT = "dpsr.comment:";
 
@@ -92,16 +93,24 @@ export class Judging extends EventTarget {
     const own = this.mine.get(itemId);
     return {
       grade: own?.grade ?? null,
-      comment: own?.comment || (storage.get(DRAFT + JSON.stringify(Object.values(this.pair(itemId)))) ?? ""),
+      comment: storage.get(this.draftKey(itemId)) ?? own?.comment ?? "",
       state: stateOf(this.pair(itemId)),
     };
   }
 
+  draftKey(itemId) {
+    return DRAFT + JSON.stringify(Object.values(this.pair(itemId)));
+  }
+
+  /** Keeps a comment in this browser: while it is typed, and while its item has no grade to be saved with. */
+  draft(itemId, text) {
+    if (text || this.mine.get(itemId)?.comment) storage.set(this.draftKey(itemId), text);
+    else storage.remove(this.draftKey(itemId));
+  }
+
   keep(itemId, grade, comment) {
-    const draft = DRAFT + JSON.stringify(Object.values(this.pair(itemId)));
-    // The server keeps a comment together with a grade alone.
-    if (grade === null && comment) storage.set(draft, comment);
-    else storage.remove(draft);
+    if (grade === null && comment) this.draft(itemId, comment);
+    else storage.remove(this.draftKey(itemId));
     this.mine.set(itemId, { grade, comment });
     send({ ...this.pair(itemId), grade, comment: grade === null ? "" : comment });
     this.count();
@@ -114,16 +123,18 @@ export class Judging extends EventTarget {
     this.keep(itemId, grade, comment);
   }
 
-  comment(itemId, text) {
-    const { grade, comment: before } = this.gradeOf(itemId);
-    if (text === before) return;
-    if (grade === null) {
-      storage.set(DRAFT + JSON.stringify(Object.values(this.pair(itemId))), text);
+  comment(itemId, typed) {
+    const text = wellFormed(typed);
+    const own = this.mine.get(itemId);
+    if ((own?.grade ?? null) === null) {
+      this.draft(itemId, text);
       this.tell("item", itemId);
-      return;
+    } else if (text === own.comment) {
+      storage.remove(this.draftKey(itemId));
+    } else {
+      this.undone.push({ at: this.at, itemId, grade: own.grade, comment: own.comment });
+      this.keep(itemId, own.grade, text);
     }
-    this.undone.push({ at: this.at, itemId, grade, comment: before });
-    this.keep(itemId, grade, text);
   }
 
   /** Takes the last change back; returns its item, or null where there is none. */

@@ -22,7 +22,7 @@ let shopName = "";
 
 async function showView() {
   const { view: asked, rest, parameters } = route.current();
-  const name = asked in views ? asked : "search";
+  const name = Object.hasOwn(views, asked) ? asked : "search";
   const view = views[name];
   route.forgetReplacing();
   if (present && present !== view) present.leave?.();

@@ -36,6 +36,7 @@ export class PoolCard {
         this.element.focus();
       }
     });
+    this.comment.addEventListener("input", () => act("draft", this.comment.value));
     this.comment.addEventListener("blur", () => {
       this.commentLine.hidden = true;
       act("comment", this.comment.value);

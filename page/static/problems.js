@@ -37,15 +37,15 @@ export function hideError(source) {
   line().replaceChildren();
 }
 
-/** Runs what a person asked for; its error is shown, and the same offered again. Returns null after an error. */
-export async function attempt(source, action) {
+/** Runs an action; after an error, which is shown and `again` offered, returns null. */
+export async function attempt(source, action, again) {
   try {
     const result = await action();
     hideError(source);
     return result ?? true;
   } catch (error) {
     if (error.name === "AbortError") return null;
-    showError(source, error.message, () => attempt(source, action));
+    showError(source, error.message, again);
     return null;
   }
 }

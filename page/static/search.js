@@ -57,8 +57,8 @@ export class SearchView {
       openReport({ query: this.query.value, kind: "missing item", column: this.columns[0], opener: byId("report-missing") }),
     );
     document.addEventListener("keydown", (event) => this.key(event));
-    settings.addEventListener("change", () => {
-      if (!this.element.hidden) this.search();
+    settings.addEventListener("change", ({ detail }) => {
+      if (!this.element.hidden && detail !== "keys") this.search();
     });
   }
 
@@ -172,9 +172,7 @@ export class SearchView {
     hideError("search");
     this.results.show(answer, { query: request.query, user: Boolean(request.user), count: request.count }, () => {
       performance.measure("search", { start: from, end: performance.now(), detail: request.query.slice(0, 200) });
-      setTimeout(() => {
-        if (running === this.running) this.facets.show(answer.facets);
-      });
+      if (running === this.running) this.facets.show(answer.facets);
     });
   }
 

@@ -1,6 +1,7 @@
 // What this browser remembers of the person before it.
 
 import { byId } from "./dom.js";
+import { visible, wellFormed } from "./text.js";
 
 const held = new Map();
 
@@ -46,6 +47,7 @@ const JUDGE = "dpsr.judge";
 const IMAGES = "dpsr.images";
 const KEYS = "dpsr.keys";
 
+/** Fires `change` with `judge`, `images` or `keys` as its `detail`. */
 export const settings = new EventTarget();
 
 /** The name under which this person judges; null before it was asked. */
@@ -57,10 +59,15 @@ export const imagesOn = () => storage.get(IMAGES) === "on";
 /** Whether single letters and digits are commands. */
 export const keysOn = () => storage.get(KEYS) !== "off";
 
-function changed() {
+function showName() {
   const name = judgeName();
-  byId("judge-name-button").textContent = name ? `Judge: ${name}` : "Judge: no name yet";
-  settings.dispatchEvent(new Event("change"));
+  byId("judge-name-button").textContent = name ? `Judge: ${visible(name, { limit: 60 })}` : "Judge: no name yet";
+}
+
+/** Tells of a change of the judge, the images or the keys. */
+function changed(what) {
+  showName();
+  settings.dispatchEvent(new CustomEvent("change", { detail: what }));
 }
 
 let asked = null;
@@ -92,24 +99,24 @@ export function startSettings() {
   const dialog = byId("judge-dialog");
   byId("judge-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const name = byId("judge-name").value.trim();
+    const name = wellFormed(byId("judge-name").value).trim();
     if (!name) return;
     storage.set(JUDGE, name);
-    changed();
+    changed("judge");
     dialog.close(name);
   });
   byId("judge-cancel").addEventListener("click", () => dialog.close(""));
   byId("judge-name-button").addEventListener("click", () => askJudge({ anew: true }));
-  for (const [id, key, on, read] of [
-    ["images-switch", IMAGES, "on", imagesOn],
-    ["keys-switch", KEYS, "on", keysOn],
+  for (const [id, key, read] of [
+    ["images-switch", IMAGES, imagesOn],
+    ["keys-switch", KEYS, keysOn],
   ]) {
     const box = byId(id);
     box.checked = read();
     box.addEventListener("change", () => {
-      storage.set(key, box.checked ? on : "off");
-      changed();
+      storage.set(key, box.checked ? "on" : "off");
+      changed(key === KEYS ? "keys" : "images");
     });
   }
-  changed();
+  showName();
 }

@@ -36,7 +36,7 @@ export class SnapshotsView {
   }
 
   async loadBooks() {
-    const books = await attempt("snapshots", api.books);
+    const books = await attempt("snapshots", api.books, () => this.loadBooks());
     if (!Array.isArray(books)) return;
     const select = byId("snapshot-book");
     const before = select.value;
@@ -51,7 +51,7 @@ export class SnapshotsView {
   }
 
   async load() {
-    const snapshots = await attempt("snapshots", api.snapshots);
+    const snapshots = await attempt("snapshots", api.snapshots, () => this.load());
     if (!Array.isArray(snapshots)) return;
     this.snapshots = snapshots;
     if (!this.find("a") || !this.find("b")) {
@@ -99,7 +99,7 @@ export class SnapshotsView {
     button.disabled = true;
     byId("snapshot-state").textContent = "Searching\u2026";
     const request = { name: wellFormed(byId("snapshot-name").value.trim()), book: byId("snapshot-book").value, columns: this.columns, count: Number(byId("snapshot-count").value) };
-    const taken = await attempt("snapshots", () => api.takeSnapshot(request));
+    const taken = await attempt("snapshots", () => api.takeSnapshot(request), () => this.take());
     byId("snapshot-state").textContent = "";
     button.disabled = false;
     if (!taken) return;
@@ -109,15 +109,16 @@ export class SnapshotsView {
     await this.load();
   }
 
-  async remove({ id, name }) {
+  async remove(snapshot) {
+    const { id, name } = snapshot;
     if (!(await confirmed(`Remove the snapshot \u201c${visible(name, { limit: 100 })}\u201d? This cannot be undone.`))) return;
-    if (await attempt("snapshots", () => api.removeSnapshot(id))) await this.load();
+    if (await attempt("snapshots", () => api.removeSnapshot(id), () => this.remove(snapshot))) await this.load();
   }
 
   async showDifference() {
     const [first, second] = [this.find("a"), this.find("b")];
     if (!first || !second) return;
-    const differences = await attempt("snapshots", () => api.difference(first.id, second.id));
+    const differences = await attempt("snapshots", () => api.difference(first.id, second.id), () => this.showDifference());
     if (!Array.isArray(differences)) return;
     const columns = [...new Set(differences.map(({ column }) => column))].sort((a, b) => a - b);
     byId("difference").replaceChildren(
