@@ -33,6 +33,7 @@ from dpsr.config.loading import (
     parse_index_config,
 )
 from dpsr.config.model import ModelConfig, TransformerConfig
+from dpsr.config.page import PageConfig
 from dpsr.config.run import Config
 from dpsr.config.serving import ServingConfig
 from dpsr.config.tokenizer import SubwordsConfig, TokenizerConfig
@@ -60,6 +61,7 @@ __all__ = [
     "MemoryConfig",
     "MlmConfig",
     "ModelConfig",
+    "PageConfig",
     "PretrainingConfig",
     "ServingConfig",
     "SourceConfig",

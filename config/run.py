@@ -14,6 +14,7 @@ from dpsr.config.distillation import DistillationConfig
 from dpsr.config.evaluation import EvaluationConfig
 from dpsr.config.index import IndexConfig
 from dpsr.config.model import ModelConfig
+from dpsr.config.page import PageConfig
 from dpsr.config.section import PathName, Section
 from dpsr.config.serving import ServingConfig
 from dpsr.config.tokenizer import SubwordsConfig, TokenizerConfig
@@ -40,6 +41,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     serving: ServingConfig = ServingConfig()
+    page: PageConfig = PageConfig()
 
     @pydantic.model_validator(mode="after")
     def _batch_is_whole_groups(self) -> Config:
@@ -180,3 +182,8 @@ class Config(Section):
     def model_base_path(self) -> Path:
         """The directory of versions that ``dpsr export`` publishes to and ``dpsr serve`` reads."""
         return Path(self.work_dir) / "servables" / self.name
+
+    @property
+    def page_judgements(self) -> Path:
+        """The SQLite file in which ``dpsr page`` keeps what people judge."""
+        return Path(self.page.judgements or Path(self.work_dir) / "judgements.sqlite")
