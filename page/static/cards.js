@@ -79,8 +79,8 @@ class Card {
     this.history = el("button", { type: "button", class: "small", data: { act: "history" }, text: "+ History" });
     this.bad = el("button", { type: "button", class: "small", data: { act: "bad" }, text: "Bad case" });
     this.image = null;
-    this.body = el("div", { class: "body" }, el("h3", { class: "title" }, this.title), this.fields, this.marks);
-    this.element = el("li", { class: "card" }, this.rank, this.body, el("div", { class: "acts" }, this.history, this.bad));
+    this.body = el("div", { class: "body" }, el("h3", { class: "title" }, this.title), this.fields, this.marks, el("div", { class: "acts" }, this.history, this.bad));
+    this.element = el("li", { class: "card" }, this.rank, this.body);
     this.item = null;
     this.imageShown = undefined;
     this.state = null;

@@ -11,17 +11,18 @@ class ResultColumn {
     this.head = new ColumnHead(index, listeners);
     this.meta = el("p", { class: "meta" });
     this.error = el("p", { class: "problem", role: "alert", hidden: true, dir: "auto" });
+    this.again = el("button", { type: "button", class: "again small", text: "Search again", hidden: true, on: { click: () => listeners.onRetry() } });
     this.list = new CardList({ id: `cards-${index}`, data: { column: String(index) } });
     this.heading = el("h2", { class: "quiet" });
     this.list.element.setAttribute("aria-label", `Results of column ${LETTERS[index]}`);
-    this.element = el("section", { class: "column", id: `results-${index}`, data: { column: String(index) } }, this.heading, this.head.element, this.head.fusion, this.meta, this.error, this.list.element);
+    this.element = el("section", { class: "column", id: `results-${index}`, data: { column: String(index) } }, this.heading, this.head.element, this.head.fusion, this.meta, this.error, this.again, this.list.element);
   }
 }
 
 /** The columns below the query. `onAct(act, itemId, index)` tells of a click on a card. */
 export class Results {
-  constructor({ onChange, onRemove, onAct }) {
-    this.listeners = { onChange, onRemove };
+  constructor({ onChange, onRemove, onRetry, onAct }) {
+    this.listeners = { onChange, onRemove, onRetry };
     this.container = byId("columns");
     this.shown = [];
     this.chosen = [];
@@ -97,6 +98,7 @@ export class Results {
   showHead(column, result, index) {
     setText(column.heading, `Column ${LETTERS[index]}: ${visible(result.title, { limit: 120 })}`);
     column.error.hidden = !result.error;
+    column.again.hidden = !result.error;
     setText(column.error, result.error ? visible(result.error, { limit: 2000 }) : "");
     const parts = [`${decimal(result.milliseconds, 1)} ms`];
     if (this.shown.length > 1) parts.unshift(plural(result.items.length, "item"));
@@ -131,6 +133,7 @@ export class Results {
       column.list.show([], {}, { user: null, places: () => [] });
       column.meta.textContent = "";
       column.error.hidden = true;
+      column.again.hidden = true;
     }
     byId("agreement").hidden = true;
     byId("result-count").textContent = "";

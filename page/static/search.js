@@ -27,6 +27,7 @@ export class SearchView {
         this.setColumns(this.columns.filter((_, place) => place !== index));
         byId("column-0").focus();
       },
+      onRetry: () => this.search(),
       onAct: (act, itemId, index) => this.act(act, itemId, index),
     });
     this.facets = new Facets(() => this.changed());
