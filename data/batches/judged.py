@@ -19,7 +19,7 @@ from dpsr.data.dataset.schema import INTERACTION
 _FIELDS = INTERACTION.itemsize // 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class JudgedExamples:
     """The labelled pairs of a dataset, and how many of them a step draws."""
 

@@ -104,6 +104,25 @@ def load_judgements(config: LabelsConfig, dataset: Dataset, *, seed: int) -> Jud
     )
 
 
+def notes_of_learnt(judgements: Judgements, dataset: Dataset) -> list[str]:
+    """A sentence where judged pairs are labelled pairs of the dataset, from which training learns."""
+    labels = dataset.labels()
+    texts = dataset.query_texts().take(labels["query"]).to_pylist()
+    learnt = set(zip(texts, labels["item"].tolist(), strict=True))
+    judged = [
+        (text, item)
+        for text, items in zip(judgements.queries.texts.tolist(), judgements.items, strict=True)
+        for item in items.tolist()
+    ]
+    found = sum(pair in learnt for pair in judged)
+    if not found:
+        return []
+    return [
+        f"{found:,} of {len(judged):,} judged pairs are labelled pairs of the dataset, from which training learns: "
+        "figures of judged queries show how well these were learnt, not how the model answers other queries."
+    ]
+
+
 def measure_judged(
     methods: Mapping[str, Method], judgements: Judgements, *, num_items: int, progress: bool = True
 ) -> dict[str, dict[str, np.ndarray]]:

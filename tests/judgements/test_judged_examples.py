@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from dpsr.data.batches.arrays import arrays_in_files
 from dpsr.data.batches.batch import BatchMaker
 from dpsr.data.batches.judged import JudgedExamples
 from dpsr.data.dataset.schema import LABEL
@@ -84,6 +86,17 @@ def test_wrong_pairs_follow_the_examples_and_clicks_on_them_do_not_count() -> No
     first = {item: place for place, item in reversed(list(enumerate(items.tolist())))}
     rivals_of_1 = [place == first[item] and item not in (5, 6) for place, item in enumerate(items.tolist())]
     assert (~found.wrong.no_rivals.numpy()).tolist() == [rivals_of_1, rivals_of_1]
+
+
+def test_pairs_are_read_from_files_as_from_memory(tmp_path: Path) -> None:
+    labels = pairs((1, 5, 0.0), (1, 6, -1.0), (2, 5, 2.0), (3, 4, 1.0))
+    expected = batch(judged(labels))
+    with arrays_in_files(tmp_path):
+        examples = judged(labels)
+        found = tf.function(lambda: batch(examples))()
+        assert any(tmp_path.iterdir())
+    for one, other in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_more_pairs_than_rows_come_in_turn_and_the_same_for_the_same_seed() -> None:

@@ -16,7 +16,7 @@ from dpsr.data.judgements.errors import JudgementError
 from dpsr.data.judgements.records import BadCase, Book, Judgement
 from dpsr.data.judgements.store import JudgementStore
 from dpsr.data.prepare.job import prepare
-from dpsr.evaluation.measures.judgements import load_judgements
+from dpsr.evaluation.measures.judgements import load_judgements, notes_of_learnt
 
 ITEMS, START = 20, datetime(2026, 1, 1)
 
@@ -196,6 +196,9 @@ def test_a_store_gives_an_evaluation_the_labels_of_its_parquet_file(tmp_path: Pa
     assert [each.tolist() for each in found.items] == [each.tolist() for each in expected.items]
     assert [each.tolist() for each in found.labels] == [each.tolist() for each in expected.labels]
     assert found.unknown_items == expected.unknown_items == 1
+    (note,) = notes_of_learnt(found, dataset)
+    assert note.startswith("4 of 4 judged pairs are labelled pairs of the dataset")
+    assert notes_of_learnt(found, prepared(tmp_path, judgements=None)) == []
     of_book = load_judgements(LabelsConfig(path=path, books=["first"]), dataset, seed=1)
     assert of_book.queries.texts.tolist() == ["thing 1"]
 
