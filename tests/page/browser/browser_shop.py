@@ -76,6 +76,10 @@ dense_weight = 1.0
 filter_range = ["price"]
 k = 200
 
+[page]
+image = "image"
+fields = ["brand", "price", "department"]
+
 [serving]
 port = 0
 rest_port = -1

@@ -59,9 +59,11 @@ class Tab:
         """The page at ``address``, without a path."""
         self.driver = driver
         self.address = address.rstrip("/")
+        self._logged: list[str] = []
 
     def fresh(self, view: str = "", *, judge: str | None = None, images: bool = True) -> None:
         """Opens a view as a browser that was never here, but for the name of the judge."""
+        self._logged += self._log()
         self.dark(False)
         self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         self.driver.get(f"{self.address}/api/shop")
@@ -69,6 +71,7 @@ class Tab:
         self.script(
             "localStorage.clear(); for (const [k, v] of Object.entries(arguments[0])) localStorage.setItem(k, v)", kept
         )
+        self._log()  # of a document without a picture of its own the browser asks for /favicon.ico
         self.driver.get(f"{self.address}/{view}")
         self.one("body[data-ready=true]")
 
@@ -144,11 +147,16 @@ class Tab:
 
     def console(self) -> list[str]:
         """Warnings and errors of the console since the last call, those of the content security policy too."""
-        log = self.driver.get_log("browser")
-        return [entry["message"] for entry in log if entry["level"] in ("WARNING", "SEVERE")]
+        logged, self._logged = self._logged + self._log(), []
+        return logged
+
+    def _log(self) -> list[str]:
+        entries = self.driver.get_log("browser")
+        return [entry["message"] for entry in entries if entry["level"] in ("WARNING", "SEVERE")]
 
     def violations(self) -> list[str]:
         """What axe-core finds against the levels A and AA, a line each: rule, element, advice."""
+        self._lay_out()
         if not self.script("return typeof axe === 'object'"):
             file = resources.files("axe_playwright_python") / "axe.min.js"
             self.script(file.read_text(encoding="utf-8"))
@@ -163,6 +171,14 @@ class Tab:
             for rule in found
             for node in rule["nodes"] or [{"target": "", "html": "", "failureSummary": rule["help"]}]
         ]
+
+    def _lay_out(self) -> None:
+        """Scrolls to the end and back: what was never in sight has no size of its own (``content-visibility``)."""
+        self.driver.execute_async_script(
+            "const done = arguments[0]; const back = scrollY; let at = 0;"
+            "const step = () => { const ended = at > document.body.scrollHeight; scrollTo(0, ended ? back : at);"
+            " at += innerHeight / 2; requestAnimationFrame(ended ? () => done() : step); }; step();"
+        )
 
     def dark(self, on: bool) -> None:
         """Sets what the system prefers, a dark or a light page."""

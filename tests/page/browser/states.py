@@ -52,7 +52,7 @@ def results(tab: Tab) -> None:
     columns = "".join(
         "&c=" + urllib.parse.quote(text) for text in ('{"mode":"hybrid","lexical_weight":0.4}', '{"mode":"lexical"}')
     )
-    tab.fresh(f"#search?q={WORD}%20phone&u={user}{columns}", judge="ann")
+    tab.fresh(f"#search?n=10&q={WORD}%20phone&u={user}{columns}", judge="ann")
     tab.one("#columns[data-query][aria-busy=false] .mark.moved")
     tab.one("[data-facet=brand] button")
 
@@ -61,14 +61,14 @@ def judged_results(tab: Tab) -> None:
     """Results of a query with grades and figures, in three columns."""
     _book(tab)
     columns = "".join("&c=" + urllib.parse.quote(text) for text in ("{}", '{"mode":"dense"}', '{"version":1}'))
-    tab.fresh(f"#search?q={QUERY}{columns}", judge="ann")
+    tab.fresh(f"#search?n=10&q={QUERY}{columns}", judge="ann")
     tab.one("#columns[data-query][aria-busy=false] .mark.grade")
 
 
 def no_results(tab: Tab) -> None:
     """A query and a filter that nothing matches, and what the server refuses."""
     columns = "".join("&c=" + urllib.parse.quote(text) for text in ('{"mode":"lexical"}', '{"version":77}'))
-    tab.fresh(f"#search?q=qqqqqq{columns}", judge="ann")
+    tab.fresh(f"#search?n=10&q=qqqqqq{columns}", judge="ann")
     tab.one("#results-1 .problem")
     tab.until(lambda: tab.one("#results-1 .problem").text, "what the server says")
 
