@@ -49,7 +49,7 @@ export class BadCasesView {
     return el(
       "tr",
       { data: { badCase: String(badCase.id) } },
-      el("td", { class: "value", text: String(badCase.id) }),
+      el("td", { class: "narrow", text: String(badCase.id) }),
       el("th", { scope: "row" }, words("a", badCase.query || "(empty)", { href: route.address("search", null, parameters) }, { limit: 120 })),
       el("td", { text: badCase.kind }),
       words("td", badCase.item_id, { class: "id" }, { limit: 80 }),

@@ -48,7 +48,7 @@ function booksTable(books) {
         el("td", { class: "value", text: number(book.queries.length) }),
         el("td", {}, el("progress", { max: String(Math.max(book.queries.length, 1)), value: String(mine), "aria-label": `Your progress in ${name}` }), ` ${number(mine)}`),
         el("td", { class: "value", text: number(all) }),
-        el("td", { text: book.created_at ? time(book.created_at) : "" }),
+        el("td", { class: "time", text: book.created_at ? time(book.created_at) : "" }),
         el("td", {}, el("button", { type: "button", class: "small", data: { act: "remove-book" }, "aria-label": `Remove the book ${name}`, text: "Remove", on: { click: () => removeBook(book) } })),
       );
     }),

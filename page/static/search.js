@@ -148,6 +148,7 @@ export class SearchView {
     const request = this.request();
     const empty = request.query.trim() === "";
     byId("examples-line").hidden = !empty;
+    byId("report-missing").hidden = empty;
     if (empty) {
       this.running = null;
       this.results.clear();

@@ -71,7 +71,7 @@ export class SnapshotsView {
     const choice = (end, label) => {
       const radio = el("input", { type: "radio", name: `snapshot-${end}`, value: String(snapshot.id), "aria-label": `${label}: ${name}`, checked: this.picked[end] === String(snapshot.id) });
       radio.addEventListener("change", () => (this.picked[end] = radio.value));
-      return el("td", {}, el("label", { class: "box" }, radio));
+      return el("td", { class: "narrow" }, el("label", { class: "box" }, radio));
     };
     const settings = Object.entries(snapshot.settings);
     return el(
@@ -81,7 +81,7 @@ export class SnapshotsView {
       choice("b", "To"),
       el("th", { scope: "row" }, words("bdi", snapshot.name, {}, { limit: 100 })),
       words("td", snapshot.book, {}, { limit: 100 }),
-      el("td", { text: time(snapshot.taken_at) }),
+      el("td", { class: "time", text: time(snapshot.taken_at) }),
       el("td", {}, ...snapshot.columns.map((column, index) => el("div", {}, words("bdi", titleOf(column), {}, { limit: 100 }), snapshot.versions[index] === null || snapshot.versions[index] === undefined ? "" : ` (version ${snapshot.versions[index]})`))),
       el(
         "td",
@@ -138,7 +138,7 @@ export class SnapshotsView {
       { data: { differenceColumn: String(column) } },
       el("h3", {}, `${LETTERS[column] ?? column}: `, words("bdi", title, {}, { limit: 100 })),
       el("p", { class: "meta", text: `${plural(differences.length, "query", "queries")}, ${number(changed.length)} changed, mean overlap@10 ${decimal(mean, 3)}` }),
-      rows.length ? table({ class: "list differences" }, "Queries whose results changed, most changed first", ["Query", el("span", { text: "Overlap@10" }), "Entered", "Left", "Moved"], rows.map((each) => differenceRow(each, snapshot.columns[column] ?? {}))) : null,
+      rows.length ? el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": `Changes in column ${LETTERS[column] ?? column}` }, table({ class: "list differences" }, "Queries whose results changed, most changed first", ["Query", "Overlap@10", "Entered", "Left", "Moved"], rows.map((each) => differenceRow(each, snapshot.columns[column] ?? {})))) : null,
     );
   }
 }
