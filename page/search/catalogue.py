@@ -94,11 +94,11 @@ class Catalogue:
         given = list(item_ids)
         rows = self.rows_of(given)
         known = np.flatnonzero(rows >= 0)
+        found = {given[place]: Item(item_id=given[place], title=given[place]) for place in np.flatnonzero(rows < 0)}
         rows = rows[known]
         titles = self.texts(self._title, rows)
         images = self.texts(self._image, rows) if self._image else [None] * len(rows)
         columns = [(column, self.texts(column, rows)) for column in self._fields]
-        found = {item_id: Item(item_id=item_id, title=item_id) for item_id in given}
         for number, place in enumerate(known.tolist()):
             item_id = given[place]
             fields = {column: cells[number] for column, cells in columns}

@@ -50,8 +50,8 @@ def checked(column: Column) -> Column:
 
 
 def modes_asked(column: Column) -> tuple[str | None, ...]:
-    """The modes that a column of a server asks for; with a weight of its own the two that it joins."""
-    return (column.mode,) if column.lexical_weight is None else ("dense", "lexical")
+    """The modes that a column of a server asks for; with a weight of its own those that ``fusion.fuse`` takes."""
+    return (column.mode,) if column.lexical_weight is None else ("dense", "lexical", "hybrid")
 
 
 def comparable(config: Config, server: ModelServer, baselines: list[str]) -> Iterator[Column]:
