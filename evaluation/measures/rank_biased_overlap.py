@@ -1,8 +1,25 @@
-"""Rank-biased overlap of two ranked lists (Webber, Moffat and Zobel, ACM TOIS 2010)."""
+"""Overlap of two ranked lists: of their best items, and rank-biased (Webber, Moffat and Zobel, ACM TOIS 2010)."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+
+
+def overlap(first: Sequence[Hashable], second: Sequence[Hashable], depth: int = 10) -> float:
+    """Computes the share of the best items of two lists that are among the best of both.
+
+    Args:
+        first: items best first, without repetition.
+        second: as ``first``.
+        depth: how many of each list count.
+
+    Returns:
+        0 to 1: of the items that both could share, which are those of the longer list up to ``depth``; 1 for two empty
+        lists.
+    """
+    best, others = set(first[:depth]), set(second[:depth])
+    longer = max(len(best), len(others))
+    return len(best & others) / longer if longer else 1.0
 
 
 def rank_biased_overlap(first: Sequence[Hashable], second: Sequence[Hashable], *, p: float = 0.9) -> float:
