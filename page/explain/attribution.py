@@ -111,7 +111,7 @@ def _products(model: TwoTower, others: Sequence[tf.Tensor], item: np.ndarray) ->
 
     def products(vectors: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         steps = vectors[0].shape[0]
-        read = [*vectors[:texts], *(tf.repeat(each, steps, axis=0) for each in others)]
+        read = [*vectors[:texts], *(tf.tile(each, [steps, 1]) for each in others)]
         own = vectors[texts:]
         if own:
             layers = zip(own, [tower.first, *tower.others], strict=True)

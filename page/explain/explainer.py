@@ -11,6 +11,7 @@ from dpsr.config import Config
 from dpsr.data.dataset.item_lookup import items_by_id
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.judgements.records import Column
+from dpsr.model.two_tower import TwoTower
 from dpsr.page.contract import ExplainRequest, Explanation, HeadScore, Near, SearchRequest, TokenPart
 from dpsr.page.errors import PageError
 from dpsr.page.explain.features import QueryReader
