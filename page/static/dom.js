@@ -82,5 +82,5 @@ export function typing(event) {
   const target = event.target;
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return true;
   if (document.querySelector("dialog[open]")) return true;
-  return target.isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName);
+  return ["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName) && target.type !== "checkbox";
 }

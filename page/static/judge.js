@@ -267,12 +267,12 @@ export class JudgeView {
   key(event) {
     if (this.element.hidden || !this.judging || this.judging.at < 0 || typing(event) || !keysOn()) return;
     const card = this.cards.get(this.current);
-    const inside = document.activeElement?.closest?.("#explain") === null;
+    const reading = Boolean(document.activeElement?.closest("#explain"));
     const actions = {
       j: () => this.move(1),
       k: () => this.move(-1),
-      ArrowDown: inside && (() => this.move(1)),
-      ArrowUp: inside && (() => this.move(-1)),
+      ArrowDown: !reading && (() => this.move(1)),
+      ArrowUp: !reading && (() => this.move(-1)),
       n: () => this.step(1),
       p: () => this.step(-1),
       c: card && (() => card.edit()),

@@ -59,7 +59,11 @@ export class Judging extends EventTarget {
     if (!loading) {
       loading = api.search({ query, columns: this.columns, count: this.depth }, this.judge);
       this.ahead.set(key, loading);
-      loading.catch(() => this.ahead.delete(key));
+      // What failed is asked for again the next time.
+      loading.then(
+        ({ results }) => results.some(({ error }) => error) && this.ahead.delete(key),
+        () => this.ahead.delete(key),
+      );
       if (this.ahead.size > 20) this.ahead.delete(this.ahead.keys().next().value);
     }
     return loading;

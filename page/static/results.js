@@ -127,6 +127,11 @@ export class Results {
     announce(`${text}${columns}${first?.items.length ? `. First: ${visible(answer.items[first.items[0].item_id]?.title ?? "", { limit: 80 })}` : ""}`, 700);
   }
 
+  /** Says that the results in sight are of another query than the one in the field. */
+  outdated() {
+    if (this.answer) setText(byId("result-count"), "These are the results of the query before.");
+  }
+
   clear() {
     this.answer = null;
     for (const column of this.shown) {

@@ -82,6 +82,7 @@ export class SearchView {
 
   /** Takes over what an address says. */
   enter(_, parameters) {
+    byId("nav-search").href = "#search";
     const query = parameters.get("q") ?? "";
     if (this.query.value !== query) this.query.value = query;
     const count = parameters.get("n") ?? "50";
@@ -100,6 +101,7 @@ export class SearchView {
     this.running?.abort();
     clearTimeout(this.timer);
     closeExplanation({ focus: false });
+    byId("nav-search").href = route.address("search", null, this.parameters());
   }
 
   /** The state of the view as an address has it. */
@@ -157,6 +159,8 @@ export class SearchView {
       return;
     }
     if (request.query.length > LONGEST_QUERY && [...request.query].length > LONGEST_QUERY) {
+      this.running = null;
+      this.results.outdated();
       showError("search", `The query has ${request.query.length.toLocaleString("en")} characters; at most 10,000 can be searched. Shorten it.`);
       return;
     }
@@ -167,6 +171,7 @@ export class SearchView {
       answer = await api.search(request, judgeName(), running.signal);
     } catch (error) {
       if (running !== this.running || error.name === "AbortError") return;
+      this.results.outdated();
       showError("search", error.message, () => this.search());
       return;
     }
