@@ -121,5 +121,6 @@ def _of_modes(column: Column, lists: Sequence[ServerList]) -> ServerList:
     """The list of a column, of those of the modes that it asks for."""
     found = lists[0]
     if column.lexical_weight is not None:
-        found = fuse(*lists, lexical_weight=column.lexical_weight)
+        dense, lexical, hybrid = lists
+        found = fuse(dense, lexical, hybrid, column.lexical_weight)
     return found if column.head is None else found.take(found.heads == column.head)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dpsr.page.search.agreement import agreements, overlap
+from dpsr.evaluation.measures.rank_biased_overlap import overlap
+from dpsr.page.search.agreement import agreements
 
 
 def test_overlap_is_the_share_of_the_ten_best() -> None:
