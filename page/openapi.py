@@ -17,6 +17,7 @@ import pydantic
 from pydantic import Field
 from pydantic.json_schema import models_json_schema
 
+from dpsr.data.judgements.formats import FORMATS
 from dpsr.data.judgements.records import BadCase, Book, Column, Judgement, Message, NewBadCase, Snapshot
 from dpsr.page.contract import (
     BookReport,
@@ -30,8 +31,6 @@ from dpsr.page.contract import (
     SnapshotDifference,
 )
 
-FILE_FORMATS = ("qrels", "csv", "workbench", "labels")
-"""Formats of judgements in files."""
 API_VERSION = "1"
 JSON = "application/json"
 BYTES = "application/octet-stream"
@@ -209,7 +208,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         for name in variables(operation.path)
     ]
     for name in operation.query:
-        schema = {"type": "string", "enum": list(FILE_FORMATS)} if name == "format!" else text
+        schema = {"type": "string", "enum": list(FORMATS)} if name == "format!" else text
         parameters.append(
             {"name": name.removesuffix("!"), "in": "query", "required": name.endswith("!"), "schema": schema}
         )

@@ -44,8 +44,8 @@ def json_answer(message: Message) -> web.Response:
     return web.Response(body=message.model_dump_json().encode(), content_type=JSON, headers=NO_STORE)
 
 
-def file_answer(content: bytes, name: str, content_type: str) -> web.Response:
+def file_answer(content: bytes, name: str, media_type: str) -> web.Response:
     """A file to keep; ``name`` may hold what a header may not, which is left out."""
     safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in name)
-    headers = NO_STORE | {"Content-Disposition": f'attachment; filename="{safe[:150]}"'}
-    return web.Response(body=content, content_type=content_type, headers=headers)
+    headers = NO_STORE | {"Content-Disposition": f'attachment; filename="{safe[-150:]}"'}
+    return web.Response(body=content, headers=headers | {"Content-Type": media_type})

@@ -11,8 +11,9 @@ import pydantic
 import pydantic_core
 from aiohttp import web
 
+from dpsr.data.judgements.formats import FORMATS, Format
 from dpsr.data.judgements.records import Message, Name, Query
-from dpsr.page.openapi import BYTES, FILE_FORMATS, JSON, OPERATIONS, Operation
+from dpsr.page.openapi import BYTES, JSON, OPERATIONS, Operation
 from dpsr.serving.api.decoding import Decoder
 from dpsr.serving.api.http_body import read_body
 from dpsr.serving.api.http_server import HttpError
@@ -82,16 +83,17 @@ class Call(NamedTuple):
         """
         return self._checked(_QUERY, "query")
 
-    def format(self) -> str:
+    def format(self) -> Format:
         """The parameter ``format``.
 
         Raises:
             HttpError: 400, it is none of the known ones.
         """
-        found = self.parameters.get("format", "")
-        if found not in FILE_FORMATS:
-            raise HttpError(400, f"format={found[:100]!r} is unknown; expected {', '.join(FILE_FORMATS)}")
-        return found
+        given = self.parameters["format"]
+        for format in FORMATS:
+            if given == format:
+                return format
+        raise HttpError(400, f"format={given[:100]!r} is unknown; expected {', '.join(FORMATS)}")
 
     def _checked(self, kind: pydantic.TypeAdapter[str], parameter: str) -> str | None:
         given = self.parameters.get(parameter)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from dpsr.data.judgements.formats import Format, export_judgements, import_judgements
 from dpsr.data.judgements.records import BadCase, Book, BookQuery, Judgement, NewBadCase
 from dpsr.errors import DpsrError
 from dpsr.page import openapi
@@ -24,13 +25,13 @@ Handler = Callable[[Call], Awaitable[web.Response]]
 
 DEPTH = 1000
 """Items of the list in which a reported item's rank is looked up."""
-_FILES = {
-    "qrels": ("qrels.txt", "text/plain"),
-    "csv": ("csv", "text/csv"),
-    "workbench": ("json", "application/json"),
-    "labels": ("parquet", "application/vnd.apache.parquet"),
+_FILES: dict[Format, tuple[str, str]] = {
+    "qrels": ("qrels.txt", "text/plain; charset=utf-8"),
+    "csv": ("ratings.csv", "text/csv; charset=utf-8"),
+    "workbench": ("judgments.json", "application/json"),
+    "labels": ("labels.parquet", "application/vnd.apache.parquet"),
 }
-"""Format -> ending of a file's name, and its type."""
+"""Format -> what a file of it is called, and its media type."""
 _DOTS = (".", "..")
 """Segments that browsers take out of paths."""
 
@@ -129,13 +130,11 @@ class Handlers:
     async def export(self, call: Call) -> web.Response:
         """A file of judgements."""
         format, store = call.format(), self._parts.store
-        ending, kind = _FILES[format]
+        name, media_type = _FILES[format]
 
         def export() -> web.Response:
-            from dpsr.data.judgements.formats import export_judgements
-
             content = export_judgements(format, store.judgements(book=call.book))
-            return file_answer(content, f"{call.book}.{ending}", kind)
+            return file_answer(content, f"{call.book}.{name}", media_type)
 
         return await self._parts.jobs.run(export)
 
@@ -144,8 +143,6 @@ class Handlers:
         format, judge, store = call.format(), call.name("judge") or "", self._parts.store
 
         def import_file() -> web.Response:
-            from dpsr.data.judgements.formats import import_judgements
-
             store.book(call.book)  # its absence is an error before the file is read
             found, rejected = import_judgements(format, call.body, call.book, judge)
             kept = store.judge_many(found)
