@@ -186,6 +186,7 @@ export class JudgeView {
     const first = this.itemNext ?? judging.pool.find((itemId) => judging.gradeOf(itemId).grade === null) ?? judging.pool[0] ?? null;
     this.current = null;
     if (first !== null) this.select(first, { focus: this.focusNext });
+    if (this.focusNext && first === judging.pool[0]) byId("query-place").scrollIntoView({ block: "nearest" });
     this.write();
     if (this.focusNext) announce(`Query ${judging.at + 1}: ${visible(judging.query, { limit: 120 })}, ${plural(judging.pool.length, "item")}`, 0);
   }
