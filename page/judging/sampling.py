@@ -13,7 +13,7 @@ from dpsr.page.errors import PageError
 from dpsr.page.judging.lists import ListSource
 
 LONGEST_QUERY = 10_000
-"""Characters."""
+"""Characters, of a query in a book."""
 ASKED_FOR_EACH, MOST_ASKED = 10, 2000
 """For a book by disagreement: queries asked for each that it gets, and in all."""
 DEPTH = 50
@@ -41,7 +41,9 @@ def sample_book(new: NewBook, source: ListSource, config: Config) -> Book:
     if new.sample == "disagreement" and len(new.columns) != 2:
         raise PageError(f"a book by disagreement compares two columns; found {len(new.columns)}")
     asked = new.count if new.sample == "frequency" else min(MOST_ASKED, max(new.count, ASKED_FOR_EACH * new.count))
-    queries = drawn_queries(Dataset.load(config.dataset_dir), asked, seed=new.seed)
+    queries = drawn_queries(
+        Dataset.load(config.dataset_dir), asked, seed=new.seed, longest=config.serving.max_query_bytes
+    )
     if new.sample == "disagreement":
         texts = [each.query for each in queries]
         first, second = (source.lists(texts, column, DEPTH) for column in new.columns)
@@ -54,16 +56,17 @@ def sample_book(new: NewBook, source: ListSource, config: Config) -> Book:
     return Book(name=new.name, queries=tuple(queries))
 
 
-def drawn_queries(dataset: Dataset, count: int, *, seed: int) -> list[BookQuery]:
+def drawn_queries(dataset: Dataset, count: int, *, seed: int, longest: int) -> list[BookQuery]:
     """Draws queries of the training split by their clicks, without replacement.
 
     Args:
         dataset: of the shop.
         count: queries to draw; all where there are fewer.
         seed: decides the draw.
+        longest: bytes of a text that the server takes.
 
     Returns:
-        Most clicks first; blank texts and those above ``LONGEST_QUERY`` are left out.
+        Most clicks first; blank texts, and those above ``longest`` or ``LONGEST_QUERY``, are left out.
 
     Raises:
         PageError: the dataset has no log.
@@ -80,7 +83,7 @@ def drawn_queries(dataset: Dataset, count: int, *, seed: int) -> list[BookQuery]
     drawn: list[tuple[int, str]] = []
     for row in clicked[np.argsort(-keys, kind="stable")].tolist():
         text = texts[row].as_py()
-        if text.strip() and len(text) <= LONGEST_QUERY:
+        if text.strip() and len(text) <= LONGEST_QUERY and len(text.encode()) <= longest:
             drawn.append((int(clicks[row]), text))
         if len(drawn) == count:
             break
