@@ -89,18 +89,10 @@ class Parts:
 
         threading.Thread(target=prepare, name="page-prepare", daemon=True).start()
 
-    def close(self) -> bool:
-        """Ends what is under way, after the judgements that arrived are written.
-
-        Returns:
-            Whether no thread is at work any more.
-        """
+    def close(self) -> None:
+        """Writes the judgements that arrived, takes no more work, and ends the model server that is this process's."""
         self.writes.close(wait=True)
-        others = [pool.close(wait=False) for pool in (self.searches, self.jobs, self.reads)]
-        idle = all(others)
-        if idle:
-            if self._searcher is not None:
-                self._searcher.close()
+        idle = [pool.close(wait=False) for pool in (self.searches, self.jobs, self.reads)]
+        if all(idle):
             self.store.close()
         self._source.close()
-        return idle

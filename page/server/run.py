@@ -25,7 +25,7 @@ def run(
     environment: Mapping[str, str] = os.environ,
     announce: Callable[[str], object] = print,
 ) -> None:
-    """Serves the page until SIGTERM or SIGINT; called in the main thread.
+    """Serves the page until SIGTERM or SIGINT, and ends the process; called in the main thread.
 
     Args:
         config: of the run.
@@ -41,6 +41,10 @@ def run(
     log_to_stderr()
     guard = Guard(config.page, read_token(config.page, environment))
     asyncio.run(_serve(config, guard, target, model, serve_words, announce))
+    sys.stdout.flush()
+    # Python would wait for the threads of reports and of baselines in the making, minutes perhaps. What they write is a
+    # whole transaction or none.
+    os._exit(0)
 
 
 async def _serve(
@@ -61,7 +65,7 @@ async def _serve(
     except BaseException:
         source.close()
         raise
-    server, idle = PageServer(parts, guard), True
+    server = PageServer(parts, guard)
     try:
         port = await server.listen(config.page)
         parts.prepare()
@@ -73,9 +77,4 @@ async def _serve(
         await asked_to_stop.wait()
     finally:
         await server.close()
-        idle = parts.close()
-    if not idle:
-        # A report or a search is still under way, and Python would wait for its thread; what it writes is a whole
-        # transaction or none.
-        sys.stdout.flush()
-        os._exit(0)
+        parts.close()
