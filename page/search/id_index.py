@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
+_WHOLE_NUMBER, _MOST_DIGITS = re.compile("-?[0-9]+"), 40
 
 
 class IdIndex:
@@ -75,10 +78,10 @@ class IdIndex:
 
 def whole_number(text: str | bytes) -> int | None:
     """The id that a text is, where ids are int64; None where it is none."""
-    try:
-        number = int(text)
-    except ValueError:
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    if len(text) > _MOST_DIGITS or not _WHOLE_NUMBER.fullmatch(text):
         return None
+    number = int(text)
     return number if -(1 << 63) <= number < 1 << 63 else None
 
 

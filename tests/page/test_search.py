@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from small_shop import HOSTILE, IMAGES, ITEMS, NAME, K, make, serving
+from small_shop import HOSTILE, IMAGES, ITEMS, NAME, K, serving
 
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
@@ -25,8 +25,8 @@ DENSE, LEXICAL, HYBRID = (Column.model_validate({"mode": mode}) for mode in ("de
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return make(tmp_path_factory.mktemp("small_shop"))
+def config(small_config: Config) -> Config:
+    return small_config
 
 
 @pytest.fixture(scope="module")
