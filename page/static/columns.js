@@ -104,7 +104,7 @@ export class ColumnHead {
     this.remove.hidden = alone;
     this.fusion.hidden = column.mode !== "hybrid";
     const weight = column.lexical_weight ?? null;
-    if (weight !== null) this.slider.value = String(weight);
+    this.slider.value = String(weight ?? 0.5);
     this.slider.setAttribute("aria-valuetext", weight === null ? "as served" : `lexical ${weight.toFixed(2)}`);
     setText(this.weight, weight === null ? "as served" : weight.toFixed(2));
     this.reset.hidden = weight === null;
