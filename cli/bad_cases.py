@@ -83,7 +83,6 @@ def _served(config: Config, queries: Sequence[str], target: str, tls: TlsFiles) 
 
     Raises:
         ServingError: the server refused, or is not there.
-
     """
     from dpsr.serving.client import PredictClient
 

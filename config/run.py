@@ -96,6 +96,12 @@ class Config(Section):
                 f"pretraining.mixed_share = {self.pretraining.mixed_share:g} leaves no row of a batch of "
                 f"{self.training.batch_size} for the log"
             )
+        judged_rows = round(self.training.judged_share * self.training.batch_size)
+        if self.mixed_rows + judged_rows >= self.training.batch_size:
+            raise ValueError(
+                f"training.judged_share = {self.training.judged_share:g} and pretraining.mixed_share = "
+                f"{self.pretraining.mixed_share:g} leave no row of a batch of {self.training.batch_size} for the log"
+            )
         return self
 
     @pydantic.model_validator(mode="after")

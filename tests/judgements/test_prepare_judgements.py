@@ -214,3 +214,10 @@ def test_columns_are_of_files_and_books_of_stores(tmp_path: Path, labels: dict[s
     tree = config(tmp_path).model_dump(mode="json") | {"evaluation": {"labels": labels}}
     with pytest.raises(ConfigError, match=message):
         parse_config(tree, "test")
+
+
+def test_shares_leave_rows_for_the_log(tmp_path: Path) -> None:
+    tree = config(tmp_path).model_dump(mode="json")
+    tree["training"]["judged_share"], tree["pretraining"]["mixed_share"] = 0.6, 0.4
+    with pytest.raises(ConfigError, match=r"judged_share = 0\.6 and pretraining\.mixed_share = 0\.4 leave no row"):
+        parse_config(tree, "test")
