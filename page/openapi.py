@@ -61,7 +61,7 @@ class Judgements(Message):
 class ReportRequest(Message):
     """Asks how columns do on a book."""
 
-    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=3)]
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=20)]
     count: Annotated[int, Field(ge=10, le=1000)] = 100
     """Items of each list."""
 
