@@ -40,7 +40,7 @@ def alpha_of_counts(counts: np.ndarray) -> float | None:
     Returns:
         As ``krippendorff_alpha``.
     """
-    # Equation numbers would not help: o is the coincidence matrix, n the marginals, delta the squared distances.
+    # The matrix of coincidences: each pair of values within a unit, weighted by 1 / (values of the unit - 1).
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(counts.shape[1])
     observed = (pairs / (counts.sum(axis=1) - 1)[:, None, None]).sum(axis=0)
     totals = observed.sum(axis=0)
