@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dpsr.model.two_tower import TwoTower
 from dpsr.page.contract import HeadScore, TokenPart
 from dpsr.page.explain.attribution import allowed_error, attribute
 from dpsr.page.explain.features import QueryReader, ReadQuery
+from dpsr.tokenizer_cc import Tokenizer
+from dpsr.tokenizer_cc.tokenizer import Token
 
 REST = "rest"
+_READ_FOR_UNSEEN = 100_000
+"""Characters of an item among which tokens outside the vocabulary are looked for."""
 
 
 def head_scores(
@@ -30,10 +36,10 @@ def head_scores(
     found = attribute(model, query.features, item)
     names: list[tuple[str, str, bool]] = []
     if found.tokens is not None:
-        of_item = {(token.text, token.kind) for token in reader.tokenizer.tokens(item_text or "")}
-        names += [(token.text, token.kind, (token.text, token.kind) in of_item) for token in query.tokens]
+        has = _matching(reader.tokenizer, query.tokens, item_text or "")
+        names += [(token.text, token.kind, matched) for token, matched in zip(query.tokens, has, strict=True)]
     if found.subwords is not None:
-        known = {subword.id for subword in reader.subwords.tokens(item_text or "")}
+        known = set(reader.subwords.encode(item_text or "").tolist())
         names += [(subword.text, "subword", subword.id in known) for subword in query.subwords]
     parts = np.concatenate([each for each in (found.tokens, found.subwords) if each is not None], axis=1)
     heads = []
@@ -52,3 +58,15 @@ def head_scores(
             f"The integrated gradients miss the score by {np.abs(found.errors).max():.3f}; the rest has the difference."
         )
     return tuple(heads), notes
+
+
+def _matching(tokenizer: Tokenizer, tokens: Sequence[Token], text: str) -> list[bool]:
+    """Whether a text has each token."""
+    ids = set(np.unique(tokenizer.encode(text)).tolist())
+    found = [token.id in ids for token in tokens]
+    unseen = [place for place, token in enumerate(tokens) if found[place] and token.id > tokenizer.vocabulary_size]
+    if unseen:  # tokens outside the vocabulary share ids
+        of_text = {(token.text, token.kind) for token in tokenizer.tokens(text[:_READ_FOR_UNSEEN])}
+        for place in unseen:
+            found[place] = (tokens[place].text, tokens[place].kind) in of_text
+    return found
