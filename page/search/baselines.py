@@ -115,7 +115,7 @@ class BaselineLists:
             method = context.method(name)
         except DpsrError as error:
             raise PageError(str(error)) from None
-        except (ValueError, TypeError, OSError, MemoryError) as error:
+        except (ValueError, TypeError, OSError, MemoryError, LookupError, RuntimeError) as error:
             raise PageError(f"{name} cannot be made: {error}") from error
         if not isinstance(method, Retriever):
             raise PageError(f"{name} only scores given pairs; {REFERENCE}>{name} is a column that it orders")

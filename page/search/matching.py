@@ -31,7 +31,8 @@ def matching(catalogue: Catalogue, rows: np.ndarray, filters: Mapping[str, str |
             values = numbers(texts).to_numpy(zero_copy_only=False).astype(np.float32)
             least = -math.inf if wanted.least is None else wanted.least
             most = math.inf if wanted.most is None else wanted.most
-            matched &= (values >= least) & (values <= most)
+            if math.isfinite(least) or math.isfinite(most):
+                matched &= (values >= least) & (values <= most)
         elif wanted.strip():
             found = trimmed_strings(texts).to_pylist()
             matched &= np.array([text == wanted.strip() for text in found], bool)
