@@ -64,10 +64,14 @@ history_length = 5
 [loss]
 kind = "softmax"
 group_size = 128
+popularity_correction = true
 
 [training]
-epochs = 1
+epochs = 3
 batch_size = 256
+learning_rate = 0.1
+table_learning_rate = 0.6
+token_dropout = 0.15
 
 [index]
 mode = "hybrid"

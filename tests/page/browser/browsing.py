@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-LONGEST_WAIT = 20.0
+LONGEST_WAIT = 60.0
 """Seconds; only a failing test waits so long."""
 IMAGE_HOST = "images.test"
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -94,4 +94,4 @@ def start_page(config: Path, target: str, folder: Path, port: int = 0) -> Servic
     """The page over a model server; its judgements lie in ``folder``."""
     words = ["page", "-c", str(config), "--target", target, "--set", f"page.port={port}"]
     words += ["--set", f"page.judgements={folder / 'judgements.db'}"]
-    return Service(words, r"(http://\S+)", folder / "page.log")
+    return Service(words, r"^page: (http://\S+)/", folder / "page.log")

@@ -21,9 +21,15 @@ def catalogue(config: Path) -> dict[str, dict[str, Any]]:
 
 def served(target: str, query: str, **inputs: Any) -> list[str]:
     """Item ids that the newest version answers a query with, the best first."""
+    return list(scored(target, query, **inputs))
+
+
+def scored(target: str, query: str, **inputs: Any) -> dict[str, float]:
+    """Their scores too."""
     with PredictClient(target) as client:
         answer = client.predict(NAME, {"query": [query], **inputs})
-    return [item.decode() for item in answer["item_id"][0] if item]
+    pairs = zip(answer["item_id"][0], answer["score"][0].tolist(), strict=True)
+    return {item.decode(): score for item, score in pairs if item}
 
 
 def ask(address: str, method: str, path: str, body: Any = None) -> Any:
