@@ -111,7 +111,8 @@ function dropRefused() {
 export function startOutbox() {
   window.addEventListener("online", flush);
   window.addEventListener("beforeunload", (event) => {
-    if (entries().length && !storage.set("dpsr.probe", "1")) event.preventDefault();
+    // What the browser did not take is lost with the window.
+    if (entries().length && !storage.lasting()) event.preventDefault();
   });
   flush();
 }

@@ -8,21 +8,29 @@ const held = new Map();
 /** The storage of the browser, or this window's own memory where the browser refuses one. */
 export const storage = {
   get(key) {
+    if (held.has(key)) return held.get(key);
     try {
       return localStorage.getItem(key);
     } catch {
-      return held.get(key) ?? null;
+      return null;
     }
   },
   /** False where the text is kept until the window closes only. */
   set(key, text) {
     try {
       localStorage.setItem(key, text);
+      held.delete(key);
       return true;
     } catch {
       held.set(key, text);
       return false;
     }
+  },
+  /** Whether what is kept outlives the window. */
+  lasting() {
+    const lasting = this.set("dpsr.probe", "1");
+    this.remove("dpsr.probe");
+    return lasting;
   },
   remove(key) {
     held.delete(key);
