@@ -37,9 +37,9 @@ def unharmed(tab: Tab) -> Iterator[None]:
 
 
 def shown(text: str) -> str:
-    """A text as the page may show it: its control characters replaced by something visible."""
+    """The parts of a text that the page shows as they are; something visible stands for each control character."""
     hidden = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF, 0xFFFD]
-    return "".join(character for character in text if ord(character) not in hidden)
+    return "".join(" " if ord(character) in hidden else character for character in text)
 
 
 def test_hostile_titles_are_texts(tab: Tab, shop: Path) -> None:
