@@ -16,9 +16,12 @@ import { keysOn, startSettings } from "./settings.js";
 import { SnapshotsView } from "./snapshots.js";
 import { number, visible } from "./text.js";
 
+const PAUSE = 2000;
+
 const views = {};
 let present = null;
 let shopName = "";
+let again;
 
 async function showView() {
   const { view: asked, rest, parameters } = route.current();
@@ -43,16 +46,20 @@ async function showView() {
 }
 
 async function start() {
+  clearTimeout(again);
   let shop;
   try {
     shop = await api.shop();
   } catch (error) {
     showError("start", error.message, start);
+    // The model server may be on its way.
+    if (error.passing) again = setTimeout(start, PAUSE);
     return;
   }
+  if (shopName) return;
   hideError("start");
   setOffered(shop);
-  shopName = visible(shop.name, { limit: 60 });
+  shopName = visible(shop.name, { limit: 60 }) || "shop";
   byId("shop-name").textContent = shopName;
   byId("shop-state").textContent = `${number(shop.items)} items \u00b7 server ${visible(shop.target, { limit: 100 })} \u00b7 dpsr ${visible(shop.version, { limit: 40 })}`;
   views.search.start(shop);
