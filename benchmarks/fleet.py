@@ -85,8 +85,8 @@ def _move(world: World, model: str, random: np.random.Generator) -> None:
 
 def kills(options: argparse.Namespace) -> str:
     """SIGKILL of a server, of HAProxy, of the controller, of both."""
-    pairs = {f"two{number:02}": {**SMALL, "replicas": 2} for number in range(options.models // 6)}
-    singles = {f"one{number:02}": SMALL for number in range(options.models // 6)}
+    pairs = {f"two{number:03}": {**SMALL, "replicas": 2} for number in range(options.models // 2)}
+    singles = {f"one{number:03}": SMALL for number in range(options.models // 2)}
     lines = []
     with World(options.folder / "kills", servers=4, models={**pairs, **singles}) as world:
         requests = {name: request_of(name) for name in (*pairs, *singles)}

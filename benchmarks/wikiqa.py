@@ -182,7 +182,7 @@ def spread(found: list[tuple[float, float]]) -> list[str]:
 
 
 def model_scores(model: Scorer, lists: CandidateLists) -> np.ndarray:
-    return model.score(lists.queries, lists.items)
+    return model.score(lists.queries, np.maximum(lists.items, 0))
 
 
 def random_scores(lists: CandidateLists) -> np.ndarray:

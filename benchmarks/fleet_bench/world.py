@@ -131,12 +131,13 @@ class World:
         """Waits; returns the seconds.
 
         Raises:
-            SystemExit: the condition did not come; the fleet's log says why.
+            SystemExit: the condition did not come; with the end of the fleet's log.
         """
         start = time.perf_counter()
         while not condition():
             if self._up.poll() is not None or time.perf_counter() - start > seconds:
-                raise SystemExit(f"the fleet is not as expected after {seconds:g} s; see {self.folder}")
+                last = (self.folder / "up.log").read_text(errors="replace")[-2000:]
+                raise SystemExit(f"the fleet is not as expected, within {seconds:g} s; its log ends with\n{last}")
             time.sleep(0.1)
         return time.perf_counter() - start
 

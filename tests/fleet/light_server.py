@@ -58,9 +58,9 @@ class LightServer:
                 grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": predict}),
             )
         )
-        servicer = health.HealthServicer()
-        servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
+        self._health = health.HealthServicer()
+        self.report(serving=True)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
         self._follower = threading.Thread(target=self._follow, daemon=True)
@@ -70,6 +70,11 @@ class LightServer:
         self._stop.set()
         self._follower.join()
         self._server.stop(None).wait()
+
+    def report(self, *, serving: bool) -> None:
+        """Sets what the health service answers."""
+        status = health_pb2.HealthCheckResponse
+        self._health.set("", status.SERVING if serving else status.NOT_SERVING)
 
     def hold(self, *models: str) -> None:
         """Writes the config file; returns when the server has exactly these models."""

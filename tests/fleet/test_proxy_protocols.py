@@ -14,10 +14,12 @@ from typing import Any
 import grpc
 import pytest
 from echo_servers import DigestServer, PathServer
+from light_server import LightServer
 from messages import predict_request
 from test_controller import wait_for
 from test_proxy import PREDICT, SHOP, Proxied, failure
 
+from dpsr.serving.fleet.proxy.runtime import RuntimeApi
 from dpsr.serving.fleet.proxy.variants import variant_of
 from dpsr.serving.fleet.state import Address, AliasRoute, Endpoint, Routes, write_state
 
@@ -75,6 +77,20 @@ def test_a_server_without_the_health_service_is_alive_and_an_ended_one_is_not(st
     report = proxied.report()
     assert report is not None
     assert report.down == ("b",)
+
+
+def test_a_server_that_reports_not_serving_is_left_out_without_waiting_for_more_of_its_answer(
+    start: Start, tmp_path: Path
+) -> None:
+    server = LightServer("a", tmp_path / "a.config")
+    proxied = start({"a": server, "b": DigestServer()})
+    proxied.route({"m": ["a", "b"]})
+    server.report(serving=False)
+    wait_for(lambda: (r := proxied.report()) and r.down == ("a",))
+    (row, _) = RuntimeApi(proxied.state / "run" / "haproxy.sock").table("show stat servers 4 -1")
+    assert (row["svname"], row["check_status"].removeprefix("* ")) == ("a", "L7RSP")  # L7TOUT: it waited for its time
+    server.report(serving=True)
+    wait_for(lambda: (r := proxied.report()) and not r.down)
 
 
 def test_rest_requests_follow_the_name_in_the_path(start: Start) -> None:

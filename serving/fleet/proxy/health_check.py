@@ -24,8 +24,12 @@ def check_sequence(*, tls: bool) -> str:
 
     request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
     request += frame(1, 4, 1, headers) + frame(0, 1, 1, bytes(5))
-    serving, unimplemented = bytes(4) + b"\x02\x08\x01", b"grpc-status\x0212"
+    answer, unimplemented = (bytes(4) + b"\x02\x08").hex(), b"grpc-status\x0212".hex()
+    any_error = b"grpc-status".hex() + "0[12]3"
+    # The first rule waits for any status, the second one judges it and waits for nothing: a single rule would wait for
+    # more bytes after NOT_SERVING until the check's time is over.
     return f"""  option tcp-check
   tcp-check connect{" ssl alpn h2" if tls else ""}
   tcp-check send-binary {request.hex()}
-  tcp-check expect rbinary (?i){serving.hex()}|{unimplemented.hex()}"""
+  tcp-check expect rbinary (?i){answer}0[0-9]|{any_error}
+  tcp-check expect min-recv 1 rbinary (?i){answer}01|{unimplemented}"""
