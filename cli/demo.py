@@ -118,6 +118,7 @@ Everything is in {work_dir}. To try next, from this directory:
 
   a server, until Ctrl-C      {dpsr} serve -c {config}
   a second terminal asks it   {dpsr} search -c {config} "cellphone for grandpa" -k 5
+  a page to search and judge  {dpsr} page -c {config}
   the page of results         {python} -m webbrowser {shlex.quote(page.resolve().as_uri())}"""
 
 
