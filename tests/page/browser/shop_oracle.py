@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ def catalogue(config: Path) -> dict[str, dict[str, Any]]:
     """Rows of the items by their ids."""
     rows = pq.read_table(config.parent / "shop" / "items.parquet").to_pylist()
     return {row["item_id"]: row for row in rows}
+
+
+def clicks(config: Path) -> Counter[tuple[str, str]]:
+    """How often the log has a query and an item, whatever the event."""
+    log = pq.read_table(config.parent / "shop" / "interactions.parquet", columns=["query", "item_id"])
+    return Counter(zip(log.column("query").to_pylist(), log.column("item_id").to_pylist(), strict=True))
 
 
 def served(target: str, query: str, **inputs: Any) -> list[str]:

@@ -164,13 +164,19 @@ def check_order(tab: Tab, target: str, mode: str) -> None:
     assert [scores[item] for item in tab.ids()[:10]] == list(scores.values())[:10]
 
 
-def test_an_item_is_explained(tab: Tab, catalogue: dict, target: str) -> None:
+def test_an_item_is_explained(tab: Tab, catalogue: dict, target: str, shop: Path) -> None:
+    clicked = shop_oracle.clicks(shop)
     queries = shop_oracle.api(tab.address, "shop")["queries"]
-    query = next(query for query in queries if len(shop_oracle.served(target, query, mode=["lexical"])) > 1)
+    query, item = next(
+        (query, item)
+        for query in queries
+        for item in shop_oracle.served(target, query, mode=["lexical"])[:50]
+        if clicked.get((query, item), 0) > 1
+    )
     tab.search(query)
     choose(tab, 0, HYBRID)
     add(tab, LEXICAL)
-    item, rank = tab.ids(1)[1], 2
+    rank = tab.ids(1).index(item) + 1
     opener = f"#cards-1 [data-item-id='{item}'] [data-act=explain]"
     tab.click(opener)
     tab.one("#explain-body[aria-busy=false] [data-part=head]")
@@ -192,7 +198,8 @@ def test_an_item_is_explained(tab: Tab, catalogue: dict, target: str) -> None:
     near = [each.get_attribute("data-item-id") for each in tab.all("#explain [data-part=near] li")]
     assert near
     assert item not in near
-    assert "click" in tab.one("#explain [data-part=clicks]").text or tab.all("#explain [data-part=notes]")
+    (count,) = tab.texts("#explain [data-part=clicks] tbody tr:first-child td:last-child")
+    assert 0 < int(count) <= clicked[query, item]
     tab.click("#explain [data-part=near] button")
     tab.until(lambda: tab.one("#explain").get_attribute("data-item-id") == near[0], "the nearest item")
     tab.press(Keys.ESCAPE)
