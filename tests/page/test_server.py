@@ -244,6 +244,7 @@ def test_clients_that_leave_block_nobody(page: Page) -> None:
 def test_a_server_at_the_configured_address_is_asked(page: Page, config_file: Path, tmp_path: Path) -> None:
     target = page.done("GET", "/api/shop")["target"]
     words = ("--set", f"serving.port={target.rpartition(':')[2]}", "--set", f"page.judgements={tmp_path / 'other'}")
+    words += ("--set", "name=another_name", "--model", NAME)
     with running_page(config_file, *words) as other:
         assert other.judgements == tmp_path / "other"
         assert other.done("GET", "/api/shop")["target"] == target
