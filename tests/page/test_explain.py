@@ -13,6 +13,7 @@ import pydantic
 import pytest
 from small_shop import HOSTILE, make, serving
 
+from dpsr.cli.explanation import explain_item
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.judgements.records import Column
@@ -217,3 +218,15 @@ def test_threads_get_the_same_explanations(config: Config, searcher: Searcher, q
     assert at_once[:2] == one_by_one
     assert [each.ranks for each in at_once] == [(rank + 1,) for rank in range(12)]
     assert {head.method for each in at_once for head in each.heads} <= {EXACT, INTEGRATED}
+
+
+def test_the_command_prints_the_explanation(config: Config, searcher: Searcher) -> None:
+    (found,) = searcher.lists(["stroler"], LEXICAL, 1000)
+    target = searcher.shop().target
+    printed = explain_item(config, "stroler", found[1].item_id, target=target)
+    (line,) = [line for line in printed.splitlines() if line.startswith("stroler -> stroller")]
+    assert line.split()[-1] == f"{found[1].score:+.4f}"
+    assert f"BM25: {found[1].score:.4f}" in printed
+    assert "(integrated gradients)" in printed
+    hostile = explain_item(config, "stroler", "H01", target=target)
+    assert not set(hostile) & {"\x01", "\x07", "\x1b", "\u202e"}
