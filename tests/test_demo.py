@@ -107,7 +107,11 @@ def test_the_suggested_commands_work_as_they_are(suggested: list[str]) -> None:
     assert found.returncode == 0, found.stdout + found.stderr
     assert len([line for line in found.stdout.splitlines() if line[:2].strip().isdigit()]) == 5
     shown = subprocess.run(
-        ["bash", "-c", report], capture_output=True, text=True, check=True, env={**os.environ, "BROWSER": "echo opens %s"}
+        ["bash", "-c", report],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "BROWSER": "echo opens %s"},
     )
     address = shlex.split(report)[-1]
     assert address.startswith("file:///")
