@@ -18,7 +18,7 @@ from browsing import Tab, start_browser
 from services import start_page, start_server
 
 SIZE = (1280, 800)
-QUERY = "cellphone for grandpa"
+QUERY = "senior mobile phone"
 BOOK = "Frequent queries"
 JUDGES = ("ann", "bob")
 
@@ -60,7 +60,7 @@ def compare(tab: Tab, file: Path) -> None:
     """A query in two columns with the fusion slider, for a user."""
     user = shop_oracle.api(tab.address, "shop")["users"][0]
     columns = '&c={"mode":"hybrid","lexical_weight":0.3}&c={"mode":"lexical"}'
-    tab.fresh(f"#search?q={QUERY}&n=10&u={user}{columns}", judge=JUDGES[0])
+    tab.fresh(f"#search?q={QUERY}&n=10&u={user}{columns}", judge=JUDGES[0], images=False)
     tab.size(*SIZE)
     tab.one("#columns[data-query][aria-busy=false] .mark.moved")
     tab.one("[data-facet] button")
@@ -79,9 +79,9 @@ def judge(tab: Tab, file: Path) -> None:
             for number, name in enumerate(JUDGES):
                 grade = max(0, 3 - (rank + place) // 3 - (number if rank % 4 == 1 else 0))
                 pair = {"book": BOOK, "judge": name, "query": query, "item_id": item["item_id"], "grade": grade}
-                comment = "a case, not the device" if rank == 2 else ""
+                comment = "another model fits better" if rank == 2 else ""
                 shop_oracle.ask(tab.address, "PUT", "judgements", {**pair, "comment": comment})
-    tab.fresh(f"#judge/{BOOK}?at=1", judge=JUDGES[0])
+    tab.fresh(f"#judge/{BOOK}?at=1", judge=JUDGES[0], images=False)
     tab.size(*SIZE)
     tab.one("#pool .card[data-saved=yes]")
     tab.one("#figures-table td b")
