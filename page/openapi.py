@@ -23,6 +23,7 @@ from dpsr.page.contract import (
     BookReport,
     ExplainRequest,
     Explanation,
+    Item,
     NewBook,
     NewSnapshot,
     SearchAnswer,
@@ -64,6 +65,18 @@ class ReportRequest(Message):
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=20)]
     count: Annotated[int, Field(ge=10, le=1000)] = 100
     """Items of each list."""
+
+
+class ItemsRequest(Message):
+    """Asks what cards show of some items."""
+
+    item_ids: Annotated[tuple[str, ...], Field(max_length=5000)]
+
+
+class Items(Message):
+    """The items; of one that the dataset lacks the title is its id."""
+
+    items: dict[str, Item]
 
 
 class Imported(Message):
@@ -115,6 +128,7 @@ OPERATIONS = (
     Operation("shop", "GET", "/api/shop", "What the page has to know before the first query", Shop),
     Operation("search", "POST", "/api/search", "Lists of a query", SearchAnswer, SearchRequest, ("judge",)),
     Operation("explain", "POST", "/api/explain", "Why an item stands where it stands", Explanation, ExplainRequest),
+    Operation("items", "POST", "/api/items", "What cards show of some items", Items, ItemsRequest),
     Operation("books", "GET", "/api/books", "All books", Books),
     Operation("add_book", "POST", "/api/books", "Makes a book", Book, NewBook),
     Operation("book", "GET", "/api/books/{book}", "A book", Book),

@@ -69,6 +69,13 @@ class Handlers:
         request = call.message(ExplainRequest)
         return await self._parts.searches.run(lambda: json_answer(self._parts.explainer().explain(request)))
 
+    async def items(self, call: Call) -> web.Response:
+        """What cards show of some items."""
+        item_ids = call.message(openapi.ItemsRequest).item_ids
+        return await self._parts.reads.run(
+            lambda: json_answer(openapi.Items(items=self._parts.searcher().items(item_ids)))
+        )
+
     # ------------------------------------------------------------------------------------- books
 
     async def books(self, _: Call) -> web.Response:

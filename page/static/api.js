@@ -50,6 +50,18 @@ const query = (values) => {
 
 export const shop = () => ask("GET", "shop");
 export const search = (request, judge, signal) => post(`search${query({ judge })}`, request, signal);
+/** Titles of items by id; none where they cannot be had, and their ids have to do. */
+export async function titles(itemIds) {
+  const asked = [...new Set(itemIds)].slice(0, 5000);
+  if (!asked.length) return new Map();
+  try {
+    const { items } = await post("items", { item_ids: asked });
+    return new Map(Object.values(items).map(({ item_id: itemId, title }) => [itemId, title]));
+  } catch (error) {
+    if (error instanceof ApiError) return new Map();
+    throw error;
+  }
+}
 export const explain = (request, signal) => post("explain", request, signal);
 
 export const books = async () => (await ask("GET", "books")).books;

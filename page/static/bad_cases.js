@@ -11,6 +11,7 @@ export class BadCasesView {
   constructor() {
     this.element = byId("view-badcases");
     this.cases = [];
+    this.titles = new Map();
     byId("bad-cases-find").addEventListener("input", () => this.show());
     document.addEventListener("dpsr-bad-case", () => {
       if (!this.element.hidden) this.load();
@@ -26,12 +27,13 @@ export class BadCasesView {
     const cases = await attempt("badcases", api.badCases, () => this.load());
     if (!Array.isArray(cases)) return;
     this.cases = cases.filter(({ withdrawn }) => !withdrawn).reverse();
+    this.titles = await api.titles(this.cases.map(({ item_id: itemId }) => itemId));
     this.show();
   }
 
   show() {
     const sought = byId("bad-cases-find").value.trim().toLowerCase();
-    const shown = this.cases.filter(({ query, item_id: itemId, note, judge, kind }) => [query, itemId, note, judge, kind].some((text) => text.toLowerCase().includes(sought)));
+    const shown = this.cases.filter(({ query, item_id: itemId, note, judge, kind }) => [query, itemId, this.titles.get(itemId) ?? "", note, judge, kind].some((text) => text.toLowerCase().includes(sought)));
     byId("bad-cases-count").textContent = sought ? `${number(shown.length)} of ${plural(this.cases.length, "bad case")}` : plural(this.cases.length, "bad case");
     byId("bad-cases").replaceChildren(
       this.cases.length
@@ -52,12 +54,17 @@ export class BadCasesView {
       el("td", { class: "narrow", text: String(badCase.id) }),
       el("th", { scope: "row" }, words("a", badCase.query || "(empty)", { href: route.address("search", null, parameters) }, { limit: 120 })),
       el("td", { text: badCase.kind }),
-      words("td", badCase.item_id, { class: "id" }, { limit: 80 }),
+      el("td", {}, this.title(badCase.item_id), words("span", badCase.item_id, { class: "id" }, { limit: 80 })),
       words("td", badCase.note, { class: "note" }, { limit: 1000, lines: true }),
       words("td", where.join(", "), {}, { limit: 200 }),
       el("td", {}, words("bdi", badCase.judge, {}, { limit: 60 }), el("br"), el("span", { class: "hint", text: badCase.reported_at ? time(badCase.reported_at) : "" })),
       el("td", {}, el("button", { type: "button", class: "small", data: { act: "withdraw" }, "aria-label": `Withdraw bad case ${badCase.id}: ${visible(badCase.query, { limit: 60 })}`, text: "Withdraw", on: { click: () => this.withdraw(badCase.id) } })),
     );
+  }
+
+  title(itemId) {
+    const title = this.titles.get(itemId);
+    return title && title !== itemId ? words("div", title, {}, { limit: 120 }) : null;
   }
 
   async withdraw(id) {

@@ -13,6 +13,7 @@ export class SnapshotsView {
     this.element = byId("view-snapshots");
     this.snapshots = [];
     this.picked = { a: null, b: null };
+    this.titles = new Map();
     this.columns = null;
     byId("take-snapshot").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -120,6 +121,7 @@ export class SnapshotsView {
     if (!first || !second) return;
     const differences = await attempt("snapshots", () => api.difference(first.id, second.id), () => this.showDifference());
     if (!Array.isArray(differences)) return;
+    this.titles = await api.titles(differences.flatMap(({ entered, left, moved }) => [...entered, ...left, ...Object.keys(moved)]));
     const columns = [...new Set(differences.map(({ column }) => column))].sort((a, b) => a - b);
     byId("difference").replaceChildren(
       el("h2", {}, "From ", words("bdi", first.name, {}, { limit: 80 }), " to ", words("bdi", second.name, {}, { limit: 80 })),
@@ -138,15 +140,15 @@ export class SnapshotsView {
       { data: { differenceColumn: String(column) } },
       el("h3", {}, `${LETTERS[column] ?? column}: `, words("bdi", title, {}, { limit: 100 })),
       el("p", { class: "meta", text: `${plural(differences.length, "query", "queries")}, ${number(changed.length)} changed, mean overlap@10 ${decimal(mean, 3)}` }),
-      rows.length ? el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": `Changes in column ${LETTERS[column] ?? column}` }, table({ class: "list differences" }, "Queries whose results changed, most changed first", ["Query", "Overlap@10", "Entered", "Left", "Moved"], rows.map((each) => differenceRow(each, snapshot.columns[column] ?? {})))) : null,
+      rows.length ? el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": `Changes in column ${LETTERS[column] ?? column}` }, table({ class: "list differences" }, "Queries whose results changed, most changed first", ["Query", "Overlap@10", "Entered", "Left", "Moved"], rows.map((each) => differenceRow(each, snapshot.columns[column] ?? {}, this.titles)))) : null,
     );
   }
 }
 
-function differenceRow({ query, overlap_10: overlap, entered, left, moved }, column) {
+function differenceRow({ query, overlap_10: overlap, entered, left, moved }, column, titles) {
   const parameters = new URLSearchParams({ q: query });
   writeColumns(parameters, [column]);
-  const ids = (items, kind) => el("ul", { class: `ids ${kind}` }, ...items.map((itemId) => words("li", itemId, {}, { limit: 60 })));
+  const ids = (items, kind) => el("ul", { class: `ids ${kind}` }, ...items.map((itemId) => words("li", titles.get(itemId) ?? itemId, { data: { itemId } }, { limit: 60 })));
   const moves = Object.entries(moved);
   return el(
     "tr",
@@ -155,6 +157,6 @@ function differenceRow({ query, overlap_10: overlap, entered, left, moved }, col
     el("td", { class: "value", text: decimal(overlap, 2) }),
     el("td", {}, ids(entered, "entered")),
     el("td", {}, ids(left, "left")),
-    el("td", {}, el("ul", { class: "ids" }, ...moves.slice(0, 10).map(([itemId, [before, after]]) => el("li", {}, words("bdi", itemId, {}, { limit: 60 }), ` ${before} \u2192 ${after}`))), moves.length > 10 ? el("span", { class: "hint", text: `and ${number(moves.length - 10)} more` }) : null),
+    el("td", {}, el("ul", { class: "ids" }, ...moves.slice(0, 10).map(([itemId, [before, after]]) => el("li", { data: { itemId } }, words("bdi", titles.get(itemId) ?? itemId, {}, { limit: 60 }), ` ${before} \u2192 ${after}`))), moves.length > 10 ? el("span", { class: "hint", text: `and ${number(moves.length - 10)} more` }) : null),
   );
 }

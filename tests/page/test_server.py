@@ -111,6 +111,13 @@ def test_explain(page: Page, best: list[str]) -> None:
     assert page.ask("POST", "/api/explain", {"query": QUERY, "item_id": "none"}).status == 400
 
 
+def test_titles_of_items_that_no_list_has(page: Page, best: list[str]) -> None:
+    items = page.done("POST", "/api/items", {"item_ids": [best[0], "H01", "none"]})["items"]
+    assert items["H01"]["title"] == HOSTILE["H01"]
+    assert items[best[0]]["title"] != best[0]
+    assert items["none"]["title"] == "none"
+
+
 def test_books_are_made_listed_and_removed(page: Page) -> None:
     given = page.done("POST", "/api/books", {"name": "given", "queries": ["a", "b", "a"]})
     assert [each["query"] for each in given["queries"]] == ["a", "b"]

@@ -169,6 +169,8 @@ def test_a_bad_case_is_reported_from_a_card_and_withdrawn(tab: Tab) -> None:
     tab.go("badcases")
     row = f"[data-bad-case='{kept[0]['id']}']"
     assert tab.one(f"{row} .note").text == "not <b>chocolate</b>"
+    (shown,) = shop_oracle.ask(tab.address, "POST", "items", {"item_ids": [wrong]})["items"].values()
+    assert shown["title"] in tab.one(row).text
     tab.click(f"{row} [data-act=withdraw]")
     tab.until(lambda: not tab.all(row), "the report withdrawn")
     assert kept[0]["id"] not in [each["id"] for each in shop_oracle.api(tab.address, "bad_cases")["bad_cases"]]
@@ -201,7 +203,8 @@ def test_two_snapshots_differ_as_their_versions_do(tab: Tab) -> None:
         request = {"query": QUERIES[0], "columns": [{"version": version}], "count": 10}
         found = shop_oracle.ask(tab.address, "POST", "search", request)["results"][0]["items"]
         lists.append({each["item_id"] for each in found})
-    entered = tab.texts(f".differences tr[data-query='{QUERIES[0]}'] .entered li")
+    items = tab.all(f".differences tr[data-query='{QUERIES[0]}'] .entered li")
+    entered = [item.get_attribute("data-item-id") for item in items]
     assert set(entered) == lists[1] - lists[0]
     assert entered
     tab.reload()
