@@ -10,7 +10,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 CORE_TESTS := $(MAKE) --no-print-directory -j$(shell nproc)
 CC_SOURCES := $(shell find tokenizer_cc ops_cc serving -name '*.cc' -o -name '*.h' -o -name '*.inc' 2>/dev/null)
-PY_FOLDERS := baselines cli cluster config data evaluation indexing model ops_cc serving tokenizer_cc training
+PY_FOLDERS := baselines cli cluster config data evaluation indexing model ops_cc page serving tokenizer_cc training
 
 .PHONY: help
 help: ## this list
@@ -100,6 +100,13 @@ deps-fleet: ## the proxy of a fleet, HAProxy, and promtool, which tests its aler
 	folder=$$(mktemp -d) && chmod 755 $$folder && cd $$folder && apt-get download -qq prometheus \
 	  && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool > promtool \
 	  && install promtool /usr/local/bin/promtool && rm -r $$folder
+
+.PHONY: deps-page
+deps-page: ## the browser of the page's tests, Chromium, its driver, and a font of Chinese titles (Debian, Ubuntu; needs root)
+	apt-get update -qq
+# Ubuntu has the browser as a snap alone, which its packages of other names install.
+	apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-wqy-microhei \
+	  || apt-get install -y -qq chromium-browser chromium-chromedriver fonts-wqy-microhei
 
 .PHONY: clean
 clean: ## remove everything that make made

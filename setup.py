@@ -33,6 +33,7 @@ TOP = [
     "indexing",
     "model",
     "ops_cc",
+    "page",
     "serving",
     "tokenizer_cc",
     "training",
@@ -227,6 +228,7 @@ setup(
         "dpsr.serving.engine": ["*.pyi"],
         "dpsr.serving.fleet.proxy": ["*.lua"],
         "dpsr.evaluation.report": ["templates/*"],
+        "dpsr.page": ["static/*"],
     },
     include_package_data=False,
     ext_modules=[

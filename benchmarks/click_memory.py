@@ -39,8 +39,8 @@ from dpsr.evaluation.report.machine import describe_machine
 from dpsr.indexing.corpus import embed_items
 from dpsr.indexing.manifest import read_manifest
 from dpsr.indexing.signature import MEMORY_MODE
+from dpsr.model.trained import load_model
 from dpsr.ops_cc import library
-from dpsr.training.trained import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("DPSR_DATA", ROOT / ".." / "shared" / "data")).resolve()

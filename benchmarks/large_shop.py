@@ -26,7 +26,7 @@ from dpsr.evaluation.measures.intervals import bootstrap_means, half_width, inte
 from dpsr.evaluation.measures.judgements import areas_under_curve, load_judgements
 from dpsr.evaluation.measures.metrics import sample_candidates, top_k_values
 from dpsr.indexing.corpus import embed_items
-from dpsr.training.trained import load_trained
+from dpsr.model.trained import load_trained
 
 ROWS = 256
 CANDIDATES = 1024

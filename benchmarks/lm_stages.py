@@ -31,7 +31,7 @@ from dpsr.evaluation.measures.intervals import bootstrap_means, interval
 from dpsr.evaluation.measures.judgements import load_judgements, measure_judged
 from dpsr.evaluation.report.machine import describe_machine
 from dpsr.indexing.corpus import embed_items
-from dpsr.training.trained import load_trained
+from dpsr.model.trained import load_trained
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = "judged.npz"

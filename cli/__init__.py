@@ -14,7 +14,20 @@ from typing import Any
 import click
 
 from dpsr import __version__
-from dpsr.cli import cluster, comparison, data, demo, evaluation, fleet, indexing, init, serving, training
+from dpsr.cli import (
+    bad_cases,
+    cluster,
+    comparison,
+    data,
+    demo,
+    evaluation,
+    fleet,
+    indexing,
+    init,
+    page,
+    serving,
+    training,
+)
 from dpsr.config import ConfigError
 from dpsr.errors import DpsrError
 
@@ -47,6 +60,7 @@ def main() -> None:
       dpsr export   -c shop.toml      checkpoint -> servable
       dpsr serve    -c shop.toml      servable -> gRPC server
       dpsr search   -c shop.toml "q"  query -> items
+      dpsr page     -c shop.toml      servable -> web page to search and judge
     """
     # TensorFlow logs an error on a machine without a GPU; an error of a step is raised, not only logged.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -67,6 +81,8 @@ for _command in (
     indexing.export,
     serving.serve,
     serving.search,
+    page.page,
+    bad_cases.badcases,
     data.explain,
     data.demo_shop,
     demo.demo,

@@ -52,7 +52,7 @@ def compare(
     from dpsr.evaluation.report.comparison_page import write_comparison_page
     from dpsr.evaluation.report.comparison_text import comparison_text
     from dpsr.evaluation.report.model_comparison import evidence, read_evidence, write_comparison
-    from dpsr.training.trained import other_runs
+    from dpsr.model.trained import other_runs
 
     runs = other_runs(config.evaluation.runs)
     names = selected_models(models, runs)
@@ -81,7 +81,7 @@ def compare(
 
 def _no_model(config: Config) -> str | None:
     """Why the trained model takes no part; None where it does."""
-    from dpsr.training.checkpoints import MODEL_FILE
+    from dpsr.model.run_files import MODEL_FILE
 
     if config.index.mode == "lexical":
         return 'index.mode = "lexical" has no model'
@@ -92,7 +92,7 @@ def _no_model(config: Config) -> str | None:
 
 def _seconds(checkpoint_dir: Path) -> float | None:
     """Training time of a run: that of all epochs; None where it has none."""
-    from dpsr.training.checkpoints import read_epochs
+    from dpsr.model.run_files import read_epochs
 
     seconds = [epoch["seconds"] for epoch in read_epochs(checkpoint_dir) if "seconds" in epoch]
     return sum(seconds) if seconds else None

@@ -25,7 +25,7 @@ def _run(task: dict[str, Any]) -> None:
     from dpsr.config import parse_config
     from dpsr.data.dataset.tables import Dataset
     from dpsr.evaluation.compare.producer import run_task
-    from dpsr.training.trained import load_model, other_runs
+    from dpsr.model.trained import load_model, other_runs
 
     config = parse_config(task["config"], "comparison")
     dataset = Dataset.load(config.dataset_dir)

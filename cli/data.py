@@ -56,16 +56,27 @@ def prepare(config: Config, append: bool, grow_vocabulary: bool, runner: str, sp
 @click.command()
 @with_config
 @click.argument("text")
-def explain(config: Config, text: str) -> None:
+@click.option("--item", "item_id", metavar="ID", help="Explain why a running server finds this item for the text.")
+@click.option("--target", metavar="HOST:PORT", help="With --item: the server; by default the configured one.")
+def explain(config: Config, text: str, item_id: str | None, target: str | None) -> None:
     """Show the tokens of a text as the model sees them: kind, id and document frequency; and its subwords.
 
-    Subwords and their ids come second, where the dataset has some.
+    Subwords and their ids come second, where the dataset has some. With --item: what each token and term adds to the
+    scores of an item, its rank in every list, the items near it, and what the log has of it for this query.
 
     \b
-    Example: dpsr explain -c shop.toml "xbox 360 controler"
+    Examples: dpsr explain -c shop.toml "xbox 360 controler"
+              dpsr explain -c shop.toml "xbox 360 controler" --item 2785361
     """
     from tabulate import tabulate
 
+    if item_id is not None:
+        from dpsr.cli.explanation import explain_item
+
+        click.echo(explain_item(config, text, item_id, target=target))
+        return
+    if target is not None:
+        raise click.UsageError("--target goes with --item")
     from dpsr.tokenizer_cc import Tokenizer
     from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 

@@ -51,7 +51,7 @@ def run_demo(size: str, work_dir: Path) -> None:
     from dpsr.data.prepare.job import prepare as run_prepare
     from dpsr.evaluation.compare.evaluate import evaluate as run_evaluate
     from dpsr.indexing.publish import export as run_export
-    from dpsr.training.trained import load_trained
+    from dpsr.model.trained import load_trained
     from dpsr.training.trainer import train as run_train
 
     config_file, page = work_dir / "shop.toml", work_dir / "report.html"
@@ -118,6 +118,7 @@ Everything is in {work_dir}. To try next, from this directory:
 
   a server, until Ctrl-C      {dpsr} serve -c {config}
   a second terminal asks it   {dpsr} search -c {config} "cellphone for grandpa" -k 5
+  a page to search and judge  {dpsr} page -c {config}
   the page of results         {python} -m webbrowser {shlex.quote(page.resolve().as_uri())}"""
 
 

@@ -58,7 +58,7 @@ def evaluate(
     from dpsr.evaluation.compare.evaluate import evaluate as run
     from dpsr.evaluation.report.text import to_markdown, to_text
     from dpsr.indexing.lexical.tuning import tune_run
-    from dpsr.training.trained import load_model, other_runs
+    from dpsr.model.trained import load_model, other_runs
 
     if tune:
         click.echo(tune_run(config, dataset).line())

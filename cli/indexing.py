@@ -37,7 +37,7 @@ def export(config: Config, items: str | None, log: str | None, since: str | None
     from dpsr.indexing.manifest import read_manifest, searcher_table
     from dpsr.indexing.publish import export as run
     from dpsr.indexing.text_encoder import text_encoder_line
-    from dpsr.training.trained import load_model
+    from dpsr.model.trained import load_model
 
     if config.index.mode == "lexical":
         version = export_lexical(config, dataset, items=items, log=log, since=since)

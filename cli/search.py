@@ -94,7 +94,7 @@ def search(
     address = target or f"{config.serving.host}:{config.serving.port}"
     with (
         PredictClient(address, credentials=tls.credentials() if tls else None) as client,
-        _told_how_to_serve(address, named=target is not None),
+        told_how_to_serve(address, named=target is not None),
     ):
         if filters:
             signature = "filtered" if signature == "serving_default" else signature
@@ -118,7 +118,7 @@ def search(
             client.predict(config.name, inputs | ({MODE_INPUT: [each]} if each else {}), signature=signature)
             for each in modes
         ]
-    shown = {item_key(item) for answer in answers for item in answer["item_id"][:, :count].flat if not _is_none(item)}
+    shown = {item_key(item) for answer in answers for item in answer["item_id"][:, :count].flat if not is_none(item)}
     texts = item_texts(config, shown)
     tables = [
         _compared(compared, answers, row, count, texts) if mode == COMPARE else _table(answers[0], row, count, texts)
@@ -128,7 +128,7 @@ def search(
 
 
 @contextmanager
-def _told_how_to_serve(address: str, *, named: bool) -> Iterator[None]:
+def told_how_to_serve(address: str, *, named: bool) -> Iterator[None]:
     """Says what to do where no server answers, or none that takes calls."""
     import grpc
 
@@ -225,7 +225,7 @@ def _table(answer: Mapping[str, Any], row: int, count: int, texts: Mapping[Any, 
     rows = []
     for rank in range(min(count, answer["item_id"].shape[1])):
         item = item_key(answer["item_id"][row, rank])
-        if _is_none(answer["item_id"][row, rank]):  # nothing more was found
+        if is_none(answer["item_id"][row, rank]):  # nothing more was found
             break
         score, head = answer["score"][row, rank], answer["head"][row, rank]
         cells = [rank + 1, f"{score:.3f}", head if head >= 0 else "", item, texts.get(item, "")]
@@ -245,7 +245,7 @@ def _compared(
     """The lists of all modes beside each other; behind an item stands its rank in the other lists that hold it."""
     from tabulate import tabulate
 
-    lists = [[item_key(item) for item in answer["item_id"][row, :count] if not _is_none(item)] for answer in answers]
+    lists = [[item_key(item) for item in answer["item_id"][row, :count] if not is_none(item)] for answer in answers]
     lines = []
     for rank in range(max(map(len, lists))):
         cells: list[str] = []
@@ -264,6 +264,6 @@ def _compared(
     return tabulate(lines, headers=["", *modes], disable_numparse=True, maxcolwidths=[None, *[48] * len(modes)])
 
 
-def _is_none(item: bytes | int) -> bool:
+def is_none(item: bytes | int) -> bool:
     """Whether an element of the output ``item_id`` stands for no item."""
     return item in (b"", -1)

@@ -20,7 +20,8 @@ from dpsr.config import Config, parse_config
 from dpsr.data.dataset.schema import MANIFEST_FILE
 from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
-from dpsr.training.checkpoints import MODEL_FILE, writing
+from dpsr.model.run_files import MODEL_FILE
+from dpsr.training.checkpoints import writing
 
 DONE, FAILED, RETRY, UNCLEAR = 0, 1, 75, 76
 _END_SECONDS = 10.0

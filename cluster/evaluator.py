@@ -15,6 +15,7 @@ import tensorflow as tf
 from dpsr.cluster.tasks import ClusterError, Task
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model import run_files
 from dpsr.training import checkpoints
 from dpsr.training.loop import Training
 from dpsr.training.recipes import make_recipe
@@ -72,7 +73,7 @@ class _Scores:
         self._folder = config.checkpoint_dir / checkpoints.EVALUATOR_FOLDER
         self._folder.mkdir(exist_ok=True)
         dataset = Dataset.load(config.dataset_dir)
-        checkpoints.check_resumable(config.checkpoint_dir, checkpoints.describe(config, dataset.schema))
+        checkpoints.check_resumable(config.checkpoint_dir, checkpoints.describe(config, dataset))
         self._training = Training(config, dataset, make_recipe(config, dataset), progress=False)
         self._writer = tf.summary.create_file_writer(str(self._folder / checkpoints.EVENTS_FOLDER))
         self._done: list[dict[str, Any]] = []
@@ -104,8 +105,8 @@ class _Scores:
                     tf.summary.scalar(f"evaluator/{name}", value, step=step)
         self._writer.flush()
         if self.metrics["best_step"] == step:
-            self._training.write_model(self._folder / f"{checkpoints.BEST_PREFIX}-{step}")
-        checkpoints.write_json(self._folder / checkpoints.METRICS_FILE, self.metrics)
+            self._training.write_model(self._folder / f"{run_files.BEST_PREFIX}-{step}")
+        checkpoints.write_json(self._folder / run_files.METRICS_FILE, self.metrics)
         checkpoints.remove_all_but_best(self._folder, self.metrics["best_step"])
         print(f"evaluator: step {step}: {figures}", flush=True)
         return True

@@ -11,7 +11,15 @@ Example:
 """
 
 from dpsr.config.cluster import ClusterConfig
-from dpsr.config.data import DataConfig, InteractionsConfig, ItemsConfig, SourceConfig, SupervisionConfig, UsersConfig
+from dpsr.config.data import (
+    DataConfig,
+    InteractionsConfig,
+    ItemsConfig,
+    JudgementsConfig,
+    SourceConfig,
+    SupervisionConfig,
+    UsersConfig,
+)
 from dpsr.config.distillation import DistillationConfig
 from dpsr.config.evaluation import EvaluationConfig, LabelsConfig
 from dpsr.config.fleet import FleetAlias, FleetConfig, FleetModel, FleetServer
@@ -25,6 +33,7 @@ from dpsr.config.loading import (
     parse_index_config,
 )
 from dpsr.config.model import ModelConfig, TransformerConfig
+from dpsr.config.page import PageConfig
 from dpsr.config.run import Config
 from dpsr.config.serving import ServingConfig
 from dpsr.config.tokenizer import SubwordsConfig, TokenizerConfig
@@ -45,12 +54,14 @@ __all__ = [
     "InteractionConfig",
     "InteractionsConfig",
     "ItemsConfig",
+    "JudgementsConfig",
     "LabelsConfig",
     "LexicalConfig",
     "LossConfig",
     "MemoryConfig",
     "MlmConfig",
     "ModelConfig",
+    "PageConfig",
     "PretrainingConfig",
     "ServingConfig",
     "SourceConfig",

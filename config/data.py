@@ -47,6 +47,15 @@ class SupervisionConfig(SourceConfig):
     """Labelled pairs: ``query``, ``item_id`` and ``label``, a number."""
 
 
+class JudgementsConfig(Section):
+    """What people judged and reported on the page of ``dpsr page``, as further labelled pairs."""
+
+    path: PathName
+    """The file where the page keeps it."""
+    books: Annotated[list[str], Field(min_length=1)] | None = None
+    """Books whose judgements count; bad cases then do not. All books and all bad cases without it."""
+
+
 class DataConfig(Section):
     """Raw inputs, and how ``dpsr prepare`` turns them into a dataset directory."""
 
@@ -55,6 +64,7 @@ class DataConfig(Section):
     """Without a log the model learns from the catalogue alone: ``training.epochs = 0`` and ``pretraining``."""
     users: UsersConfig | None = None
     supervision: SupervisionConfig | None = None
+    judgements: JudgementsConfig | None = None
     valid_share: Share = 0.05
     """Share of the interactions, before the test period by time, that choose the checkpoint."""
     test_share: Share = 0.10

@@ -12,7 +12,13 @@ from dpsr.config.section import PathName, Section
 
 
 class LabelsConfig(SourceConfig):
-    """Judged pairs, a Parquet file of ``query``, ``item_id`` and ``label``; a higher label is a better match."""
+    """Judged pairs, a Parquet file of ``query``, ``item_id`` and ``label``; a higher label is a better match.
+
+    A path that ends in ``.sqlite`` is that of a store of judgements, whose grades and bad cases are the labels.
+    """
+
+    books: Annotated[list[str], Field(min_length=1)] | None = None
+    """Of a store: books whose judgements count; bad cases then do not. All books and all bad cases without it."""
 
     positive_from: float = 1.0
     """Lowest label of a relevant pair."""
@@ -23,6 +29,11 @@ class LabelsConfig(SourceConfig):
     the 100 best items are measured too."""
     substitute_from: float | None = None
     """Lowest label of a substitute match, below ``exact_from``."""
+
+    @property
+    def is_store(self) -> bool:
+        """Whether the labels are those of a store of judgements."""
+        return self.path.endswith(".sqlite")
 
     @property
     def match_thresholds(self) -> tuple[float, float] | None:
@@ -39,6 +50,14 @@ class LabelsConfig(SourceConfig):
             raise ValueError(
                 f"exact_from = {self.exact_from:g} has to be above substitute_from = {self.substitute_from:g}"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _a_store_has_books(self) -> LabelsConfig:
+        if self.is_store and self.columns:
+            raise ValueError(f"columns name those of a Parquet file, and {self.path} is a store of judgements")
+        if self.books is not None and not self.is_store:
+            raise ValueError(f"books are those of a store of judgements (.sqlite), and {self.path} is none")
         return self
 
 

@@ -14,6 +14,7 @@ from dpsr.config.distillation import DistillationConfig
 from dpsr.config.evaluation import EvaluationConfig
 from dpsr.config.index import IndexConfig
 from dpsr.config.model import ModelConfig
+from dpsr.config.page import PageConfig
 from dpsr.config.section import PathName, Section
 from dpsr.config.serving import ServingConfig
 from dpsr.config.tokenizer import SubwordsConfig, TokenizerConfig
@@ -40,6 +41,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     serving: ServingConfig = ServingConfig()
+    page: PageConfig = PageConfig()
 
     @pydantic.model_validator(mode="after")
     def _batch_is_whole_groups(self) -> Config:
@@ -93,6 +95,12 @@ class Config(Section):
             raise ValueError(
                 f"pretraining.mixed_share = {self.pretraining.mixed_share:g} leaves no row of a batch of "
                 f"{self.training.batch_size} for the log"
+            )
+        judged_rows = round(self.training.judged_share * self.training.batch_size)
+        if self.mixed_rows + judged_rows >= self.training.batch_size:
+            raise ValueError(
+                f"training.judged_share = {self.training.judged_share:g} and pretraining.mixed_share = "
+                f"{self.pretraining.mixed_share:g} leave no row of a batch of {self.training.batch_size} for the log"
             )
         return self
 
@@ -180,3 +188,8 @@ class Config(Section):
     def model_base_path(self) -> Path:
         """The directory of versions that ``dpsr export`` publishes to and ``dpsr serve`` reads."""
         return Path(self.work_dir) / "servables" / self.name
+
+    @property
+    def page_judgements(self) -> Path:
+        """The SQLite file in which ``dpsr page`` keeps what people judge."""
+        return Path(self.page.judgements or Path(self.work_dir) / "judgements.sqlite")

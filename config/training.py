@@ -146,6 +146,9 @@ class TrainingConfig(Section):
     stop_by: Literal["valid_top1", "valid_recall_100"] = "valid_top1"
     """Figure of the validation split that chooses the best epoch: Top-1 among ``evaluation.candidates`` items, or the
     share of examples whose item is among the 100 nearest of the whole catalogue, embedded after every epoch."""
+    judged_share: Share = 0.05
+    """Share of the examples of a step of the stage ``training`` that are labelled pairs of people; each pair comes once
+    in a step at most."""
     token_dropout: Share = 0.0
     """Share of the query tokens that a step leaves out at random: answers to misspelt queries get better."""
     typo_share: Share = 0.0

@@ -23,6 +23,9 @@ from dpsr.serving.tensors import decode, encode, type_name
 _UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 _RETRY_SECONDS = 0.1
 
+Headers = Sequence[tuple[str, str]]
+"""gRPC metadata of a request: names in lower case, and values."""
+
 
 class TensorSpec(NamedTuple):
     """Type and shape of an input or output; None as a size or as the shape leaves that size or the rank free."""
@@ -51,6 +54,14 @@ class VersionStatus(NamedTuple):
     state: str
     error_code: int
     error_message: str
+
+
+class Answer(NamedTuple):
+    """What a signature answered, and the version that did."""
+
+    version: int
+    outputs: dict[str, np.ndarray]
+    """As of ``PredictClient.predict``."""
 
 
 class PredictClient:
@@ -108,6 +119,31 @@ class PredictClient:
             ServingError: the server refused the request or failed, or the deadline passed.
             ValueError: an input cannot be sent as a tensor.
         """
+        return self.answer(
+            model, inputs, signature=signature, version=version, label=label, outputs=outputs, timeout=timeout
+        ).outputs
+
+    def answer(
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        *,
+        signature: str = "serving_default",
+        version: int | None = None,
+        label: str | None = None,
+        outputs: Sequence[str] = (),
+        headers: Headers = (),
+        timeout: float | None = None,
+    ) -> Answer:
+        """Runs a signature as ``predict`` does, and tells the version that answered.
+
+        Args:
+            model, inputs, signature, version, label, outputs, timeout: as of ``predict``.
+            headers: the request's gRPC metadata, names in lower case.
+
+        Raises:
+            ServingError, ValueError: as ``predict``.
+        """
         from tensorflow_serving.apis import predict_pb2
 
         request = predict_pb2.PredictRequest(output_filter=outputs)
@@ -118,11 +154,20 @@ class PredictClient:
                 encode(_as_array(value), request.inputs[alias])
             except ValueError as error:
                 raise ValueError(f"input {alias}: {error}") from None
-        response = self._call(self._predictions.Predict, request, timeout)
-        return {alias: decode(proto) for alias, proto in response.outputs.items()}
+        response = self._call(self._predictions.Predict, request, timeout, headers)
+        found = {alias: decode(proto) for alias, proto in response.outputs.items()}
+        return Answer(response.model_spec.version.value, found)
 
-    def metadata(self, model: str, *, version: int | None = None, timeout: float | None = None) -> Metadata:
-        """The signatures of a model.
+    def metadata(
+        self,
+        model: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        headers: Headers = (),
+        timeout: float | None = None,
+    ) -> Metadata:
+        """The signatures of a model; the arguments are those of ``answer``.
 
         Raises:
             ServingError: as ``predict``.
@@ -130,8 +175,8 @@ class PredictClient:
         from tensorflow_serving.apis import get_model_metadata_pb2
 
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-        _fill_spec(request.model_spec, model, version)
-        response = self._call(self._predictions.GetModelMetadata, request, timeout)
+        _fill_spec(request.model_spec, model, version, label)
+        response = self._call(self._predictions.GetModelMetadata, request, timeout, headers)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         return Metadata(
@@ -144,9 +189,9 @@ class PredictClient:
         )
 
     def status(
-        self, model: str, *, version: int | None = None, timeout: float | None = None
+        self, model: str, *, version: int | None = None, headers: Headers = (), timeout: float | None = None
     ) -> dict[int, VersionStatus]:
-        """State of every version that the server has seen since its start, newest first.
+        """State of every version that the server has seen since its start, newest first; arguments as of ``answer``.
 
         Raises:
             ServingError: as ``predict``.
@@ -155,7 +200,7 @@ class PredictClient:
 
         request = get_model_status_pb2.GetModelStatusRequest()
         _fill_spec(request.model_spec, model, version)
-        response = self._call(self._models.GetModelStatus, request, timeout)
+        response = self._call(self._models.GetModelStatus, request, timeout, headers)
         states = get_model_status_pb2.ModelVersionStatus.State
         return {
             entry.version: VersionStatus(states.Name(entry.state), entry.status.error_code, entry.status.error_message)
@@ -201,9 +246,9 @@ class PredictClient:
         """Closes the connection."""
         self.close()
 
-    def _call(self, method: Callable[..., Any], request: Any, timeout: float | None) -> Any:
+    def _call(self, method: Callable[..., Any], request: Any, timeout: float | None, headers: Headers) -> Any:
         try:
-            return method(request, timeout=self._timeout if timeout is None else timeout)
+            return method(request, timeout=self._timeout if timeout is None else timeout, metadata=tuple(headers))
         except grpc.RpcError as error:
             raise ServingError(error.code(), error.details() or "") from None
 

@@ -77,7 +77,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.fixture(scope="module")
 def suggested(demo: tuple[Path, str]) -> list[str]:
-    """The three commands that the demo ends with, as they would be pasted into a shell."""
+    """The four commands that the demo ends with, as they would be pasted into a shell."""
     lines = [line for line in demo[1].splitlines() if line.startswith("  ")]
     return [line[line.index("  ", 2) :].strip() for line in lines]
 
@@ -98,16 +98,22 @@ def test_other_commands_work_with_the_demos_configuration(demo: tuple[Path, str]
 
 
 def test_the_suggested_commands_work_as_they_are(suggested: list[str]) -> None:
-    serve, search, page = suggested
+    serve, search, page, report = suggested
     with running(["bash", "-c", serve]) as process:
         line_with(process, "ready: demo_shop version 1 on 127.0.0.1:8500")
         found = subprocess.run(["bash", "-c", search], capture_output=True, text=True, cwd=ROOT, check=False)
+        with running(["bash", "-c", page]) as of_page:
+            line_with(of_page, "page: http://127.0.0.1:8700/")
     assert found.returncode == 0, found.stdout + found.stderr
     assert len([line for line in found.stdout.splitlines() if line[:2].strip().isdigit()]) == 5
     shown = subprocess.run(
-        ["bash", "-c", page], capture_output=True, text=True, check=True, env={**os.environ, "BROWSER": "echo opens %s"}
+        ["bash", "-c", report],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "BROWSER": "echo opens %s"},
     )
-    address = shlex.split(page)[-1]
+    address = shlex.split(report)[-1]
     assert address.startswith("file:///")
     assert f"opens {address}" in shown.stdout
 

@@ -39,6 +39,8 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(wheel: Path) -> None:
         "dpsr/ops_cc/_build_info.py",
         "dpsr/ops_cc/_dpsr_ops.so",
         "dpsr/ops_cc/library.py",
+        "dpsr/page/static/index.html",
+        "dpsr/page/static/main.js",
         "dpsr/serving/engine/_session.pyi",
         "dpsr/serving/fleet/proxy/fleet.lua",
         "dpsr/tokenizer_cc/_tokenizer.pyi",
@@ -48,7 +50,7 @@ def test_the_wheel_has_what_is_needed_and_nothing_else(wheel: Path) -> None:
     for module in ("serving/engine/_session", "tokenizer_cc/_tokenizer"):
         assert any(name.startswith(f"dpsr/{module}.cpython") for name in names), module
     suffixes = {Path(name).suffix for name in names if name.startswith("dpsr/")}
-    assert suffixes == {".css", ".html", ".lua", ".py", ".pyi", ".so", ".toml", ".typed"}
+    assert suffixes == {".css", ".html", ".js", ".lua", ".py", ".pyi", ".so", ".svg", ".toml", ".typed"}
     assert not {name.split("/")[1] for name in names} & {"tests", "benchmarks", "build", "setup.py", "core"}
 
 

@@ -18,6 +18,7 @@ from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.encoded_items import principal_axes
 from dpsr.model.feature_tables import sequence_lengths
+from dpsr.model.trained import teacher_arrays
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.vector_files import texts_digest
 from dpsr.training.distillation import DistillationStep
@@ -26,7 +27,6 @@ from dpsr.training.score_files import read_scores
 from dpsr.training.stages import DISTILLATION, SCORES, Stage
 from dpsr.training.step import MatchingStep
 from dpsr.training.teachers import Teachers
-from dpsr.training.trained import teacher_arrays
 from dpsr.training.validation import Validation
 
 
@@ -87,7 +87,7 @@ def _taught(config: Config, dataset: Dataset, maker: BatchMaker, teachers: Teach
     by_vectors = config.distillation.objective == "vectors"
     axes = principal_axes(teachers.item_vectors, config.model.dimension) if by_vectors else None
     mixed = config.training.batch_size // 2 if has_log and pool is not None else 0
-    taught = TaughtMaker(replace(maker, item_texts=pool, mixed_rows=mixed), vectors, pool, axes)
+    taught = TaughtMaker(replace(maker, item_texts=pool, mixed_rows=mixed, judged=None), vectors, pool, axes)
     if has_log:
         return LogBatches(taught, dataset.directory / split_file("train"))
     return CatalogueBatches(taught, np.arange(dataset.schema.num_items, dtype=np.int32))

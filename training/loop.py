@@ -13,6 +13,7 @@ from tqdm import tqdm
 from dpsr.config import Config
 from dpsr.data.batches.steps import epoch_batches, plan_tensors
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model import run_files
 from dpsr.training import checkpoints
 from dpsr.training.checkpoint_writer import TracedCheckpoint
 from dpsr.training.divergence import StepPlace, diverged, first_bad_step
@@ -60,7 +61,7 @@ class Training:
         if self._checkpoints.latest_checkpoint:
             self._checkpoint.restore(self._checkpoints.latest_checkpoint).assert_consumed()
             epochs_done = int(self._position.epoch)
-            found = checkpoints.read_epochs(self._directory)
+            found = run_files.read_epochs(self._directory)
             self._epochs = [figures for figures in found if figures["epoch"] <= epochs_done]
 
     def run(self) -> dict[str, Any]:
@@ -106,7 +107,7 @@ class Training:
     def _begin(self, scheduled: ScheduledStage) -> None:
         """Starts a stage from the best model of the one before; again so after a death before its first checkpoint."""
         if bests := self._bests():
-            self._model_alone.read(str(checkpoints.best_path(self._directory, bests[-1]))).assert_consumed()
+            self._model_alone.read(str(run_files.best_path(self._directory, bests[-1]))).assert_consumed()
         scheduled.stage.step.optimizer.begin_stage()
         self._position.first_loss.assign(0.0)
 
@@ -154,7 +155,7 @@ class Training:
         """
         bests = self._bests()
         if bests[-1] == epoch:
-            self.write_model(checkpoints.best_path(self._directory, epoch))
+            self.write_model(run_files.best_path(self._directory, epoch))
         self._write_metrics()
         self._save(epoch, 0, 0.0)
         checkpoints.remove_all_but_best(self._directory, *bests)
@@ -238,7 +239,7 @@ class Training:
             "examples": sum(batches.steps * batches.batch_size for batches in done),
             "parameters": sum(int(np.prod(variable.shape)) for variable in self._model.trainable_variables),
         }
-        checkpoints.write_json(self._directory / checkpoints.METRICS_FILE, metrics)
+        checkpoints.write_json(self._directory / run_files.METRICS_FILE, metrics)
         return metrics
 
 

@@ -62,6 +62,7 @@ def matching_stages(
         token_dropout=training.token_dropout,
         seed=training.seed,
         head_assignment=_head_assignment(config, dataset),
+        num_items=dataset.schema.num_items,
     )
     *_, optimizer = own.values()
     # The loss of the validation split is that of the log, whether or not the log is trained on.
@@ -111,6 +112,8 @@ def _clicks(config: Config, dataset: Dataset, maker: BatchMaker) -> np.ndarray |
     """How often an item is the positive of an example of the log, [items]; None where logits are not corrected."""
     if not config.loss.popularity_correction:
         return None
-    # Random items are the positives of the mixed rows.
+    # Random items are the positives of the mixed rows, judged ones those of their own.
     steps_of_log = -(-dataset.num_interactions("train") // maker.batch_records)
-    return dataset.clicks_per_item("train") + steps_of_log * maker.mixed_rows / dataset.schema.num_items
+    mixed = steps_of_log * maker.mixed_rows / dataset.schema.num_items
+    judged = 0.0 if maker.judged is None else maker.judged.expected_positives(steps_of_log)
+    return dataset.clicks_per_item("train") + mixed + judged

@@ -12,9 +12,9 @@ from dpsr.config import Config
 from dpsr.data.batches.blocks import FIELDS
 from dpsr.data.dataset.pairs import clicked_items
 from dpsr.data.dataset.tables import Bags, Dataset
+from dpsr.model.run_files import CheckpointError
 from dpsr.training import checkpoints
 from dpsr.training.catalogue_scores import CatalogueScores
-from dpsr.training.checkpoints import CheckpointError
 from dpsr.training.stages import EpochStart
 
 _NONE = -1

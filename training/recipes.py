@@ -11,6 +11,7 @@ import tensorflow as tf
 from dpsr.config import Config
 from dpsr.data.batches.augmentation import ItemTexts, QueryTexts
 from dpsr.data.batches.batch import BatchMaker
+from dpsr.data.batches.judged import JudgedExamples
 from dpsr.data.batches.steps import BatchSource, CatalogueBatches, LogBatches, WeightedLogBatches
 from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
@@ -128,6 +129,14 @@ def batch_maker(config: Config, dataset: Dataset, *, encoded: np.ndarray | None 
             typo_share=typo_share,
             query_length=query_length,
         )
+    judged = None
+    if config.training.epochs:
+        judged = JudgedExamples.of_labels(
+            dataset.labels(),
+            share=config.training.judged_share,
+            batch_size=config.training.batch_size,
+            num_items=dataset.schema.num_items,
+        )
     return BatchMaker(
         feature_tables(config.model, dataset, encoded=encoded),
         batch_size=config.training.batch_size,
@@ -136,4 +145,5 @@ def batch_maker(config: Config, dataset: Dataset, *, encoded: np.ndarray | None 
         query_texts=query_texts,
         item_texts=item_texts,
         mixed_rows=config.mixed_rows,
+        judged=judged,
     )

@@ -18,6 +18,7 @@ from dpsr.training.losses import batch_loss
 from dpsr.training.negatives import HardNegatives, KnownPositives, expected_occurrences
 from dpsr.training.optimizers import Optimizer
 from dpsr.training.tower_step import TowerStep
+from dpsr.training.wrong_pairs import rivals, wrong_pair_loss
 
 
 class _Negatives(NamedTuple):
@@ -44,6 +45,7 @@ class MatchingStep(TowerStep):
         known_positives: KnownPositives | None = None,
         hard_negatives: HardNegatives | None = None,
         head_assignment: HeadAssignment | None = None,
+        num_items: int = 1,
     ) -> None:
         """Chooses what a step minimises.
 
@@ -58,24 +60,28 @@ class MatchingStep(TowerStep):
             known_positives: items excluded from the negatives of a query.
             hard_negatives: negatives of single queries.
             head_assignment: the head that a row trains; without it, the soft dot product of all.
+            num_items: size of the catalogue.
         """
         super().__init__(model, optimizer, token_dropout=token_dropout, seed=seed)
         self._loss = loss
         self._known_positives = known_positives
         self._hard_negatives = hard_negatives
         self._head_assignment = head_assignment
+        self._num_items = num_items
         self._occurrences = None
         if clicks is not None:
             self._occurrences = graph_array(expected_occurrences(clicks, loss.mixing_ratio, loss.group_size))
 
     def prepare(self, batch: Batch) -> tuple[ItemFeatures, _Negatives]:
-        """As ``TowerStep.prepare``: the batch's items, then the hard negatives."""
+        """As ``TowerStep.prepare``: the batch's items, then the hard negatives, then those of wrong pairs."""
         known, hard, items = None, None, batch.items
         if self._known_positives is not None:
             known = self._known_positives.mask(batch.query_rows, batch.item_rows)
         if self._hard_negatives is not None:
             hard, features = self._hard_negatives.of_queries(batch.query_rows)
             items = concatenated(items, features)
+        if batch.wrong is not None:
+            items = concatenated(items, batch.wrong.items)
         return items, _Negatives(known, hard)
 
     def loss(self, batch: Batch) -> tf.Tensor:
@@ -85,6 +91,30 @@ class MatchingStep(TowerStep):
 
     def objective(self, heads: tf.Tensor, vectors: tf.Tensor, batch: Batch, prepared: _Negatives) -> LossAndGradients:
         """As ``TowerStep.objective``."""
+        if batch.wrong is None:
+            return self._of_examples(heads, vectors, batch, prepared)
+        size, items = tf.shape(batch.query_rows)[0], tf.shape(batch.item_rows)[0]
+        first_wrong = tf.shape(vectors)[0] - tf.shape(batch.wrong.item_rows)[0]
+        found = self._of_examples(heads[:size], vectors[:first_wrong], batch, prepared)
+        wrong = wrong_pair_loss(
+            heads[size:],
+            vectors[first_wrong:],
+            vectors[:items],
+            batch.wrong.no_rivals,
+            rivals=rivals(batch.item_rows.shape[0], self._num_items),
+            temperature=self._loss.temperature,
+            rows=tf.cast(size, tf.float32),
+        )
+        return LossAndGradients(
+            found.loss + wrong.loss,
+            tf.concat([found.heads, wrong.heads], axis=0),
+            tf.concat([found.vectors, wrong.vectors], axis=0),
+        )
+
+    def _of_examples(
+        self, heads: tf.Tensor, vectors: tf.Tensor, batch: Batch, prepared: _Negatives
+    ) -> LossAndGradients:
+        """The loss of the B examples; heads [B, m, d] and vectors [B + R + H, d]."""
         rows = batch.query_rows, batch.item_rows
         beta = self._model.config.attention_temperature
         if self._head_assignment is None:

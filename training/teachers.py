@@ -13,16 +13,16 @@ from dpsr.data.batches.sequences import SequenceLengths
 from dpsr.data.dataset.directory import atomic_directory
 from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
+from dpsr.model import run_files
 from dpsr.model.encoded_items import EncodedItems, mean_item_vectors, principal_axes
 from dpsr.model.frozen_encoder import FrozenEncoder, FrozenEncoders
 from dpsr.model.text_encoders.checkpoint_config import CONFIG_FILE, read_published
 from dpsr.model.token_statistics import relative_idf
+from dpsr.model.trained import load_teachers, load_trained, teacher_arrays
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.vector_files import vectors_in_file
 from dpsr.tokenizer_cc import Tokenizer
-from dpsr.training import checkpoints
 from dpsr.training.catalogues import catalogue_difference
-from dpsr.training.trained import load_teachers, load_trained, teacher_arrays
 
 
 class TeacherError(DpsrError, ValueError):
@@ -50,7 +50,7 @@ class Teachers:
         """
         if not config.distillation.teachers:
             return None
-        kept = config.checkpoint_dir / checkpoints.TEACHERS_FOLDER
+        kept = config.checkpoint_dir / run_files.TEACHERS_FOLDER
         if kept.is_dir():
             encoders = load_teachers(config.checkpoint_dir)
         else:
@@ -144,7 +144,7 @@ def _width(path: Path) -> int:
     if (path / CONFIG_FILE).is_file():
         width: int = read_published(path).sizes["width"]
         return width
-    return checkpoints.read_description(path / "checkpoints").model.dimension
+    return run_files.read_description(path / "checkpoints").model.dimension
 
 
 def _opened(path: Path, config: Config, dataset: Dataset) -> FrozenEncoder:
@@ -161,9 +161,9 @@ def _opened(path: Path, config: Config, dataset: Dataset) -> FrozenEncoder:
         sizes = config.model.transformer
         lengths = SequenceLengths(sizes.max_query_length, sizes.max_item_length)
         return published_encoder(path, config.distillation.text or dataset.schema.text, lengths)
-    if not (directory / checkpoints.MODEL_FILE).is_file():
+    if not (directory / run_files.MODEL_FILE).is_file():
         raise TeacherError(
-            f"{path}: holds no trained run (no checkpoints/{checkpoints.MODEL_FILE}), and no model in Hugging Face's "
+            f"{path}: holds no trained run (no checkpoints/{run_files.MODEL_FILE}), and no model in Hugging Face's "
             "format (no config.json); train the teacher first"
         )
     of_teacher = Dataset.load(path / "dataset")

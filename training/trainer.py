@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model import run_files
 from dpsr.model.feature_tables import truncation_notes
 from dpsr.training import checkpoints
 from dpsr.training.loop import Training
@@ -57,11 +58,11 @@ def start_run(config: Config, dataset: Dataset, *, resume: bool) -> None:
         )
     directory = config.checkpoint_dir
     directory.mkdir(parents=True, exist_ok=True)
-    description = checkpoints.describe(config, dataset.schema)
+    description = checkpoints.describe(config, dataset)
     checkpoints.remove_unfinished(directory)
     if not resume:
         checkpoints.clear(directory)
-    elif (directory / checkpoints.MODEL_FILE).exists():
+    elif (directory / run_files.MODEL_FILE).exists():
         checkpoints.check_resumable(directory, description)
     checkpoints.end_of_run(directory).unlink(missing_ok=True)
-    checkpoints.write_json(directory / checkpoints.MODEL_FILE, description)
+    checkpoints.write_json(directory / run_files.MODEL_FILE, description)

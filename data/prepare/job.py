@@ -24,6 +24,7 @@ from dpsr.data.dataset.schema import (
     EVENTS,
     FORMAT_VERSION,
     ITEMS_FILE,
+    LABEL,
     LABELS_FILE,
     MANIFEST_FILE,
     SPLITS,
@@ -42,11 +43,12 @@ from dpsr.data.prepare.entities import (
     read_features,
     without_duplicates,
 )
+from dpsr.data.prepare.judgements import JudgedPairs
 from dpsr.data.prepare.log import Boundaries, Log, RowReader, find_boundaries
 from dpsr.data.prepare.privacy import UserIds
 from dpsr.data.prepare.splits import SplitWriter, Written
 from dpsr.data.prepare.streamed import read_log
-from dpsr.data.prepare.supervision import read_labels
+from dpsr.data.prepare.supervision import all_labels, read_labels, supervision_labels
 from dpsr.data.prepare.token_files import TokenFiles, subwords_of_run
 from dpsr.data.prepare.vocabulary import RowIndex
 from dpsr.data.raw.readers import Source
@@ -90,6 +92,7 @@ def prepare(
         DatasetError: an input is missing or empty, has duplicate ids or too many unusable rows, or does not fit the
             existing dataset; another process prepares the same directory; the disk is full. Only the list of the
             rejected rows is written.
+        JudgementError: the store of judgements is missing or cannot be read.
         ValueError: ``append`` together with ``spark``.
     """
     if append and spark:
@@ -114,6 +117,8 @@ class _Preparation:
     ) -> None:
         self._config, self._directory, self._progress, self._spark = config, directory, progress, spark
         self._before, self._grow = before, grow
+        judgements = config.data.judgements
+        self._judged = None if judgements is None else JudgedPairs(judgements)
         self._inputs: dict[str, Any] = {}
         self._user_ids = UserIds.from_environment(config.data.user_id_key_variable)
         if before:
@@ -187,7 +192,9 @@ class _Preparation:
         return sources
 
     @contextmanager
-    def _reading(self, source: Source | CatalogueQueries) -> Iterator[tuple[RejectedRows, Callable[[int], None]]]:
+    def _reading(
+        self, source: Source | CatalogueQueries | JudgedPairs
+    ) -> Iterator[tuple[RejectedRows, Callable[[int], None]]]:
         """Counts the rows of an input; ends the job on an empty input, and on too many unusable rows."""
         whole_rows = not (self._user_ids.hidden and source.name in ("interactions", "users"))
         with (
@@ -207,7 +214,13 @@ class _Preparation:
                 raise DatasetError(
                     f"{', '.join(source.files)}: has no rows; set data.{source.name}.path to a file with rows"
                 )
-            rejected.check(rows, self._config.data.max_rejected_share, self._kept_at)
+            if source is not self._judged:
+                rejected.check(rows, self._config.data.max_rejected_share, self._kept_at)
+            elif rejected.count == rows:  # that some judged items left the catalogue is no error
+                raise DatasetError(
+                    f"{source.files[0]}: none of its {rows:,} judged pairs has an item of the catalogue; name the "
+                    "store of this shop by data.judgements.path, or leave data.judgements out"
+                )
             reasons = dict(sorted(rejected.reasons.items()))
             self._inputs[source.name] = {"files": source.files, "rows": rows, "rejected": reasons}
 
@@ -260,12 +273,19 @@ class _Preparation:
         return ColumnWriter(self._directory, name, table, self._before.vocabularies if self._before else {}, self._grow)
 
     def _labels(self, source: Source | None, items: RowIndex, item_ids_as: Any, queries: RowIndex) -> None:
-        parts = [self._before.labels()] if self._before else []
+        """Writes the labelled pairs: those of supervision, then those of people's judgements."""
+        supervised = [supervision_labels(self._before)] if self._before else []
         if source:
             with self._reading(source) as (rejected, advance):
-                parts.append(read_labels(source, items, item_ids_as, queries, rejected, advance))
-        if any(len(part) for part in parts):
-            np.save(self._directory / LABELS_FILE, np.concatenate(parts))
+                supervised.append(read_labels(source, items, item_ids_as, queries, rejected, advance))
+        judged = np.empty(0, LABEL)
+        if self._judged:  # has pairs
+            with self._reading(self._judged) as (rejected, advance):
+                judged = read_labels(self._judged, items, item_ids_as, queries, rejected, advance)
+            self._inputs["judgements"]["labels"] = len(judged)
+        labels = all_labels(supervised, judged, len(items))
+        if len(labels):
+            np.save(self._directory / LABELS_FILE, labels)
 
     def _in_train(self, log: Log, boundaries: Boundaries, log_queries: int, num_queries: int) -> np.ndarray:
         """Queries that the vocabulary counts: of the train period, of the dataset before, or labelled; bool [n]."""

@@ -1,14 +1,17 @@
-"""Human supervision: labelled pairs of a query and an item."""
+"""Human supervision: labelled pairs of a query and an item, of files and of people's judgements."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpsr.data.dataset.pairs import pair_keys
 from dpsr.data.dataset.schema import LABEL
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.prepare.judgements import JudgedPairs
 from dpsr.data.prepare.vocabulary import RowIndex
 from dpsr.data.raw.readers import Source
 from dpsr.data.raw.rejected import RejectedRows
@@ -16,7 +19,7 @@ from dpsr.data.raw.values import numbers, trimmed_strings
 
 
 def read_labels(
-    source: Source,
+    source: Source | JudgedPairs,
     items: RowIndex,
     item_ids_as: Callable[[pa.Array], pa.Array],
     queries: RowIndex,
@@ -56,6 +59,25 @@ def read_labels(
         parts.append(part)
         advance(size)
     return np.concatenate(parts)
+
+
+def supervision_labels(before: Dataset) -> np.ndarray:
+    """The labels of a dataset without those of judgements, LABEL [n]: the store has these all the time."""
+    labels = before.labels()
+    return labels[: len(labels) - before.manifest["inputs"].get("judgements", {}).get("labels", 0)]
+
+
+def all_labels(supervised: Sequence[np.ndarray], judged: np.ndarray, num_items: int) -> np.ndarray:
+    """Labels of supervision, then those of judgements, which replace the former of the same pair; LABEL [n].
+
+    Args:
+        supervised: LABEL [n] each.
+        judged: LABEL [m].
+        num_items: size of the catalogue.
+    """
+    labels = np.concatenate([np.empty(0, LABEL), *supervised])
+    kept = ~np.isin(pair_keys(labels, num_items), pair_keys(judged, num_items))
+    return np.concatenate([labels[kept], judged])
 
 
 def labels_of(column: pa.Array) -> pa.Array:

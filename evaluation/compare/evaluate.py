@@ -19,7 +19,7 @@ from dpsr.evaluation.compare.benchmark_suite import BenchmarkSuite, benchmark_su
 from dpsr.evaluation.compare.comparison import compare, compare_judged
 from dpsr.evaluation.measures.cases import differing_cases
 from dpsr.evaluation.measures.heads import frequent_queries, head_answers
-from dpsr.evaluation.measures.judgements import Judgements, load_judgements
+from dpsr.evaluation.measures.judgements import Judgements, load_judgements, notes_of_learnt
 from dpsr.evaluation.measures.polysemy import Senses, senses_by_head
 from dpsr.evaluation.measures.senses import load_senses
 from dpsr.evaluation.measures.timing import retrieval_times
@@ -124,7 +124,7 @@ def evaluate(
         machine=describe_machine(),
         comparison=comparison,
         judged=judged,
-        notes=suite.notes,
+        notes=suite.notes + ([] if judgements is None else notes_of_learnt(judgements, dataset)),
         senses=senses_by_head(model, dataset, vectors, truth, column=sense_column)
         if model is not None and truth
         else [],

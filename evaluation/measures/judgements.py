@@ -18,6 +18,7 @@ from dpsr.baselines.interfaces import Method, Retriever, Scorer
 from dpsr.config import LabelsConfig
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
+from dpsr.data.judgements.labels import labelled_pairs
 from dpsr.evaluation.measures.clicks import concatenated, retrieved
 from dpsr.evaluation.measures.matches import match_shares
 from dpsr.evaluation.measures.metrics import RANKED_DEPTH, ranked_values
@@ -62,7 +63,7 @@ class Judgements:
 
 
 def load_judgements(config: LabelsConfig, dataset: Dataset, *, seed: int) -> Judgements:
-    """Reads a Parquet file of query, item_id and label; pairs of items outside the catalogue are left out.
+    """Reads judged pairs of a Parquet file or a store; pairs of items outside the catalogue are left out.
 
     Args:
         config: where the file is and what its labels mean.
@@ -71,8 +72,9 @@ def load_judgements(config: LabelsConfig, dataset: Dataset, *, seed: int) -> Jud
 
     Raises:
         DatasetError: the file or a column is missing, no pair is relevant, or a graded label is fractional.
+        JudgementError: the store is missing or cannot be read, or has no book of a name.
     """
-    table = _read(config)
+    table = _of_store(config) if config.is_store else _read(config)
     labels = table["label"].to_numpy().astype(np.float64)
     if config.graded and (labels != np.floor(labels)).any():
         raise DatasetError(
@@ -100,6 +102,25 @@ def load_judgements(config: LabelsConfig, dataset: Dataset, *, seed: int) -> Jud
         unknown_items=int((~known).sum()),
         match_thresholds=config.match_thresholds,
     )
+
+
+def notes_of_learnt(judgements: Judgements, dataset: Dataset) -> list[str]:
+    """A sentence where judged pairs are labelled pairs of the dataset, from which training learns."""
+    labels = dataset.labels()
+    texts = dataset.query_texts().take(labels["query"]).to_pylist()
+    learnt = set(zip(texts, labels["item"].tolist(), strict=True))
+    judged = [
+        (text, item)
+        for text, items in zip(judgements.queries.texts.tolist(), judgements.items, strict=True)
+        for item in items.tolist()
+    ]
+    found = sum(pair in learnt for pair in judged)
+    if not found:
+        return []
+    return [
+        f"{found:,} of {len(judged):,} judged pairs are labelled pairs of the dataset, from which training learns: "
+        "figures of judged queries show how well these were learnt, not how the model answers other queries."
+    ]
 
 
 def measure_judged(
@@ -205,6 +226,16 @@ def area_under_curve(scores: np.ndarray, relevant: np.ndarray) -> float:
         return float("nan")
     ranks = rankdata(scores)
     return float((ranks[relevant].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _of_store(config: LabelsConfig) -> pa.Table:
+    """As ``_read``, of a store of judgements."""
+    pairs = labelled_pairs(config.path, key="evaluation.labels.path", books=config.books)
+    columns = {name: [getattr(pair, name) for pair in pairs] for name in ("query", "item_id")}
+    return pa.table(
+        {name: pa.array(values, pa.string()) for name, values in columns.items()}
+        | {"label": pa.array([pair.label for pair in pairs], pa.float64())}
+    )
 
 
 def _read(config: LabelsConfig) -> pa.Table:

@@ -17,6 +17,7 @@ ALL = "all"
 """The slice of all examples."""
 SEEN, UNSEEN, TYPO = "seen queries", "unseen queries", "one typo"
 FREQUENCY = ("head", "torso", "tail")
+LABELLED, UNLABELLED = "labelled queries", "unlabelled queries"
 LONG = "long queries"
 LONG_FROM = 5
 """Words of a long query, at least."""
@@ -28,9 +29,10 @@ def slices_of(examples: QueryExamples, dataset: Dataset, *, columns: Sequence[st
     """Assigns examples to slices; the slices of one partition are neighbours.
 
     ``seen queries`` have a click in the train split. Head, torso and tail queries hold a third of its clicks each, the
-    most frequent queries first; unseen queries are tail. ``with history`` has users with an event before the click. The
-    script is that of the query's letters. Partitions by history and script with all examples in one slice are left out.
-    ``long queries`` have five words or more between white space.
+    most frequent queries first; unseen queries are tail. ``labelled queries`` have labelled pairs, from which training
+    learns as from clicks. ``with history`` has users with an event before the click. The script is that of the query's
+    letters. Partitions by labels, history and script with all examples in one slice are left out. ``long queries`` have
+    five words or more between white space.
 
     Args:
         examples: n clicks.
@@ -56,11 +58,21 @@ def slices_of(examples: QueryExamples, dataset: Dataset, *, columns: Sequence[st
     slices[LONG] = np.array([len(text.split()) >= LONG_FROM for text in texts], dtype=bool)
     if history.any() and not history.all():
         slices |= {"with history": history, "without history": ~history}
+    labelled = _labelled(texts, dataset)
+    if labelled.any() and not labelled.all():
+        slices |= {LABELLED: labelled, UNLABELLED: ~labelled}
     if len(set(scripts)) > 1:
         slices |= {script: scripts == script for script in sorted(set(scripts))}
     for column in columns:
         slices |= _by_value(column, examples, dataset)
     return {name: mask for name, mask in slices.items() if mask.any()}
+
+
+def _labelled(texts: Sequence[str], dataset: Dataset) -> np.ndarray:
+    """Whether the normalised queries have labelled pairs, bool [n]."""
+    rows = np.unique(dataset.labels()["query"])
+    known = {normalise_query(text) for text in dataset.query_texts().take(rows).to_pylist()}
+    return np.array([text in known for text in texts], dtype=bool)
 
 
 def frequency_bands(counts: Counter[str]) -> dict[str, str]:

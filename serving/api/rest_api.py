@@ -80,7 +80,14 @@ class RestApi:
         Raises:
             ServableError: the port is taken.
         """
-        return await self._http.listen(self._config, tls)
+        config = self._config
+        return await self._http.listen(
+            config.host,
+            config.rest_port,
+            remedy="choose another serving.rest_port (0 takes a free port, -1 none) or serving.host",
+            tls=tls,
+            reuse_port=config.workers > 1,
+        )
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -26,9 +26,9 @@ from dpsr.evaluation.compare.evaluate import evaluate
 from dpsr.evaluation.compare.producer import run_task
 from dpsr.evaluation.report.model_comparison import ModelComparison
 from dpsr.indexing.corpus import embed_items
+from dpsr.model.run_files import CheckpointError
+from dpsr.model.trained import other_runs
 from dpsr.model.two_tower import TwoTower
-from dpsr.training.checkpoints import CheckpointError
-from dpsr.training.trained import other_runs
 from dpsr.training.trainer import train
 
 from .coded_shop import make_shop

@@ -21,7 +21,7 @@ import tensorflow as tf
 from dpsr.cluster.up import LocalCluster
 from dpsr.config import Config, load_config
 from dpsr.data.dataset.tables import Dataset
-from dpsr.training.trained import load_trained
+from dpsr.model.trained import load_trained
 from dpsr.training.trainer import train
 
 ROOT = Path(__file__).resolve().parent.parent.parent

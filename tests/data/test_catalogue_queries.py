@@ -13,7 +13,7 @@ from dpsr.data.dataset.tables import Dataset
 from dpsr.data.dataset.verify import verify
 from dpsr.data.prepare.job import prepare
 from dpsr.evaluation.compare.evaluate import evaluate
-from dpsr.training.trained import load_trained
+from dpsr.model.trained import load_trained
 from dpsr.training.trainer import train
 
 WORDS = ["red", "blue", "steel", "oak", "lamp", "saw", "drill", "sink"]

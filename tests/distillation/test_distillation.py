@@ -15,13 +15,13 @@ from dpsr.data.batches.taught import TaughtBatch
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
+from dpsr.model.trained import load_trained
 from dpsr.training import loop
 from dpsr.training.distillation import DistillationStep
 from dpsr.training.recipes import make_recipe
 from dpsr.training.run_optimizers import adagrad
 from dpsr.training.score_files import read_scores
 from dpsr.training.teachers import Teachers
-from dpsr.training.trained import load_trained
 from dpsr.training.trainer import train
 
 from ..model.test_two_tower import make_model, random_items, random_queries

@@ -16,10 +16,10 @@ from dpsr.indexing.corpus import embed_catalogue, embed_items
 from dpsr.indexing.publish import export
 from dpsr.model.encoded_items import mean_item_vectors, principal_axes
 from dpsr.model.frozen_encoder import FrozenEncoder, FrozenEncoders
+from dpsr.model.trained import load_trained
 from dpsr.model.two_tower import TwoTower
 from dpsr.model.vector_files import vectors_in_file
 from dpsr.training.teachers import Teachers
-from dpsr.training.trained import load_trained
 from dpsr.training.trainer import train
 
 from .conftest import TITLES, WIDTH, write_items

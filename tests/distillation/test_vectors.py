@@ -16,12 +16,12 @@ from dpsr.data.dataset.tables import Bags, Dataset
 from dpsr.data.prepare.job import prepare
 from dpsr.model.encoded_items import principal_axes
 from dpsr.model.text_encoders.transformer import TransformerEncoder
+from dpsr.model.trained import load_trained
 from dpsr.model.two_tower import TwoTower
 from dpsr.training.distillation import DistillationStep
 from dpsr.training.recipes import make_recipe
 from dpsr.training.run_optimizers import adagrad
 from dpsr.training.teachers import Teachers
-from dpsr.training.trained import load_trained
 from dpsr.training.trainer import train
 
 from ..model.test_two_tower import make_model, random_items, random_queries

@@ -9,17 +9,20 @@ import pyarrow as pa
 import pytest
 
 from dpsr.baselines.examples import QueryExamples, make_examples
-from dpsr.data.dataset.schema import CLICK, INTERACTION, SKIP, DatasetError
+from dpsr.data.dataset.schema import CLICK, INTERACTION, LABEL, SKIP, DatasetError
 from dpsr.evaluation.measures.slices import frequency_bands, script_of, slices_of
 
 
-def log(queries: list[str], train: list[tuple[int, int]]) -> Any:
-    """A dataset of queries and a train split, (query, event), in two blocks."""
+def log(queries: list[str], train: list[tuple[int, int]], labelled: list[int] | None = None) -> Any:
+    """A dataset of queries, a train split, (query, event), in two blocks, and the queries of labelled pairs."""
+    labels = np.zeros(len(labelled or ()), LABEL)
+    labels["query"] = labelled or []
     records = np.zeros(len(train), dtype=INTERACTION)
     records["query"], records["event"] = zip(*train, strict=True)
     return SimpleNamespace(
         interaction_blocks=lambda split: np.array_split(records, 2),
         query_texts=lambda: pa.array(queries),
+        labels=lambda: labels,
         schema=SimpleNamespace(num_queries=len(queries)),
     )
 
@@ -60,6 +63,15 @@ def test_partitions_with_all_examples_in_one_slice_are_left_out() -> None:
     found = slices_of(examples(["a", "手机"], [0, 3]), dataset)
     assert found["with history"].tolist() == found["cjk script"].tolist() == [False, True]
     assert found["without history"].tolist() == found["latin script"].tolist() == [True, False]
+
+
+def test_labelled_queries_are_told_apart_up_to_case() -> None:
+    dataset = log(["a", "B", "c"], [(0, CLICK)], labelled=[1, 1, 2])
+    found = slices_of(examples(["a", "b", "C ", "new"]), dataset)
+    assert found["labelled queries"].tolist() == [False, True, True, False]
+    assert found["unlabelled queries"].tolist() == [True, False, False, True]
+    assert "labelled queries" not in slices_of(examples(["a"]), dataset)
+    assert "unlabelled queries" not in slices_of(examples(["b"]), dataset)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from messages import predict_request
 from test_controller import wait_for
 from test_proxy import Proxied
 
+from dpsr.serving.fleet.proxy.process import HaProxy
+
 pytestmark = pytest.mark.skipif(shutil.which("haproxy") is None, reason="no haproxy; make deps-fleet installs it")
 
 AGENT = """
@@ -89,6 +91,27 @@ def test_traffic_goes_on_without_the_agent_and_the_next_one_takes_over(proxied: 
     finally:
         agent.kill()
         agent.wait()
+
+
+def test_a_reload_is_no_end(proxied: Proxied) -> None:
+    proxied.add_server("a", "m")
+    proxied.start()
+    proxied.route({"m": ["a"]})
+    haproxy = HaProxy(proxied.state / "run")
+    assert haproxy.is_running()
+    looks, stop = [], threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            looks.append(haproxy.is_running())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for number in range(8):  # a new model is a reload
+        proxied.route({"m": ["a"], **{f"m{each}": ["a"] for each in range(number + 1)}})
+    stop.set()
+    looking.join()
+    assert all(looks)
 
 
 def test_both_come_back_after_a_kill_of_agent_and_haproxy(proxied: Proxied) -> None:

@@ -356,7 +356,7 @@ def test_the_command_passes_the_version(chain: Chain, tmp_path: Path, monkeypatc
         return chain.third
 
     monkeypatch.setattr(publish_module, "export", run)
-    monkeypatch.setattr("dpsr.training.trained.load_model", lambda *_: None)
+    monkeypatch.setattr("dpsr.model.trained.load_model", lambda *_: None)
     monkeypatch.setattr("dpsr.cli.options.load_config", lambda *_: chain.exports.shop.config)
     done = CliRunner().invoke(export_command, ["-c", "shop.toml", "--items", "today.parquet", "--since", "2"])
     assert done.exit_code == 0, done.output

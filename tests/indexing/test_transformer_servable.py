@@ -13,11 +13,11 @@ from dpsr.indexing.corpus import embed_catalogue, embed_items
 from dpsr.indexing.publish import export
 from dpsr.model.feature_tables import feature_tables
 from dpsr.model.interface import Model
+from dpsr.model.run_files import CheckpointError
 from dpsr.model.text_encoders.transformer import TransformerEncoder
+from dpsr.model.trained import load_model
 from dpsr.model.two_tower import TwoTower
 from dpsr.ops_cc.text_encoder import EncoderShape, EncoderWeights
-from dpsr.training.checkpoints import CheckpointError
-from dpsr.training.trained import load_model
 
 from ..model.numpy_encoder import last_hidden_states
 from ..model.published import BERT, WORDS, random_weights, write_checkpoint

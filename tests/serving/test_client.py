@@ -57,6 +57,19 @@ def test_outputs_and_version_can_be_chosen(client: PredictClient) -> None:
     assert list(answer) == ["head"]
 
 
+def test_an_answer_tells_its_version(client: PredictClient) -> None:
+    answer = client.answer(NAME, {"query": ["red"]}, outputs=["score"], headers=(("x-dpsr-variant", "v"),))
+    assert answer.version == 1
+    np.testing.assert_array_equal(answer.outputs["score"], tiny_shop.expected([b"red"], 1)["score"])
+
+
+def test_labels_are_asked_for(client: PredictClient) -> None:
+    with pytest.raises(ServingError, match="version label: canary"):
+        client.answer(NAME, {"query": ["red"]}, label="canary")
+    with pytest.raises(ServingError, match="version label: canary"):
+        client.metadata(NAME, label="canary")
+
+
 def test_metadata_lists_the_signatures(client: PredictClient) -> None:
     metadata = client.metadata(NAME)
     assert metadata.version == 1

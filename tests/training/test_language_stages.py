@@ -19,9 +19,9 @@ import tensorflow as tf
 from dpsr.config import Config, ConfigError
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
+from dpsr.model.trained import load_trained
 from dpsr.training.loop import Training
 from dpsr.training.recipes import make_recipe
-from dpsr.training.trained import load_trained
 from dpsr.training.trainer import start_run, train
 
 from .language_shop import STAGES, language_config, write_shop

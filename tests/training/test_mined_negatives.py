@@ -13,9 +13,9 @@ from dpsr.config import Config
 from dpsr.data.batches.features import FeatureTables
 from dpsr.data.dataset.pairs import clicked_items
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model.run_files import CheckpointError
 from dpsr.model.two_tower import TwoTower
 from dpsr.training.catalogue_scores import CatalogueScores
-from dpsr.training.checkpoints import CheckpointError
 from dpsr.training.mined_negatives import MinedNegatives
 from dpsr.training.recipes import batch_maker
 from dpsr.training.stages import EpochStart

@@ -16,8 +16,8 @@ from dpsr.data.dataset import spill
 from dpsr.data.dataset.pairs import count_keys, pair_keys
 from dpsr.data.dataset.schema import INTERACTION, LABEL
 from dpsr.data.dataset.tables import Bags, Dataset
+from dpsr.model.trained import load_trained
 from dpsr.training.negatives import HardNegatives, KnownPositives, hardest_items
-from dpsr.training.trained import load_trained
 from dpsr.training.trainer import train
 
 QUERIES, ITEMS = 12, 15

@@ -12,13 +12,13 @@ from dpsr.config import Config, parse_config
 from dpsr.data.batches.features import ItemFeatures, QueryFeatures
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
+from dpsr.model.run_files import CheckpointError
 from dpsr.model.token_statistics import relative_idf, token_kinds
+from dpsr.model.trained import load_trained
 from dpsr.model.two_tower import TwoTower
 from dpsr.tokenizer_cc import Tokenizer
 from dpsr.training import loop
-from dpsr.training.checkpoints import CheckpointError
 from dpsr.training.divergence import TrainingDivergedError
-from dpsr.training.trained import load_trained
 from dpsr.training.trainer import train
 
 from .test_trainer import all_variables, assert_same_variables, curve

@@ -12,7 +12,7 @@ from dpsr.config import Config
 from dpsr.data.batches.steps import LogBatches
 from dpsr.data.dataset.schema import split_file
 from dpsr.data.dataset.tables import Dataset
-from dpsr.training.checkpoints import CheckpointError
+from dpsr.model.run_files import CheckpointError
 from dpsr.training.loop import Training
 from dpsr.training.optimizers import Adagrad
 from dpsr.training.recipes import Recipe, batch_maker, make_recipe

@@ -17,11 +17,11 @@ from dpsr.data.dataset.schema import Schema
 from dpsr.data.dataset.tables import Dataset
 from dpsr.model.embeddings import TableBags, TableValues
 from dpsr.model.text_encoders import registry
+from dpsr.model.trained import load_trained
 from dpsr.training.loop import Training
 from dpsr.training.recipes import make_recipe
 from dpsr.training.run_optimizers import adagrad
 from dpsr.training.step import MatchingStep
-from dpsr.training.trained import load_trained
 from dpsr.training.trainer import start_run
 
 from ..model.test_two_tower import make_model, random_items, random_queries

@@ -17,10 +17,10 @@ from dpsr.config import Config
 from dpsr.data.batches.features import FeatureTables
 from dpsr.data.dataset.tables import Dataset
 from dpsr.errors import DpsrError
+from dpsr.model.trained import load_trained
 from dpsr.training import loop
 from dpsr.training.checkpoints import CheckpointError, best_epoch
 from dpsr.training.divergence import TrainingDivergedError
-from dpsr.training.trained import load_trained
 from dpsr.training.trainer import train
 from dpsr.training.validation import Validation
 

@@ -13,8 +13,8 @@ from dpsr.config import Config, ConfigError, parse_config
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.prepare.job import prepare
 from dpsr.model.feature_tables import feature_tables
-from dpsr.training.checkpoints import CheckpointError
-from dpsr.training.trained import load_trained
+from dpsr.model.run_files import CheckpointError
+from dpsr.model.trained import load_trained
 from dpsr.training.trainer import train
 
 from ..model.published import BERT, random_weights, write_checkpoint

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from dpsr.config.fleet import FleetProxy
@@ -50,6 +51,7 @@ class HaProxy:
         self._pid_file = run_dir / "haproxy.pid"
         self._log_file = run_dir / "haproxy.log"
         self._child: subprocess.Popen[bytes] | None = None
+        self._known_pid: int | None = None
 
     def is_running(self) -> bool:
         """Whether the master lives."""
@@ -130,10 +132,10 @@ class HaProxy:
         return answers
 
     def _pid(self) -> int | None:
-        try:
-            return int(self._pid_file.read_text().split()[0])
-        except (OSError, ValueError, IndexError):
-            return None
+        """The master's process, the last known one where the file has none: it is empty for an instant of a reload."""
+        with suppress(OSError, ValueError, IndexError):
+            self._known_pid = int(self._pid_file.read_text().split()[0])
+        return self._known_pid
 
     def _wait_for(self, description: str) -> None:
         deadline = time.monotonic() + _START_SECONDS

@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
+from dpsr.model import run_files
 from dpsr.model.encoded_items import EncodedItems
 from dpsr.model.factory import build_model
 from dpsr.model.frozen_encoder import FrozenEncoders
 from dpsr.model.interface import Model, OtherRun
+from dpsr.model.run_files import CheckpointError
 from dpsr.model.text_encoders.checkpoint_config import resolved
-from dpsr.training import checkpoints
-from dpsr.training.checkpoints import CheckpointError
 
 
 def load_model(config: Config, dataset: Dataset) -> Model:
@@ -32,7 +32,7 @@ def load_model(config: Config, dataset: Dataset) -> Model:
         CheckpointError: as ``load_trained``, or fresh towers are not the identity on the text vectors.
         PublishedCheckpointError, SubwordError: the published checkpoint cannot be used.
     """
-    trained = (config.checkpoint_dir / checkpoints.MODEL_FILE).exists()
+    trained = (config.checkpoint_dir / run_files.MODEL_FILE).exists()
     if config.model.initial is None or (trained and not config.learns_nothing):
         return load_trained(config.checkpoint_dir, dataset)
     model = resolved(config.model)
@@ -58,11 +58,11 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
         CheckpointError: no checkpoint was found, or it belongs to another dataset.
     """
     directory = Path(checkpoint_dir)
-    description = checkpoints.read_description(directory)
+    description = run_files.read_description(directory)
     if dataset is not None:
-        checkpoints.check_same_dataset(directory, description.schema, dataset.schema)
-    best = checkpoints.read_best_epoch(directory)
-    path = checkpoints.best_path(directory, best) if best else tf.train.latest_checkpoint(directory)
+        run_files.check_same_dataset(directory, description.schema, dataset.schema)
+    best = run_files.read_best_epoch(directory)
+    path = run_files.best_path(directory, best) if best else tf.train.latest_checkpoint(directory)
     if path is None:
         raise CheckpointError(f"{directory}: no checkpoint was written yet; run `dpsr train` first")
     encoders = encoded = None
@@ -78,7 +78,7 @@ def load_trained(checkpoint_dir: str | Path, dataset: Dataset | None = None) -> 
             encoded=encoded,
         )
     except ValueError as error:
-        raise CheckpointError(f"{directory / checkpoints.MODEL_FILE}: {error}; upgrade dpsr, or train anew") from None
+        raise CheckpointError(f"{directory / run_files.MODEL_FILE}: {error}; upgrade dpsr, or train anew") from None
     try:
         # The state of optimisers stays in the file: only training needs it.
         tf.train.Checkpoint(model=model).read(str(path)).assert_existing_objects_matched().expect_partial()
@@ -99,10 +99,10 @@ def other_runs(work_dirs: Mapping[str, str]) -> dict[str, OtherRun]:
         DatasetError: when it is asked for, its dataset cannot be read.
     """
     for name, work_dir in work_dirs.items():
-        if not (Path(work_dir) / "checkpoints" / checkpoints.MODEL_FILE).is_file():
+        if not (Path(work_dir) / "checkpoints" / run_files.MODEL_FILE).is_file():
             raise CheckpointError(
                 f"evaluation.runs: {name!r}: {work_dir} holds no trained run (no "
-                f"checkpoints/{checkpoints.MODEL_FILE}); name the work_dir of one, or run `dpsr train` for it first"
+                f"checkpoints/{run_files.MODEL_FILE}); name the work_dir of one, or run `dpsr train` for it first"
             )
     return {name: partial(_load_run, Path(work_dir)) for name, work_dir in work_dirs.items()}
 
@@ -118,7 +118,7 @@ def load_teachers(checkpoint_dir: Path) -> FrozenEncoders:
     Raises:
         FrozenEncoderError: they are missing, or cannot be read.
     """
-    return FrozenEncoders.load(checkpoint_dir / checkpoints.TEACHERS_FOLDER, teacher_arrays(checkpoint_dir))
+    return FrozenEncoders.load(checkpoint_dir / run_files.TEACHERS_FOLDER, teacher_arrays(checkpoint_dir))
 
 
 def teacher_arrays(checkpoint_dir: Path) -> Path:

@@ -1,0 +1,1 @@
+"""Judgements of people: records, their store, formats, agreement."""

@@ -1,0 +1,1 @@
+"""A web page on which people search, compare, judge and teach."""

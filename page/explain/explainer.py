@@ -1,0 +1,185 @@
+"""Why an item stands where it stands: scores by token and term, ranks, neighbours, clicks."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+
+import numpy as np
+
+from dpsr.config import Config
+from dpsr.data.dataset.item_lookup import items_by_id
+from dpsr.data.dataset.tables import Dataset
+from dpsr.data.judgements.records import Column
+from dpsr.model.two_tower import TwoTower
+from dpsr.page.contract import ExplainRequest, Explanation, HeadScore, Near, SearchRequest, TokenPart
+from dpsr.page.errors import PageError
+from dpsr.page.explain.features import QueryReader
+from dpsr.page.explain.heads import head_scores
+from dpsr.page.explain.log import QueryLog
+from dpsr.page.explain.served import Served, ServedVersions
+from dpsr.page.explain.terms import lexical_parts
+from dpsr.page.search.searcher import Searcher
+
+DEPTH = 1000
+"""Items of a list among which a rank is looked up."""
+NEAREST = 10
+"""Items near the explained one."""
+
+
+class Explainer:
+    """Explains items of the versions of a run; thread-safe.
+
+    In memory are the towers, the item vectors and the postings of the version that was last explained
+    (``PublishedVersion``), and the log by query (``QueryLog``), each read when it is first needed.
+    """
+
+    def __init__(self, config: Config, searcher: Searcher) -> None:
+        """Opens nothing yet.
+
+        Args:
+            config: of the run that is served.
+            searcher: asks the server, and knows items and users.
+        """
+        self._config, self._searcher = config, searcher
+        self._lock = threading.RLock()
+
+    def explain(self, request: ExplainRequest) -> Explanation:
+        """Explains an item for a query.
+
+        The version of the first column that a server answers is explained; without one, the newest.
+
+        Raises:
+            PageError: there is no such item or user, or the server refuses, or is not there.
+        """
+        item_row = int(self._searcher.catalogue.rows_of([request.item_id])[0])
+        served = self._served(request)
+        published = served.published
+        row = None if published is None else published.row_of(request.item_id)
+        if item_row < 0 and row is None:
+            raise PageError(f"no item has the id {request.item_id!r}; choose one of a list, or give another id")
+        notes = list(served.notes)
+        if published is not None and row is None:
+            notes.append(f"Version {published.directory.name} does not serve this item: it has no score.")
+        heads: tuple[HeadScore, ...] = ()
+        near: list[tuple[str, float]] = []
+        lexical_score: float | None = None
+        terms: tuple[TokenPart, ...] = ()
+        if published is not None and row is not None:
+            if published.has_vectors:
+                near = published.nearest(row, NEAREST)
+                if served.model is not None:
+                    heads, of_heads = self._heads(request, served.model, published.vector(row))
+                    notes += of_heads
+            if published.has_words:
+                lexical_score, terms = lexical_parts(published.words, request.query, row)
+        ranks, more = self._ranks(request)
+        shown = self._searcher.items([request.item_id, *(item for item, _ in near)])
+        return Explanation(
+            item=shown.pop(request.item_id),
+            heads=heads,
+            best_head=max(heads, key=lambda head: head.score).head if heads else None,
+            lexical_score=lexical_score,
+            terms=terms,
+            ranks=ranks,
+            near=tuple(Near(item_id=item, score=score) for item, score in near),
+            items=shown,
+            log=self._log.clicks(request.query, item_row) if item_row >= 0 and self._has_log else (),
+            notes=(*notes, *more, *([] if self._has_log else ["The run has no log of clicks."])),
+        )
+
+    def _served(self, request: ExplainRequest) -> Served:
+        column = next((column for column in request.columns if column.kind == "server"), Column())
+        if column.model not in (None, self._config.name):
+            note = f"Scores are those of model {column.model}, which is not this run's: its files are not read here."
+            return Served(None, None, (note,))
+        version = self._searcher.version(column)
+        if version is None:
+            return Served(None, None, ("The server does not say which version answers: its scores are not known.",))
+        return self._versions.open(version)
+
+    def _heads(
+        self, request: ExplainRequest, model: TwoTower, item: np.ndarray
+    ) -> tuple[tuple[HeadScore, ...], list[str]]:
+        """The heads, and what has to be noted of them; ``item`` is the item's vector."""
+        profile: dict[str, str] = {}
+        history = np.zeros(0, np.int64)
+        if request.user is not None:
+            user = self._searcher.users().profile(request.user)
+            profile, history = user.values, self._searcher.catalogue.rows_of(user.history)
+        read = self._reader.read(model, request.query, profile, history)
+        return head_scores(model, self._reader, read, item, self._item_text(request.item_id))
+
+    def _item_text(self, item_id: str) -> str | None:
+        """The text of an item as the towers read it; None where the dataset lacks the item."""
+        schema = self._dataset.schema
+        try:
+            key: str | int = int(item_id) if schema.item_id_type == "int64" else item_id
+        except ValueError:
+            return None
+        found = items_by_id(self._config.dataset_dir, [key], schema.text)  # type: ignore[arg-type]
+        return " ".join(found[key]) if key in found else None
+
+    def _ranks(self, request: ExplainRequest) -> tuple[tuple[int | None, ...], list[str]]:
+        """The rank of the item in the list of every column, and why a column has none."""
+        ranks: list[int | None] = []
+        notes: list[str] = []
+        if request.user is not None and request.columns:
+            asked = SearchRequest(query=request.query, columns=request.columns, count=DEPTH, user=request.user)
+            results = self._searcher.search(asked).results
+            lists = [[found.item_id for found in result.items] for result in results]
+            notes += [f"{result.title}: {result.error}" for result in results if result.error]
+        else:
+            lists = []
+            for column in request.columns:
+                try:
+                    (found,) = self._searcher.lists([request.query], column, DEPTH)
+                except PageError as error:
+                    found = []
+                    notes.append(f"{self._searcher.title(column)}: {error}")
+                lists.append([each.item_id for each in found])
+        for items in lists:
+            ranks.append(items.index(request.item_id) + 1 if request.item_id in items else None)
+        return tuple(ranks), notes
+
+    # --------------------------------------------------------------------------------- opened at the first use
+
+    @property
+    def _has_log(self) -> bool:
+        return self._config.data.interactions is not None
+
+    @property
+    def _dataset(self) -> Dataset:
+        with self._lock:
+            return self._opened_dataset
+
+    @property
+    def _versions(self) -> ServedVersions:
+        with self._lock:
+            return self._opened_versions
+
+    @property
+    def _reader(self) -> QueryReader:
+        with self._lock:
+            return self._opened_reader
+
+    @property
+    def _log(self) -> QueryLog:
+        with self._lock:
+            return self._opened_log
+
+    @cached_property
+    def _opened_dataset(self) -> Dataset:
+        return Dataset.load(self._config.dataset_dir)
+
+    @cached_property
+    def _opened_versions(self) -> ServedVersions:
+        return ServedVersions(self._config, self._dataset)
+
+    @cached_property
+    def _opened_reader(self) -> QueryReader:
+        return QueryReader(self._dataset)
+
+    @cached_property
+    def _opened_log(self) -> QueryLog:
+        return QueryLog(self._dataset)

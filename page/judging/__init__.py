@@ -1,0 +1,1 @@
+"""Books of queries: figures of columns on them, sampling, snapshots."""

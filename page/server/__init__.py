@@ -1,0 +1,1 @@
+"""The web server of the page: one aiohttp process beside a model server."""

@@ -1,0 +1,63 @@
+// Errors as text, above the view, with what to do.
+
+import { byId, el } from "./dom.js";
+import { visible } from "./text.js";
+
+const line = () => byId("error");
+
+/** Shows an error of a `source`; `again` is offered as a button. */
+export function showError(source, text, again = null) {
+  const shown = visible(text, { limit: 4000 });
+  line().dataset.source = source;
+  line().replaceChildren(el("span", { dir: "auto", id: "error-text", text: shown }));
+  if (again) {
+    line().append(
+      " ",
+      el("button", {
+        type: "button",
+        id: "try-again",
+        text: "Try again",
+        on: {
+          click: () => {
+            hideError(source);
+            again();
+          },
+        },
+      }),
+    );
+  }
+  line().append(el("button", { type: "button", class: "icon", "aria-label": "Close this message", text: "\u00d7", on: { click: () => hideError(source) } }));
+  line().hidden = false;
+}
+
+/** Hides the error of a source. */
+export function hideError(source) {
+  if (line().hidden || line().dataset.source !== source) return;
+  line().hidden = true;
+  line().replaceChildren();
+}
+
+/** Runs an action; after an error, which is shown and `again` offered, returns null. */
+export async function attempt(source, action, again) {
+  try {
+    const result = await action();
+    hideError(source);
+    return result ?? true;
+  } catch (error) {
+    if (error.name === "AbortError") return null;
+    showError(source, error.message, again);
+    return null;
+  }
+}
+
+/** Says that something was done, for a few seconds. */
+export function notice(text) {
+  const note = byId("notice");
+  note.textContent = visible(text);
+  note.hidden = false;
+  clearTimeout(notice.timer);
+  notice.timer = setTimeout(() => {
+    note.hidden = true;
+    note.textContent = "";
+  }, 5000);
+}
