@@ -23,11 +23,15 @@ START, LOADING, AVAILABLE, UNLOADING, END = 10, 20, 30, 40, 50
 class LightServer:
     """One server; ``kill`` ends it without a farewell, ``start`` starts it again on its port."""
 
-    def __init__(self, name: str, config_file: Path, *, load_seconds: float = 0.1, port: int = 0) -> None:
+    def __init__(
+        self, name: str, config_file: Path, *, load_seconds: float = 0.1, port: int = 0, load_first: bool = False
+    ) -> None:
         self.name = name
         self.config_file = config_file
         self.load_seconds = load_seconds
         self.port = port
+        self.load_first = load_first
+        """Whether the port opens when the models are there: no request comes before them, however fast it starts."""
         self.broken: dict[str, str] = {}
         """Model -> why its load fails."""
         self.loads: list[str] = []
@@ -61,6 +65,8 @@ class LightServer:
         self._health = health.HealthServicer()
         self.report(serving=True)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if self.load_first:
+            self._look()
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
         self._follower = threading.Thread(target=self._follow, daemon=True)
@@ -88,11 +94,14 @@ class LightServer:
 
     def _follow(self) -> None:
         while not self._stop.wait(0.02):
-            wanted = set(ServerLink.read_config(self.config_file))
-            for model in sorted(wanted - self.available()):
-                self._load(model)
-            for model in self.available() - wanted:
-                self._set(model, END)
+            self._look()
+
+    def _look(self) -> None:
+        wanted = set(ServerLink.read_config(self.config_file))
+        for model in sorted(wanted - self.available()):
+            self._load(model)
+        for model in self.available() - wanted:
+            self._set(model, END)
 
     def _load(self, model: str) -> None:
         if model in self.broken:
@@ -130,5 +139,6 @@ class LightServer:
 
 if __name__ == "__main__":  # NAME CONFIG_FILE PORT MODEL...: for tests that kill the process
     name, config, port, *models = sys.argv[1:]
-    LightServer(name, Path(config), port=int(port), load_seconds=0.0).hold(*models)
+    ServerLink.write_config(Path(config), {model: f"/models/{model}" for model in models})
+    LightServer(name, Path(config), port=int(port), load_seconds=0.0, load_first=True)
     threading.Event().wait()
