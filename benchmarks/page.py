@@ -35,7 +35,6 @@ CONFIGURATION = """
 mode = "hybrid"
 fusion = "weighted_sum"
 dense_weight = 1.0
-filter_range = ["price"]
 """
 SHOP = """
 import sys

@@ -50,7 +50,7 @@ def small_shop(folder: Path) -> Path:
     dpsr = [sys.executable, "-m", "dpsr.cli"]
     subprocess.run([*dpsr, "demo", "--size", "small", "--work-dir", folder], check=True)
     config = folder / "shop.toml"
-    hybrid = '\n[index]\nmode = "hybrid"\nfusion = "weighted_sum"\nfilter_range = ["price"]\n'
+    hybrid = '\n[index]\nmode = "hybrid"\nfusion = "weighted_sum"\n'
     config.write_text(config.read_text(encoding="utf-8") + hybrid, encoding="utf-8")
     subprocess.run([*dpsr, "export", "-c", config], check=True)
     return config
