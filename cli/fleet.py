@@ -127,9 +127,12 @@ def proxy(file: FleetFile, name: str) -> None:
 
 @fleet.command()
 @_with_fleet
-@click.option("--wait", type=click.FloatRange(0.0), help="Seconds to wait until all is as it shall be.")
+@click.option("--wait", type=click.FloatRange(0.0), help="Seconds to wait at most for the exit code 0.")
 def status(file: FleetFile, wait: float | None) -> None:
-    """Show servers, models, aliases and problems of the running fleet; exits with 1 until all is as it shall be."""
+    """Show servers, models, aliases and problems of the running fleet.
+
+    The exit code is 1 while a model lacks replicas, a proxy lacks the newest routes, or there is a problem.
+    """
     from dpsr.serving.fleet.errors import FleetError
     from dpsr.serving.fleet.operations import read_status
     from dpsr.serving.fleet.status_text import describe_status

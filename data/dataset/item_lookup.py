@@ -13,7 +13,7 @@ from dpsr.data.dataset.schema import ITEMS_FILE, DatasetError
 
 
 def items_by_id(
-    directory: str | Path, item_ids: Collection[str] | Collection[int], columns: Sequence[str]
+    directory: str | Path, item_ids: Collection[str | int], columns: Sequence[str]
 ) -> dict[str | int, tuple[str, ...]]:
     """Reads some columns of some items.
 
@@ -33,7 +33,7 @@ def items_by_id(
     path = standing(Path(directory)) / ITEMS_FILE
     try:
         ids, table = _open(path, ["item_id"]), _open(path, ["item_id", *columns])
-        wanted = pa.array(sorted(item_ids), ids.schema.field("item_id").type)
+        wanted = pa.array(list(item_ids), ids.schema.field("item_id").type)
         found: dict[str | int, tuple[str, ...]] = {}
         for number in range(ids.num_record_batches):
             here = pc.is_in(ids.get_batch(number).column("item_id"), value_set=wanted)

@@ -117,7 +117,7 @@ class Explainer:
             key: str | int = int(item_id) if schema.item_id_type == "int64" else item_id
         except ValueError:
             return None
-        found = items_by_id(self._config.dataset_dir, [key], schema.text)  # type: ignore[arg-type]
+        found = items_by_id(self._config.dataset_dir, [key], schema.text)
         return " ".join(found[key]) if key in found else None
 
     def _ranks(self, request: ExplainRequest) -> tuple[tuple[int | None, ...], list[str]]:
