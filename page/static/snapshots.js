@@ -30,9 +30,10 @@ export class SnapshotsView {
     this.columns ??= [offered.columns[0]];
     byId("snapshot-columns").replaceChildren(columnBoxes("snapshot-boxes", { keep: { title: "Keep", most: MOST, chosen: this.columns } }, (_use, chosen) => (this.columns = chosen)));
     this.picked = { a: parameters.get("a"), b: parameters.get("b") };
+    byId("difference").replaceChildren();
+    delete byId("difference").dataset.pair;
     await Promise.all([this.loadBooks(), this.load()]);
-    if (this.find("a") && this.find("b")) await this.showDifference();
-    else byId("difference").replaceChildren();
+    await this.showDifference();
     return "Snapshots";
   }
 
@@ -122,6 +123,7 @@ export class SnapshotsView {
     const differences = await attempt("snapshots", () => api.difference(first.id, second.id), () => this.showDifference());
     if (!Array.isArray(differences)) return;
     this.titles = await api.titles(differences.flatMap(({ entered, left, moved }) => [...entered, ...left, ...Object.keys(moved)]));
+    if (this.find("a")?.id !== first.id || this.find("b")?.id !== second.id) return; // another pair was chosen meanwhile
     const columns = [...new Set(differences.map(({ column }) => column))].sort((a, b) => a - b);
     byId("difference").replaceChildren(
       el("h2", {}, "From ", words("bdi", first.name, {}, { limit: 80 }), " to ", words("bdi", second.name, {}, { limit: 80 })),

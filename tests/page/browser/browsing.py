@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -98,9 +99,15 @@ class Tab:
         """Their texts now, also of those out of sight."""
         return self.script("return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector)
 
+    def attributes(self, selector: str, name: str) -> list[str | None]:
+        """One of their attributes now, all read at the same moment."""
+        script = "return [...document.querySelectorAll(arguments[0])].map(e => e.getAttribute(arguments[1]))"
+        return self.script(script, selector, name)
+
     def until(self, condition: Callable[[], Got | None], what: str = "") -> Got:
         """The first result of the condition that is true."""
-        wait = WebDriverWait(self.driver, LONGEST_WAIT, 0.05)
+        # What is painted anew between two steps of a condition is looked at once more.
+        wait = WebDriverWait(self.driver, LONGEST_WAIT, 0.05, [StaleElementReferenceException])
         return wait.until(lambda _: condition(), f"waited {LONGEST_WAIT:g} s for {what}")
 
     def script(self, text: str, *arguments: Any) -> Any:

@@ -57,7 +57,7 @@ def test_what_is_typed_while_the_page_is_away_is_there_when_it_is_back(own: Shop
     tab.press("2", "c", *"too narrow", Keys.ENTER, "1")
     tab.until(lambda: len(tab.all("#pool .card[data-saved=pending]")) == 2, "two that wait")
     tab.until(lambda: "2 judgements not saved yet" in tab.one("#unsaved").text, "a line that says so")
-    items = [card.get_attribute("data-item-id") for card in tab.all("#pool .card")][:3]
+    items = tab.attributes("#pool .card", "data-item-id")[:3]
     tab.press("b", *"away as I wrote", Keys.ENTER)
     tab.until(lambda: "Not reported" in tab.one("#bad-case-error").text, "what went wrong")
     assert tab.one("#bad-case-note").get_attribute("value") == "away as I wrote"

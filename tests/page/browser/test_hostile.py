@@ -87,9 +87,7 @@ def test_hostile_queries_names_comments_and_notes_are_kept_as_they_are(tab: Tab,
     book, path = f"book {text}", urllib.parse.quote(f"book {text}", safe="")
     shop_oracle.ask(tab.address, "POST", "books", {"name": book, "queries": [text]})
     tab.go("judge")
-    tab.until(
-        lambda: book in [row.get_attribute("data-book") for row in tab.all("#books-table [data-book]")], "the book"
-    )
+    tab.until(lambda: book in tab.attributes("#books-table [data-book]", "data-book"), "the book")
     tab.go(f"judge/{path}")
     # A query of no known word still has the answers of the dense searcher.
     tab.one("#pool .card")

@@ -47,7 +47,7 @@ def value(tab: Tab, measure: str = "ndcg@10") -> str | None:
 def test_two_judges_grade_by_keyboard_and_the_figures_follow(tab: Tab) -> None:
     tab.fresh("#judge", judge="ann")
     new_book(tab, "keys")
-    pool = [card.get_attribute("data-item-id") for card in tab.all("#pool .card")]
+    pool = tab.attributes("#pool .card", "data-item-id")
     assert len(pool) >= 10
     tab.press("3", "2", "0", "1")
     tab.until(lambda: saved(tab, 4), "four judgements on disk")
@@ -80,7 +80,7 @@ def test_two_judges_grade_by_keyboard_and_the_figures_follow(tab: Tab) -> None:
     tab.until(lambda: tab.one("#judging-query").text == QUERIES[0], "the query before")
     tab.reload()
     tab.one("#pool .card[data-saved=yes]")
-    assert [card.get_attribute("data-grade") for card in tab.all("#pool .card")][:4] == ["0", "2", "0", "1"]
+    assert tab.attributes("#pool .card", "data-grade")[:4] == ["0", "2", "0", "1"]
 
 
 def test_grades_of_the_judge_are_on_the_cards_of_a_search(tab: Tab) -> None:
@@ -195,16 +195,19 @@ def test_two_snapshots_differ_as_their_versions_do(tab: Tab) -> None:
         tab.put("#snapshot-name", name)
         tab.click("#snapshot-send")
         tab.until(lambda name=name: name in "".join(tab.texts("#snapshots-table tbody th")), name)
+    # Until the button is pressed, the view shows the pair that it found when it opened.
+    pair = "-".join(tab.attributes("#snapshots-table [data-snapshot]", "data-snapshot")[-2:])
     tab.click("#show-difference")
-    rows = tab.until(lambda: tab.all(".differences tbody tr"), "differences")
-    assert {row.get_attribute("data-query") for row in rows} <= set(QUERIES)
+    tab.one(f"#difference[data-pair='{pair}']")
+    queries = tab.attributes(".differences tbody tr", "data-query")
+    assert queries
+    assert set(queries) <= set(QUERIES)
     lists = []
     for version in (1, 2):
         request = {"query": QUERIES[0], "columns": [{"version": version}], "count": 10}
         found = shop_oracle.ask(tab.address, "POST", "search", request)["results"][0]["items"]
         lists.append({each["item_id"] for each in found})
-    items = tab.all(f".differences tr[data-query='{QUERIES[0]}'] .entered li")
-    entered = [item.get_attribute("data-item-id") for item in items]
+    entered = tab.attributes(f".differences tr[data-query='{QUERIES[0]}'] .entered li", "data-item-id")
     assert set(entered) == lists[1] - lists[0]
     assert entered
     tab.reload()

@@ -195,7 +195,7 @@ def test_an_item_is_explained(tab: Tab, catalogue: dict, target: str, shop: Path
     for line in tab.all("#explain [data-part=bm25] tbody tr.matched"):
         # A misspelt term stands beside the one that it counts as: "sneaker -> speaker".
         assert (line.get_attribute("data-token") or "").split(" -> ")[-1] in words
-    near = [each.get_attribute("data-item-id") for each in tab.all("#explain [data-part=near] li")]
+    near = tab.attributes("#explain [data-part=near] li", "data-item-id")
     assert near
     assert item not in near
     (count,) = tab.texts("#explain [data-part=clicks] tbody tr:first-child td:last-child")
