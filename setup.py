@@ -48,7 +48,7 @@ LINK = ["-shared", "-Wl,--as-needed", "-Wl,--exclude-libs,ALL"]
 CORE = "tokenizer_cc/core/**/*.cc"
 MODULE = ["tokenizer_cc/pybind/*.cc"]
 BUILD_INFO = "dpsr/ops_cc/_build_info.py"
-SESSION = ["serving/engine/session_cc/*.cc"]
+SESSION = ["serving/engine/session_cc/*.cc", "serving/engine/native/*.cc"]
 OPS = [
     "ops_cc/core/**/*.cc",
     "tokenizer_cc/ops/*.cc",

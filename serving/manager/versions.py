@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.engine.warmup import warm_up
 from dpsr.serving.errors import ServableError, ServingError
+from dpsr.serving.manager.data_plane import PYTHON_ONLY, DataPlane, ServingVersions
 from dpsr.serving.manager.model_config import MAX_VERSION, ServedModel, VersionPolicy
 from dpsr.serving.metrics import ModelFigures
 
@@ -56,17 +57,29 @@ class _Failure:
 class ModelVersions:
     """Loads, swaps and frees the versions below a directory. Thread-safe."""
 
-    def __init__(self, name: str, base_path: Path, *, drain_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        base_path: Path,
+        *,
+        drain_seconds: float = 30.0,
+        changed: Callable[[], None] = lambda: None,
+        plane: DataPlane = PYTHON_ONLY,
+    ) -> None:
         """Names a model; ``prepare`` and ``adopt`` load it.
 
         Args:
             name: the model's name.
             base_path: the directory whose integer-named entries are versions.
             drain_seconds: time that the calls of a retired version have to end before they are cancelled.
+            changed: called after every change of the versions that serve, and of the labels.
+            plane: what answers calls beside ``use``.
         """
         self.name = name
         self.base_path = base_path
         self._drain_seconds = drain_seconds
+        self._notify = changed
+        self._plane = plane
         self.updating = threading.RLock()
         """Held while versions are loaded and freed; its holder can rely on the set of loaded versions."""
         self._changed = threading.Condition()
@@ -114,6 +127,11 @@ class ModelVersions:
         with self._changed:
             return dict(sorted(self._states.items(), reverse=True))
 
+    def serving(self) -> ServingVersions:
+        """The versions that serve, and their labels."""
+        with self._changed:
+            return ServingVersions(dict(self._loaded), dict(self._labels))
+
     def loaded(self) -> list[int]:
         """Versions that serve, newest first."""
         with self._changed:
@@ -152,6 +170,7 @@ class ModelVersions:
             with self._changed:
                 self._policy = served.policy
                 self._labels = dict(served.labels)
+            self._notify()
             self.update()
 
     def load_first(self, served: ServedModel | None = None) -> LoadedModel:
@@ -227,6 +246,7 @@ class ModelVersions:
         with self._changed:
             self._loaded[version] = model
             self._states[version] = VersionState(ModelVersionStatus.AVAILABLE)
+        self._notify()
         seconds = time.monotonic() - start
         _log.info(
             "version %d of %s: loaded and warmed with %d requests in %.1f s", version, self.name, records, seconds
@@ -256,8 +276,12 @@ class ModelVersions:
         with self._changed:
             retired = self._loaded.pop(version)
             self._states[version] = VersionState(ModelVersionStatus.UNLOADING)
-            self._changed.wait_for(lambda: retired not in self._calls, self._drain_seconds)
-            hanging = self._calls.get(retired, 0)
+        self._notify()
+        end = time.monotonic() + self._drain_seconds
+        hanging = self._plane.retire(retired, self._drain_seconds)
+        with self._changed:
+            self._changed.wait_for(lambda: retired not in self._calls, max(0.0, end - time.monotonic()))
+            hanging += self._calls.get(retired, 0)
         if hanging:
             _log.warning(
                 "version %d of %s: %d calls are still running %g s after its retirement (serving.drain_seconds); they "

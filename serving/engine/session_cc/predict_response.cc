@@ -9,6 +9,8 @@ namespace {
 constexpr char kOutputs = 0x0a, kModelSpec = 0x12;                                      // PredictResponse
 constexpr char kKey = 0x0a, kValue = 0x12;                                              // an entry of a map
 constexpr char kDtype = 0x08, kShape = 0x12, kTensorContent = 0x22, kStringVal = 0x42;  // TensorProto
+constexpr char kName = 0x0a, kVersion = 0x12, kSignatureName = 0x1a;                    // ModelSpec
+constexpr char kInt64Value = 0x08;                                                      // google.protobuf.Int64Value
 constexpr char kDim = 0x12, kSize = 0x08;                                               // TensorShapeProto, its Dim
 
 size_t VarintSize(uint64_t value) {
@@ -94,6 +96,18 @@ bool HaveRows(const std::vector<Tensor>& tensors, int64_t rows) {
     if (TF_NumDims(tensor.get()) == 0 || TF_Dim(tensor.get(), 0) != rows) return false;
   }
   return true;
+}
+
+std::string ModelSpecMessage(const std::string& model, int64_t version, const std::string& signature) {
+  std::string spec, number;
+  if (version != 0) {
+    number.push_back(kInt64Value);
+    AppendVarint(static_cast<uint64_t>(version), &number);
+  }
+  if (!model.empty()) AppendBytes(kName, model, &spec);
+  AppendBytes(kVersion, number, &spec);
+  if (!signature.empty()) AppendBytes(kSignatureName, signature, &spec);
+  return spec;
 }
 
 std::string PredictResponse(const std::string& model_spec, const std::vector<std::string>& aliases,
