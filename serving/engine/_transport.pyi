@@ -1,9 +1,7 @@
-from types import CapsuleType
-
 class Transport:
     def __init__(
         self,
-        service: CapsuleType,
+        service: object,
         *,
         address: str,
         backend: str,

@@ -14,8 +14,8 @@
 
 namespace dpsr::serving {
 
-// Owns itself, from Await until its last event. Two chains of operations run side by side: messages of the client go
-// up, and initial metadata, messages and status of the server behind go down.
+// Owns itself, from Await until its last event. Two chains of operations run side by side, each with one operation at a
+// time: messages of the client go up; initial metadata, messages and status of the server behind go down.
 class ProxiedCall {
  public:
   // Makes a call that waits for a client. Once one has come, the next waits.
@@ -39,10 +39,8 @@ class ProxiedCall {
   void OnStatus(bool ok);
   void OnStatusSent(bool ok);
 
-  // Counts an operation that is about to start.
-  void Expect() { events_.fetch_add(1, std::memory_order_relaxed); }
-  // Counts an event that has been dealt with; the last one frees the call.
-  void Release();
+  // Ends one of the chains; the last one frees the call.
+  void EndChain();
 
   Shared* const shared_;
   Step<ProxiedCall, &ProxiedCall::OnArrival> arrival_{this};
@@ -65,7 +63,7 @@ class ProxiedCall {
   grpc::ByteBuffer request_;
   grpc::ByteBuffer response_;
   grpc::Status status_;
-  std::atomic<int> events_{1};  // the end of the call
+  std::atomic<int> chains_{3};  // up, down, and the end of the call by itself
 };
 
 }  // namespace dpsr::serving
