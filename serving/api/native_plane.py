@@ -187,8 +187,9 @@ class NativePlane:
         """What was counted since the last time."""
         for labels, codes, seconds, rows, requests, results, short in self._engine.take_figures():
             named = {status_code(code).name: count for code, count in codes.items()}
-            counts = (Counts(*each) for each in (seconds, rows, requests))
-            yield NativeFigures(RequestLabels(*labels), named, *counts, results, short)
+            yield NativeFigures(
+                RequestLabels(*labels), named, Counts(*seconds), Counts(*rows), Counts(*requests), results, short
+            )
 
     def take_lines(self) -> tuple[list[RequestLine], int]:
         """Lines of the log since the last time, and how many were lost because too many came."""

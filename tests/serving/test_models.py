@@ -48,8 +48,8 @@ def serve(base: Path) -> Iterator[Callable[..., PredictClient]]:
         file.write_text(config.format(base=base, more=""))
         server = ModelServer(
             read_model_config(file),
-            ServingConfig(
-                **{"port": 0, "rest_port": -1, "model_config_file": str(file), "allow_reload": True, **options}
+            tiny_shop.serving_config(
+                **{"rest_port": -1, "model_config_file": str(file), "allow_reload": True, **options}
             ),
         )
         opened.append(server.stop)
