@@ -1,8 +1,8 @@
 """Build of the package: the repository root is the Python package ``dpsr``.
 
 One build makes the tokenizer's two faces out of the same C++ core, the Python module ``dpsr.tokenizer_cc._tokenizer``
-and the TensorFlow op library ``dpsr/ops_cc/_dpsr_ops.so``, and the server's modules ``dpsr.serving.engine._session`` and,
-where gRPC's C++ library is installed, ``dpsr.serving.engine._transport``.
+and the TensorFlow op library ``dpsr/ops_cc/_dpsr_ops.so``, and the server's modules: ``dpsr.serving.engine._session``
+and, where gRPC's C++ library is installed, ``dpsr.serving.engine._transport``.
 Objects are kept below ``build/native`` and compiled again only when a file they include, or a flag, has changed.
 ``BUILD.md`` describes the build.
 """
@@ -53,20 +53,24 @@ BUILD_INFO = "dpsr/ops_cc/_build_info.py"
 SESSION = ["serving/engine/session_cc/*.cc", "serving/engine/native/*.cc"]
 TRANSPORT = ["serving/engine/native/transport/*.cc"]
 TRANSPORT_MODULE = "dpsr.serving.engine._transport"
-GRPC_LIBRARIES = ["-lgrpc++", "-lgrpc", "-lgpr", "-pthread"]
+# gRPC's headers use Abseil, which some builds of gRPC have in libraries of its own.
+GRPC_LINK = ["-Wl,--copy-dt-needed-entries", "-lgrpc++", "-lgrpc", "-lgpr", "-pthread"]
 # What the transport needs of gRPC: the headers of 1.40 and later, and libraries that link.
 GRPC_PROBE = """
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/impl/rpc_service_method.h>
+#include <grpcpp/version_info.h>
 #if GRPC_CPP_VERSION_MAJOR < 1 || (GRPC_CPP_VERSION_MAJOR == 1 && GRPC_CPP_VERSION_MINOR < 40)
 #error "gRPC is older than 1.40"
 #endif
-int probe() {
-  grpc::ServerBuilder builder;
-  return builder.BuildAndStart() != nullptr && gpr_now(GPR_CLOCK_REALTIME).tv_sec > 0;
-}
+struct Probe {
+  grpc::ServerBuilder server;
+  grpc::ClientContext client;
+  gpr_timespec now = gpr_now(GPR_CLOCK_REALTIME);
+};
+Probe* probe() { return new Probe; }
 """
 OPS = [
     "ops_cc/core/**/*.cc",
@@ -96,9 +100,9 @@ def has_grpc() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.cc")
         source.write_text(GRPC_PROBE)
-        flags = ["-std=c++17", "-fPIC", "-shared", "-Wl,-z,defs"]
-        command = [os.environ.get("CXX", "g++"), *flags, str(source), "-o", str(source.with_suffix(".so"))]
-        return subprocess.run([*command, *GRPC_LIBRARIES], capture_output=True).returncode == 0
+        compiler = [os.environ.get("CXX", "g++"), "-std=c++17", "-fPIC"]
+        command = [*compiler, *LINK, "-Wl,-z,defs", str(source), "-o", f"{folder}/probe.so"]
+        return subprocess.run([*command, *GRPC_LINK], capture_output=True).returncode == 0
 
 
 class Toolchain:
@@ -218,7 +222,7 @@ class BuildNative(build_ext):
         toolchain.link(toolchain.compile(sources(*SESSION), flags), target, libraries)
 
     def _build_transport(self, toolchain: Toolchain, target: Path) -> None:
-        toolchain.link(toolchain.compile(sources(*TRANSPORT), self._python_flags()), target, GRPC_LIBRARIES)
+        toolchain.link(toolchain.compile(sources(*TRANSPORT), self._python_flags()), target, GRPC_LINK)
 
     def _leave_out_transport(self) -> None:
         """Takes the transport out of the build, and an old one out of the tree, where gRPC is missing."""

@@ -50,6 +50,7 @@ Transport::Transport(Service* service, const TransportOptions& options) {
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) {
     port_ = 0;
+    shared_.queue.reset();
     return;
   }
   shared_.backend = Backend(options.backend);
@@ -72,21 +73,15 @@ void Transport::Work() {
 
 void Transport::Shutdown(std::chrono::milliseconds grace) {
   const std::lock_guard<std::mutex> lock(shutdown_);
-  if (shut_down_) return;
-  shut_down_ = true;
-  if (server_ != nullptr) {
-    server_->Shutdown(std::chrono::system_clock::now() + grace);
-    // A call may start an operation until its end, and none may be started on a queue that is shut down.
-    shared_.calls.WaitForNone();
-  }
+  if (server_ == nullptr) return;
+  server_->Shutdown(std::chrono::system_clock::now() + grace);
+  // A call may start an operation until its end, and none may be started on a queue that is shut down.
+  shared_.calls.WaitForNone();
   shared_.queue->Shutdown();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
-  void* tag = nullptr;
-  bool ok = false;
-  while (shared_.queue->Next(&tag, &ok)) {
-  }
   server_.reset();
+  shared_.queue.reset();
   shared_.backend.reset();
 }
 

@@ -59,10 +59,9 @@ class Transport {
 
   Shared shared_;
   int port_ = 0;
-  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::Server> server_;  // null before the start and after the shutdown
   std::vector<std::thread> threads_;
   std::mutex shutdown_;
-  bool shut_down_ = false;
 };
 
 }  // namespace dpsr::serving

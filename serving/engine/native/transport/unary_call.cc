@@ -61,9 +61,8 @@ void UnaryCall::OnArrival(bool ok) {
     shared->calls.Remove();
     return;
   }
-  const Method method = method_;
+  Await(shared, method_);
   Serve();
-  Await(shared, method);
 }
 
 void UnaryCall::Serve() {
