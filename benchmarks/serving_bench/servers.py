@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import grpc
 from serving_bench.servable import NAME
@@ -57,13 +57,13 @@ def run_plain(base_paths: Sequence[Path], ports: Any) -> None:
     server.wait_for_termination()
 
 
-def run_dpsr(base_paths: Sequence[Path], ports: Any) -> None:
+def run_dpsr(base_paths: Sequence[Path], ports: Any, *, data_plane: Literal["native", "python"]) -> None:
     """The server of dpsr with the first model; a reload adds the second one."""
     from dpsr.config import ServingConfig
     from dpsr.serving.manager.model_config import ServedModel
     from dpsr.serving.server import ModelServer
 
-    config = ServingConfig(port=0, rest_port=-1, log_requests="none", allow_reload=True)
+    config = ServingConfig(port=0, rest_port=-1, log_requests="none", allow_reload=True, data_plane=data_plane)
     server = ModelServer([ServedModel(NAME, base_paths[0])], config)
     ports.put(server.start())
     server.wait()

@@ -1,4 +1,4 @@
-// Service of the transport's tests: does what the message says, one command a line, before it echoes the message.
+// Service of the transport's tests: does what the first words of the message say, and else echoes the message.
 
 #include <pybind11/pybind11.h>
 
@@ -52,6 +52,9 @@ class EchoService final : public Service {
       std::string then;
       command >> seconds >> then;
       Later(exchange, seconds, then == "forward");
+    } else if (verb == "until") {  // answered by Cancel itself
+      const std::lock_guard<std::mutex> lock(mutex_);
+      waiting_[exchange] = State::kUntilCancelled;
     } else if (verb == "size") {
       size_t size = 0;
       command >> size;
@@ -70,14 +73,26 @@ class EchoService final : public Service {
 
   void Cancel(Exchange* exchange) override {
     ++cancels_;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = waiting_.find(exchange);
-    if (found == waiting_.end()) return;
-    found->second = true;
-    changed_.notify_all();
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      const auto found = waiting_.find(exchange);
+      if (found == waiting_.end()) return;
+      if (found->second == State::kLater) {
+        found->second = State::kCancelled;
+        changed_.notify_all();
+        return;
+      }
+      waiting_.erase(found);
+    }
+    exchange->Finish({1, "cancelled"}, {}, {});
   }
 
   int cancels() const { return cancels_; }
+
+  size_t waiting() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return waiting_.size();
+  }
 
   // Waits for the threads of "later".
   void Join() {
@@ -86,18 +101,21 @@ class EchoService final : public Service {
   }
 
  private:
+  enum class State { kLater, kCancelled, kUntilCancelled };
+
   void Later(Exchange* exchange, double seconds, bool forward) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       ++threads_;
-      waiting_[exchange] = false;
+      waiting_[exchange] = State::kLater;
     }
     std::thread([this, exchange, seconds, forward] {
       bool cancelled = false;
       {
         std::unique_lock<std::mutex> lock(mutex_);
-        changed_.wait_for(lock, std::chrono::duration<double>(seconds), [&] { return waiting_[exchange]; });
-        cancelled = waiting_[exchange];
+        changed_.wait_for(lock, std::chrono::duration<double>(seconds),
+                          [&] { return waiting_[exchange] == State::kCancelled; });
+        cancelled = waiting_[exchange] == State::kCancelled;
         waiting_.erase(exchange);
       }
       if (forward) {
@@ -116,7 +134,7 @@ class EchoService final : public Service {
   std::atomic<int> cancels_{0};
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<Exchange*, bool> waiting_;  // whether cancelled
+  std::map<Exchange*, State> waiting_;
   int threads_ = 0;
 };
 
@@ -125,18 +143,23 @@ class PyEchoService {
   PyEchoService() : service_(std::make_unique<EchoService>()) {}
   ~PyEchoService() { service_->Join(); }
 
-  py::capsule capsule() { return {static_cast<Service*>(service_.get()), "dpsr.serving.Service"}; }
+  py::capsule capsule() { return py::capsule(static_cast<Service*>(service_.get()), "dpsr.serving.Service"); }
   int cancels() const { return service_->cancels(); }
+  size_t waiting() { return service_->waiting(); }
 
  private:
   std::unique_ptr<EchoService> service_;
 };
 
+constexpr char kNothing = 0;
+
 PYBIND11_MODULE(echo_service, module) {
   py::class_<PyEchoService>(module, "EchoService")
       .def(py::init())
       .def_property_readonly("capsule", &PyEchoService::capsule)
-      .def_property_readonly("cancels", &PyEchoService::cancels);
+      .def_property_readonly("cancels", &PyEchoService::cancels)
+      .def_property_readonly("waiting", &PyEchoService::waiting);
+  module.def("other_capsule", [] { return py::capsule(&kNothing, "other"); });
 }
 
 }  // namespace

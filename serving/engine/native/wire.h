@@ -1,4 +1,5 @@
-// The wire format of Protocol Buffers, read in place. Strict: what it reads, every parser reads the same way.
+// The wire format of Protocol Buffers: read in place, and written. The reader is strict: what it reads, every parser
+// reads the same way.
 
 #ifndef DPSR_SERVING_ENGINE_NATIVE_WIRE_H_
 #define DPSR_SERVING_ENGINE_NATIVE_WIRE_H_
@@ -6,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 #include "tokenizer_cc/core/text/utf8.h"
@@ -93,6 +95,18 @@ class WireReader {
   const char* next_;
   const char* end_;
 };
+
+inline void AppendVarint(uint64_t value, std::string* out) {
+  for (; value >= 0x80; value >>= 7) out->push_back(static_cast<char>(value | 0x80));
+  out->push_back(static_cast<char>(value));
+}
+
+// A field of type bytes or string, or a message.
+inline void AppendBytes(uint8_t tag, std::string_view bytes, std::string* out) {
+  out->push_back(static_cast<char>(tag));
+  AppendVarint(bytes.size(), out);
+  out->append(bytes);
+}
 
 }  // namespace dpsr::serving
 
