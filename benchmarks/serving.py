@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from serving_bench import servable
+from serving_bench.servers import Plane
 from serving_bench.setting import Setting
 from serving_bench.soak import soaked
 from serving_bench.swaps import LOAD_HEADERS, SWAP_HEADERS, second_model, swaps
@@ -36,7 +37,7 @@ CACHE = Path(__file__).resolve().parent.parent / "build" / "bench" / "serving"
 PARTS = ["throughput", "swaps", "second-model", "soak"]
 
 
-def available_planes() -> tuple[list[str], str]:
+def available_planes() -> tuple[list[Plane], str]:
     """Data planes of this build, and why it has the native one or not."""
     from dpsr.config import ServingConfig
     from dpsr.serving.api.native_plane import find_transport
@@ -48,7 +49,7 @@ def available_planes() -> tuple[list[str], str]:
 class Run:
     """The parts of the benchmark for one servable; every server gets fresh base paths."""
 
-    def __init__(self, version: Path, planes: list[str], options: argparse.Namespace) -> None:
+    def __init__(self, version: Path, planes: list[Plane], options: argparse.Namespace) -> None:
         self._version = version
         self._planes = planes
         self._options = options
@@ -71,7 +72,7 @@ class Run:
             f"\n{options.soak_seconds:g} s. Bars: no good request failed, every bad one answered, growth within 3 %"
         )
 
-    def _rows(self, measure: Callable[[Setting, str], list[Any]]) -> list[Any]:
+    def _rows(self, measure: Callable[[Setting, Plane], list[Any]]) -> list[Any]:
         rows = []
         for plane in self._planes:
             with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # the file system of the servable: links, no copies

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import grpc
 from serving_bench.servable import NAME
 
+Plane = Literal["python", "native"]
 START_SECONDS = 600.0
 
 
@@ -57,7 +58,7 @@ def run_plain(base_paths: Sequence[Path], ports: Any) -> None:
     server.wait_for_termination()
 
 
-def run_dpsr(base_paths: Sequence[Path], ports: Any, *, data_plane: Literal["native", "python"]) -> None:
+def run_dpsr(base_paths: Sequence[Path], ports: Any, *, data_plane: Plane) -> None:
     """The server of dpsr with the first model; a reload adds the second one."""
     from dpsr.config import ServingConfig
     from dpsr.serving.manager.model_config import ServedModel

@@ -15,14 +15,14 @@ import numpy as np
 from serving_bench.load import METHOD, TIMEOUT, until_version
 from serving_bench.load import steady as steady_load
 from serving_bench.servable import publish
-from serving_bench.servers import Server, started
+from serving_bench.servers import Plane, Server, started
 from serving_bench.setting import LOAD_SECONDS, Setting, dpsr_server
 
 _SETTLE_SHARE = 0.25
 """Share of the run before memory counts, while allocators and caches fill."""
 
 
-def soaked(setting: Setting, plane: str) -> list[dict[str, Any]]:
+def soaked(setting: Setting, plane: Plane) -> list[dict[str, Any]]:
     """Row of a long run: counts of requests and failures, and the course of memory."""
     with started([setting.base_path], dpsr_server(plane)) as (server,):
         return [{"plane": plane, **asyncio.run(_soak(server, setting))}]
