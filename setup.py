@@ -53,8 +53,11 @@ BUILD_INFO = "dpsr/ops_cc/_build_info.py"
 SESSION = ["serving/engine/session_cc/*.cc", "serving/engine/native/*.cc"]
 TRANSPORT = ["serving/engine/native/transport/*.cc"]
 TRANSPORT_MODULE = "dpsr.serving.engine._transport"
-# gRPC's headers use Abseil, which some builds of gRPC have in libraries of its own.
-GRPC_LINK = ["-Wl,--copy-dt-needed-entries", "-lgrpc++", "-lgrpc", "-lgpr", "-pthread"]
+# gRPC goes into the transport as a whole, its symbols hidden. TensorFlow has one of its own, whose symbols it exports
+# to the whole process; a shared library of gRPC would call into that.
+GRPC_ARCHIVES = ["-l:libgrpc++.a", "-l:libgrpc.a", "-l:libgpr.a", "-l:libupb.a", "-l:libaddress_sorting.a"]
+# Symbols of these are versioned, have a namespace of their version, or have the same meaning in TensorFlow's copy.
+GRPC_NEEDS = ["-lre2", "-lcares", "-lssl", "-lcrypto", "-lz", "-pthread"]
 # What the transport needs of gRPC: the headers of 1.40 and later, and libraries that link.
 GRPC_PROBE = """
 #include <grpcpp/generic/async_generic_service.h>
@@ -95,14 +98,21 @@ def tensorflow_location() -> tuple[str, Path]:
     return importlib.metadata.version("tensorflow"), Path(spec.submodule_search_locations[0])
 
 
-def has_grpc() -> bool:
-    """Whether a library with gRPC's C++ interface can be compiled and linked."""
+def grpc_libraries() -> list[str]:
+    """Flags that link gRPC's C++ library."""
+    compiler = os.environ.get("CXX", "g++")
+    found = subprocess.run([compiler, "-print-file-name=libabsl_base.so"], capture_output=True, text=True).stdout
+    abseil = sorted(Path(found.strip()).parent.glob("libabsl_*.so")) if os.path.isabs(found) else []
+    return [*GRPC_ARCHIVES, *(f"-l{file.stem.removeprefix('lib')}" for file in abseil), *GRPC_NEEDS]
+
+
+def has_grpc(libraries: list[str]) -> bool:
+    """Whether gRPC's C++ library can be compiled against and linked."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.cc")
         source.write_text(GRPC_PROBE)
-        compiler = [os.environ.get("CXX", "g++"), "-std=c++17", "-fPIC"]
-        command = [*compiler, *LINK, "-Wl,-z,defs", str(source), "-o", f"{folder}/probe.so"]
-        return subprocess.run([*command, *GRPC_LINK], capture_output=True).returncode == 0
+        command = [os.environ.get("CXX", "g++"), "-std=c++17", "-fPIC", *LINK, "-Wl,-z,defs", str(source), *libraries]
+        return subprocess.run([*command, "-o", f"{folder}/probe.so"], capture_output=True).returncode == 0
 
 
 class Toolchain:
@@ -222,11 +232,11 @@ class BuildNative(build_ext):
         toolchain.link(toolchain.compile(sources(*SESSION), flags), target, libraries)
 
     def _build_transport(self, toolchain: Toolchain, target: Path) -> None:
-        toolchain.link(toolchain.compile(sources(*TRANSPORT), self._python_flags()), target, GRPC_LINK)
+        toolchain.link(toolchain.compile(sources(*TRANSPORT), self._python_flags()), target, grpc_libraries())
 
     def _leave_out_transport(self) -> None:
         """Takes the transport out of the build, and an old one out of the tree, where gRPC is missing."""
-        if has_grpc():
+        if has_grpc(grpc_libraries()):
             return
         print("gRPC's C++ library is not installed: no native data plane (to get one: make deps-native)", flush=True)
         file = self.get_ext_filename(TRANSPORT_MODULE)
