@@ -43,7 +43,7 @@ ON_BOTH_PLANES = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if metafunc.module.__name__ in ON_BOTH_PLANES and not metafunc.config.getoption("--target"):
+    if metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_PLANES and not metafunc.config.getoption("--target"):
         metafunc.fixturenames.insert(0, "data_plane")
         metafunc.parametrize("data_plane", PLANES, indirect=True, scope="session")
 

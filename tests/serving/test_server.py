@@ -117,7 +117,7 @@ def test_a_stop_answers_rest_requests_in_flight(publish: Callable[..., Path], ba
 
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(ask) for _ in range(3)]
-        wait_for(lambda: server._predictor._in_flight == 3 or all(answer.done() for answer in answers))
+        wait_for(lambda: server._in_flight.count == 3 or all(answer.done() for answer in answers))
         server.stop()
         assert [answer.result() for answer in answers] == [(200, {"outputs": [60_000]})] * 3
     with pytest.raises(urllib.error.URLError):
