@@ -24,7 +24,7 @@ template <typename ReadField>
 bool ForEachField(std::string_view message, const ReadField& read) {
   WireReader reader(message);
   while (!reader.done()) {
-    uint8_t tag;
+    uint8_t tag = 0;
     if (!reader.ReadTag(&tag) || !read(tag, &reader)) return false;
   }
   return true;
@@ -86,7 +86,7 @@ bool ReadShape(std::string_view message, InputTensor* tensor) {
   const bool read = ForEachField(message, [&](uint8_t tag, WireReader* reader) {
     if (tag == Varint(3)) return reader->ReadBool(&unknown_rank);
     std::string_view dim;
-    int64_t size;
+    int64_t size = 0;
     if (tag != Bytes(2) || !reader->ReadBytes(&dim) || !ReadDim(dim, &size)) return false;
     if (size < 0 || tensor->dims.size() == kMostDims) return false;
     if (size > 0) {
@@ -114,7 +114,7 @@ class TensorReader {
  private:
   bool ReadField(uint8_t tag, WireReader* reader) {
     std::string_view shape;
-    int32_t version;
+    int32_t version = 0;
     switch (tag) {
       case Varint(1):
         return reader->ReadInt32(&tensor_->dtype);
@@ -170,7 +170,7 @@ class TensorReader {
     // A number takes a byte at least: a false shape reserves little more than the message could fill.
     if (values.empty()) values.reserve(std::min(tensor_->elements, 1 + from->left()) * sizeof(T));
     while (!packed || !from->done()) {
-      T value;
+      T value{};
       if (!(from->*read)(&value)) return false;
       const auto* bytes = reinterpret_cast<const char*>(&value);
       values.insert(values.end(), bytes, bytes + sizeof(T));

@@ -38,7 +38,7 @@ class WireReader {
   bool ReadVarint(uint64_t* value) {
     *value = 0;
     for (int shift = 0; shift < 64; shift += 7) {
-      uint8_t byte;
+      uint8_t byte = 0;
       if (!ReadFixed(&byte)) return false;
       if (shift == 63 && byte > 1) return false;  // beyond 64 bits, which parsers drop
       if (shift > 0 && byte == 0) return false;   // a longer form than needed
@@ -49,7 +49,7 @@ class WireReader {
   }
 
   bool ReadInt64(int64_t* value) {
-    uint64_t bits;
+    uint64_t bits = 0;
     if (!ReadVarint(&bits)) return false;
     *value = static_cast<int64_t>(bits);
     return true;
@@ -57,14 +57,14 @@ class WireReader {
 
   // Larger numbers, which parsers cut to 32 bits, are refused.
   bool ReadInt32(int32_t* value) {
-    int64_t wide;
+    int64_t wide = 0;
     if (!ReadInt64(&wide)) return false;
     *value = static_cast<int32_t>(wide);
     return *value == wide;
   }
 
   bool ReadBool(bool* value) {
-    uint64_t bits;
+    uint64_t bits = 0;
     if (!ReadVarint(&bits)) return false;
     *value = bits != 0;
     return true;
@@ -81,7 +81,7 @@ class WireReader {
 
   // A field of type bytes, or a message.
   bool ReadBytes(std::string_view* bytes) {
-    uint64_t size;
+    uint64_t size = 0;
     if (!ReadVarint(&size) || size > left()) return false;
     *bytes = std::string_view(next_, static_cast<size_t>(size));
     next_ += size;
