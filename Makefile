@@ -108,6 +108,12 @@ deps-page: ## the browser of the page's tests, Chromium, its driver, and a font 
 	apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-wqy-microhei \
 	  || apt-get install -y -qq chromium-browser chromium-chromedriver fonts-wqy-microhei
 
+.PHONY: deps-native
+deps-native: ## gRPC's C++ library, for the native data plane; the next build takes it up (Debian, Ubuntu; needs root)
+	apt-get update -qq
+	apt-get install -y -qq libgrpc++-dev
+	rm -f $(VENV)/.built
+
 .PHONY: clean
 clean: ## remove everything that make made
 	rm -rf $(VENV) build dist *.egg-info ops_cc/*.so serving/engine/*.so tokenizer_cc/*.so ops_cc/_build_info.py

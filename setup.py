@@ -53,11 +53,13 @@ BUILD_INFO = "dpsr/ops_cc/_build_info.py"
 SESSION = ["serving/engine/session_cc/*.cc", "serving/engine/native/*.cc"]
 TRANSPORT = ["serving/engine/native/transport/*.cc"]
 TRANSPORT_MODULE = "dpsr.serving.engine._transport"
-# gRPC goes into the transport as a whole, its symbols hidden. TensorFlow has one of its own, whose symbols it exports
-# to the whole process; a shared library of gRPC would call into that.
-GRPC_ARCHIVES = ["-l:libgrpc++.a", "-l:libgrpc.a", "-l:libgpr.a", "-l:libupb.a", "-l:libaddress_sorting.a"]
-# Symbols of these are versioned, have a namespace of their version, or have the same meaning in TensorFlow's copy.
-GRPC_NEEDS = ["-lre2", "-lcares", "-lssl", "-lcrypto", "-lz", "-pthread"]
+# gRPC, OpenSSL and zlib go into the transport as a whole, their symbols hidden. TensorFlow brings its own, and exports
+# their symbols to the whole process: shared libraries of these would call into TensorFlow's. The other libraries have
+# symbols in a namespace of their version, or do not occur in TensorFlow; re2 does, but only gRPC's xDS calls it.
+GRPC_ARCHIVES = [
+    f"-l:lib{name}.a" for name in ("grpc++", "grpc", "gpr", "upb", "address_sorting", "ssl", "crypto", "z")
+]
+GRPC_SHARED = ["-lre2", "-lcares", "-pthread"]
 # What the transport needs of gRPC: the headers of 1.40 and later, and libraries that link.
 GRPC_PROBE = """
 #include <grpcpp/generic/async_generic_service.h>
@@ -103,7 +105,7 @@ def grpc_libraries() -> list[str]:
     compiler = os.environ.get("CXX", "g++")
     found = subprocess.run([compiler, "-print-file-name=libabsl_base.so"], capture_output=True, text=True).stdout
     abseil = sorted(Path(found.strip()).parent.glob("libabsl_*.so")) if os.path.isabs(found) else []
-    return [*GRPC_ARCHIVES, *(f"-l{file.stem.removeprefix('lib')}" for file in abseil), *GRPC_NEEDS]
+    return [*GRPC_ARCHIVES, *(f"-l{file.stem.removeprefix('lib')}" for file in abseil), *GRPC_SHARED]
 
 
 def has_grpc(libraries: list[str]) -> bool:

@@ -136,7 +136,7 @@ class Backend(grpc.GenericRpcHandler):
 class Front:
     """A transport, its service, and a channel to it."""
 
-    def __init__(self, echo: Any, backend: str, **options: Any) -> None:
+    def __init__(self, echo: Any, *, backend: str, **options: Any) -> None:
         self.service = echo.EchoService()
         defaults = {
             "address": "127.0.0.1:0",
@@ -184,7 +184,7 @@ def make(echo: Any, backend: Backend) -> Iterator[Callable[..., Front]]:
     made: list[Front] = []
 
     def make(**options: Any) -> Front:
-        made.append(Front(echo, backend.address, **options))
+        made.append(Front(echo, **{"backend": backend.address, **options}))
         return made[-1]
 
     yield make
@@ -554,7 +554,7 @@ def test_shutdowns_under_load_leave_no_thread(make: Callable[..., Front]) -> Non
 
 
 def test_a_transport_that_is_dropped_shuts_down(echo: Any, backend: Backend) -> None:
-    front = Front(echo, backend.address)
+    front = Front(echo, backend=backend.address)
     assert front.call(b"answered") == b"answered"
     front.channel.close()
     del front.transport, front.service
