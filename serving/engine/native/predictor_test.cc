@@ -42,7 +42,8 @@ class FakeCall : public PreparedCall {
 // Answers with its version. What a run does is a function.
 class FakeServable : public Servable {
  public:
-  FakeServable(int64_t version, Figures* figures, std::function<bool(size_t)> run = [](size_t) { return true; })
+  FakeServable(
+      int64_t version, Figures* figures, std::function<bool(size_t)> run = [](size_t) { return true; })
       : Servable("shop", version, "metadata"),
         figures_(figures->Of("shop", std::to_string(version), "serving_default")),
         run_(std::move(run)) {}
@@ -324,7 +325,9 @@ TEST(PredictorConcurrently, EveryExchangeEndsOnce) {
     for (int64_t version = 2; !done.load(); ++version) {
       std::shared_ptr<Servable> next = make(version);
       server.Serve({next});
-      if (before != nullptr) EXPECT_EQ(before->Retire(10), 0);
+      if (before != nullptr) {
+        EXPECT_EQ(before->Retire(10), 0);
+      }
       before = std::move(next);
       int64_t lost = 0;
       server.predictor.TakeNotes(&lost);
