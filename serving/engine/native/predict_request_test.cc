@@ -52,6 +52,14 @@ std::vector<T> Numbers(const InputTensor& tensor) {
   return numbers;
 }
 
+// Numbers of a request's one tensor, of shape [2]; none if it is refused.
+template <typename T>
+std::vector<T> ReadPair(int dtype, const std::string& values) {
+  const std::string message = RequestOf(VarintField(1, dtype) + Shape({2}) + values);
+  const std::optional<InputTensor> tensor = ReadTensor(message);
+  return tensor ? Numbers<T>(*tensor) : std::vector<T>{};
+}
+
 void ExpectRefused(const std::string& tensor) { EXPECT_FALSE(ReadPredictRequest(RequestOf(tensor))); }
 
 TEST(PredictRequest, ReadsWhatAClientWrites) {
@@ -80,32 +88,26 @@ TEST(PredictRequest, ReadsWhatAClientWrites) {
 }
 
 TEST(PredictRequest, ReadsNumbersInEachEncoding) {
-  const std::string shape = Shape({2});
-  const auto read = [&](int dtype, const std::string& values) {
-    std::optional<InputTensor> tensor = ReadTensor(RequestOf(VarintField(1, dtype) + shape + values));
-    EXPECT_TRUE(tensor) << dtype;
-    return tensor ? *std::move(tensor) : InputTensor();
-  };
   const std::string one = Bytes("\0\0\x80\x3F"), two = Bytes("\0\0\0\x40");
   const std::vector<float> floats{1, 2};
-  EXPECT_EQ(Numbers<float>(read(1, BytesField(4, one + two))), floats);
-  EXPECT_EQ(Numbers<float>(read(1, BytesField(5, one + two))), floats);
-  EXPECT_EQ(Numbers<float>(read(1, "\x2D" + one + "\x2D" + two)), floats);
-  EXPECT_EQ(Numbers<float>(read(1, BytesField(5, one) + "\x2D" + two)), floats);
+  EXPECT_EQ(ReadPair<float>(1, BytesField(4, one + two)), floats);
+  EXPECT_EQ(ReadPair<float>(1, BytesField(5, one + two)), floats);
+  EXPECT_EQ(ReadPair<float>(1, "\x2D" + one + "\x2D" + two), floats);
+  EXPECT_EQ(ReadPair<float>(1, BytesField(5, one) + "\x2D" + two), floats);
 
   const std::string half = Bytes("\0\0\0\0\0\0\xE0\x3F"), four = Bytes("\0\0\0\0\0\0\x10\x40");
   const std::vector<double> doubles{0.5, 4};
-  EXPECT_EQ(Numbers<double>(read(2, BytesField(6, half + four))), doubles);
-  EXPECT_EQ(Numbers<double>(read(2, "\x31" + half + "\x31" + four)), doubles);
+  EXPECT_EQ(ReadPair<double>(2, BytesField(6, half + four)), doubles);
+  EXPECT_EQ(ReadPair<double>(2, "\x31" + half + "\x31" + four), doubles);
 
   const std::string minus_one(Bytes("\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01"));
-  EXPECT_EQ(Numbers<int32_t>(read(3, BytesField(7, minus_one + "\x05"))), (std::vector<int32_t>{-1, 5}));
-  EXPECT_EQ(Numbers<int32_t>(read(3, "\x38" + minus_one + "\x38\x05")), (std::vector<int32_t>{-1, 5}));
-  EXPECT_EQ(Numbers<int64_t>(read(9, BytesField(10, minus_one + "\x05"))), (std::vector<int64_t>{-1, 5}));
-  EXPECT_EQ(Numbers<int64_t>(read(9, "\x50" + minus_one + "\x50\x05")), (std::vector<int64_t>{-1, 5}));
-  EXPECT_EQ(Numbers<char>(read(10, BytesField(11, Bytes("\0\x01")))), (std::vector<char>{0, 1}));
-  EXPECT_EQ(Numbers<char>(read(10, Bytes("\x58\x02\x58\0"))), (std::vector<char>{1, 0}));
-  EXPECT_EQ(Numbers<char>(read(10, BytesField(4, Bytes("\0\x01")))), (std::vector<char>{0, 1}));
+  EXPECT_EQ(ReadPair<int32_t>(3, BytesField(7, minus_one + "\x05")), (std::vector<int32_t>{-1, 5}));
+  EXPECT_EQ(ReadPair<int32_t>(3, "\x38" + minus_one + "\x38\x05"), (std::vector<int32_t>{-1, 5}));
+  EXPECT_EQ(ReadPair<int64_t>(9, BytesField(10, minus_one + "\x05")), (std::vector<int64_t>{-1, 5}));
+  EXPECT_EQ(ReadPair<int64_t>(9, "\x50" + minus_one + "\x50\x05"), (std::vector<int64_t>{-1, 5}));
+  EXPECT_EQ(ReadPair<char>(10, BytesField(11, Bytes("\0\x01"))), (std::vector<char>{0, 1}));
+  EXPECT_EQ(ReadPair<char>(10, Bytes("\x58\x02\x58\0")), (std::vector<char>{1, 0}));
+  EXPECT_EQ(ReadPair<char>(10, BytesField(4, Bytes("\0\x01"))), (std::vector<char>{0, 1}));
 }
 
 TEST(PredictRequest, NumbersAreThoseOfTheMessageOrOfTheTensor) {
@@ -161,7 +163,9 @@ TEST(PredictRequest, OfAFieldThatStandsTwiceTheLastCounts) {
   EXPECT_EQ(request->model_spec.name, "b");
   EXPECT_EQ(request->model_spec.signature_name, "b");
   EXPECT_EQ(request->model_spec.version, 6);
-  const auto labelled = ReadPredictRequest(BytesField(1, BytesField(4, "a") + BytesField(4, "b")));
+  const std::string labels = BytesField(1, BytesField(4, "a") + BytesField(4, "b"));
+  const std::optional<PredictRequest> labelled = ReadPredictRequest(labels);
+  ASSERT_TRUE(labelled);
   EXPECT_EQ(labelled->model_spec.version_label, "b");
 }
 
