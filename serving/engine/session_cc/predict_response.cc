@@ -2,6 +2,8 @@
 
 #include <string_view>
 
+#include "serving/engine/native/wire.h"
+
 namespace dpsr::serving {
 namespace {
 
@@ -17,17 +19,6 @@ size_t VarintSize(uint64_t value) {
   size_t size = 1;
   for (; value >= 0x80; value >>= 7) ++size;
   return size;
-}
-
-void AppendVarint(uint64_t value, std::string* out) {
-  for (; value >= 0x80; value >>= 7) out->push_back(static_cast<char>(value | 0x80));
-  out->push_back(static_cast<char>(value));
-}
-
-void AppendBytes(char tag, std::string_view bytes, std::string* out) {
-  out->push_back(tag);
-  AppendVarint(bytes.size(), out);
-  out->append(bytes);
 }
 
 std::string Shape(const Tensor& tensor, const Rows& rows) {
