@@ -45,6 +45,7 @@ _log = logging.getLogger(__name__)
 
 _COLLECT_SECONDS = 0.25
 """Pause between two collections of what the native plane has counted, and of its lines for the log."""
+_POLL_SECONDS = 0.01
 _PAUSE_SECONDS = 0.2
 """Time for requests that were sent before the stop to arrive."""
 
@@ -72,6 +73,7 @@ class ModelServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="server", daemon=True)
         self._collecting: asyncio.Task[None] | None = None
+        self._closing: threading.Thread | None = None
         self._stopped = threading.Event()
         self._stop_once = threading.Lock()
 
@@ -115,6 +117,8 @@ class ModelServer:
             if self._thread.is_alive():
                 self._run(self._drain(self._config.drain_seconds if grace is None else grace))
                 self.models.close()  # cancels runs that outlived the drain
+                if self._closing is not None:
+                    self._closing.join()
                 self._close_threads()
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
@@ -206,7 +210,11 @@ class ModelServer:
             await self._rest.close()
         if self._plane is not None:
             left = max(0.0, end - self._loop.time())
-            await self._loop.run_in_executor(None, self._plane.close, left)
+            # Its threads end when their runs do, of which the longest are cancelled after the drain.
+            self._closing = threading.Thread(target=self._plane.close, args=(left,), name="close the native plane")
+            self._closing.start()
+            while self._closing.is_alive() and self._loop.time() < end:
+                await asyncio.sleep(_POLL_SECONDS)
         await self._server.stop(max(0.0, end - self._loop.time()))
         if self._collecting is not None:
             self._collecting.cancel()

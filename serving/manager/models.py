@@ -173,13 +173,13 @@ class Models:
             self._watcher.start()
 
     def close(self) -> None:
-        """Stops polling and frees all models."""
+        """Stops polling and frees all models; calls in progress are cancelled."""
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.join()
         with self._reloading:
             for model in self._models.values():
-                model.close()
+                model.close(drain=False)
 
     def _same_or_new(self, served: ServedModel) -> ModelVersions:
         model = self._models.get(served.name)

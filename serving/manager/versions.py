@@ -191,7 +191,7 @@ class ModelVersions:
             wanted = self._load_wanted(self._policy)
             for version in self.loaded() if wanted else ():
                 if version not in wanted:
-                    self._retire(version)
+                    self._retire(version, self._drain_seconds)
             return self._loaded[max(self._loaded)] if self._loaded else None
 
     def start_polling(self) -> None:
@@ -199,14 +199,18 @@ class ModelVersions:
         self._poller = threading.Thread(target=self._poll, name=f"versions of {self.name}", daemon=True)
         self._poller.start()
 
-    def close(self) -> None:
-        """Stops polling and frees all versions."""
+    def close(self, *, drain: bool = True) -> None:
+        """Stops polling and frees all versions.
+
+        Args:
+            drain: whether calls in progress have ``drain_seconds`` to end; else they are cancelled.
+        """
         self._stopping.set()
         if self._poller is not None:
             self._poller.join()
         with self.updating:
             for version in self.loaded():
-                self._retire(version)
+                self._retire(version, self._drain_seconds if drain else 0.0)
 
     def _poll(self) -> None:
         lower_priority()
@@ -271,25 +275,25 @@ class ModelVersions:
             pause,
         )
 
-    def _retire(self, version: int) -> None:
+    def _retire(self, version: int, drain_seconds: float) -> None:
         """Takes a version out of service, and frees it after its last call or after ``drain_seconds``."""
         with self._changed:
             retired = self._loaded.pop(version)
             self._states[version] = VersionState(ModelVersionStatus.UNLOADING)
         self._notify()
-        end = time.monotonic() + self._drain_seconds
-        hanging = self._plane.retire(retired, self._drain_seconds)
+        end = time.monotonic() + drain_seconds
+        hanging = self._plane.retire(retired, drain_seconds)
         with self._changed:
             self._changed.wait_for(lambda: retired not in self._calls, max(0.0, end - time.monotonic()))
             hanging += self._calls.get(retired, 0)
-        if hanging:
+        if hanging and drain_seconds:
             _log.warning(
                 "version %d of %s: %d calls are still running %g s after its retirement (serving.drain_seconds); they "
                 "are cancelled, and the memory is freed when the last of them ends",
                 version,
                 self.name,
                 hanging,
-                self._drain_seconds,
+                drain_seconds,
             )
         retired.close()
         self._set_state(version, VersionState(ModelVersionStatus.END))

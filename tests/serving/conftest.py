@@ -44,11 +44,10 @@ ON_BOTH_PLANES = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_PLANES and not metafunc.config.getoption("--target"):
-        metafunc.fixturenames.insert(0, "data_plane")
         metafunc.parametrize("data_plane", PLANES, indirect=True, scope="session")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def data_plane(request: pytest.FixtureRequest) -> Iterator[str]:
     """The data plane of the servers that a test starts."""
     plane = getattr(request, "param", "auto")

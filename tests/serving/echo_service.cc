@@ -1,142 +1,15 @@
-// Service of the transport's tests: does what the first words of the message say, and else echoes the message.
+// The Python module of the service of the transport's tests.
+
+#include "tests/serving/echo_service.h"
 
 #include <pybind11/pybind11.h>
 
-#include <atomic>
-#include <chrono>
-#include <condition_variable>
-#include <map>
 #include <memory>
-#include <mutex>
-#include <sstream>
-#include <string>
-#include <thread>
-#include <utility>
-
-#include "serving/engine/native/exchange.h"
 
 namespace py = pybind11;
 
 namespace dpsr::serving {
 namespace {
-
-class EchoService final : public Service {
- public:
-  void Predict(Exchange* exchange) override {
-    std::istringstream command{std::string(exchange->request())};
-    std::string verb;
-    command >> verb;
-    if (verb == "describe") {
-      std::ostringstream answer;
-      answer << exchange->peer() << '\n' << exchange->given_request_id() << '\n';
-      if (exchange->deadline() == Clock::time_point::max()) {
-        answer << "none";
-      } else {
-        answer << std::chrono::duration<double>(exchange->deadline() - Clock::now()).count();
-      }
-      exchange->Finish({}, answer.str(), exchange->given_request_id());
-    } else if (verb == "fail") {
-      CallStatus status;
-      command >> status.code >> std::ws;
-      std::getline(command, status.message);
-      exchange->Finish(status, "not sent", "id of a failure");
-    } else if (verb == "forward") {
-      exchange->Forward();
-    } else if (verb == "sleep") {  // in the calling thread
-      double seconds = 0;
-      command >> seconds;
-      std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-      exchange->Finish({}, std::string(exchange->request()), {});
-    } else if (verb == "later") {  // in another thread; until a cancellation at most
-      double seconds = 0;
-      std::string then;
-      command >> seconds >> then;
-      Later(exchange, seconds, then == "forward");
-    } else if (verb == "until") {  // answered by Cancel itself
-      const std::lock_guard<std::mutex> lock(mutex_);
-      waiting_[exchange] = State::kUntilCancelled;
-    } else if (verb == "size") {
-      size_t size = 0;
-      command >> size;
-      exchange->Finish({}, std::string(size, 'x'), {});
-    } else {
-      exchange->Finish({}, std::string(exchange->request()), {});
-    }
-  }
-
-  void GetModelMetadata(Exchange* exchange) override {
-    if (exchange->request().substr(0, 7) == "forward") return exchange->Forward();
-    exchange->Finish({}, "metadata of " + std::string(exchange->request()), {});
-  }
-
-  void CheckHealth(Exchange* exchange) override { exchange->Finish({}, std::string("\x08\x01", 2), {}); }
-
-  void Cancel(Exchange* exchange) override {
-    ++cancels_;
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      const auto found = waiting_.find(exchange);
-      if (found == waiting_.end()) return;
-      if (found->second == State::kLater) {
-        found->second = State::kCancelled;
-        changed_.notify_all();
-        return;
-      }
-      waiting_.erase(found);
-    }
-    exchange->Finish({1, "cancelled"}, {}, {});
-  }
-
-  int cancels() const { return cancels_; }
-
-  size_t waiting() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return waiting_.size();
-  }
-
-  // Waits for the threads of "later".
-  void Join() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return threads_ == 0; });
-  }
-
- private:
-  enum class State { kLater, kCancelled, kUntilCancelled };
-
-  void Later(Exchange* exchange, double seconds, bool forward) {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      ++threads_;
-      waiting_[exchange] = State::kLater;
-    }
-    std::thread([this, exchange, seconds, forward] {
-      bool cancelled = false;
-      {
-        std::unique_lock<std::mutex> lock(mutex_);
-        changed_.wait_for(lock, std::chrono::duration<double>(seconds),
-                          [&] { return waiting_[exchange] == State::kCancelled; });
-        cancelled = waiting_[exchange] == State::kCancelled;
-        waiting_.erase(exchange);
-      }
-      if (forward) {
-        exchange->Forward();
-      } else if (cancelled) {
-        exchange->Finish({1, "cancelled"}, {}, {});
-      } else {
-        exchange->Finish({}, std::string(exchange->request()), {});
-      }
-      const std::lock_guard<std::mutex> lock(mutex_);
-      --threads_;
-      changed_.notify_all();
-    }).detach();
-  }
-
-  std::atomic<int> cancels_{0};
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<Exchange*, State> waiting_;
-  int threads_ = 0;
-};
 
 class PyEchoService {
  public:

@@ -538,7 +538,7 @@ def test_shutdowns_under_load_leave_no_thread(make: Callable[..., Front]) -> Non
     for seed in range(10):
         front = make(threads=4)
         pick = random.Random(seed)
-        kinds = [b"quick", b"later 0.01", b"forward", b"later 0.01 forward", b"sleep 0.01", b"later 30"]
+        kinds = [b"quick", b"later 0.01", b"forward", b"later 0.01 forward", b"sleep 0.01", b"later 5"]
         calls = [front.start(pick.choice(kinds)) for _ in range(100)]
         for call in pick.sample(calls, 20):
             call.cancel()
@@ -614,7 +614,7 @@ def test_memory_is_flat_over_many_calls(front: Front) -> None:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
     def run(calls: int) -> None:
-        pending = [front.start(b"later 30" if i % 4 == 0 else bytes(20_000)) for i in range(calls)]
+        pending = [front.start(b"later 2" if i % 4 == 0 else bytes(20_000)) for i in range(calls)]
         for i, call in enumerate(pending):
             if i % 4 == 0:
                 call.cancel()

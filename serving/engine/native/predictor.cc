@@ -98,8 +98,10 @@ void Predictor::RunBatches(Batch batch) {
 void Predictor::AnswerBatch(Batch batch, std::optional<std::vector<std::string>> answers) {
   for (size_t i = 0; i < batch.size(); ++i) {
     std::unique_ptr<Request>& request = batch[i];
-    if (request->has_left) {
-      End(std::move(request), options_.left, "");
+    if (request->has_left) {  // and is accounted for
+      Exchange* const exchange = request->exchange;
+      request.reset();
+      exchange->Finish(options_.left, "", "");
     } else if (answers) {
       End(std::move(request), {}, std::move((*answers)[i]));
     } else {
@@ -138,7 +140,9 @@ void Predictor::Cancel(Exchange* exchange) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (Request* const running : in_runs_) {
-      if (running->exchange == exchange) running->has_left = true;
+      if (running->exchange != exchange) continue;
+      running->has_left = true;
+      Account(*running, options_.left);  // the run goes on, and nobody waits for it
     }
     const auto found = std::find_if(waiting_.begin(), waiting_.end(),
                                     [&](const auto& request) { return request->exchange == exchange; });
@@ -150,22 +154,19 @@ void Predictor::Cancel(Exchange* exchange) {
   if (waiting != nullptr) End(std::move(waiting), options_.left, "");
 }
 
-void Predictor::End(std::unique_ptr<Request> request, const CallStatus& status, std::string response) {
-  Exchange* const exchange = request->exchange;
-  const std::string_view given = exchange->given_request_id();
-  char made[17];
-  std::string request_id;
-  if (IsUsableRequestId(given)) {
-    request_id = given;
-  } else {
+std::string Predictor::Account(const Request& request, const CallStatus& status) {
+  const std::string_view given = request.exchange->given_request_id();
+  std::string request_id(given);
+  if (!IsUsableRequestId(given)) {
+    char made[17];
     std::snprintf(made, sizeof made, "%08llx", static_cast<unsigned long long>(next_id_.fetch_add(1)));
     request_id = options_.id_prefix + made;
   }
-  const double seconds = std::chrono::duration<double>(Clock::now() - request->start).count();
-  SignatureFigures* const figures = request->call != nullptr ? request->call->figures : nameless_;
+  const double seconds = std::chrono::duration<double>(Clock::now() - request.start).count();
+  SignatureFigures* const figures = request.call != nullptr ? request.call->figures : nameless_;
   if (options_.logged == LoggedRequests::kAll || (options_.logged == LoggedRequests::kFailed && !status.ok())) {
-    const int64_t rows = request->call != nullptr ? request->call->rows : -1;
-    Note note{SecondsSinceEpoch(), request_id, exchange->peer(), seconds, figures, rows, status};
+    const int64_t rows = request.call != nullptr ? request.call->rows : -1;
+    Note note{SecondsSinceEpoch(), request_id, request.exchange->peer(), seconds, figures, rows, status};
     const std::lock_guard<std::mutex> lock(notes_mutex_);
     if (notes_.size() < kMostNotes) {
       notes_.push_back(std::move(note));
@@ -175,8 +176,14 @@ void Predictor::End(std::unique_ptr<Request> request, const CallStatus& status, 
   }
   figures->codes[static_cast<size_t>(status.code)].fetch_add(1, std::memory_order_relaxed);
   figures->seconds.Observe(seconds);
-  request.reset();  // the version is free before the client knows, as one who then unloads it expects
   in_flight_->Leave();
+  return request_id;
+}
+
+void Predictor::End(std::unique_ptr<Request> request, const CallStatus& status, std::string response) {
+  Exchange* const exchange = request->exchange;
+  const std::string request_id = Account(*request, status);
+  request.reset();  // the version is free before the client knows, as one who then unloads it expects
   exchange->Finish(status, std::move(response), request_id);
 }
 

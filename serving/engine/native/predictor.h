@@ -84,6 +84,8 @@ class Predictor : public Service {
   struct Request;
   using Batch = std::vector<std::unique_ptr<Request>>;
 
+  // Counts and notes a prediction that has ended; returns its request id.
+  std::string Account(const Request& request, const CallStatus& status);
   // Ends a request with a status or an answer.
   void End(std::unique_ptr<Request> request, const CallStatus& status, std::string response);
   // Leaves a request to the Python server.

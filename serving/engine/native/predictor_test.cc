@@ -225,7 +225,9 @@ TEST(Predictor, NothingRunsForCallersWhoLeftOrAreLate) {
   server.predictor.Predict(&late);
   server.predictor.Cancel(&left);
   EXPECT_EQ(left.code, kCancelled);
-  server.predictor.Cancel(&first);  // runs already: its answer is counted as one that nobody got
+  EXPECT_EQ(server.in_flight->count(), 2);
+  server.predictor.Cancel(&first);  // runs already, and nobody waits for it
+  EXPECT_EQ(server.in_flight->count(), 1);
   std::this_thread::sleep_for(std::chrono::milliseconds(10));
   held.released.store(true);
   runner.join();

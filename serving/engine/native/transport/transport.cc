@@ -68,7 +68,7 @@ Transport::~Transport() { Shutdown(std::chrono::milliseconds(0)); }
 void Transport::Work() {
   void* tag = nullptr;
   bool ok = false;
-  while (shared_.queue->Next(&tag, &ok)) static_cast<Event*>(tag)->Proceed(ok);
+  while (shared_.queue->Next(&tag, &ok)) Event::OfTag(tag)->Proceed(ok);
 }
 
 void Transport::Shutdown(std::chrono::milliseconds grace) {

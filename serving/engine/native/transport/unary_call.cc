@@ -33,12 +33,12 @@ struct UnaryCall::Forwarded {
 void UnaryCall::Await(Shared* shared, Method method) {
   auto* const call = new UnaryCall(shared, method);
   shared->unary_methods.Request(method, &call->context_, &call->request_, &call->writer_, shared->queue.get(),
-                                &call->arrival_);
+                                call->arrival_.tag());
 }
 
 UnaryCall::UnaryCall(Shared* shared, Method method) : shared_(shared), method_(method) {
   shared_->calls.Add();
-  context_.AsyncNotifyWhenDone(&end_);
+  context_.AsyncNotifyWhenDone(end_.tag());
 }
 
 UnaryCall::~UnaryCall() = default;
@@ -99,9 +99,9 @@ void UnaryCall::Finish(const CallStatus& status, std::string response, std::stri
   if (!request_id.empty()) context_.AddTrailingMetadata(kRequestIdHeader, std::string(request_id));
   if (status.ok()) {
     response_ = BufferOf(std::move(response));
-    writer_.Finish(response_, grpc::Status::OK, &answer_);
+    writer_.Finish(response_, grpc::Status::OK, answer_.tag());
   } else {
-    writer_.FinishWithError({static_cast<grpc::StatusCode>(status.code), status.message}, &answer_);
+    writer_.FinishWithError({static_cast<grpc::StatusCode>(status.code), status.message}, answer_.tag());
   }
 }
 
@@ -118,16 +118,16 @@ void UnaryCall::Forward() {
     if (cancelled_) call->context.TryCancel();
   }
   call->reader->StartCall();
-  call->reader->Finish(&call->response, &call->status, &backend_answer_);
+  call->reader->Finish(&call->response, &call->status, backend_answer_.tag());
 }
 
 void UnaryCall::OnBackendAnswer(bool) {
   CopyInitialMetadata(forwarded_->context, &context_);
   CopyTrailingMetadata(forwarded_->context, &context_);
   if (forwarded_->status.ok()) {
-    writer_.Finish(forwarded_->response, forwarded_->status, &answer_);
+    writer_.Finish(forwarded_->response, forwarded_->status, answer_.tag());
   } else {
-    writer_.FinishWithError(forwarded_->status, &answer_);
+    writer_.FinishWithError(forwarded_->status, answer_.tag());
   }
 }
 
