@@ -47,10 +47,11 @@ class EchoService final : public Service {
       double seconds = 0;
       std::string then;
       command >> seconds >> then;
-      Later(exchange, seconds, then == "forward");
-    } else if (verb == "until") {  // answered by Cancel itself
-      const std::lock_guard<std::mutex> lock(mutex_);
-      waiting_[exchange] = State::kUntilCancelled;
+      Later(exchange, seconds, then == "forward", State::kLater);
+    } else if (verb == "until") {  // answered by Cancel itself; a Cancel that comes before this is not noticed
+      double seconds = 0;
+      command >> seconds;
+      Later(exchange, seconds, false, State::kUntilCancelled);
     } else if (verb == "size") {
       size_t size = 0;
       command >> size;
@@ -73,12 +74,13 @@ class EchoService final : public Service {
       const std::lock_guard<std::mutex> lock(mutex_);
       const auto found = waiting_.find(exchange);
       if (found == waiting_.end()) return;
-      if (found->second == State::kLater) {
-        found->second = State::kCancelled;
+      if (found->second.state == State::kLater) {
+        found->second.state = State::kCancelled;
         changed_.notify_all();
         return;
       }
       waiting_.erase(found);
+      changed_.notify_all();
     }
     exchange->Finish({1, "cancelled"}, {}, {});
   }
@@ -97,26 +99,42 @@ class EchoService final : public Service {
   }
 
  private:
-  enum class State { kLater, kCancelled, kUntilCancelled };
+  enum class State { kLater, kCancelled, kUntilCancelled, kAnswered };
+  struct Waiting {
+    State state;
+    int number;  // a later exchange may have the same address
+  };
 
-  void Later(Exchange* exchange, double seconds, bool forward) {
+  void Later(Exchange* exchange, double seconds, bool forward, State kind) {
+    int number = 0;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       ++threads_;
-      waiting_[exchange] = State::kLater;
+      number = ++last_number_;
+      waiting_[exchange] = {kind, number};
     }
-    std::thread([this, exchange, seconds, forward] {
-      bool cancelled = false;
+    std::thread([this, exchange, seconds, forward, number] {
+      State state = State::kAnswered;
       {
         std::unique_lock<std::mutex> lock(mutex_);
-        changed_.wait_for(lock, std::chrono::duration<double>(seconds),
-                          [&] { return waiting_[exchange] == State::kCancelled; });
-        cancelled = waiting_[exchange] == State::kCancelled;
-        waiting_.erase(exchange);
+        const auto is_own = [&](const auto& found) {
+          return found != waiting_.end() && found->second.number == number;
+        };
+        const auto has_ended = [&] {
+          const auto found = waiting_.find(exchange);
+          return !is_own(found) || found->second.state == State::kCancelled;
+        };
+        changed_.wait_for(lock, std::chrono::duration<double>(seconds), has_ended);
+        if (const auto found = waiting_.find(exchange); is_own(found)) {
+          state = found->second.state;
+          waiting_.erase(found);
+        }
       }
-      if (forward) {
+      if (state == State::kAnswered) {
+        // by Cancel
+      } else if (forward) {
         exchange->Forward();
-      } else if (cancelled) {
+      } else if (state == State::kCancelled) {
         exchange->Finish({1, "cancelled"}, {}, {});
       } else {
         exchange->Finish({}, std::string(exchange->request()), {});
@@ -130,8 +148,9 @@ class EchoService final : public Service {
   std::atomic<int> cancels_{0};
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<Exchange*, State> waiting_;
+  std::map<Exchange*, Waiting> waiting_;
   int threads_ = 0;
+  int last_number_ = 0;
 };
 
 }  // namespace dpsr::serving

@@ -248,11 +248,12 @@ def test_a_client_that_cancels_is_reported_once_and_only_before_the_answer(front
 
 
 def test_an_answer_may_be_given_while_a_cancellation_is_reported(front: Front) -> None:
-    calls = [front.start(b"until cancelled") for _ in range(20)]
+    calls = [front.start(b"until 30") for _ in range(20)]
     wait_for(lambda: front.service.waiting == 20)
     for call in calls:
         call.cancel()
     wait_for(lambda: front.service.waiting == 0)
+    assert front.service.cancels == 20
     assert front.call(b"alive") == b"alive"
 
 

@@ -76,8 +76,8 @@ class Client {
   }
 
   void Run(const std::atomic<bool>& stop) {
-    static const char* const kTexts[] = {"quick",       "later 0.01", "forward",        "later 0.01 forward",
-                                         "sleep 0.001", "fail 3 bad", "until cancelled"};
+    static const char* const kTexts[] = {"quick",       "later 0.01", "forward",  "later 0.01 forward",
+                                         "sleep 0.001", "fail 3 bad", "until 0.5"};
     while (!stop) {
       const unsigned kind = random_() % 9;
       if (kind < 7) {
@@ -180,6 +180,7 @@ bool Round(const std::string& backend, unsigned round) {
     wrong += client->wrong();
   }
   std::printf("round %u: %d right answers, %d wrong, %d cancellations\n", round, right, wrong, service.cancels());
+  std::fflush(stdout);
   return right > 0 && wrong == 0;
 }
 
