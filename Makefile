@@ -43,6 +43,7 @@ test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs; those of Spa
 	$(CORE_TESTS) -C tokenizer_cc/core sanitize
 	$(CORE_TESTS) -C ops_cc/core sanitize
 	$(CORE_TESTS) -C serving/engine/native sanitize
+	$(CORE_TESTS) -C serving/engine/native/transport sanitize
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: fuzz

@@ -240,7 +240,7 @@ class BuildNative(build_ext):
         """Takes the transport out of the build, and an old one out of the tree, where gRPC is missing."""
         if has_grpc(grpc_libraries()):
             return
-        print("gRPC's C++ library is not installed: no native data plane (to get one: make deps-native)", flush=True)
+        print("no native data plane: gRPC's C++ library, 1.40 or later, is missing (make deps-native)", flush=True)
         file = self.get_ext_filename(TRANSPORT_MODULE)
         Path(self.build_lib, file).unlink(missing_ok=True)
         ROOT.joinpath(*Path(file).parts[1:]).unlink(missing_ok=True)

@@ -480,6 +480,11 @@ def test_tls(make: Callable[..., Front], keys: Path) -> None:
     assert front.refusal(b"plain", timeout=5).code() == grpc.StatusCode.UNAVAILABLE
 
 
+def test_a_key_of_another_certificate_opens_no_port(make: Callable[..., Front], keys: Path) -> None:
+    front = make(key=(keys / "client.key").read_bytes(), certificate=(keys / "server.pem").read_bytes())
+    assert front.port == 0
+
+
 def test_mutual_tls(make: Callable[..., Front], keys: Path) -> None:
     files = {"key": "server.key", "certificate": "server.pem", "client_ca": "ca.pem"}
     front = make(**{name: (keys / file).read_bytes() for name, file in files.items()})

@@ -24,7 +24,6 @@ void ProxiedCall::OnArrival(bool ok) {
   }
   Await(shared);
   CopyRequest(context_, &backend_context_);
-  backend_context_.set_authority(context_.host());
   backend_ = shared->backend->PrepareCall(&backend_context_, context_.method(), shared->queue.get());
   backend_->StartCall(start_.tag());
 }
