@@ -9,9 +9,10 @@
 The plain server is a gRPC thread pool around ``tf.saved_model.load``; dpsr is measured with each of its data planes.
 For the throughput all servers run at the same time, each in a process of its own, and the same client, compiled from
 ``serving_bench/load_client.cc``, loads them in turns; a figure is the median of the rounds, CPU ms the server's
-processor time per request. Swaps, the second model and the soak send requests at a steady rate, and a latency counts
-from the time at which the request was due. The ratio of a swap stands beside that of a calm second, which shows the
-influence of other work on the machine. Fuzzing is a test:
+processor time per request, and CPU / graph that over the time of the graph alone in the same round. Swaps, the second
+model and the soak send requests at a steady rate, and a latency counts from the time at which the request was due. The
+ratio of a swap stands beside that of a calm second, which shows the influence of other work on the machine. Fuzzing is
+a test:
 ``DPSR_FUZZ_REQUESTS=100000 pytest -m slow tests/serving/test_fuzz.py``.
 """
 
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of one round")
-    parser.add_argument("--graph-calls", type=int, default=1000)
+    parser.add_argument("--graph-calls", type=int, default=300, help="runs of the graph in a round")
     parser.add_argument("--rate", type=float, default=50.0, help="steady requests per second")
     parser.add_argument("--swaps", type=int, default=20)
     parser.add_argument("--loads", type=int, default=5)
