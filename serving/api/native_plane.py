@@ -8,6 +8,7 @@ file system, which so has all error texts.
 
 from __future__ import annotations
 
+import importlib
 import secrets
 import shutil
 import tempfile
@@ -22,7 +23,6 @@ import numpy as np
 from dpsr.config import ServingConfig
 from dpsr.serving import refusals, tls
 from dpsr.serving.api.descriptions import signature_metadata
-from dpsr.serving.engine import transport_loader
 from dpsr.serving.engine.batching import MAX_BATCH_ROWS
 from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.engine.loader import native
@@ -58,7 +58,7 @@ def find_transport(config: ServingConfig) -> tuple[ModuleType | None, str]:
     if config.data_plane == "python":
         return None, 'serving.data_plane = "python"'
     try:
-        return transport_loader.transport(), "gRPC in C++"
+        return importlib.import_module("dpsr.serving.engine._transport"), "gRPC in C++"
     except ImportError as error:
         reason = f"this build has no native transport ({error}); make deps-native, then build again"
         if config.data_plane == "native":
