@@ -117,7 +117,7 @@ class Backend(grpc.GenericRpcHandler):
             for i in range(count):
                 yield b"%d" % i
                 await asyncio.sleep(pause)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # in the sleep, and in the sending
             self.cancelled += 1
             raise
         call.set_trailing_metadata((("counted", str(count)),))
