@@ -28,3 +28,11 @@ def late() -> ServingError:
 def left() -> ServingError:
     """A prediction whose client did not wait for the answer."""
     return ServingError(StatusCode.CANCELLED, "the client has disconnected, or its deadline has passed")
+
+
+def unloaded(model: str, version: int) -> ServingError:
+    """A prediction whose version was freed while it ran."""
+    return ServingError(
+        StatusCode.UNAVAILABLE,
+        f"version {version} of model {model} was unloaded before the request ended; send it again",
+    )

@@ -27,7 +27,7 @@ from dpsr.serving.engine.batching import MAX_BATCH_ROWS
 from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.engine.loader import native
 from dpsr.serving.engine.validation import Argument
-from dpsr.serving.errors import ServableError, status_code
+from dpsr.serving.errors import ServableError, ServingError, status_code
 from dpsr.serving.logs import RequestLine
 from dpsr.serving.manager.data_plane import ServingVersions
 from dpsr.serving.metrics import (
@@ -99,7 +99,7 @@ class NativePlane:
             query_bytes=config.max_query_bytes,
             logged=config.log_requests,
             id_prefix=secrets.token_hex(4),
-            refusals={name: (_number(error.code), error.message.encode()) for name, error in refused.items()},
+            refusals={name: _status(error) for name, error in refused.items()},
             second_bounds=SECOND_BOUNDS,
             row_bounds=ROW_BOUNDS,
             request_bounds=REQUEST_BOUNDS,
@@ -211,7 +211,8 @@ class NativePlane:
             for signature in model.signatures.values()
         ]
         metadata = signature_metadata(model).SerializeToString()
-        return self._engine.servable(model.session, model.name, model.version, metadata, signatures)
+        unloaded = _status(refusals.unloaded(model.name, model.version))
+        return self._engine.servable(model.session, model.name, model.version, metadata, unloaded, signatures)
 
 
 def _input(argument: Argument, default: np.ndarray | None) -> tuple[str, str, int, list[int] | None, np.ndarray | None]:
@@ -219,5 +220,5 @@ def _input(argument: Argument, default: np.ndarray | None) -> tuple[str, str, in
     return argument.alias, argument.tensor, argument.dtype, shape, default
 
 
-def _number(code: grpc.StatusCode) -> int:
-    return int(code.value[0])
+def _status(error: ServingError) -> tuple[int, bytes]:
+    return int(error.code.value[0]), error.message.encode()

@@ -57,7 +57,13 @@ class Engine:
         request_bounds: Sequence[float],
     ) -> None: ...
     def servable(
-        self, session: Session, name: str, version: int, metadata: bytes, signatures: Sequence[_Signature]
+        self,
+        session: Session,
+        name: str,
+        version: int,
+        metadata: bytes,
+        unloaded: _Status,
+        signatures: Sequence[_Signature],
     ) -> Servable: ...
     def set_models(self, models: Mapping[str, tuple[Mapping[int, Servable], Mapping[str, int]]]) -> None: ...
     def set_health(self, statuses: Mapping[str, int]) -> None: ...

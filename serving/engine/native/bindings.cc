@@ -47,7 +47,7 @@ class Engine {
 };
 
 std::shared_ptr<SavedModelServable> MakeServable(Engine& engine, const Session& session, const std::string& name,
-                                                 int64_t version, const std::string& metadata,
+                                                 int64_t version, const std::string& metadata, const Status& unloaded,
                                                  const std::vector<Signature>& signatures) {
   std::vector<SignatureArguments> all;
   for (const auto& [signature, inputs, outputs, independent_rows] : signatures) {
@@ -60,7 +60,8 @@ std::shared_ptr<SavedModelServable> MakeServable(Engine& engine, const Session& 
     for (const auto& [alias, tensor] : outputs) arguments.outputs.push_back({alias, tensor});
     all.push_back(std::move(arguments));
   }
-  return std::make_shared<SavedModelServable>(session.model(), name, version, metadata, all, &engine.figures());
+  return std::make_shared<SavedModelServable>(session.model(), name, version, metadata, MakeStatus(unloaded), all,
+                                              &engine.figures());
 }
 
 std::unique_ptr<Engine> MakeEngine(std::shared_ptr<InFlight> in_flight, int parallel_runs, int64_t shared_run_rows,
@@ -155,7 +156,7 @@ void BindDataPlane(py::module_& module) {
            py::arg("id_prefix"), py::arg("refusals"), py::arg("second_bounds"), py::arg("row_bounds"),
            py::arg("request_bounds"))
       .def("servable", &MakeServable, py::keep_alive<0, 1>(), py::arg("session"), py::arg("name"), py::arg("version"),
-           py::arg("metadata"), py::arg("signatures"))
+           py::arg("metadata"), py::arg("unloaded"), py::arg("signatures"))
       .def("set_models", &SetModels, py::arg("models"))
       .def(
           "set_health",

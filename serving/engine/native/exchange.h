@@ -37,9 +37,11 @@ class Exchange {
   virtual std::string peer() const = 0;
   // End of the client's patience; Clock::time_point::max() for a call without a deadline.
   virtual Clock::time_point deadline() const = 0;
+  // Whether the client has left, or its deadline has passed. True before Service::Cancel is called. Takes no lock.
+  virtual bool cancelled() const = 0;
 
-  // Answers the call. `response` is a serialised message, used if `status` is OK. `request_id`, unless it is empty, goes
-  // into the trailing metadata as x-request-id. After the client has left, this frees the call and sends nothing.
+  // Answers the call. `response` is a serialised message, used if `status` is OK. `request_id`, unless it is empty,
+  // goes into the trailing metadata as x-request-id. After the client has left, this frees the call and sends nothing.
   virtual void Finish(const CallStatus& status, std::string response, std::string_view request_id) = 0;
 
   // Hands the call, with its message, to the Python server behind, which answers it.
@@ -62,7 +64,8 @@ class Service {
   virtual void CheckHealth(Exchange* exchange) = 0;
 
   // The client of a Predict call has left, or its deadline has passed. Called at most once for an exchange, before
-  // its Finish or Forward returns; the exchange still has to be finished. Does not block.
+  // its Finish or Forward returns, and perhaps before Predict has looked at it; the exchange still has to be finished.
+  // Does not block.
   virtual void Cancel(Exchange* exchange) = 0;
 };
 

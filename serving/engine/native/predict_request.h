@@ -28,8 +28,8 @@ struct InputTensor {
   size_t elements = 0;
   // Texts of a string tensor, one for an element; views of the message.
   std::vector<std::string_view> strings;
-  // Values of a tensor of numbers in this machine's order of bytes, `elements` times the size of the type. A view of the
-  // message if it has tensor_content, else of `converted`.
+  // Values of a tensor of numbers in this machine's order of bytes, `elements` times the size of the type. A view of
+  // the message if it has tensor_content, else of `converted`.
   std::string_view numbers;
   std::vector<char> converted;
 

@@ -62,15 +62,20 @@ void Predictor::Predict(Exchange* exchange) {
   request->deadline = exchange->deadline();
   if (request->deadline <= start) return End(std::move(request), options_.late, "");
   Batch batch;
+  bool has_left = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (running_ >= options_.parallel_runs) {
+    has_left = exchange->cancelled();  // what comes after this, Cancel finds
+    if (!has_left && running_ >= options_.parallel_runs) {
       waiting_.push_back(std::move(request));
       return;
     }
-    ++running_;
-    in_runs_.push_back(request.get());
+    if (!has_left) {
+      ++running_;
+      in_runs_.push_back(request.get());
+    }
   }
+  if (has_left) return End(std::move(request), options_.left, "");
   batch.push_back(std::move(request));
   RunBatches(std::move(batch));
 }
@@ -104,6 +109,9 @@ void Predictor::AnswerBatch(Batch batch, std::optional<std::vector<std::string>>
       exchange->Finish(options_.left, "", "");
     } else if (answers) {
       End(std::move(request), {}, std::move((*answers)[i]));
+    } else if (request->servable->retired()) {
+      const CallStatus unloaded = request->servable->unloaded;
+      End(std::move(request), unloaded, "");
     } else {
       HandOver(std::move(request));
     }
@@ -140,7 +148,7 @@ void Predictor::Cancel(Exchange* exchange) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (Request* const running : in_runs_) {
-      if (running->exchange != exchange) continue;
+      if (running->exchange != exchange || running->has_left) continue;
       running->has_left = true;
       Account(*running, options_.left);  // the run goes on, and nobody waits for it
     }

@@ -44,7 +44,7 @@ class FakeServable : public Servable {
  public:
   FakeServable(
       int64_t version, Figures* figures, std::function<bool(size_t)> run = [](size_t) { return true; })
-      : Servable("shop", version, "metadata"),
+      : Servable("shop", version, "metadata", {kUnavailable, "unloaded"}),
         figures_(figures->Of("shop", std::to_string(version), "serving_default")),
         run_(std::move(run)) {}
   ~FakeServable() override { EXPECT_EQ(in_runs_.load(), 0); }
@@ -77,6 +77,7 @@ class FakeExchange : public Exchange {
   std::string_view given_request_id() const override { return given_id; }
   std::string peer() const override { return "ipv4:127.0.0.1:1"; }
   Clock::time_point deadline() const override { return deadline_; }
+  bool cancelled() const override { return has_left.load(); }
 
   void Finish(const CallStatus& status, std::string response, std::string_view request_id) override {
     code = status.code;
@@ -91,6 +92,7 @@ class FakeExchange : public Exchange {
   }
 
   std::string given_id;
+  std::atomic<bool> has_left{false};
   std::atomic<int> ended{0};
   int code = -2;
   std::string answer, id;
@@ -234,11 +236,15 @@ TEST(Predictor, NothingRunsForCallersWhoLeftOrAreLate) {
   EXPECT_EQ(first.code, kCancelled);
   EXPECT_EQ(late.code, kDeadlineExceeded);
   EXPECT_EQ(held.sizes, (std::vector<size_t>{1}));
+  FakeExchange gone(RequestFor("shop"));
+  gone.has_left.store(true);  // and Cancel was called before
+  server.predictor.Predict(&gone);
+  EXPECT_EQ(gone.code, kCancelled);
   FakeExchange expired(RequestFor("shop"), Clock::now());
   server.predictor.Predict(&expired);
   EXPECT_EQ(expired.code, kDeadlineExceeded);
   int64_t lost = 0;
-  EXPECT_EQ(server.predictor.TakeNotes(&lost).size(), 4U);
+  EXPECT_EQ(server.predictor.TakeNotes(&lost).size(), 5U);
   EXPECT_EQ(server.in_flight->count(), 0);
 }
 
@@ -268,6 +274,19 @@ TEST(Predictor, FailedRunsAreLeftToPython) {
   EXPECT_EQ(exchange.code, -1);
   EXPECT_EQ(server.Counted(kOk), 0);
   EXPECT_EQ(server.in_flight->count(), 0);
+}
+
+TEST(Predictor, AFailedRunOfARetiredVersionIsToBeRepeated) {
+  Server server;
+  std::shared_ptr<FakeServable> version;
+  version = std::make_shared<FakeServable>(1, &server.figures, [&](size_t) {
+    EXPECT_EQ(version->Retire(0), 1);
+    return false;
+  });
+  server.Serve({version});
+  FakeExchange exchange(RequestFor("shop"));
+  server.predictor.Predict(&exchange);
+  EXPECT_EQ(exchange.code, kUnavailable);
 }
 
 TEST(Predictor, HealthAndMetadata) {

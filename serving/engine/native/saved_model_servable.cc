@@ -106,9 +106,9 @@ class SavedModelServable::Call : public PreparedCall {
 };
 
 SavedModelServable::SavedModelServable(const std::shared_ptr<SavedModel>& model, std::string name, int64_t version,
-                                       std::string metadata, const std::vector<SignatureArguments>& signatures,
-                                       Figures* figures)
-    : Servable(std::move(name), version, std::move(metadata)), model_(model) {
+                                       std::string metadata, CallStatus unloaded,
+                                       const std::vector<SignatureArguments>& signatures, Figures* figures)
+    : Servable(std::move(name), version, std::move(metadata), std::move(unloaded)), model_(model) {
   for (const SignatureArguments& arguments : signatures) {
     auto signature = std::make_unique<Signature>();
     signature->inputs = arguments.inputs;

@@ -45,7 +45,7 @@ class SavedModelServable : public Servable {
  public:
   // `model` is not owned: a run after its end fails. Throws std::out_of_range for a tensor that the graph has not.
   SavedModelServable(const std::shared_ptr<SavedModel>& model, std::string name, int64_t version, std::string metadata,
-                     const std::vector<SignatureArguments>& signatures, Figures* figures);
+                     CallStatus unloaded, const std::vector<SignatureArguments>& signatures, Figures* figures);
   ~SavedModelServable() override;
 
   std::unique_ptr<PreparedCall> Prepare(PredictRequest request, const Limits& limits) override;

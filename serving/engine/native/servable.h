@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "serving/engine/native/exchange.h"
 #include "serving/engine/native/figures.h"
 #include "serving/engine/native/predict_request.h"
 
@@ -46,8 +47,8 @@ class PreparedCall {
 // Thread-safe.
 class Servable {
  public:
-  Servable(std::string name, int64_t version, std::string metadata)
-      : name(std::move(name)), version(version), metadata(std::move(metadata)) {}
+  Servable(std::string name, int64_t version, std::string metadata, CallStatus unloaded)
+      : name(std::move(name)), version(version), metadata(std::move(metadata)), unloaded(std::move(unloaded)) {}
   Servable(const Servable&) = delete;
   Servable& operator=(const Servable&) = delete;
   virtual ~Servable() = default;
@@ -67,6 +68,8 @@ class Servable {
     Leave();
     return false;
   }
+
+  bool retired() const { return retired_.load(); }
 
   // Ends a call.
   void Leave() {
@@ -88,6 +91,8 @@ class Servable {
   const int64_t version;
   // Serialised GetModelMetadataResponse.
   const std::string metadata;
+  // Of calls whose version is gone before they end.
+  const CallStatus unloaded;
 
  private:
   std::atomic<int64_t> calls_{0};

@@ -27,6 +27,7 @@ class UnaryCall final : public Exchange {
   std::string_view given_request_id() const override { return given_request_id_; }
   std::string peer() const override { return context_.peer(); }
   Clock::time_point deadline() const override;
+  bool cancelled() const override { return cancelled_.load(); }
   void Finish(const CallStatus& status, std::string response, std::string_view request_id) override;
   void Forward() override;
 
@@ -62,7 +63,7 @@ class UnaryCall final : public Exchange {
   // Held while the service is told of a cancellation, which may answer the call in the same thread.
   std::recursive_mutex mutex_;
   Stage stage_ = Stage::kNew;
-  bool cancelled_ = false;
+  std::atomic<bool> cancelled_{false};
 };
 
 }  // namespace dpsr::serving
