@@ -168,7 +168,7 @@ class ModelServer:
             if self._plane is not None:
                 self._server.add_insecure_port(self._plane.make_backend_address())
                 await self._server.start()
-                port = self._plane.start(address)
+                port = self._plane.start(address, tls.pem_texts(self._config))
             else:
                 credentials = tls.grpc_credentials(self._config)
                 port = (

@@ -21,7 +21,7 @@ import grpc
 import numpy as np
 
 from dpsr.config import ServingConfig
-from dpsr.serving import refusals, tls
+from dpsr.serving import refusals
 from dpsr.serving.api.descriptions import signature_metadata
 from dpsr.serving.engine.batching import MAX_BATCH_ROWS
 from dpsr.serving.engine.loaded_model import LoadedModel
@@ -41,6 +41,7 @@ from dpsr.serving.metrics import (
 
 if TYPE_CHECKING:
     from dpsr.serving.engine import _session, _transport
+    from dpsr.serving.tls import PemTexts
 
 _LONGEST_FOLDER = 80
 """Characters; the path of a socket has at most 107."""
@@ -119,20 +120,17 @@ class NativePlane:
         self._backend = f"unix:{self._folder}/backend.sock"
         return self._backend
 
-    def start(self, address: str) -> int:
+    def start(self, address: str, files: PemTexts | None) -> int:
         """Opens the port.
 
         Args:
             address: host and port; port 0 takes a free one.
+            files: of TLS; None without it.
 
         Returns:
             The port; 0 if it cannot be had.
-
-        Raises:
-            ServableError: a file of TLS cannot be used.
         """
         config = self._config
-        files = tls.pem_texts(config)
         self._transport = self._module.Transport(
             self._engine.service(),
             address=address,
