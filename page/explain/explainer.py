@@ -134,10 +134,12 @@ class Explainer:
             for column in request.columns:
                 try:
                     (found,) = self._searcher.lists([request.query], column, DEPTH)
+                    problem = "the query is longer than the server takes" if found is None else ""
                 except PageError as error:
-                    found = []
-                    notes.append(f"{self._searcher.title(column)}: {error}")
-                lists.append([each.item_id for each in found])
+                    found, problem = None, str(error)
+                if problem:
+                    notes.append(f"{self._searcher.title(column)}: {problem}")
+                lists.append([each.item_id for each in found or ()])
         for items in lists:
             ranks.append(items.index(request.item_id) + 1 if request.item_id in items else None)
         return tuple(ranks), notes

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, el, table, words } from "./dom.js";
+import { refusedQueries } from "./problems.js";
 import { MEASURES, decimal, number, plural, visible } from "./text.js";
 
 const PAUSE = 400;
@@ -67,6 +68,7 @@ export class Figures {
             ),
           )
         : el("p", { class: "hint", text: "No judgements yet." }),
+      ...figures.filter(({ refused }) => refused.length).map(({ title, refused }) => refusedQueries(refused, title)),
     );
     const parts = [plural(pairs, "judged pair"), ...Object.entries(judges).map(([judge, count]) => `${visible(judge, { limit: 60 })} ${number(count)}`)];
     parts.push(alpha === null ? "Krippendorff\u2019s alpha needs two judges of the same pair" : `Krippendorff\u2019s alpha ${decimal(alpha)}`);
