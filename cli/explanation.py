@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dpsr.page.contract import Explanation, Item, TokenPart
 
 
-def explain_item(config: Config, query: str, item_id: str, *, target: str | None, tls: TlsFiles) -> str:
+def explain_item(config: Config, query: str, item_id: str, *, target: str | None, tls: TlsFiles | None = None) -> str:
     """Asks a running server for its version and lists, and explains an item of it.
 
     Args:
@@ -46,7 +46,8 @@ def explain_item(config: Config, query: str, item_id: str, *, target: str | None
         raise DpsrError(
             f"{problem['loc'][0]}: {problem['msg'][:1].lower()}{problem['msg'][1:]} (found {len(query):,}); shorten it"
         ) from None
-    searcher = Searcher(config, target or f"{config.serving.host}:{config.serving.port}", None, tls.credentials())
+    address = target or f"{config.serving.host}:{config.serving.port}"
+    searcher = Searcher(config, address, None, tls.credentials() if tls else None)
     try:
         return _tables(Explainer(config, searcher).explain(asked), [searcher.title(column) for column in columns])
     finally:
