@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from page_process import Page, running_page
-from small_shop import serving
+from page_shop import serving
 
 from dpsr.cli import main
 from dpsr.config import Config
@@ -28,26 +28,21 @@ AT_LIMIT = "milk " + "x" * (LIMIT - 5)
 
 
 @pytest.fixture(scope="module")
-def config_file(small_config: Config) -> Path:
-    return Path(small_config.work_dir).with_name("shop.toml")
-
-
-@pytest.fixture(scope="module")
-def target(config_file: Path) -> Iterator[str]:
-    with serving(config_file) as target:
+def target(page_shop: Path) -> Iterator[str]:
+    with serving(page_shop) as target:
         yield target
 
 
 @pytest.fixture(scope="module")
-def page(config_file: Path, target: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(page_shop: Path, target: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     judgements = tmp_path_factory.mktemp("long") / "judgements.sqlite"
-    with running_page(config_file, "--target", target, "--set", f"page.judgements={judgements}") as page:
+    with running_page(page_shop, "--target", target, "--set", f"page.judgements={judgements}") as page:
         yield page
 
 
 @pytest.fixture
-def searcher(small_config: Config, target: str) -> Iterator[Searcher]:
-    searcher = Searcher(small_config, target, None)
+def searcher(shop_config: Config, target: str) -> Iterator[Searcher]:
+    searcher = Searcher(shop_config, target, None)
     yield searcher
     searcher.close()
 
@@ -115,7 +110,7 @@ def test_a_bad_case_and_an_explanation_of_one_are_kept_and_told(page: Page) -> N
 
 
 @pytest.fixture
-def badcases(config_file: Path, target: str, tmp_path: Path) -> Callable[..., tuple[int, str]]:
+def badcases(page_shop: Path, target: str, tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Runs ``dpsr badcases`` on a case that is fixed and two whose query is too long for the server."""
     path = tmp_path / "judgements.sqlite"
     store = JudgementStore(path)
@@ -125,7 +120,7 @@ def badcases(config_file: Path, target: str, tmp_path: Path) -> Callable[..., tu
     store.close()
 
     def run(*words: str) -> tuple[int, str]:
-        command = ["badcases", "-c", str(config_file), "--set", f"data.judgements.path={path}", *words]
+        command = ["badcases", "-c", str(page_shop), "--set", f"data.judgements.path={path}", *words]
         done = CliRunner().invoke(main, command)
         return done.exit_code, done.output
 
@@ -153,8 +148,8 @@ def test_an_exported_version_takes_them(badcases: Callable[..., tuple[int, str]]
     assert json.loads(output)["refused"] == []
 
 
-def test_dpsr_explain_says_how_long_a_query_may_be(config_file: Path) -> None:
-    command = ["explain", "-c", str(config_file), "--item", "H01"]
+def test_dpsr_explain_says_how_long_a_query_may_be(page_shop: Path) -> None:
+    command = ["explain", "-c", str(page_shop), "--item", "H01"]
     done = CliRunner().invoke(main, [*command, "x" * 12_000])
     assert done.exit_code == 1
     expected = "dpsr: query: string should have at most 10000 characters (found 12,000); shorten it\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from small_shop import HOSTILE, IMAGES, ITEMS, NAME, K, serving
+from page_shop import CONTROL, HOSTILE, ITEMS, LARGE, NAME, UNTITLED, K, serving
 
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
@@ -25,13 +25,13 @@ DENSE, LEXICAL, HYBRID = (Column.model_validate({"mode": mode}) for mode in ("de
 
 
 @pytest.fixture(scope="module")
-def config(small_config: Config) -> Config:
-    return small_config
+def config(shop_config: Config) -> Config:
+    return shop_config
 
 
 @pytest.fixture(scope="module")
-def target(config: Config) -> Iterator[str]:
-    with serving(Path(config.work_dir).parent / "shop.toml") as address:
+def target(page_shop: Path) -> Iterator[str]:
+    with serving(page_shop) as address:
         yield address
 
 
@@ -275,12 +275,10 @@ def test_cards_show_the_catalogue(searcher: Searcher, config: Config) -> None:
 
 def test_hostile_texts_are_cut_and_other_addresses_dropped(searcher: Searcher) -> None:
     items = searcher.items([*HOSTILE, "unknown", "é" * 9])
-    assert items["H01"].title == HOSTILE["H01"]
-    assert items["H01"].image is None
-    assert items["H02"].title == HOSTILE["H02"][:1000]
-    assert items["H02"].image is None
-    assert items["H03"].title == "H03"
-    assert items["H03"].image == IMAGES["H03"]
+    assert items[CONTROL].title == HOSTILE[CONTROL]
+    assert items[LARGE].title == HOSTILE[LARGE][:1000]
+    assert items[UNTITLED].title == UNTITLED
+    assert {items[item].image for item in HOSTILE} == {None}
     assert items["unknown"].title == "unknown"
     assert items["unknown"].fields == {}
 

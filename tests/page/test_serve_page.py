@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from page_process import Page, bare_configuration
 
 from dpsr.cli import main
-from dpsr.config import Config
 from dpsr.processes import die_with_parent
 from dpsr.serving import READY_PREFIX
 
@@ -75,10 +74,9 @@ def _page_of(process: int) -> int:
     ],
 )
 def test_the_page_asks_the_server_and_ends_with_it(
-    small_config: Config, tmp_path: Path, number: signal.Signals, words: tuple[str, ...]
+    page_shop: Path, tmp_path: Path, number: signal.Signals, words: tuple[str, ...]
 ) -> None:
-    config = Path(small_config.work_dir).with_name("shop.toml")
-    with served(config, tmp_path, *words) as (page, target):
+    with served(page_shop, tmp_path, *words) as (page, target):
         assert page.done("GET", "/api/shop")["target"] == target
         (result,) = page.done("POST", "/api/search", {"query": "phone"})["results"]
         assert result["items"]

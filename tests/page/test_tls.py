@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from page_process import NO_SERVER, Page, bare_configuration, running_page
-from small_shop import serving
+from page_shop import serving
 
 from dpsr.cli import main
-from dpsr.config import Config
 from dpsr.data.judgements.records import BadCase
 from dpsr.data.judgements.store import JudgementStore
 
@@ -22,9 +21,9 @@ QUERY = "phone for grandpa"
 
 
 @pytest.fixture(scope="module")
-def shop(small_config: Config, keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(page_shop: Path, keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small shop, whose server has mutual TLS and listens at all addresses."""
-    text = Path(small_config.work_dir).with_name("shop.toml").read_text(encoding="utf-8")
+    text = page_shop.read_text(encoding="utf-8")
     folder = tmp_path_factory.mktemp("tls")
     files = {"tls_certificate": "server.pem", "tls_key": "server.key", "tls_client_ca": "ca.pem"}
     tls = "".join(f'{key} = "{keys / name}"\n' for key, name in files.items())
@@ -98,11 +97,10 @@ def test_the_page_says_why_a_server_is_not_reached(
         assert f"{host}:{port}: " in result["error"]
 
 
-def test_a_server_without_tls_is_named(small_config: Config, tmp_path: Path, files: tuple[str, ...]) -> None:
-    config = Path(small_config.work_dir).with_name("shop.toml")
+def test_a_server_without_tls_is_named(page_shop: Path, tmp_path: Path, files: tuple[str, ...]) -> None:
     with (
-        serving(config) as target,
-        running_page(config, "--target", target, *files, "--set", f"page.judgements={tmp_path / 'other'}") as page,
+        serving(page_shop) as target,
+        running_page(page_shop, "--target", target, *files, "--set", f"page.judgements={tmp_path / 'other'}") as page,
     ):
         assert "the server has no TLS" in page.ask("GET", "/api/shop").json["error"]
 
