@@ -68,7 +68,7 @@ export class Figures {
             ),
           )
         : el("p", { class: "hint", text: "No judgements yet." }),
-      ...figures.filter(({ refused }) => refused.length).map(({ title, refused }) => refusedQueries(refused, title)),
+      ...refusals(figures),
     );
     const parts = [plural(pairs, "judged pair"), ...Object.entries(judges).map(([judge, count]) => `${visible(judge, { limit: 60 })} ${number(count)}`)];
     parts.push(alpha === null ? "Krippendorff\u2019s alpha needs two judges of the same pair" : `Krippendorff\u2019s alpha ${decimal(alpha)}`);
@@ -76,4 +76,15 @@ export class Figures {
     line.dataset.alpha = alpha === null ? "" : String(alpha);
     line.textContent = parts.join(" \u00b7 ");
   }
+}
+
+/** Lines about queries that servers refused; columns with the same ones share a line. */
+function refusals(figures) {
+  const lines = new Map();
+  for (const { title, refused } of figures) {
+    if (!refused.length) continue;
+    const key = JSON.stringify(refused);
+    lines.set(key, { refused, titles: [...(lines.get(key)?.titles ?? []), title] });
+  }
+  return [...lines.values()].map(({ refused, titles }) => refusedQueries(refused, titles));
 }

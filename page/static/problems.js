@@ -52,14 +52,14 @@ export async function attempt(source, action, again) {
 
 const REFUSED_SHOWN = 5;
 
-/** A line that names the queries which the server of a column, if one is named, took for too long. */
-export function refusedQueries(queries, column = null) {
+/** A line that names the queries which the servers of columns, if some are named, took for too long. */
+export function refusedQueries(queries, columns = []) {
   const named = queries.slice(0, REFUSED_SHOWN).flatMap((query) => [" ", words("q", query, {}, { limit: 80 })]);
   return el(
     "p",
     { class: "hint", data: { refused: String(queries.length) } },
-    column === null ? null : words("bdi", column, {}, { limit: 100 }),
-    `${column === null ? "" : ": "}${plural(queries.length, "query is", "queries are")} longer than the server takes and without results:`,
+    ...columns.flatMap((column, index) => [index ? ", " : "", words("bdi", column, {}, { limit: 100 })]),
+    `${columns.length ? ": " : ""}${plural(queries.length, "query is", "queries are")} longer than the server takes and without results:`,
     ...named,
     queries.length > REFUSED_SHOWN ? " \u2026" : null,
   );

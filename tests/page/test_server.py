@@ -252,6 +252,14 @@ def test_a_server_at_the_configured_address_is_asked(page: Page, page_shop: Path
         assert other.done("POST", "/api/search", {"query": QUERY})["results"][0]["error"] is None
 
 
+def test_what_the_server_refuses_for_good_is_no_passing_error(page: Page, config_file: Path, tmp_path: Path) -> None:
+    target = page.done("GET", "/api/shop")["target"]
+    words = ("--target", target, "--model", "nobody", "--set", f"page.judgements={tmp_path / 'other'}")
+    with running_page(config_file, *words) as other:
+        reply = other.ask("GET", "/api/shop")
+        assert (reply.status, "Latest(nobody)" in reply.json["error"]) == (400, True)
+
+
 def test_without_a_model_server_the_rest_works(page_shop: Path, tmp_path: Path) -> None:
     with running_page(page_shop, *NO_SERVER, "--set", f"page.judgements={tmp_path / 'other'}") as page:
         reply = page.ask("GET", "/api/shop")
