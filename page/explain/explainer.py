@@ -17,6 +17,7 @@ from dpsr.page.errors import PageError
 from dpsr.page.explain.features import QueryReader
 from dpsr.page.explain.heads import head_scores
 from dpsr.page.explain.log import QueryLog
+from dpsr.page.explain.published import PublishedVersion
 from dpsr.page.explain.served import Served, ServedVersions
 from dpsr.page.explain.terms import lexical_parts
 from dpsr.page.search.searcher import Searcher
@@ -70,7 +71,7 @@ class Explainer:
                 near = published.nearest(row, NEAREST)
                 if served.model is not None:
                     heads, of_heads = self._heads(request, served.model, published.vector(row))
-                    notes += of_heads
+                    notes += [*of_heads, *_notes_of(published, row, known=item_row >= 0)]
             if published.has_words:
                 lexical_score, terms = lexical_parts(published.words, request.query, row)
         ranks, more = self._ranks(request)
@@ -185,3 +186,19 @@ class Explainer:
     @cached_property
     def _opened_log(self) -> QueryLog:
         return QueryLog(self._dataset)
+
+
+def _notes_of(published: PublishedVersion, row: int, *, known: bool) -> list[str]:
+    """How what is served differs from the towers and from the dataset; ``known``: the dataset has the item."""
+    notes = []
+    if published.encoder_precision != "float32":
+        notes.append(
+            f"The server reads the query by an encoder in {published.encoder_precision}; the scores here are those of "
+            "the trained one, and differ a little from the list's."
+        )
+    if known and published.is_fresh(row):
+        notes.append(
+            "The item changed after the index was built, and the dataset may have an older text of it: tokens are "
+            "compared with that text."
+        )
+    return notes
