@@ -252,10 +252,10 @@ def test_a_server_at_the_configured_address_is_asked(page: Page, page_shop: Path
         assert other.done("POST", "/api/search", {"query": QUERY})["results"][0]["error"] is None
 
 
-def test_what_the_server_refuses_for_good_is_no_passing_error(page: Page, config_file: Path, tmp_path: Path) -> None:
+def test_what_the_server_refuses_for_good_is_no_passing_error(page: Page, page_shop: Path, tmp_path: Path) -> None:
     target = page.done("GET", "/api/shop")["target"]
     words = ("--target", target, "--model", "nobody", "--set", f"page.judgements={tmp_path / 'other'}")
-    with running_page(config_file, *words) as other:
+    with running_page(page_shop, *words) as other:
         reply = other.ask("GET", "/api/shop")
         assert (reply.status, "Latest(nobody)" in reply.json["error"]) == (400, True)
 
