@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
-from true_cases import CASES, LEAST_FIXED, Grades, true_cases, true_grades
+from true_cases import CASES, LEAST_FIXED, Grades, difference, true_cases, true_grades
 
 from dpsr.cli import main
 from dpsr.cli.demo import EXAMPLE, SIZES
@@ -25,7 +25,6 @@ from dpsr.data.judgements.records import BadCase
 from dpsr.data.judgements.store import JudgementStore
 from dpsr.data.prepare.job import prepare
 from dpsr.evaluation.bad_cases import CheckedCases, check_cases
-from dpsr.evaluation.measures.intervals import Interval, bootstrap_means, interval
 from dpsr.indexing.publish import export
 from dpsr.model.feature_tables import feature_tables
 from dpsr.model.run_files import CheckpointError
@@ -136,13 +135,6 @@ def test_held_out_clicks_are_found_as_well_as_before(loop: Loop) -> None:
     for measure in (lambda ranks: ranks <= 100, lambda ranks: np.where(ranks <= 5, 1 / ranks, 0.0)):
         found = difference(measure(after).astype(float), measure(before).astype(float), queries)
         assert found.high >= 0.0, found
-
-
-def difference(after: np.ndarray, before: np.ndarray, queries: np.ndarray) -> Interval:
-    """Mean difference and its 95 % interval by a paired bootstrap over queries."""
-    samples = bootstrap_means(np.stack([after, before], axis=1), queries, seed=1)
-    assert samples is not None
-    return interval(float((after - before).mean()), samples[:, 0] - samples[:, 1])
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Bad cases of a generated shop, by the grades that its generator knows."""
+"""Bad cases of a generated shop, by the grades that its generator knows; and how two versions differ."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from dpsr.evaluation.bad_cases import DEPTH
+from dpsr.evaluation.measures.intervals import Interval, bootstrap_means, interval
 
 CASES = 30
 LEAST_FIXED = 0.8
@@ -52,3 +53,10 @@ def true_cases(lists: Mapping[str, Sequence[str]], grades: Grades, count: int) -
         if len(perfect) <= DEPTH:
             missing += [TrueCase(query, "missing item", item) for item in perfect if item not in best][:1]
     return [some[place] for some in (wrong, missing) for place in random.permutation(len(some))[: count // 2]]
+
+
+def difference(after: np.ndarray, before: np.ndarray, queries: np.ndarray) -> Interval:
+    """Mean difference and its 95 % interval by a paired bootstrap over queries."""
+    samples = bootstrap_means(np.stack([after, before], axis=1), queries, seed=1)
+    assert samples is not None
+    return interval(float((after - before).mean()), samples[:, 0] - samples[:, 1])
