@@ -228,8 +228,10 @@ def test_what_an_int8_encoder_costs_is_said(encoded: tuple[Searcher, Explainer])
             for item in found[::20]:
                 asked = ExplainRequest(query=query, item_id=item.item_id, columns=(column,))
                 explained = explainer.explain(asked)
-                (head,) = explained.heads
-                assert summed(head.tokens) == pytest.approx(head.score, abs=1e-6)
-                differences[version] = max(differences[version], abs(head.score - item.score))
+                for head in explained.heads:
+                    assert summed(head.tokens) == pytest.approx(head.score, abs=1e-6)
+                score = explained.heads[item.head or 0].score
+                differences[version] = max(differences[version], abs(score - item.score))
                 assert [("int8" in note) for note in explained.notes] == [True] * (version == 2)
-    assert differences[1] < 1e-4 < differences[2] < 0.1
+    assert differences[1] < 1e-4
+    assert differences[2] < 0.05
