@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from page_shop import NAME
 
 from dpsr.serving.client import PredictClient
