@@ -1,4 +1,4 @@
-"""Milliseconds from the press of a key in the search field of `dpsr page` until its results are painted.
+"""Milliseconds of `dpsr page`: from the press of a key in the search field to painted results, and of explanations.
 
     python benchmarks/page.py                              # 20,000 items
     python benchmarks/page.py --items 100000 --columns 3
@@ -7,8 +7,10 @@ The shop is that of `dpsr demo` at another size, one epoch of training, exported
 page and the model server share the machine and speak over loopback. Queries of the shop's own log are typed key by key;
 a key is pressed once the results of the one before are painted, so that each has a list of its own. The browser
 measures: `performance.measure("search")` of the client goes from the time of the input event to the first task after
-the frame that shows the first screen of results. "server" is what the model server takes of it, as the page says. The
-last line is about the list of 1,000 results: milliseconds between frames while it scrolls from top to end.
+the frame that shows the first screen of results. "server" is what the model server takes of it, as the page says.
+Scrolling is through the list of 1,000 results: milliseconds between frames from top to end. An explanation is an answer
+to POST /api/explain, for an item among the ten best of a query of the log and its rank in the hybrid list; the first
+one, which reads the version, the towers and the log, stands apart.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--keys", type=int, default=200, help="key presses that are measured")
+    parser.add_argument("--explanations", type=int, default=200, help="explanations that are measured")
     parser.add_argument("--columns", type=int, choices=(1, 2, 3), default=1, help="lists side by side")
     parser.add_argument("--work-dir", type=Path, help="keeps the shop there, or takes the one that is there")
     options = parser.parse_args()
@@ -64,6 +68,7 @@ def main() -> None:
             tab.fresh(f"#search?{columns[1:]}", images=False)
             painted, served = press_keys(tab, options.keys)
             frames = scroll(tab)
+            first, explained = explain(page.address, options.explanations)
         finally:
             driver.quit()
             page.stop()
@@ -72,6 +77,8 @@ def main() -> None:
         ("key press to painted results", len(painted), *quantiles(painted)),
         ("of it the model server", len(served), *quantiles(served)),
         ("between frames, scrolling 1,000 results", len(frames), *quantiles(frames)),
+        ("the first explanation", 1, first, first, first),
+        ("later explanations", len(explained), *quantiles(explained)),
     ]
     print(tabulate(rows, headers=["milliseconds", "count", "median", "p95", "largest"], floatfmt=".1f"))
     lists = f"{options.columns} list" + "s" * (options.columns > 1)
@@ -126,6 +133,22 @@ def scroll(tab: Tab) -> list[float]:
         " if (scrollY + innerHeight >= document.documentElement.scrollHeight - 1 || times.length > 2000) done(times);"
         " else { scrollBy(0, 100); requestAnimationFrame(step); } }; requestAnimationFrame(step);"
     )
+
+
+def explain(address: str, count: int) -> tuple[float, list[float]]:
+    """Milliseconds of the first explanation, and of ``count`` later ones, of the items of a query after another."""
+    column = {"mode": "hybrid"}
+    milliseconds: list[float] = []
+    while True:
+        for query in shop_oracle.api(address, "shop")["queries"]:
+            found = shop_oracle.ask(address, "POST", "search", {"query": query, "columns": [column], "count": 10})
+            for item in found["results"][0]["items"][len(milliseconds) % 3 :: 3]:
+                wanted = {"query": query, "item_id": item["item_id"], "columns": [column]}
+                start = time.perf_counter()
+                shop_oracle.ask(address, "POST", "explain", wanted)
+                milliseconds.append(1000 * (time.perf_counter() - start))
+                if len(milliseconds) > count:
+                    return milliseconds[0], milliseconds[1:]
 
 
 def quantiles(values: list[float]) -> tuple[float, float, float]:

@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import click
 
 from dpsr.cli.options import with_config
-from dpsr.cli.search import TlsFiles, is_none, told_how_to_serve
+from dpsr.cli.search import is_none, told_how_to_serve
+from dpsr.cli.tls import TlsFiles, with_tls
 from dpsr.config import Config, ConfigError
 from dpsr.errors import DpsrError
 
 _QUERIES_AT_ONCE = 64
+_SHOWN = 60
+"""Characters of a long query."""
 
 
 class _Answers(NamedTuple):
@@ -22,24 +25,22 @@ class _Answers(NamedTuple):
     lists: dict[str, list[str]]
     """Query -> item ids, best first."""
     version: int
+    refused: tuple[str, ...] = ()
+    """Queries that the server took for too long; their lists are empty."""
 
 
 @click.command()
 @with_config
 @click.option("--target", metavar="HOST:PORT", help="A running server; by default the newest exported version is read.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--ca", metavar="FILE", help="PEM file of the authority that signed the server's certificate: use TLS.")
-@click.option("--cert", metavar="FILE", help="PEM file of this client's certificate, for a server with mutual TLS.")
-@click.option("--key", metavar="FILE", help="PEM file of its key.")
+@with_tls
 @click.pass_context
 def badcases(
     ctx: click.Context,
     config: Config,
     target: str | None,
     as_json: bool,
-    ca: str | None,
-    cert: str | None,
-    key: str | None,
+    tls: TlsFiles,
 ) -> None:
     """List the reported bad cases: fixed, still bad, or new; exit code 1 while some are still bad.
 
@@ -54,17 +55,16 @@ def badcases(
     from dpsr.data.judgements.labels import open_store
     from dpsr.evaluation.bad_cases import check_cases
 
-    if config.data.judgements is None:
+    if config.learnt_judgements is None:
         raise ConfigError(
-            "data.judgements is missing; set data.judgements.path to the file where `dpsr page` keeps them"
+            "data.judgements is missing; add [data.judgements], whose path is by default where `dpsr page` keeps them"
         )
-    store = open_store(config.data.judgements.path, key="data.judgements.path")
+    store = open_store(config.learnt_judgements, key="data.judgements.path")
     try:
         cases = store.bad_cases()
     finally:
         store.close()
     queries = sorted({case.query for case in cases})
-    tls = TlsFiles(ca, cert, key)
     answers = _served(config, queries, target, tls) if target else _exported(config, queries)
     wanted = {case.item_id for case in cases}
     ids = _whole(wanted) if load_schema(config.dataset_dir).item_id_type == "int64" else wanted
@@ -73,7 +73,11 @@ def badcases(
     directory = config.model_base_path / str(answers.version)
     published_at = directory.stat().st_mtime if directory.is_dir() else None
     checked = check_cases(cases, answers.lists, titles.keys(), version=answers.version, published_at=published_at)
-    click.echo(json.dumps(checked.to_json(), indent=1, ensure_ascii=False) if as_json else checked.to_text(titles))
+    if as_json:
+        tree = {**checked.to_json(), "refused": answers.refused}
+        click.echo(json.dumps(tree, indent=1, ensure_ascii=False))
+    else:
+        click.echo("\n".join([checked.to_text(titles), *map(_refusal, answers.refused)]))
     if checked.counts["still bad"]:
         ctx.exit(1)
 
@@ -85,17 +89,23 @@ def _served(config: Config, queries: Sequence[str], target: str, tls: TlsFiles) 
         ServingError: the server refused, or is not there.
     """
     from dpsr.serving.client import PredictClient
+    from dpsr.serving.long_queries import ask_those_that_fit
 
     with (
         PredictClient(target, credentials=tls.credentials()) as client,
         told_how_to_serve(target, named=True),
     ):
         version = client.metadata(config.name).version
-        lists: dict[str, list[str]] = {}
-        for some in _batches(queries):
+
+        def ask(some: list[str]) -> list[list[str]]:
             answer = client.predict(config.name, {"query": some}, version=version, outputs=["item_id"])
-            lists |= zip(some, map(_ids, answer["item_id"]), strict=True)
-    return _Answers(lists, version)
+            return [_ids(row) for row in answer["item_id"]]
+
+        found: dict[str, list[str] | None] = {}
+        for some in _batches(queries):
+            found |= zip(some, ask_those_that_fit(some, ask), strict=True)
+    refused = tuple(query for query, ids in found.items() if ids is None)
+    return _Answers({query: ids or [] for query, ids in found.items()}, version, refused)
 
 
 def _exported(config: Config, queries: Sequence[str]) -> _Answers:
@@ -141,6 +151,15 @@ def _ids(row: Any) -> list[str]:
             break
         found.append(str(item_key(item)))
     return found
+
+
+def _refusal(query: str) -> str:
+    """What is said of a query that the server took for too long."""
+    shown = "".join(character if character.isprintable() else " " for character in query[:_SHOWN])
+    return (
+        f"the server takes no query of {len(query.encode()):,} bytes (serving.max_query_bytes), which counts as one "
+        f"without results: {shown}{'...' if len(query) > _SHOWN else ''}"
+    )
 
 
 def _whole(ids: set[str]) -> set[int]:

@@ -9,6 +9,7 @@ import click
 
 from dpsr.cli.demo import SIZES
 from dpsr.cli.options import with_config
+from dpsr.cli.tls import TlsFiles, with_tls
 from dpsr.config import Config
 from dpsr.errors import DpsrError
 
@@ -58,7 +59,8 @@ def prepare(config: Config, append: bool, grow_vocabulary: bool, runner: str, sp
 @click.argument("text")
 @click.option("--item", "item_id", metavar="ID", help="Explain why a running server finds this item for the text.")
 @click.option("--target", metavar="HOST:PORT", help="With --item: the server; by default the configured one.")
-def explain(config: Config, text: str, item_id: str | None, target: str | None) -> None:
+@with_tls
+def explain(config: Config, text: str, item_id: str | None, target: str | None, tls: TlsFiles) -> None:
     """Show the tokens of a text as the model sees them: kind, id and document frequency; and its subwords.
 
     Subwords and their ids come second, where the dataset has some. With --item: what each token and term adds to the
@@ -73,10 +75,10 @@ def explain(config: Config, text: str, item_id: str | None, target: str | None) 
     if item_id is not None:
         from dpsr.cli.explanation import explain_item
 
-        click.echo(explain_item(config, text, item_id, target=target))
+        click.echo(explain_item(config, text, item_id, target=target, tls=tls))
         return
-    if target is not None:
-        raise click.UsageError("--target goes with --item")
+    if target is not None or any(tls):
+        raise click.UsageError("--target, --ca, --cert and --key go with --item")
     from dpsr.tokenizer_cc import Tokenizer
     from dpsr.tokenizer_cc.subwords import SubwordTokenizer
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dpsr.cli.tls import TlsFiles
 from dpsr.config import Config
+from dpsr.errors import DpsrError
 
 if TYPE_CHECKING:
     from dpsr.page.contract import Explanation, Item, TokenPart
 
 
-def explain_item(config: Config, query: str, item_id: str, *, target: str | None) -> str:
+def explain_item(config: Config, query: str, item_id: str, *, target: str | None, tls: TlsFiles | None = None) -> str:
     """Asks a running server for its version and lists, and explains an item of it.
 
     Args:
@@ -19,11 +21,16 @@ def explain_item(config: Config, query: str, item_id: str, *, target: str | None
         query: its text.
         item_id: of the item.
         target: ``host:port`` of the server; None is the configured one.
+        tls: the files for a server with TLS.
 
     Raises:
+        ConfigError: the files cannot be used.
+        DpsrError: the query is too long to be explained.
         PageError: there is no such item, or the server refuses, or is not there.
         DatasetError: there is no dataset.
     """
+    import pydantic
+
     from dpsr.data.judgements.records import Column
     from dpsr.indexing.signature import modes_of
     from dpsr.page.contract import ExplainRequest
@@ -32,9 +39,16 @@ def explain_item(config: Config, query: str, item_id: str, *, target: str | None
 
     modes = modes_of(config.index.mode, memory=config.index.memory is not None)
     columns = [Column.model_validate({"mode": mode}) for mode in modes[:3]] or [Column()]
-    searcher = Searcher(config, target or f"{config.serving.host}:{config.serving.port}", None)
     try:
         asked = ExplainRequest(query=query, item_id=item_id, columns=tuple(columns))
+    except pydantic.ValidationError as error:
+        (problem, *_) = error.errors()
+        raise DpsrError(
+            f"{problem['loc'][0]}: {problem['msg'][:1].lower()}{problem['msg'][1:]} (found {len(query):,}); shorten it"
+        ) from None
+    address = target or f"{config.serving.host}:{config.serving.port}"
+    searcher = Searcher(config, address, None, tls.credentials() if tls else None)
+    try:
         return _tables(Explainer(config, searcher).explain(asked), [searcher.title(column) for column in columns])
     finally:
         searcher.close()

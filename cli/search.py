@@ -6,14 +6,13 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from dpsr.cli.tls import TlsFiles
 from dpsr.config import Config, ConfigError
 from dpsr.indexing.signature import FILTER_PREFIX, MODE_INPUT, SOURCES, filter_input, item_key, modes_of, profile_inputs
 
 if TYPE_CHECKING:
-    import grpc
     import numpy as np
 
     from dpsr.data.dataset.schema import Schema
@@ -21,36 +20,6 @@ if TYPE_CHECKING:
 COMPARE = "compare"
 """The mode of ``dpsr search`` that asks for all of them."""
 _FILTER_INPUT = re.compile(f"^{FILTER_PREFIX}(min_|max_)?")
-
-
-class TlsFiles(NamedTuple):
-    """PEM files of a client, for a server with TLS; none of them for one without."""
-
-    ca: str | None = None
-    """Certificates of the authorities that are believed."""
-    certificate: str | None = None
-    """The client's own, for a server that hears known clients alone; with ``key``."""
-    key: str | None = None
-
-    def credentials(self) -> grpc.ChannelCredentials | None:
-        """What a channel is opened with; None without TLS.
-
-        Raises:
-            ConfigError: a certificate without its key, or without an authority; or a file cannot be read.
-        """
-        if not any(self):
-            return None
-        if self.ca is None or (self.certificate is None) != (self.key is None):
-            raise ConfigError("--cert and --key go together, and with --ca: the authority that signed the server's")
-        try:
-            authority, key, certificate = (
-                file and Path(file).read_bytes() for file in (self.ca, self.key, self.certificate)
-            )
-        except OSError as error:
-            raise ConfigError(f"{error.filename}: {error.strerror}") from None
-        import grpc
-
-        return grpc.ssl_channel_credentials(authority, key, certificate)
 
 
 def search(
@@ -133,6 +102,7 @@ def told_how_to_serve(address: str, *, named: bool) -> Iterator[None]:
     import grpc
 
     from dpsr.serving.errors import ServingError
+    from dpsr.serving.unreachable import why_unreachable
 
     try:
         yield
@@ -140,7 +110,7 @@ def told_how_to_serve(address: str, *, named: bool) -> Iterator[None]:
         if error.code != grpc.StatusCode.UNAVAILABLE:
             raise
         remedy = "see whether a server runs there, with TLS or without" if named else "`dpsr serve` starts one there"
-        raise ServingError(error.code, f"{address}: {error.message}; {remedy}") from None
+        raise ServingError(error.code, f"{address}: {why_unreachable(error, remedy)}") from None
 
 
 def _filters(filters: Sequence[str], offered: Iterable[str]) -> dict[str, list[Any]]:

@@ -7,8 +7,10 @@ import sys
 import click
 
 from dpsr.cli.options import with_config
-from dpsr.cli.search import COMPARE, TlsFiles
+from dpsr.cli.page import page_beside, page_overrides
+from dpsr.cli.search import COMPARE
 from dpsr.cli.search import search as run_search
+from dpsr.cli.tls import TlsFiles, with_tls
 from dpsr.config import Config, load_config, load_serving_config
 from dpsr.indexing.signature import MEMORY_MODE, MODES
 
@@ -17,10 +19,23 @@ from dpsr.indexing.signature import MEMORY_MODE, MODES
 @click.option("-c", "--config", "config_file", metavar="FILE", help="The TOML configuration: serves its model.")
 @click.option("--model-config-file", metavar="FILE", help="A ModelServerConfig of TensorFlow Serving: several models.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that share the ports; by default one.")
+@click.option(
+    "--page",
+    "page_address",
+    metavar="[HOST:PORT]",
+    is_flag=False,
+    flag_value="",
+    help="Open the web page of `dpsr page` too, which ends with the server; by default at [page] host and port.",
+)
 @click.option("--check", is_flag=True, help="Load and warm what would be served, say what works, and exit (0 or 1).")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one value; may be given again.")
 def serve(
-    config_file: str | None, model_config_file: str | None, workers: int | None, check: bool, overrides: tuple[str, ...]
+    config_file: str | None,
+    model_config_file: str | None,
+    workers: int | None,
+    page_address: str | None,
+    check: bool,
+    overrides: tuple[str, ...],
 ) -> None:
     """Serve published versions over gRPC and REST until interrupted.
 
@@ -28,6 +43,7 @@ def serve(
 
     \b
     Examples: dpsr serve -c shop.toml --set serving.port=8500
+              dpsr serve -c shop.toml --page
               dpsr serve --model-config-file models.config
               dpsr serve -c shop.toml --check
     """
@@ -37,6 +53,10 @@ def serve(
         overrides += (f"serving.model_config_file={model_config_file}",)
     if workers:
         overrides += (f"serving.workers={workers}",)
+    if page_address is not None and config_file is None:
+        raise click.UsageError("--page shows the shop of a configuration; name it by -c")
+    if page_address:
+        overrides += page_overrides(page_address)
     config = load_config(config_file, overrides) if config_file else None
     settings = config.serving if config else load_serving_config(overrides)
     models = served_models(settings, ServedModel(config.name, config.model_base_path) if config else None)
@@ -52,7 +72,11 @@ def serve(
         from dpsr.serving.workers import serve_with_workers as run
     else:
         from dpsr.serving.server import serve as run
-    run(models, settings)
+    if page_address is None or config_file is None:
+        run(models, settings)
+        return
+    with page_beside(settings, config_file, overrides) as announce:
+        run(models, settings, announce=announce)
 
 
 @click.command()
@@ -74,9 +98,7 @@ def serve(
     type=click.Choice([*MODES, MEMORY_MODE, COMPARE]),
     help="Which searchers answer; compare: side by side. By default as the servable is configured.",
 )
-@click.option("--ca", metavar="FILE", help="PEM file of the authority that signed the server's certificate: use TLS.")
-@click.option("--cert", metavar="FILE", help="PEM file of this client's certificate, for a server with mutual TLS.")
-@click.option("--key", metavar="FILE", help="PEM file of its key.")
+@with_tls
 def search(
     config: Config,
     queries: tuple[str, ...],
@@ -86,9 +108,7 @@ def search(
     history: tuple[str, ...],
     filters: tuple[str, ...],
     mode: str | None,
-    ca: str | None,
-    cert: str | None,
-    key: str | None,
+    tls: TlsFiles,
 ) -> None:
     """Ask a running server and print the best items of every query.
 
@@ -97,7 +117,6 @@ def search(
               dpsr search -c shop.toml phone --filter brand=Acme --filter price=10..20
               dpsr search -c shop.toml phone --mode compare -k 5
     """
-    tls = TlsFiles(ca, cert, key)
     click.echo(
         run_search(
             config,

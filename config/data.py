@@ -50,8 +50,8 @@ class SupervisionConfig(SourceConfig):
 class JudgementsConfig(Section):
     """What people judged and reported on the page of ``dpsr page``, as further labelled pairs."""
 
-    path: PathName
-    """The file where the page keeps it."""
+    path: PathName | None = None
+    """The file where the page keeps it; that of ``page.judgements`` without it."""
     books: Annotated[list[str], Field(min_length=1)] | None = None
     """Books whose judgements count; bad cases then do not. All books and all bad cases without it."""
 

@@ -74,8 +74,8 @@ class FleetProxy(Section):
     """REST port; -1 turns it off."""
     metrics_port: Annotated[int, Field(ge=-1, le=65535)] = 8404
     """Port of Prometheus metrics, of HAProxy (``/metrics``) and of the aliases (``/aliases``); -1 turns them off."""
-    threads: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Threads of HAProxy; by default one a core."""
+    threads: Annotated[int, Field(ge=1, le=63)] | None = None
+    """Threads of HAProxy that connections are on; by default one a core."""
     variant_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "x-dpsr-variant"
     """Request header that forces a variant of the alias; the answer's header of this name has the variant."""
     connect_seconds: Positive = 1.0

@@ -193,3 +193,10 @@ class Config(Section):
     def page_judgements(self) -> Path:
         """The SQLite file in which ``dpsr page`` keeps what people judge."""
         return Path(self.page.judgements or Path(self.work_dir) / "judgements.sqlite")
+
+    @property
+    def learnt_judgements(self) -> Path | None:
+        """The SQLite file of judgements that ``dpsr prepare`` learns from; None without ``data.judgements``."""
+        if self.data.judgements is None:
+            return None
+        return Path(self.data.judgements.path or self.page_judgements)

@@ -234,6 +234,8 @@ class BookFigures(Message):
     queries: int
     values: dict[str, tuple[float, float, float]] = {}
     """Measure -> mean and its 95 % interval by a bootstrap over queries."""
+    refused: tuple[str, ...] = ()
+    """Queries that the server took for too long; they count as without results."""
 
 
 class BookReport(Message):

@@ -15,7 +15,8 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -41,10 +42,15 @@ class _Worker(NamedTuple):
     """Receives the worker's announcement once it serves."""
 
 
-def serve_with_workers(models: Sequence[ServedModel], config: ServingConfig) -> None:
+def serve_with_workers(
+    models: Sequence[ServedModel], config: ServingConfig, announce: Callable[[str], object] | None = None
+) -> None:
     """Runs ``config.workers`` servers until SIGTERM or SIGINT, then drains them.
 
-    Prints the announcement of one worker when all are ready.
+    Args:
+        models: the models to serve.
+        config: addresses, limits and workers.
+        announce: called with the announcement of one worker when all are ready; by default it is printed.
 
     Raises:
         ServableError: a port is taken, or a worker could not start, whose error is in the log.
@@ -65,7 +71,7 @@ def serve_with_workers(models: Sequence[ServedModel], config: ServingConfig) -> 
         for worker in workers:
             lines = _announcement(worker, stopping)
         if not stopping.is_set():
-            print(lines, flush=True)
+            (announce or partial(print, flush=True))(lines)
         _supervise(workers, models, config, stopping)
 
 

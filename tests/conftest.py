@@ -1,6 +1,8 @@
 """Shared fixtures of the whole suite."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +79,21 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         pytest.skip(f"openssl 3 is needed to make certificates: {error}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def page_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Configuration file of the trained shop of ``page/page_shop.py``; read-only, shared by the workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder = base / "page_shop"
+    with (base / "page_shop.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "ready").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            # In a process of its own: what training holds of memory ends with it.
+            script = TESTS / "page" / "page_shop.py"
+            subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
+            (folder / "ready").touch()
+    return folder / "shop.toml"

@@ -114,3 +114,5 @@ class Snapshot(Message):
     """Of the model, by column."""
     settings: dict[str, str] = {}
     """Of the run that was served: the configuration's values, by dotted name."""
+    refused: tuple[str, ...] = ()
+    """Queries that the server of a column took for too long; their lists there are empty."""

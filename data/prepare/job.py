@@ -117,8 +117,8 @@ class _Preparation:
     ) -> None:
         self._config, self._directory, self._progress, self._spark = config, directory, progress, spark
         self._before, self._grow = before, grow
-        judgements = config.data.judgements
-        self._judged = None if judgements is None else JudgedPairs(judgements)
+        judgements, store = config.data.judgements, config.learnt_judgements
+        self._judged = None if judgements is None or store is None else JudgedPairs(store, judgements.books)
         self._inputs: dict[str, Any] = {}
         self._user_ids = UserIds.from_environment(config.data.user_id_key_variable)
         if before:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from dpsr.config import JudgementsConfig
 from dpsr.data.judgements.labels import labelled_pairs
 from dpsr.data.raw.readers import Chunk
 from dpsr.data.raw.rejected import RejectsRows
@@ -18,14 +18,18 @@ class JudgedPairs:
 
     name = "judgements"
 
-    def __init__(self, config: JudgementsConfig) -> None:
+    def __init__(self, path: Path, books: Sequence[str] | None) -> None:
         """Reads all pairs; what is judged later does not count.
+
+        Args:
+            path: the store.
+            books: those whose judgements count; None: all, and bad cases.
 
         Raises:
             JudgementError: the store is missing or cannot be read, or has no book of a name.
         """
-        self.files = (config.path,)
-        self._pairs = labelled_pairs(config.path, key="data.judgements.path", books=config.books)
+        self.files = (str(path),)
+        self._pairs = labelled_pairs(path, key="data.judgements.path", books=books)
 
     def __len__(self) -> int:
         """Returns the number of pairs."""

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from functools import cached_property
-
 import numpy as np
 
 from dpsr.config import Config
 from dpsr.data.dataset.item_lookup import items_by_id
-from dpsr.data.dataset.tables import Dataset
 from dpsr.data.judgements.records import Column
 from dpsr.model.two_tower import TwoTower
 from dpsr.page.contract import ExplainRequest, Explanation, HeadScore, Near, SearchRequest, TokenPart
 from dpsr.page.errors import PageError
-from dpsr.page.explain.features import QueryReader
 from dpsr.page.explain.heads import head_scores
-from dpsr.page.explain.log import QueryLog
-from dpsr.page.explain.served import Served, ServedVersions
+from dpsr.page.explain.published import PublishedVersion
+from dpsr.page.explain.run import LatestRun, OpenRun
+from dpsr.page.explain.served import Served
 from dpsr.page.explain.terms import lexical_parts
 from dpsr.page.search.searcher import Searcher
 
@@ -35,14 +31,14 @@ class Explainer:
     """
 
     def __init__(self, config: Config, searcher: Searcher) -> None:
-        """Opens nothing yet.
+        """Reads the manifest of the dataset alone.
 
         Args:
             config: of the run that is served.
             searcher: asks the server, and knows items and users.
         """
         self._config, self._searcher = config, searcher
-        self._lock = threading.RLock()
+        self._runs = LatestRun(config)
 
     def explain(self, request: ExplainRequest) -> Explanation:
         """Explains an item for a query.
@@ -53,7 +49,7 @@ class Explainer:
             PageError: there is no such item or user, or the server refuses, or is not there.
         """
         item_row = int(self._searcher.catalogue.rows_of([request.item_id])[0])
-        served = self._served(request)
+        run, served = self._served(request)
         published = served.published
         row = None if published is None else published.row_of(request.item_id)
         if item_row < 0 and row is None:
@@ -69,8 +65,8 @@ class Explainer:
             if published.has_vectors:
                 near = published.nearest(row, NEAREST)
                 if served.model is not None:
-                    heads, of_heads = self._heads(request, served.model, published.vector(row))
-                    notes += of_heads
+                    heads, of_heads = self._heads(run, request, served.model, published.vector(row))
+                    notes += [*of_heads, *_notes_of(published, row, known=item_row >= 0)]
             if published.has_words:
                 lexical_score, terms = lexical_parts(published.words, request.query, row)
         ranks, more = self._ranks(request)
@@ -84,22 +80,28 @@ class Explainer:
             ranks=ranks,
             near=tuple(Near(item_id=item, score=score) for item, score in near),
             items=shown,
-            log=self._log.clicks(request.query, item_row) if item_row >= 0 and self._has_log else (),
+            log=run.log.clicks(request.query, item_row) if item_row >= 0 and self._has_log else (),
             notes=(*notes, *more, *([] if self._has_log else ["The run has no log of clicks."])),
         )
 
-    def _served(self, request: ExplainRequest) -> Served:
+    def _served(self, request: ExplainRequest) -> tuple[OpenRun, Served]:
+        """What answers, by a dataset that its towers were trained on, where there is one."""
+        run = self._runs.open()
         column = next((column for column in request.columns if column.kind == "server"), Column())
         if column.model not in (None, self._config.name):
             note = f"Scores are those of model {column.model}, which is not this run's: its files are not read here."
-            return Served(None, None, (note,))
+            return run, Served(None, None, (note,))
         version = self._searcher.version(column)
         if version is None:
-            return Served(None, None, ("The server does not say which version answers: its scores are not known.",))
-        return self._versions.open(version)
+            note = "The server does not say which version answers: its scores are not known."
+            return run, Served(None, None, (note,))
+        served = run.versions.open(version)
+        if served.model is None and (renewed := self._runs.renewed()) is not None:
+            return renewed, renewed.versions.open(version)
+        return run, served
 
     def _heads(
-        self, request: ExplainRequest, model: TwoTower, item: np.ndarray
+        self, run: OpenRun, request: ExplainRequest, model: TwoTower, item: np.ndarray
     ) -> tuple[tuple[HeadScore, ...], list[str]]:
         """The heads, and what has to be noted of them; ``item`` is the item's vector."""
         profile: dict[str, str] = {}
@@ -107,12 +109,12 @@ class Explainer:
         if request.user is not None:
             user = self._searcher.users().profile(request.user)
             profile, history = user.values, self._searcher.catalogue.rows_of(user.history)
-        read = self._reader.read(model, request.query, profile, history)
-        return head_scores(model, self._reader, read, item, self._item_text(request.item_id))
+        read = run.reader.read(model, request.query, profile, history)
+        return head_scores(model, run.reader, read, item, self._item_text(run, request.item_id))
 
-    def _item_text(self, item_id: str) -> str | None:
+    def _item_text(self, run: OpenRun, item_id: str) -> str | None:
         """The text of an item as the towers read it; None where the dataset lacks the item."""
-        schema = self._dataset.schema
+        schema = run.dataset.schema
         try:
             key: str | int = int(item_id) if schema.item_id_type == "int64" else item_id
         except ValueError:
@@ -134,52 +136,32 @@ class Explainer:
             for column in request.columns:
                 try:
                     (found,) = self._searcher.lists([request.query], column, DEPTH)
+                    problem = "the query is longer than the server takes" if found is None else ""
                 except PageError as error:
-                    found = []
-                    notes.append(f"{self._searcher.title(column)}: {error}")
-                lists.append([each.item_id for each in found])
+                    found, problem = None, str(error)
+                if problem:
+                    notes.append(f"{self._searcher.title(column)}: {problem}")
+                lists.append([each.item_id for each in found or ()])
         for items in lists:
             ranks.append(items.index(request.item_id) + 1 if request.item_id in items else None)
         return tuple(ranks), notes
-
-    # --------------------------------------------------------------------------------- opened at the first use
 
     @property
     def _has_log(self) -> bool:
         return self._config.data.interactions is not None
 
-    @property
-    def _dataset(self) -> Dataset:
-        with self._lock:
-            return self._opened_dataset
 
-    @property
-    def _versions(self) -> ServedVersions:
-        with self._lock:
-            return self._opened_versions
-
-    @property
-    def _reader(self) -> QueryReader:
-        with self._lock:
-            return self._opened_reader
-
-    @property
-    def _log(self) -> QueryLog:
-        with self._lock:
-            return self._opened_log
-
-    @cached_property
-    def _opened_dataset(self) -> Dataset:
-        return Dataset.load(self._config.dataset_dir)
-
-    @cached_property
-    def _opened_versions(self) -> ServedVersions:
-        return ServedVersions(self._config, self._dataset)
-
-    @cached_property
-    def _opened_reader(self) -> QueryReader:
-        return QueryReader(self._dataset)
-
-    @cached_property
-    def _opened_log(self) -> QueryLog:
-        return QueryLog(self._dataset)
+def _notes_of(published: PublishedVersion, row: int, *, known: bool) -> list[str]:
+    """How what is served differs from the towers and from the dataset; ``known``: the dataset has the item."""
+    notes = []
+    if published.encoder_precision != "float32":
+        notes.append(
+            f"The server reads the query by an encoder in {published.encoder_precision}; the scores here are those of "
+            "the trained one, and differ a little from the list's."
+        )
+    if known and published.is_fresh(row):
+        notes.append(
+            "The item changed after the index was built, and the dataset may have an older text of it: tokens are "
+            "compared with that text."
+        )
+    return notes

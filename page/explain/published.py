@@ -57,6 +57,11 @@ class PublishedVersion:
         return self.manifest.get("model_fingerprint")
 
     @property
+    def encoder_precision(self) -> str:
+        """Of the matrices of the transformer that reads queries; ``float32`` where none does."""
+        return str(self.manifest.get("text_encoder", {}).get("precision", "float32"))
+
+    @property
     def has_vectors(self) -> bool:
         """Whether items are found by their vectors."""
         return "dense" in self.manifest["searchers"]
@@ -83,6 +88,11 @@ class PublishedVersion:
                 return int(start + found)
             start += found + 1
         return None
+
+    def is_fresh(self, row: int) -> bool:
+        """Whether an item came or changed after the export that built the base segment."""
+        with self._lock:
+            return self.has_vectors and row >= len(self._base_version.contents_of_base)
 
     def vector(self, row: int) -> np.ndarray:
         """The vector of an item, float32 [d]."""

@@ -90,11 +90,12 @@ def _column_figures(source: ListSource, column: Column, by_query: Mapping[str, G
     lists = source.lists(list(by_query), column, count)
     values: dict[str, list[float]] = {}
     for found, grades in zip(lists, by_query.values(), strict=True):
-        for measure, value in query_figures(found, grades).items():
+        for measure, value in query_figures(found or (), grades).items():
             values.setdefault(measure, []).append(value)
     return BookFigures(
         title=source.title(column),
         queries=len(by_query),
+        refused=tuple(query for query, found in zip(by_query, lists, strict=True) if found is None),
         values={measure: _mean_with_interval(each) for measure, each in values.items()},
     )
 

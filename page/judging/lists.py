@@ -12,8 +12,8 @@ from dpsr.page.contract import Found
 class ListSource(Protocol):
     """Answers many queries at once; ``page.search.searcher.Searcher`` does."""
 
-    def lists(self, queries: Sequence[str], column: Column, count: int) -> list[list[Found]]:
-        """The lists of queries in one column, best first."""
+    def lists(self, queries: Sequence[str], column: Column, count: int) -> Sequence[list[Found] | None]:
+        """The lists of queries in one column, best first; None for a query that is longer than the server takes."""
         ...
 
     def title(self, column: Column) -> str:

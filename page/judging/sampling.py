@@ -48,7 +48,7 @@ def sample_book(new: NewBook, source: ListSource, config: Config) -> Book:
         texts = [each.query for each in queries]
         first, second = (source.lists(texts, column, DEPTH) for column in new.columns)
         overlaps = [
-            rank_biased_overlap([each.item_id for each in left], [each.item_id for each in right])
+            rank_biased_overlap([each.item_id for each in left or ()], [each.item_id for each in right or ()])
             for left, right in zip(first, second, strict=True)
         ]
         order = np.argsort(overlaps, kind="stable")[: new.count]

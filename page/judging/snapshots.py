@@ -25,10 +25,9 @@ def take_snapshot(new: NewSnapshot, store: JudgementStore, source: ListSource, c
     queries = [each.query for each in store.book(new.book).queries]
     if not queries:
         raise PageError(f"book {new.book!r} has no query; add some before a snapshot")
-    columns = [
-        [[(each.item_id, each.score) for each in found] for found in source.lists(queries, column, new.count)]
-        for column in new.columns
-    ]
+    answers = [source.lists(queries, column, new.count) for column in new.columns]
+    columns = [[[(each.item_id, each.score) for each in found or ()] for found in lists] for lists in answers]
+    by_query = zip(queries, zip(*answers, strict=True), strict=True)
     snapshot = Snapshot(
         id=0,
         name=new.name,
@@ -37,6 +36,7 @@ def take_snapshot(new: NewSnapshot, store: JudgementStore, source: ListSource, c
         columns=new.columns,
         versions=tuple(source.version(column) for column in new.columns),
         settings=dict(_settings(config.model_dump(mode="json"))),
+        refused=tuple(query for query, lists in by_query if None in lists),
     )
     return store.add_snapshot(snapshot, dict(zip(queries, zip(*columns, strict=True), strict=True)))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpsr.config import Config
-from dpsr.page.errors import PageError
+from dpsr.page.errors import PageError, PassingError
 from dpsr.page.search.catalogue import Catalogue
 from dpsr.page.search.fusion import ServerList
 from dpsr.page.search.matching import matching
@@ -89,7 +89,7 @@ class BaselineLists:
         except NotYet:
             seconds = time.monotonic() - started
             what = "waits for another method" if future.done() else f"is being made, for {seconds:.0f} s so far"
-            raise PageError(f"{name} {what}; search again in a while") from None
+            raise PassingError(f"{name} {what}; search again in a while") from None
         return [self._list(*row, filters, count) for row in zip(ids, scores, strict=True)]
 
     def _list(self, rows: np.ndarray, scores: np.ndarray, filters: Filters, count: int) -> ServerList:

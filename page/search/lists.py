@@ -65,13 +65,16 @@ class Lists:
             answers = iter([future.result() for future in [self._threads.submit(call) for call in calls]])
         return [_joined(column, profile, answers) for column in columns]
 
-    def of_queries(self, queries: Sequence[str], column: Column, count: int) -> list[ServerList]:
+    def of_queries(self, queries: Sequence[str], column: Column, count: int) -> list[ServerList | None]:
         """The lists of many queries in one column, without user and filters; a baseline is waited for.
 
         Args:
             queries: their texts.
             column: where they are asked.
             count: items of each list of a baseline.
+
+        Returns:
+            The lists; None for a query that is longer than the server takes.
 
         Raises:
             PageError: the column cannot answer.
@@ -83,9 +86,10 @@ class Lists:
         with ThreadPoolExecutor(_CALLS_AT_ONCE) as threads:  # beside those of the searches
             return [each for part in threads.map(partial(self._part, column), parts) for each in part]
 
-    def _part(self, column: Column, queries: Sequence[str]) -> list[ServerList]:
-        lists = [self._server.lists(queries, column, {}, mode=mode) for mode in modes_asked(column)]
-        return [_of_modes(column, each) for each in zip(*lists, strict=True)]
+    def _part(self, column: Column, queries: Sequence[str]) -> list[ServerList | None]:
+        lists = [self._server.lists_of_many(queries, column, mode=mode) for mode in modes_asked(column)]
+        by_query = ([each for each in of_modes if each is not None] for of_modes in zip(*lists, strict=True))
+        return [_of_modes(column, each) if len(each) == len(lists) else None for each in by_query]
 
     def _call(
         self, query: str, column: Column, filters: Filters, profile: Profile | None, mode: str | None

@@ -17,11 +17,13 @@ from dpsr.data.dataset.schema import Schema
 from dpsr.data.judgements.records import Column
 from dpsr.indexing.signature import FILTER_PREFIX, MODE_INPUT, filter_input
 from dpsr.page.contract import Range
-from dpsr.page.errors import PageError
+from dpsr.page.errors import PageError, PassingError
 from dpsr.page.search.fusion import ServerList
 from dpsr.page.search.users import Profile, personal_inputs
 from dpsr.serving.client import Metadata, PredictClient
 from dpsr.serving.errors import ServingError
+from dpsr.serving.long_queries import ask_those_that_fit
+from dpsr.serving.unreachable import why_unreachable
 
 VARIANT_HEADER = "x-dpsr-variant"
 _NO_VARIANT = "dpsr-page-asks-for-the-variants"
@@ -29,6 +31,12 @@ _NO_VARIANT = "dpsr-page-asks-for-the-variants"
 _VARIANTS = re.compile(r"is no variant of .* \((?P<names>[^()]*)\)$")
 _OUTPUTS = ("item_id", "score", "head", "source")
 _STALE = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+_PASSING = (
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+)
+_REMEDY = "`dpsr serve` starts one; one with TLS is asked by --ca, with mutual TLS also by --cert and --key"
 Filters = Mapping[str, str | Range]
 
 
@@ -49,16 +57,19 @@ class _Key(NamedTuple):
 class ModelServer:
     """Asks a server for lists; thread-safe."""
 
-    def __init__(self, config: Config, schema: Schema, target: str) -> None:
+    def __init__(
+        self, config: Config, schema: Schema, target: str, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         """Opens a connection, which is made at the first call.
 
         Args:
             config: names the model.
             schema: of the dataset.
             target: ``host:port``.
+            credentials: for a server with TLS.
         """
         self._name, self._schema, self._target = config.name, schema, target
-        self._client = PredictClient(target)
+        self._client = PredictClient(target, credentials=credentials)
         self._described: dict[_Key, Metadata] = {}
         self._lock = threading.Lock()
 
@@ -122,6 +133,24 @@ class ModelServer:
         Raises:
             PageError: the server refuses, is not there, or cannot be asked for this.
         """
+        with self._told():
+            return self._of_current(queries, column, filters, profile, mode)
+
+    def lists_of_many(
+        self, queries: Sequence[str], column: Column, *, mode: str | None = None
+    ) -> list[ServerList | None]:
+        """The lists of several queries as ``lists`` has them; None for a query that is longer than the server takes.
+
+        Raises:
+            PageError: as ``lists``.
+        """
+        with self._told():
+            return ask_those_that_fit(queries, lambda some: self._of_current(some, column, {}, None, mode))
+
+    def _of_current(
+        self, queries: Sequence[str], column: Column, filters: Filters, profile: Profile | None, mode: str | None
+    ) -> list[ServerList]:
+        """The lists of the version that answers now."""
         key, described = self._key(column), self.described(column)
         try:
             return self._asked(key, described, queries, filters, profile, mode)
@@ -129,10 +158,8 @@ class ModelServer:
             if error.code in _STALE:  # perhaps a swap to a version with other inputs
                 newer = self.described(column, again=True)
                 if newer.version != described.version:
-                    with self._told():
-                        return self._asked(key, newer, queries, filters, profile, mode)
-            with self._told():
-                raise
+                    return self._asked(key, newer, queries, filters, profile, mode)
+            raise
 
     def _asked(
         self,
@@ -182,9 +209,9 @@ class ModelServer:
             yield
         except ServingError as error:
             if error.code == grpc.StatusCode.UNAVAILABLE:
-                remedy = "`dpsr serve` starts one"
-                raise PageError(f"{self._target}: no server answers ({error.message}); {remedy}") from None
-            raise PageError(f"{self._target}: {error.message}") from None
+                raise PassingError(f"{self._target}: {why_unreachable(error, _REMEDY)}") from None
+            kind = PassingError if error.code in _PASSING else PageError
+            raise kind(f"{self._target}: {error.message}") from None
 
 
 def filter_inputs(filters: Filters, offered: Mapping[str, Any]) -> dict[str, list[Any]]:

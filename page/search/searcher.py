@@ -6,6 +6,8 @@ import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
 
+import grpc
+
 from dpsr.config import Config
 from dpsr.data.judgements.records import Column
 from dpsr.data.judgements.store import JudgementStore
@@ -33,20 +35,27 @@ class Searcher:
     Several columns, and a user's list beside the anonymous one, are asked for at once.
     """
 
-    def __init__(self, config: Config, target: str, store: JudgementStore | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        target: str,
+        store: JudgementStore | None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
         """Opens the dataset; the server is asked with the first search.
 
         Args:
             config: of the run that is served.
             target: ``host:port`` of a model server or of a fleet.
             store: of judgements, whose grades stand beside the items; None: without grades.
+            credentials: for a server with TLS.
 
         Raises:
             DatasetError: the dataset or the raw catalogue cannot be used.
         """
         self.catalogue = Catalogue(config)
         self.schema = self.catalogue.schema
-        self.server = ModelServer(config, self.schema, target)
+        self.server = ModelServer(config, self.schema, target, credentials)
         self._config, self._store = config, store
         self._facets = Facets(config, self.schema)
         self._baselines = BaselineLists(config, self.catalogue)
@@ -122,7 +131,7 @@ class Searcher:
             agreement=agreements(found),
         )
 
-    def lists(self, queries: Sequence[str], column: Column, count: int) -> list[list[Found]]:
+    def lists(self, queries: Sequence[str], column: Column, count: int) -> list[list[Found] | None]:
         """The lists of many queries in one column, without user, filters and grades.
 
         Args:
@@ -130,11 +139,14 @@ class Searcher:
             column: where they are asked.
             count: items of each list, at most.
 
+        Returns:
+            The lists, best first; None for a query that is longer than the server takes.
+
         Raises:
             PageError: the column cannot answer. A baseline that is being made is waited for.
         """
         found = self._lists.of_queries(queries, checked(column), count)
-        return [[*_found(each.take(slice(count)))] for each in found]
+        return [None if each is None else _found(each.take(slice(count))) for each in found]
 
     def _result(self, request: SearchRequest, column: Column, answer: ColumnList, grades: Grades) -> ColumnResult:
         if answer.found is None:

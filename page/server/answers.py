@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import grpc
 from aiohttp import web
 
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.data.judgements.errors import ExistingRecordError, MissingRecordError, StoreError
 from dpsr.data.judgements.records import Message
 from dpsr.errors import DpsrError
+from dpsr.page.errors import PassingError
 from dpsr.page.openapi import JSON
 from dpsr.page.server.model_server import NotReadyError
-from dpsr.serving.errors import ServingError
 
 NO_STORE = {"Cache-Control": "no-store"}
-_PASSING = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.CANCELLED,
-)
 _STATUS: tuple[tuple[type[DpsrError], int], ...] = (
     (NotReadyError, 503),
+    (PassingError, 503),
     (MissingRecordError, 404),
     (ExistingRecordError, 409),
     (StoreError, 503),
@@ -31,12 +25,7 @@ _STATUS: tuple[tuple[type[DpsrError], int], ...] = (
 
 def status_of(error: DpsrError) -> int:
     """The HTTP status: 503 for what may pass without another request, else 400 or what the error is about."""
-    for kind, status in _STATUS:
-        if isinstance(error, kind):
-            return status
-    # An error of the page says what a call to the model server met; the call's own error is its context.
-    call = error if isinstance(error, ServingError) else error.__context__
-    return 503 if isinstance(call, ServingError) and call.code in _PASSING else 400
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
 
 
 def json_answer(message: Message) -> web.Response:

@@ -222,6 +222,6 @@ class Handlers:
 
 
 def _rank(searcher: Searcher, new: NewBadCase) -> int | None:
-    """From 1; None where the item is not in the list."""
+    """From 1; None where the item is not in the list, or there is none."""
     (found,) = searcher.lists([new.query], new.column, DEPTH)
-    return next((rank for rank, each in enumerate(found, start=1) if each.item_id == new.item_id), None)
+    return next((rank for rank, each in enumerate(found or (), start=1) if each.item_id == new.item_id), None)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from dpsr.config import Config, ConfigError
 from dpsr.errors import DpsrError
-from dpsr.processes import die_with_parent
+from dpsr.processes import end, start_command
 from dpsr.serving import READY_PREFIX
 
 _CONNECT_SECONDS = 1.0
@@ -66,7 +62,7 @@ class OwnServer:
     """``dpsr serve`` as a child on a free port; it ends with this process, however that ends."""
 
     def __init__(self, words: Sequence[str], log: Path) -> None:
-        """Starts it. The kernel ends the child when the calling thread ends, so that has to be the main one.
+        """Starts it; called in the main thread, with which the child ends.
 
         Args:
             words: arguments of ``dpsr serve`` that say what is served.
@@ -74,19 +70,10 @@ class OwnServer:
         """
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "dpsr.cli", "serve", *words]
-        for setting in ("host=127.0.0.1", "port=0", "rest_port=-1", "workers=1"):
-            command += ["--set", f"serving.{setting}"]
+        settings = ("host=127.0.0.1", "port=0", "rest_port=-1", "workers=1")
+        words = ["serve", *words, *(word for setting in settings for word in ("--set", f"serving.{setting}"))]
         with log.open("wb") as errors:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                start_new_session=True,  # Ctrl-C is for this process, which ends the child after its last request
-                preexec_fn=partial(die_with_parent, os.getpid()),
-            )
+            self._process = start_command(words, stdout=subprocess.PIPE, stderr=errors)
         self._target: str | None = None
         self._settled = threading.Event()
         self._reader = threading.Thread(target=self._read, name="page-model-server", daemon=True)
@@ -115,12 +102,7 @@ class OwnServer:
 
     def close(self) -> None:
         """Ends it: softly first."""
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, _STOP_SECONDS)
         self._reader.join()
 
     def _read(self) -> None:
@@ -134,23 +116,29 @@ class OwnServer:
         self._settled.set()
 
 
-def find_model_server(config: Config, target: str | None, words: Sequence[str]) -> ModelServerSource:
+def find_model_server(
+    config: Config, target: str | None, words: Sequence[str], *, with_tls: bool = False
+) -> ModelServerSource:
     """The named server, or one that listens at the configured address, or else a child.
 
     Args:
         config: of the run.
         target: ``host:port``; None where none is named.
         words: arguments of ``dpsr serve`` for the child.
+        with_tls: whether servers are asked with TLS.
 
     Raises:
-        ConfigError: the configuration asks for TLS, and no server without is named.
+        ConfigError: the configured server has TLS and is to be asked without, or the other way around.
     """
     if target is not None:
         return RunningServer(target)
-    if config.serving.tls_certificate is not None:
+    if with_tls != (config.serving.tls_certificate is not None):
         raise ConfigError(
-            "serving.tls_certificate is set, and the page asks model servers without TLS; name the address of one by "
-            "--target"
+            "--ca is given, and the configured server has no TLS; set serving.tls_certificate as it is served, name "
+            "another server by --target, or leave --ca out"
+            if with_tls
+            else "serving.tls_certificate is set; name the authority that signed it by --ca, with mutual TLS also "
+            "--cert and --key, or name another server by --target"
         )
     host = _ANY.get(config.serving.host, config.serving.host)
     if config.serving.port and _listens(host, config.serving.port):

@@ -12,7 +12,10 @@ from dpsr.errors import DpsrError
 from dpsr.page.server.model_server import ModelServerSource
 from dpsr.page.server.pools import Pool
 
-if TYPE_CHECKING:  # both import much that the page's first answer does without
+if TYPE_CHECKING:
+    import grpc
+
+    # Both import much that the page's first answer does without
     from dpsr.page.explain.explainer import Explainer
     from dpsr.page.search.searcher import Searcher
 
@@ -22,20 +25,28 @@ _log = logging.getLogger(__name__)
 class Parts:
     """The synchronous parts of the page, and the threads in which they run."""
 
-    def __init__(self, config: Config, source: ModelServerSource, *, model: str | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        source: ModelServerSource,
+        *,
+        model: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
         """Opens the store of judgements alone.
 
         Args:
             config: of the run.
             source: where the model server is.
             model: name of the model, or alias, on the server; None for the configuration's.
+            credentials: of the page, for a model server with TLS.
 
         Raises:
             StoreError: the file of judgements cannot be opened.
         """
         self.config = config
         self._asked = config if model is None else config.model_copy(update={"name": model})
-        self._source = source
+        self._source, self._credentials = source, credentials
         self.store = JudgementStore(config.page_judgements)
         self.searches = Pool("searches", threads=4, waiting=32)
         self.jobs = Pool("reports, samples and files", threads=2, waiting=8)
@@ -58,7 +69,7 @@ class Parts:
             if self._searcher is None:
                 from dpsr.page.search.searcher import Searcher
 
-                self._searcher = Searcher(self._asked, target, self.store)
+                self._searcher = Searcher(self._asked, target, self.store, self._credentials)
             return self._searcher
 
     def explainer(self) -> Explainer:

@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+import grpc
+
 from dpsr.config import Config
 from dpsr.page.server.application import PageServer
 from dpsr.page.server.model_server import find_model_server
@@ -22,6 +24,7 @@ def run(
     target: str | None,
     model: str | None,
     serve_words: Sequence[str],
+    credentials: grpc.ChannelCredentials | None = None,
     environment: Mapping[str, str] = os.environ,
     announce: Callable[[str], object] = print,
 ) -> None:
@@ -32,15 +35,26 @@ def run(
         target: ``host:port`` of a model server; None for the configured one, or else a child.
         model: name of the model or alias there; None for the configuration's.
         serve_words: arguments of ``dpsr serve`` for the child.
+        credentials: for a model server with TLS.
         environment: where the token is.
         announce: called with each line that says where the page and its files are.
 
     Raises:
-        DpsrError: the token is missing, the port is taken, or the file of judgements cannot be opened.
+        DpsrError: the model server has TLS and is to be asked without, the token is missing, the port is taken, or the
+            file of judgements cannot be opened.
     """
     log_to_stderr()
     guard = Guard(config.page, read_token(config.page, environment))
-    asyncio.run(_serve(config, guard, target, model, serve_words, announce))
+
+    def open_parts() -> Parts:
+        source = find_model_server(config, target, serve_words, with_tls=credentials is not None)
+        try:
+            return Parts(config, source, model=model, credentials=credentials)
+        except BaseException:
+            source.close()
+            raise
+
+    asyncio.run(_serve(config, guard, open_parts, announce))
     sys.stdout.flush()
     # Python would wait for the threads of reports and of baselines in the making, minutes perhaps. What they write is a
     # whole transaction or none.
@@ -48,23 +62,13 @@ def run(
 
 
 async def _serve(
-    config: Config,
-    guard: Guard,
-    target: str | None,
-    model: str | None,
-    serve_words: Sequence[str],
-    announce: Callable[[str], object],
+    config: Config, guard: Guard, open_parts: Callable[[], Parts], announce: Callable[[str], object]
 ) -> None:
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop.set)
-    source = find_model_server(config, target, serve_words)
-    try:
-        parts = Parts(config, source, model=model)
-    except BaseException:
-        source.close()
-        raise
+    parts = open_parts()
     server = PageServer(parts, guard)
     try:
         port = await server.listen(config.page)
@@ -74,6 +78,9 @@ async def _serve(
         if config.page.token_variable is not None:
             announce(f"open it as /?token=TOKEN, with the value of {config.page.token_variable}")
         announce(f"judgements: {config.page_judgements}")
+        learnt = config.learnt_judgements
+        if learnt is not None and learnt.resolve() != config.page_judgements.resolve():
+            announce(f"`dpsr prepare` learns from another file: data.judgements.path is {learnt}")
         await asked_to_stop.wait()
     finally:
         await server.close()

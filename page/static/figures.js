@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, el, table, words } from "./dom.js";
+import { refusedQueries } from "./problems.js";
 import { MEASURES, decimal, number, plural, visible } from "./text.js";
 
 const PAUSE = 400;
@@ -67,6 +68,7 @@ export class Figures {
             ),
           )
         : el("p", { class: "hint", text: "No judgements yet." }),
+      ...refusals(figures),
     );
     const parts = [plural(pairs, "judged pair"), ...Object.entries(judges).map(([judge, count]) => `${visible(judge, { limit: 60 })} ${number(count)}`)];
     parts.push(alpha === null ? "Krippendorff\u2019s alpha needs two judges of the same pair" : `Krippendorff\u2019s alpha ${decimal(alpha)}`);
@@ -74,4 +76,15 @@ export class Figures {
     line.dataset.alpha = alpha === null ? "" : String(alpha);
     line.textContent = parts.join(" \u00b7 ");
   }
+}
+
+/** Lines about queries that servers refused; columns with the same ones share a line. */
+function refusals(figures) {
+  const lines = new Map();
+  for (const { title, refused } of figures) {
+    if (!refused.length) continue;
+    const key = JSON.stringify(refused);
+    lines.set(key, { refused, titles: [...(lines.get(key)?.titles ?? []), title] });
+  }
+  return [...lines.values()].map(({ refused, titles }) => refusedQueries(refused, titles));
 }

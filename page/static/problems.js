@@ -1,7 +1,7 @@
 // Errors as text, above the view, with what to do.
 
-import { byId, el } from "./dom.js";
-import { visible } from "./text.js";
+import { byId, el, words } from "./dom.js";
+import { plural, visible } from "./text.js";
 
 const line = () => byId("error");
 
@@ -48,6 +48,21 @@ export async function attempt(source, action, again) {
     showError(source, error.message, again);
     return null;
   }
+}
+
+const REFUSED_SHOWN = 5;
+
+/** A line that names the queries which the servers of columns, if some are named, took for too long. */
+export function refusedQueries(queries, columns = []) {
+  const named = queries.slice(0, REFUSED_SHOWN).flatMap((query) => [" ", words("q", query, {}, { limit: 80 })]);
+  return el(
+    "p",
+    { class: "hint", data: { refused: String(queries.length) } },
+    ...columns.flatMap((column, index) => [index ? ", " : "", words("bdi", column, {}, { limit: 100 })]),
+    `${columns.length ? ": " : ""}${plural(queries.length, "query is", "queries are")} longer than the server takes and without results:`,
+    ...named,
+    queries.length > REFUSED_SHOWN ? " \u2026" : null,
+  );
 }
 
 /** Says that something was done, for a few seconds. */

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { confirmed } from "./books.js";
 import { LETTERS, MOST, columnBoxes, offered, titleOf, writeColumns } from "./columns.js";
 import { byId, el, table, words } from "./dom.js";
-import { attempt, notice } from "./problems.js";
+import { attempt, notice, refusedQueries } from "./problems.js";
 import * as route from "./route.js";
 import { decimal, number, plural, time, visible, wellFormed } from "./text.js";
 
@@ -84,7 +84,7 @@ export class SnapshotsView {
       el("th", { scope: "row" }, words("bdi", snapshot.name, {}, { limit: 100 })),
       words("td", snapshot.book, {}, { limit: 100 }),
       el("td", { class: "time", text: time(snapshot.taken_at) }),
-      el("td", {}, ...snapshot.columns.map((column, index) => el("div", {}, words("bdi", titleOf(column), {}, { limit: 100 }), snapshot.versions[index] === null || snapshot.versions[index] === undefined ? "" : ` (version ${snapshot.versions[index]})`))),
+      el("td", {}, ...snapshot.columns.map((column, index) => el("div", {}, words("bdi", titleOf(column), {}, { limit: 100 }), snapshot.versions[index] === null || snapshot.versions[index] === undefined ? "" : ` (version ${snapshot.versions[index]})`)), snapshot.refused.length ? refusedQueries(snapshot.refused) : null),
       el(
         "td",
         {},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -118,6 +119,10 @@ class Proxied:
         channel = grpc.insecure_channel(f"127.0.0.1:{self.config.proxy.port}", options)
         self._channels.append(channel)
         return channel.unary_unary(method)
+
+    def crashes(self) -> list[str]:
+        """Codes other than 0 with which workers ended; after ``close`` those that the end of HAProxy has too."""
+        return re.findall(r"exited with code ([1-9]\d*)", (self.state / "run" / "haproxy.log").read_text())
 
     def pid(self) -> int:
         return int((self.state / "run" / "haproxy.pid").read_text().split()[0])

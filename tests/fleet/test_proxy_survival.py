@@ -17,6 +17,7 @@ from test_controller import wait_for
 from test_proxy import Proxied
 
 from dpsr.serving.fleet.proxy.process import HaProxy
+from dpsr.serving.fleet.state import AliasRoute
 
 pytestmark = pytest.mark.skipif(shutil.which("haproxy") is None, reason="no haproxy; make deps-fleet installs it")
 
@@ -112,6 +113,23 @@ def test_a_reload_is_no_end(proxied: Proxied) -> None:
     stop.set()
     looking.join()
     assert all(looks)
+
+
+def test_workers_end_in_order_when_all_their_requests_end_at_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    proxied = Proxied(tmp_path_factory.mktemp("p"), threads=1)
+    try:
+        proxied.add_server("a", "m", "dark")
+        proxied.start()
+        aliases = {"shop": AliasRoute(variants={"m": 1.0}, shadow={"dark": 1.0})}
+        calls = [proxied.caller() for _ in range(8)]
+        for number in range(20):  # reloads
+            proxied.route({"m": ["a"], "dark": ["a"], f"m{number}": []}, aliases=aliases)
+            for _ in range(2):
+                answers = [call.future(predict_request("shop"), timeout=10) for call in calls]
+                assert [answer.result() for answer in answers] == [b"a"] * len(calls)
+    finally:
+        proxied.close()
+    assert proxied.crashes() == []
 
 
 def test_both_come_back_after_a_kill_of_agent_and_haproxy(proxied: Proxied) -> None:

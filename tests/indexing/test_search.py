@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dpsr.cli.search import TlsFiles, search
+from dpsr.cli.search import search
+from dpsr.cli.tls import TlsFiles
 from dpsr.config import Config, ConfigError, ServingConfig
 from dpsr.indexing.dense.ann import Index
 from dpsr.indexing.servable import dense_servable
@@ -104,9 +105,11 @@ def test_the_server_is_only_reached_with_the_right_files(priced_shop: Shop, serv
 
     ca, certificate, key = (str(keys / name) for name in ("ca.pem", "client.pem", "client.key"))
     assert len(ask(TlsFiles(ca, certificate, key)).splitlines()) == 3 + 3
-    for refused in (TlsFiles(), TlsFiles(ca), TlsFiles(certificate, certificate, key)):
+    for refused in (TlsFiles(), TlsFiles(ca)):
         with pytest.raises(ServingError, match=f"UNAVAILABLE: localhost:{server}: .*; see whether a server runs there"):
             ask(refused)
+    with pytest.raises(ServingError, match=rf"localhost:{server}: the certificate of the server is not accepted \("):
+        ask(TlsFiles(certificate, certificate, key))
     for incomplete in (TlsFiles(ca, certificate), TlsFiles(ca, None, key), TlsFiles(None, certificate, key)):
         with pytest.raises(ConfigError, match="--cert and --key go together, and with --ca"):
             ask(incomplete)

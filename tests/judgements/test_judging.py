@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "page"))
-from small_shop import HOSTILE, make, serving
+from page_shop import HOSTILE, serving
 
-from dpsr.config import Config
+from dpsr.config import Config, load_config
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.judgements.errors import MissingRecordError
 from dpsr.data.judgements.records import Book, BookQuery, Column, Judgement
@@ -164,13 +164,13 @@ def test_more_queries_make_intervals_narrower(store: JudgementStore) -> None:
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return make(tmp_path_factory.mktemp("small_shop"))
+def config(page_shop: Path) -> Config:
+    return load_config(page_shop)
 
 
 @pytest.fixture(scope="module")
-def searcher(config: Config) -> Iterator[Searcher]:
-    with serving(Path(config.work_dir).parent / "shop.toml") as target:
+def searcher(config: Config, page_shop: Path) -> Iterator[Searcher]:
+    with serving(page_shop) as target:
         searcher = Searcher(config, target, None)
         yield searcher
         searcher.close()

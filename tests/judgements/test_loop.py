@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parent))
+from true_cases import CASES, LEAST_FIXED, Grades, difference, true_cases, true_grades
 
 from dpsr.cli import main
 from dpsr.cli.demo import EXAMPLE, SIZES
@@ -21,17 +24,13 @@ from dpsr.data.demo_shop.shop import generate
 from dpsr.data.judgements.records import BadCase
 from dpsr.data.judgements.store import JudgementStore
 from dpsr.data.prepare.job import prepare
-from dpsr.evaluation.bad_cases import DEPTH, CheckedCases, check_cases
-from dpsr.evaluation.measures.intervals import Interval, bootstrap_means, interval
+from dpsr.evaluation.bad_cases import CheckedCases, check_cases
 from dpsr.indexing.publish import export
 from dpsr.model.feature_tables import feature_tables
 from dpsr.model.run_files import CheckpointError
 from dpsr.model.trained import load_trained
 from dpsr.training.catalogue_scores import CatalogueScores
 from dpsr.training.trainer import train
-
-CASES = 30
-LEAST_FIXED = 0.8
 
 
 class Trained(NamedTuple):
@@ -78,38 +77,21 @@ def trained(config: Config) -> Trained:
     return Trained(config, dataset, load_trained(config.checkpoint_dir, dataset))
 
 
-def true_grades(shop: Path) -> dict[str, dict[str, int]]:
-    """Query -> item -> grade above 0, as the shop was generated."""
-    grades: dict[str, dict[str, int]] = {}
-    for row in pq.read_table(shop / "relevance.parquet").to_pylist():
-        grades.setdefault(row["query"], {})[row["item_id"]] = row["grade"]
-    return grades
-
-
-def bad_cases(first: Trained, grades: dict[str, dict[str, int]]) -> list[BadCase]:
-    """Half of them items of another category among the best, half of them perfect items that are not there."""
-    random = np.random.default_rng(1)
+def bad_cases(first: Trained, grades: Grades) -> list[BadCase]:
+    """Half of them wrong, half of them missing, in the lists of the first version."""
     known = set(first.dataset.query_texts().to_pylist())
     lists = first.lists([query for query in grades if query in known])
-    wrong, missing = [], []
-    for query, found in lists.items():
-        best = found[:DEPTH]
-        perfect = [item for item, grade in grades[query].items() if grade == 3]
-        wrong += [(query, "wrong item", item) for item in best if item not in grades[query]][:1]
-        if len(perfect) <= DEPTH:
-            missing += [(query, "missing item", item) for item in perfect if item not in best][:1]
-    chosen = [some[place] for some in (wrong, missing) for place in random.permutation(len(some))[: CASES // 2]]
     return [
         BadCase(
             id=number,
-            query=query,
-            kind=kind,
-            item_id=item,
+            query=case.query,
+            kind=case.kind,
+            item_id=case.item_id,
             judge="generator",
             version=1,
-            rank=lists[query].index(item) + 1,
+            rank=lists[case.query].index(case.item_id) + 1,
         )
-        for number, (query, kind, item) in enumerate(chosen, 1)
+        for number, case in enumerate(true_cases(lists, grades, CASES), 1)
     ]
 
 
@@ -153,13 +135,6 @@ def test_held_out_clicks_are_found_as_well_as_before(loop: Loop) -> None:
     for measure in (lambda ranks: ranks <= 100, lambda ranks: np.where(ranks <= 5, 1 / ranks, 0.0)):
         found = difference(measure(after).astype(float), measure(before).astype(float), queries)
         assert found.high >= 0.0, found
-
-
-def difference(after: np.ndarray, before: np.ndarray, queries: np.ndarray) -> Interval:
-    """Mean difference and its 95 % interval by a paired bootstrap over queries."""
-    samples = bootstrap_means(np.stack([after, before], axis=1), queries, seed=1)
-    assert samples is not None
-    return interval(float((after - before).mean()), samples[:, 0] - samples[:, 1])
 
 
 @pytest.mark.slow

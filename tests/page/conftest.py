@@ -1,4 +1,4 @@
-"""Puts the tests' own modules on the path, and makes the small shop once."""
+"""Puts the tests' own modules on the path, and reads the shop's configuration."""
 
 import sys
 from pathlib import Path
@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import small_shop
 
-from dpsr.config import Config
+from dpsr.config import Config, load_config
 
 
 @pytest.fixture(scope="session")
-def small_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Configuration of the small shop, ``shop.toml`` in the folder of its work_dir; read-only."""
-    return small_shop.make(tmp_path_factory.mktemp("small_shop"))
+def shop_config(page_shop: Path) -> Config:
+    """Configuration of the shop; read-only."""
+    return load_config(page_shop)

@@ -11,14 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pydantic
 import pytest
-from small_shop import HOSTILE, make, serving
+from page_shop import CONTROL, LARGE, UNTITLED, serving
 
 from dpsr.cli.explanation import explain_item
 from dpsr.config import Config
 from dpsr.data.dataset.tables import Dataset
 from dpsr.data.judgements.records import Column
 from dpsr.indexing.corpus import embed_items
-from dpsr.indexing.publish import export
 from dpsr.model.trained import load_trained
 from dpsr.page.contract import ExplainRequest, Explanation, SearchRequest, TokenPart, User
 from dpsr.page.errors import PageError
@@ -26,25 +25,19 @@ from dpsr.page.explain.attribution import EXACT, INTEGRATED
 from dpsr.page.explain.explainer import NEAREST, Explainer
 from dpsr.page.search.searcher import Searcher
 from dpsr.tokenizer_cc.terms import query_keys
-from dpsr.training.trainer import train
 
 DENSE, LEXICAL, HYBRID = (Column.model_validate({"mode": mode}) for mode in ("dense", "lexical", "hybrid"))
 UNTRAINED = DENSE.model_copy(update={"version": 1})
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """The shop with a third version, of the trained towers."""
-    config = make(tmp_path_factory.mktemp("small_shop"))
-    dataset = Dataset.load(config.dataset_dir)
-    train(config, dataset, progress=False)
-    export(config, dataset, load_trained(config.checkpoint_dir, dataset), progress=False)
-    return config
+def config(shop_config: Config) -> Config:
+    return shop_config
 
 
 @pytest.fixture(scope="module")
-def searcher(config: Config) -> Iterator[Searcher]:
-    with serving(Path(config.work_dir).parent / "shop.toml") as target:
+def searcher(config: Config, page_shop: Path) -> Iterator[Searcher]:
+    with serving(page_shop) as target:
         searcher = Searcher(config, target, None)
         yield searcher
         searcher.close()
@@ -191,7 +184,7 @@ def test_a_version_without_files_and_another_model_are_noted(config: Config, sea
     elsewhere = config.model_copy(update={"name": "moved"})
     explained = Explainer(elsewhere, searcher).explain(ExplainRequest(query="phone", item_id="H01"))
     assert explained.heads == explained.near == ()
-    assert any("servables/moved/3" in note for note in explained.notes)
+    assert any("servables/moved/2" in note for note in explained.notes)
     other = Column(model="another")
     explained = Explainer(config, searcher).explain(ExplainRequest(query="phone", item_id="H01", columns=(other,)))
     assert any("another" in note for note in explained.notes)
@@ -199,7 +192,7 @@ def test_a_version_without_files_and_another_model_are_noted(config: Config, sea
 
 
 @pytest.mark.parametrize("query", ["\x00\x07\u202e'\"><script>", "z" * 10_000, "zzhostile " * 1000, "\U0001f600"])
-@pytest.mark.parametrize("item", [*HOSTILE])
+@pytest.mark.parametrize("item", [LARGE, CONTROL, UNTITLED])
 def test_hostile_queries_and_items_are_explained(explainer: Explainer, query: str, item: str) -> None:
     explained = explainer.explain(ExplainRequest(query=query, item_id=item, columns=(HYBRID,)))
     for head in explained.heads:
@@ -228,5 +221,5 @@ def test_the_command_prints_the_explanation(config: Config, searcher: Searcher) 
     assert line.split()[-1] == f"{found[1].score:+.4f}"
     assert f"BM25: {found[1].score:.4f}" in printed
     assert "(integrated gradients)" in printed
-    hostile = explain_item(config, "stroler", "H01", target=target)
+    hostile = explain_item(config, "stroler", CONTROL, target=target)
     assert not set(hostile) & {"\x01", "\x07", "\x1b", "\u202e"}

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from small_shop import NAME
+from page_shop import NAME
 
 from dpsr.config import Config
 from dpsr.data.judgements.records import Column
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.skipif(shutil.which("haproxy") is None, reason="no hapr
 
 
 @pytest.fixture(scope="module")
-def target(small_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def target(shop_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a fleet whose alias of the shop's name has both versions as variants, the first for all requests."""
     folder = tmp_path_factory.mktemp("fleet")
     ports = dict(zip(("port", "rest_port", "metrics_port"), free_ports(3), strict=True))
     text = f'state_dir = "{folder}/state"\n'
     for version in (1, 2):
         base = folder / f"{NAME}_v{version}"
-        shutil.copytree(small_config.model_base_path / str(version), base / str(version))
+        shutil.copytree(shop_config.model_base_path / str(version), base / str(version))
         text += f'[models.{base.name}]\nbase_path = "{base}"\n'
     text += f"[aliases.{NAME}]\nvariants = {{ {NAME}_v1 = 999999, {NAME}_v2 = 1 }}\n"
     text += "[proxy]\n" + "".join(f"{name} = {port}\n" for name, port in ports.items())
@@ -48,9 +48,9 @@ def target(small_config: Config, tmp_path_factory: pytest.TempPathFactory) -> It
         up.wait(60)
 
 
-def test_variants_of_an_alias_are_columns(small_config: Config, target: str) -> None:
-    alone = small_config.model_copy(
-        update={"serving": small_config.serving.model_copy(update={"model_config_file": None})}
+def test_variants_of_an_alias_are_columns(shop_config: Config, target: str) -> None:
+    alone = shop_config.model_copy(
+        update={"serving": shop_config.serving.model_copy(update={"model_config_file": None})}
     )
     searcher = Searcher(alone, target, None)
     try:

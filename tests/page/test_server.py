@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 from page_process import NO_SERVER, Page, bare_configuration, running_page
-from small_shop import HOSTILE, NAME, make
+from page_shop import HOSTILE, LARGE, NAME
 
 from dpsr.page.server.pools import Pool
 from dpsr.page.server.static_files import STATIC_DIR
@@ -27,16 +27,10 @@ PERFECT, BAD = 3, 0
 
 
 @pytest.fixture(scope="module")
-def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("page_shop")
-    make(folder)
-    return folder / "shop.toml"
-
-
-@pytest.fixture(scope="module")
-def early(config_file: Path) -> Iterator[Page]:
+def early(page_shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The page, whose own model server may still be starting."""
-    with running_page(config_file) as page:
+    judgements = tmp_path_factory.mktemp("server") / "judgements.sqlite"
+    with running_page(page_shop, "--set", f"page.judgements={judgements}") as page:
         yield page
 
 
@@ -100,8 +94,8 @@ def test_hostile_titles_are_found_as_they_are(page: Page) -> None:
     answer = page.done("POST", "/api/search", {"query": "zzhostile", "columns": [{"mode": "lexical"}]})
     titles = {item_id: item["title"] for item_id, item in answer["items"].items() if item_id in HOSTILE}
     assert titles["H01"] == HOSTILE["H01"]
-    assert HOSTILE["H02"].startswith(titles["H02"].removesuffix("\u2026").rstrip())
-    assert len(titles["H02"]) < 3000
+    assert HOSTILE[LARGE].startswith(titles[LARGE].removesuffix("\u2026").rstrip())
+    assert len(titles[LARGE]) < 3000
 
 
 def test_explain(page: Page, best: list[str]) -> None:
@@ -248,18 +242,26 @@ def test_clients_that_leave_block_nobody(page: Page) -> None:
         assert time.monotonic() < deadline
 
 
-def test_a_server_at_the_configured_address_is_asked(page: Page, config_file: Path, tmp_path: Path) -> None:
+def test_a_server_at_the_configured_address_is_asked(page: Page, page_shop: Path, tmp_path: Path) -> None:
     target = page.done("GET", "/api/shop")["target"]
     words = ("--set", f"serving.port={target.rpartition(':')[2]}", "--set", f"page.judgements={tmp_path / 'other'}")
     words += ("--set", "name=another_name", "--model", NAME)
-    with running_page(config_file, *words) as other:
+    with running_page(page_shop, *words) as other:
         assert other.judgements == tmp_path / "other"
         assert other.done("GET", "/api/shop")["target"] == target
         assert other.done("POST", "/api/search", {"query": QUERY})["results"][0]["error"] is None
 
 
-def test_without_a_model_server_the_rest_works(config_file: Path, tmp_path: Path) -> None:
-    with running_page(config_file, *NO_SERVER, "--set", f"page.judgements={tmp_path / 'other'}") as page:
+def test_what_the_server_refuses_for_good_is_no_passing_error(page: Page, page_shop: Path, tmp_path: Path) -> None:
+    target = page.done("GET", "/api/shop")["target"]
+    words = ("--target", target, "--model", "nobody", "--set", f"page.judgements={tmp_path / 'other'}")
+    with running_page(page_shop, *words) as other:
+        reply = other.ask("GET", "/api/shop")
+        assert (reply.status, "Latest(nobody)" in reply.json["error"]) == (400, True)
+
+
+def test_without_a_model_server_the_rest_works(page_shop: Path, tmp_path: Path) -> None:
+    with running_page(page_shop, *NO_SERVER, "--set", f"page.judgements={tmp_path / 'other'}") as page:
         reply = page.ask("GET", "/api/shop")
         assert reply.status == 503
         assert "no server answers" in reply.json["error"]

@@ -31,6 +31,8 @@ BUFFER_BYTES = 262144
 """Of a request: one that fits can be sent to another server when its connection ends without an answer. HAProxy 2.6.12
 with 64 KiB ends a server's connection, and all requests on it, when answers of that size come many at a time."""
 _HARD_STOP_SECONDS = 600
+_MOST_THREADS = 64
+"""Of HAProxy; the first one has no connections."""
 _HEAD_BYTES = 32
 """Of a message, up to the name of its model at least."""
 _DEMAND, _EMPTY, _READY = "demand", "empty", "ready"
@@ -51,7 +53,7 @@ def render(proxy: FleetProxy, routes: Routes, run_dir: Path, *, wait_seconds: fl
         _defaults(proxy, wait_seconds),
         _grpc_frontend(proxy, routes, run_dir),
         *([_rest_frontend(proxy, routes, run_dir)] if proxy.rest_port >= 0 else []),
-        _shadow_frontend(run_dir),
+        _shadow_frontend(proxy, run_dir),
         *([_metrics_frontend(proxy, run_dir)] if proxy.metrics_port >= 0 else []),
         _servers_backend(proxy, routes, run_dir),
         _present_backend("grpc", run_dir),
@@ -115,11 +117,25 @@ def _connection(proxy: FleetProxy, *, grpc: bool) -> str:
     return " ".join(words)
 
 
+def _threads(proxy: FleetProxy) -> int:
+    """Threads that connections are on."""
+    return proxy.threads or min(len(os.sched_getaffinity(0)), _MOST_THREADS - 1)
+
+
+def _bound(proxy: FleetProxy) -> str:
+    """Words of a listener: its connections are on other threads than the first one.
+
+    The first thread releases what the worker has when it ends. HAProxy 2.6.10 to 2.6.13 end by a segmentation fault
+    there if that thread has changed a connection's polling since it last polled, as it has where the worker's last
+    requests were on it.
+    """
+    return f"thread 2-{1 + _threads(proxy)}"
+
+
 def _global(proxy: FleetProxy, run_dir: Path, wait_seconds: float, description: str) -> str:
-    threads = proxy.threads or len(os.sched_getaffinity(0))
     return f"""global
   description {description}
-  nbthread {threads}
+  nbthread {1 + _threads(proxy)}
   hard-stop-after {_HARD_STOP_SECONDS}s
   tune.bufsize {BUFFER_BYTES}
   tune.lua.maxmem 256
@@ -128,7 +144,7 @@ def _global(proxy: FleetProxy, run_dir: Path, wait_seconds: float, description: 
   setenv DPSR_VARIANT_HEADER {proxy.variant_header}
   setenv DPSR_WAIT_SECONDS {wait_seconds:g}
   lua-load-per-thread {LUA}
-  stats socket {run_dir}/haproxy.sock mode 600 level admin expose-fd listeners
+  stats socket {run_dir}/haproxy.sock mode 600 level admin expose-fd listeners {_bound(proxy)}
   stats timeout 1m"""
 
 
@@ -156,7 +172,7 @@ def _ms(seconds: float) -> str:
 
 def _bind(proxy: FleetProxy, port: int, *, grpc: bool) -> str:
     host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
-    words = [f"bind {host}:{port}"]
+    words = [f"bind {host}:{port}", _bound(proxy)]
     if proxy.tls_certificate:
         words += ["ssl", "crt", proxy.tls_certificate, "alpn", "h2" if grpc else "h2,http/1.1", "ssl-min-ver TLSv1.2"]
         words += ["ca-file", proxy.tls_client_ca, "verify", "required"] if proxy.tls_client_ca else []
@@ -206,7 +222,7 @@ def _grpc_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
         (
             "frontend grpc",
             f"  {_bind(proxy, proxy.port, grpc=True)}",
-            f"  bind unix@{run_dir}/present_grpc.sock mode 600 name present proto h2",
+            f"  bind unix@{run_dir}/present_grpc.sock mode 600 name present proto h2 {_bound(proxy)}",
             "  option http-buffer-request",
             _log("grpc"),
             "  filter lua.rewrite",
@@ -248,7 +264,7 @@ def _rest_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
         (
             "frontend rest",
             f"  {_bind(proxy, proxy.rest_port, grpc=False)}",
-            f"  bind unix@{run_dir}/present_rest.sock mode 600 name present",
+            f"  bind unix@{run_dir}/present_rest.sock mode 600 name present {_bound(proxy)}",
             "  option http-buffer-request",
             _log("rest"),
             _identity(),
@@ -278,11 +294,11 @@ def _rest_frontend(proxy: FleetProxy, routes: Routes, run_dir: Path) -> str:
     )
 
 
-def _shadow_frontend(run_dir: Path) -> str:
+def _shadow_frontend(proxy: FleetProxy, run_dir: Path) -> str:
     return "\n".join(
         (
             "frontend shadow",
-            f"  bind unix@{run_dir}/shadow.sock mode 600",
+            f"  bind unix@{run_dir}/shadow.sock mode 600 {_bound(proxy)}",
             "  option http-buffer-request",
             _log("shadow"),
             "  filter lua.rewrite",
@@ -300,7 +316,7 @@ def _shadow_frontend(run_dir: Path) -> str:
 def _metrics_frontend(proxy: FleetProxy, run_dir: Path) -> str:
     host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
     return f"""frontend metrics
-  bind {host}:{proxy.metrics_port}
+  bind {host}:{proxy.metrics_port} {_bound(proxy)}
   no log
   monitor-uri /healthz
   http-request use-service prometheus-exporter if {{ path /metrics }}

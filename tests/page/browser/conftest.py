@@ -1,11 +1,8 @@
-"""Fixtures: a real browser, a real page over a real model server, a shop that is made once per session."""
+"""Fixtures: a real browser, a real page over a real model server."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,21 +23,10 @@ def installed() -> None:
 
 
 @pytest.fixture(scope="session")
-def shop(installed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Configuration of the shop; the workers of pytest-xdist share one."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    folder = base / "page_shop"
-    with (base / "page_shop.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "ready").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            # In a process of its own: what training holds of memory ends with it.
-            script = Path(__file__).with_name("browser_shop.py")
-            subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
-            (folder / "ready").touch()
-    return folder / "shop.toml"
+def shop(installed: None, request: pytest.FixtureRequest) -> Path:
+    """Configuration file of the shop, which is not made without a browser."""
+    file: Path = request.getfixturevalue("page_shop")
+    return file
 
 
 @pytest.fixture(scope="session")

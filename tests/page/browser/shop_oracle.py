@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from browser_shop import NAME
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from page_shop import NAME
 
 from dpsr.serving.client import PredictClient
 
@@ -24,6 +27,12 @@ def clicks(config: Path) -> Counter[tuple[str, str]]:
     """How often the log has a query and an item, whatever the event."""
     log = pq.read_table(config.parent / "shop" / "interactions.parquet", columns=["query", "item_id"])
     return Counter(zip(log.column("query").to_pylist(), log.column("item_id").to_pylist(), strict=True))
+
+
+def clicked_queries(config: Path) -> set[str]:
+    """The queries of the log."""
+    log = pq.read_table(config.parent / "shop" / "interactions.parquet", columns=["query"])
+    return set(log.column("query").unique().to_pylist())
 
 
 def served(target: str, query: str, **inputs: Any) -> list[str]:

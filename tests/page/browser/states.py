@@ -6,8 +6,8 @@ import urllib.parse
 from collections.abc import Callable
 
 import shop_oracle
-from browser_shop import WORD
 from browsing import Tab
+from page_shop import WORD
 from selenium.webdriver import Keys
 
 BOOK = "States of the page"

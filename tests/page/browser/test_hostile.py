@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import shop_oracle
-from browser_shop import HOSTILE, WORD
 from browsing import Tab
+from page_shop import HOSTILE, WORD
 from selenium.webdriver import Keys
 
 LEXICAL = "&c=" + urllib.parse.quote('{"mode":"lexical"}')

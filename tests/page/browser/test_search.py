@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import shop_oracle
-from browser_shop import HOSTILE
 from browsing import Tab
+from page_shop import HOSTILE
 from selenium.webdriver import ActionChains, Keys
 
 QUERY = "smartphone"
