@@ -24,14 +24,17 @@ demo: $(VENV)/.built ## the whole path on a generated shop: log, dataset, model,
 test: $(VENV)/.dev ## the whole test suite, C++ and Python
 	$(CORE_TESTS) -C tokenizer_cc/core test
 	$(CORE_TESTS) -C ops_cc/core test
+	$(CORE_TESTS) -C serving/engine/native test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" -rs
 	@$(CORE_TESTS) -s -C tokenizer_cc/core skipped
 	@$(CORE_TESTS) -s -C ops_cc/core skipped
+	@$(CORE_TESTS) -s -C serving/engine/native skipped
 
 .PHONY: check
-check: lint ## in a minute: lint, the C++ core, and the tests that need neither TensorFlow nor a server
+check: lint ## in a minute: lint, the C++ cores, and the tests that need neither TensorFlow nor a server
 	$(CORE_TESTS) -C tokenizer_cc/core test
 	$(CORE_TESTS) -C ops_cc/core test
+	$(CORE_TESTS) -C serving/engine/native test
 	$(BIN)/python -m pytest --light -n auto -m "not slow"
 
 .PHONY: test-slow
@@ -39,12 +42,15 @@ test-slow: $(VENV)/.dev ## the exhaustive tests and sanitizer runs; those of Spa
 	$(PIP) install -q --no-build-isolation -e '.[dev,spark]'
 	$(CORE_TESTS) -C tokenizer_cc/core sanitize
 	$(CORE_TESTS) -C ops_cc/core sanitize
+	$(CORE_TESTS) -C serving/engine/native sanitize
+	$(CORE_TESTS) -C serving/engine/native/transport sanitize
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: fuzz
-fuzz: ## ten minutes of libFuzzer over each tokenizer and each core of a search, address and undefined-behaviour sanitizers
+fuzz: ## ten minutes of libFuzzer over each tokenizer, each core of a search and the readers of requests, address and undefined-behaviour sanitizers
 	$(MAKE) --no-print-directory -C tokenizer_cc/core fuzz
 	$(MAKE) --no-print-directory -C ops_cc/core fuzz
+	$(MAKE) --no-print-directory -C serving/engine/native fuzz
 
 .PHONY: bench
 bench: $(VENV)/.dev ## the benchmarks, one table each; the peers come with it
@@ -107,6 +113,12 @@ deps-page: ## the browser of the page's tests, Chromium, its driver, and a font 
 # Ubuntu has the browser as a snap alone, which its packages of other names install.
 	apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-wqy-microhei \
 	  || apt-get install -y -qq chromium-browser chromium-chromedriver fonts-wqy-microhei
+
+.PHONY: deps-native
+deps-native: ## gRPC's C++ library, for the native data plane; the next build takes it up (Debian, Ubuntu; needs root)
+	apt-get update -qq
+	apt-get install -y -qq libgrpc++-dev
+	rm -f $(VENV)/.built
 
 .PHONY: clean
 clean: ## remove everything that make made

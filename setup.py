@@ -1,7 +1,8 @@
 """Build of the package: the repository root is the Python package ``dpsr``.
 
 One build makes the tokenizer's two faces out of the same C++ core, the Python module ``dpsr.tokenizer_cc._tokenizer``
-and the TensorFlow op library ``dpsr/ops_cc/_dpsr_ops.so``, and the server's module ``dpsr.serving.engine._session``.
+and the TensorFlow op library ``dpsr/ops_cc/_dpsr_ops.so``, and the server's modules: ``dpsr.serving.engine._session``
+and, where gRPC's C++ library is installed, ``dpsr.serving.engine._transport``.
 Objects are kept below ``build/native`` and compiled again only when a file they include, or a flag, has changed.
 ``BUILD.md`` describes the build.
 """
@@ -14,6 +15,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,7 +50,33 @@ LINK = ["-shared", "-Wl,--as-needed", "-Wl,--exclude-libs,ALL"]
 CORE = "tokenizer_cc/core/**/*.cc"
 MODULE = ["tokenizer_cc/pybind/*.cc"]
 BUILD_INFO = "dpsr/ops_cc/_build_info.py"
-SESSION = ["serving/engine/session_cc/*.cc"]
+SESSION = ["serving/engine/session_cc/*.cc", "serving/engine/native/*.cc"]
+TRANSPORT = ["serving/engine/native/transport/*.cc"]
+TRANSPORT_MODULE = "dpsr.serving.engine._transport"
+# gRPC, OpenSSL and zlib go into the transport as a whole, their symbols hidden. TensorFlow brings its own, and exports
+# their symbols to the whole process: shared libraries of these would call into TensorFlow's. The other libraries have
+# symbols in a namespace of their version, or do not occur in TensorFlow; re2 does, but only gRPC's xDS calls it.
+GRPC_ARCHIVES = [
+    f"-l:lib{name}.a" for name in ("grpc++", "grpc", "gpr", "upb", "address_sorting", "ssl", "crypto", "z")
+]
+GRPC_SHARED = ["-lre2", "-lcares", "-pthread"]
+# What the transport needs of gRPC: the headers of 1.40 and later, and libraries that link.
+GRPC_PROBE = """
+#include <grpcpp/generic/async_generic_service.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/impl/rpc_service_method.h>
+#include <grpcpp/version_info.h>
+#if GRPC_CPP_VERSION_MAJOR < 1 || (GRPC_CPP_VERSION_MAJOR == 1 && GRPC_CPP_VERSION_MINOR < 40)
+#error "gRPC is older than 1.40"
+#endif
+struct Probe {
+  grpc::ServerBuilder server;
+  grpc::ClientContext client;
+  gpr_timespec now = gpr_now(GPR_CLOCK_REALTIME);
+};
+Probe* probe() { return new Probe; }
+"""
 OPS = [
     "ops_cc/core/**/*.cc",
     "tokenizer_cc/ops/*.cc",
@@ -70,6 +98,23 @@ def tensorflow_location() -> tuple[str, Path]:
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("TensorFlow is not installed; the op library is compiled against it: pip install tensorflow")
     return importlib.metadata.version("tensorflow"), Path(spec.submodule_search_locations[0])
+
+
+def grpc_libraries() -> list[str]:
+    """Flags that link gRPC's C++ library."""
+    compiler = os.environ.get("CXX", "g++")
+    found = subprocess.run([compiler, "-print-file-name=libabsl_base.so"], capture_output=True, text=True).stdout
+    abseil = sorted(Path(found.strip()).parent.glob("libabsl_*.so")) if os.path.isabs(found) else []
+    return [*GRPC_ARCHIVES, *(f"-l{file.stem.removeprefix('lib')}" for file in abseil), *GRPC_SHARED]
+
+
+def has_grpc(libraries: list[str]) -> bool:
+    """Whether gRPC's C++ library can be compiled against and linked."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.cc")
+        source.write_text(GRPC_PROBE)
+        command = [os.environ.get("CXX", "g++"), "-std=c++17", "-fPIC", *LINK, "-Wl,-z,defs", str(source), *libraries]
+        return subprocess.run([*command, "-o", f"{folder}/probe.so"], capture_output=True).returncode == 0
 
 
 class Toolchain:
@@ -162,12 +207,15 @@ class BuildNative(build_ext):
         # A wheel of a clean tree is built in a temporary directory; objects stay with the tree.
         toolchain = Toolchain(ROOT / "build" / "native")
         core = toolchain.archive(toolchain.compile(sources(CORE), []), "libdpsr_tokenizer.a")
+        self._leave_out_transport()
         for extension in self.extensions:
             target = Path(self.get_ext_fullpath(extension.name)).resolve()
             if extension.name.endswith("_dpsr_ops"):
                 self._build_ops(toolchain, core, target)
             elif extension.name.endswith("_session"):
                 self._build_session(toolchain, target)
+            elif extension.name == TRANSPORT_MODULE:
+                self._build_transport(toolchain, target)
             else:
                 self._build_module(toolchain, core, target)
 
@@ -184,6 +232,19 @@ class BuildNative(build_ext):
         flags = [*self._python_flags(), *self._tensorflow_flags(toolchain.cache, version, directory)]
         libraries = [f"-L{directory}", "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", "-pthread"]
         toolchain.link(toolchain.compile(sources(*SESSION), flags), target, libraries)
+
+    def _build_transport(self, toolchain: Toolchain, target: Path) -> None:
+        toolchain.link(toolchain.compile(sources(*TRANSPORT), self._python_flags()), target, grpc_libraries())
+
+    def _leave_out_transport(self) -> None:
+        """Takes the transport out of the build, and an old one out of the tree, where gRPC is missing."""
+        if has_grpc(grpc_libraries()):
+            return
+        print("no native data plane: gRPC's C++ library, 1.40 or later, is missing (make deps-native)", flush=True)
+        file = self.get_ext_filename(TRANSPORT_MODULE)
+        Path(self.build_lib, file).unlink(missing_ok=True)
+        ROOT.joinpath(*Path(file).parts[1:]).unlink(missing_ok=True)
+        self.extensions = [extension for extension in self.extensions if extension.name != TRANSPORT_MODULE]
 
     def _build_ops(self, toolchain: Toolchain, core: Path, target: Path) -> None:
         version, directory = tensorflow_location()
@@ -233,7 +294,12 @@ setup(
     include_package_data=False,
     ext_modules=[
         Extension(name, [])
-        for name in ("dpsr.tokenizer_cc._tokenizer", "dpsr.ops_cc._dpsr_ops", "dpsr.serving.engine._session")
+        for name in (
+            "dpsr.tokenizer_cc._tokenizer",
+            "dpsr.ops_cc._dpsr_ops",
+            "dpsr.serving.engine._session",
+            TRANSPORT_MODULE,
+        )
     ],
     cmdclass={"build_ext": BuildNative, "build_py": BuildPackage},
 )

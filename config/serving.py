@@ -20,6 +20,8 @@ class ServingConfig(Section):
     """Port of the REST interface and of the metrics; 0 takes a free port, -1 turns both off."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the ports; each holds the models in its own memory."""
+    data_plane: Literal["auto", "native", "python"] = "auto"
+    """What answers gRPC predictions: C++ from the socket to the session (``native``), where it is built, or Python."""
     max_in_flight: Annotated[int, Field(ge=1)] = 256
     """Predictions in flight per process; further ones are refused with RESOURCE_EXHAUSTED."""
     drain_seconds: Annotated[float, Field(gt=0.0, le=86400.0)] = 30.0

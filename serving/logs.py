@@ -6,8 +6,11 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from dpsr.serving.request_context import RequestContext
+import grpc
+
+from dpsr.serving.metrics import RequestLabels
 
 _requests = logging.getLogger("dpsr.serving.requests")
 
@@ -39,25 +42,40 @@ def log_to_stderr() -> None:
     logger.propagate = False
 
 
-def log_request(context: RequestContext, *, level: int, seconds: float, **fields: object) -> None:
-    """Writes one line for one request.
+class RequestLine(NamedTuple):
+    """One request, for the log."""
 
-    Args:
-        context: the caller.
-        level: the logging level.
-        seconds: time from arrival to answer.
-        fields: further members of the line; None and ``""`` are left out.
-    """
-    _requests.log(
-        level,
-        "request",
-        extra={
-            "fields": {
-                "request_id": context.request_id,
-                "protocol": context.protocol,
-                "peer": context.peer(),
-                "ms": round(1000 * seconds, 3),
-                **{name: value for name, value in fields.items() if value not in (None, "")},
-            }
-        },
-    )
+    time: float
+    """End of the request, in seconds since the epoch."""
+    request_id: str
+    protocol: str
+    peer: str | None
+    seconds: float
+    """From arrival to answer."""
+    code: grpc.StatusCode
+    labels: RequestLabels
+    rows: int | None
+    error: str
+
+
+def log_request(line: RequestLine) -> None:
+    """Writes one line for one request; members without a value are left out."""
+    level = logging.WARNING if line.error else logging.INFO
+    if not _requests.isEnabledFor(level):
+        return
+    fields = {"code": line.code.name, **line.labels._asdict(), "rows": line.rows, "error": line.error}
+    record = _requests.makeRecord(_requests.name, level, __file__, 0, "request", (), None)
+    record.created = line.time
+    record.fields = {
+        "request_id": line.request_id,
+        "protocol": line.protocol,
+        "peer": line.peer,
+        "ms": round(1000 * line.seconds, 3),
+        **{name: value for name, value in fields.items() if value not in (None, "")},
+    }
+    _requests.handle(record)
+
+
+def log_lost(count: int) -> None:
+    """Says that lines of requests are missing."""
+    _requests.warning("%d lines of requests are missing: more came than the log could take", count)

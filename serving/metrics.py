@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable of worker processes: the directory of files through which any worker reports the sum of all."""
 
-_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+SECOND_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+ROW_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+REQUEST_BOUNDS = ROW_BOUNDS[:6]
 _NAMES = ("model", "version", "signature")
 
 
@@ -39,6 +40,38 @@ class ModelFigures(NamedTuple):
     """Versions that serve, newest first."""
     items: int | None
     """Items in the index of the newest version, where its manifest has the number."""
+
+
+class Counts(NamedTuple):
+    """Observations of a histogram."""
+
+    buckets: Sequence[int]
+    """Number in each bucket, those before not included; the last one is above all bounds."""
+    sum: float
+
+
+class NativeFigures(NamedTuple):
+    """What the native data plane has counted for a signature since the last time."""
+
+    labels: RequestLabels
+    codes: Mapping[str, int]
+    """Name of a gRPC status code -> predictions."""
+    seconds: Counts
+    batch_rows: Counts
+    batch_requests: Counts
+    results: int
+    short_rows: int
+
+
+class _Histogram(Histogram):
+    """A histogram that also takes what was observed elsewhere."""
+
+    def add(self, counts: Counts) -> None:
+        """Adds observations."""
+        for bucket, count in zip(self._buckets, counts.buckets, strict=True):
+            if count:
+                bucket.inc(count)
+        self._sum.inc(counts.sum)
 
 
 class _RunNote(NamedTuple):
@@ -61,16 +94,18 @@ class Metrics:
         self._requests = Counter(
             "dpsr_requests", "Predictions by their gRPC status code.", (*_NAMES, "code"), registry=registry
         )
-        self._seconds = Histogram(
+        self._seconds = _Histogram(
             "dpsr_request_seconds",
             "Time from the arrival of a prediction to its answer.",
             _NAMES,
-            buckets=_SECONDS,
+            buckets=SECOND_BOUNDS,
             registry=registry,
         )
-        self._batch_rows = Histogram("dpsr_batch_rows", "Rows of a run.", _NAMES, buckets=_ROWS, registry=registry)
-        self._batch_requests = Histogram(
-            "dpsr_batch_requests", "Requests of a run.", _NAMES, buckets=_ROWS[:6], registry=registry
+        self._batch_rows = _Histogram(
+            "dpsr_batch_rows", "Rows of a run.", _NAMES, buckets=ROW_BOUNDS, registry=registry
+        )
+        self._batch_requests = _Histogram(
+            "dpsr_batch_requests", "Requests of a run.", _NAMES, buckets=REQUEST_BOUNDS, registry=registry
         )
         self._results = Counter("dpsr_results", "Items returned.", _NAMES, registry=registry)
         self._short_rows = Counter(
@@ -86,9 +121,23 @@ class Metrics:
         self._newest = _gauge_of_models("dpsr_newest_version", "Highest version that serves.", registry)
         self._items = _gauge_of_models("dpsr_index_items", "Items in the index of the highest version.", registry)
 
-    def start(self) -> None:
-        """Counts a prediction that begins."""
-        self._in_flight.inc()
+    def show_in_flight(self, count: int) -> None:
+        """Sets the number of predictions in flight, as the next page shows it."""
+        self._in_flight.set(count)
+
+    def add(self, figures: Iterable[NativeFigures]) -> None:
+        """Adds what the native data plane has counted."""
+        for each in figures:
+            for code, count in each.codes.items():
+                self._requests.labels(*each.labels, code).inc(count)
+            self._seconds.labels(*each.labels).add(each.seconds)
+            if any(each.batch_rows.buckets):
+                self._batch_rows.labels(*each.labels).add(each.batch_rows)
+                self._batch_requests.labels(*each.labels).add(each.batch_requests)
+            if each.results:
+                self._results.labels(*each.labels).inc(each.results)
+            if each.short_rows:
+                self._short_rows.labels(*each.labels).inc(each.short_rows)
 
     def finish(self, labels: RequestLabels, code: str, seconds: float) -> None:
         """Counts a prediction that has ended.
@@ -98,7 +147,6 @@ class Metrics:
             code: name of its gRPC status code.
             seconds: time from its arrival to its answer.
         """
-        self._in_flight.dec()
         self._requests.labels(*labels, code).inc()
         self._seconds.labels(*labels).observe(seconds)
         self._count_notes()

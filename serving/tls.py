@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 
 from dpsr.config import ServingConfig
 from dpsr.serving.errors import ServableError
+
+
+class PemTexts(NamedTuple):
+    """Contents of the files of TLS."""
+
+    key: bytes
+    certificate: bytes
+    client_ca: bytes | None
+    """Authority of the clients' certificates; None where clients need none."""
 
 
 def grpc_credentials(config: ServingConfig) -> grpc.ServerCredentials | None:
@@ -17,13 +27,25 @@ def grpc_credentials(config: ServingConfig) -> grpc.ServerCredentials | None:
     Raises:
         ServableError: a file cannot be read, or is not the certificate or key that it should be.
     """
-    context = http_context(config)  # names the fault of a file, which gRPC does not
-    if context is None:
+    files = pem_texts(config)
+    if files is None:
         return None
-    pair = (_read(config.tls_key), _read(config.tls_certificate))
-    if config.tls_client_ca is None:
+    pair = (files.key, files.certificate)
+    if files.client_ca is None:
         return grpc.ssl_server_credentials([pair])
-    return grpc.ssl_server_credentials([pair], _read(config.tls_client_ca), require_client_auth=True)
+    return grpc.ssl_server_credentials([pair], files.client_ca, require_client_auth=True)
+
+
+def pem_texts(config: ServingConfig) -> PemTexts | None:
+    """Contents of the files; None without TLS.
+
+    Raises:
+        ServableError: as ``grpc_credentials``.
+    """
+    if http_context(config) is None:  # names the fault of a file, which gRPC does not
+        return None
+    client_ca = None if config.tls_client_ca is None else _read(config.tls_client_ca)
+    return PemTexts(_read(config.tls_key), _read(config.tls_certificate), client_ca)
 
 
 def http_context(config: ServingConfig) -> ssl.SSLContext | None:

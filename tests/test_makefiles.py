@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CORES = ("ops_cc/core", "tokenizer_cc/core")
+CORES = ("ops_cc/core", "serving/engine/native", "tokenizer_cc/core")
 
 
 def make(core: str, *arguments: str) -> str:

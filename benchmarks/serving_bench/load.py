@@ -1,4 +1,4 @@
-"""Clients: closed loops for throughput, and a steady rate of requests for latencies."""
+"""Requests, and a client that sends them at a steady rate."""
 
 from __future__ import annotations
 
@@ -41,27 +41,6 @@ def make_requests(model: str, count: int) -> list[bytes]:
         proto.string_val.append(f"query number {index}".encode())
         requests.append(request.SerializeToString())
     return requests
-
-
-async def closed_loops(
-    address: str, requests: Sequence[bytes], concurrency: int, seconds: float
-) -> tuple[float, list[float]]:
-    """Requests per second, and latencies in milliseconds, of callers that each wait for their last answer."""
-    latencies: list[float] = []
-    async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.unary_unary(METHOD)
-        await call(requests[0])
-        begin = time.perf_counter()
-
-        async def caller(offset: int) -> None:
-            index = offset
-            while (start := time.perf_counter()) < begin + seconds:
-                await call(requests[index % len(requests)])
-                latencies.append(1000 * (time.perf_counter() - start))
-                index += concurrency
-
-        await asyncio.gather(*(caller(offset) for offset in range(concurrency)))
-        return len(latencies) / (time.perf_counter() - begin), latencies
 
 
 @contextlib.asynccontextmanager

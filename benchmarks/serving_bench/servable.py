@@ -66,11 +66,11 @@ def write(path: Path, items: int, dimension: int, heads: int, k: int) -> None:
             rows, scores = self.index.search(tf.reshape(vectors, [-1, dimension]))
             shape = [-1, heads, self.index.k]
             best, score, head = merge_heads(tf.reshape(rows, shape), tf.reshape(scores, shape), self.index.k)
-            shape = [None, self.index.k]
+            known = [None, self.index.k]
             return {
-                "item_id": tf.ensure_shape(tf.gather(self.ids, tf.maximum(best, 0)), shape),
-                "score": tf.ensure_shape(score, shape),
-                "head": tf.ensure_shape(head, shape),
+                "item_id": tf.ensure_shape(tf.gather(self.ids, tf.maximum(best, 0)), known),
+                "score": tf.ensure_shape(score, known),
+                "head": tf.ensure_shape(head, known),
             }
 
     shop = Shop()

@@ -9,12 +9,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import grpc
 from serving_bench.servable import NAME
 
+Plane = Literal["python", "native"]
 START_SECONDS = 600.0
+
+
+_GRAPH_QUERIES = 100
+
+
+class GraphSeconds(NamedTuple):
+    """Processor seconds of one run of the graph in process."""
+
+    session: float
+    """By the server's own session."""
+    function: float
+    """By ``tf.saved_model.load``, with NumPy outputs."""
 
 
 class Server(NamedTuple):
@@ -57,27 +70,28 @@ def run_plain(base_paths: Sequence[Path], ports: Any) -> None:
     server.wait_for_termination()
 
 
-def run_dpsr(base_paths: Sequence[Path], ports: Any) -> None:
+def run_dpsr(base_paths: Sequence[Path], ports: Any, *, data_plane: Plane) -> None:
     """The server of dpsr with the first model; a reload adds the second one."""
     from dpsr.config import ServingConfig
     from dpsr.serving.manager.model_config import ServedModel
     from dpsr.serving.server import ModelServer
 
-    config = ServingConfig(port=0, rest_port=-1, log_requests="none", allow_reload=True)
+    config = ServingConfig(port=0, rest_port=-1, log_requests="none", allow_reload=True, data_plane=data_plane)
     server = ModelServer([ServedModel(NAME, base_paths[0])], config)
     ports.put(server.start())
     server.wait()
 
 
-def run_graph(base_paths: Sequence[Path], results: Any, calls: int) -> None:
-    """Processor seconds of a run without server and messages: by ``tf.saved_model.load``, and by the session."""
+def run_graph(base_paths: Sequence[Path], questions: Any, answers: Any) -> None:
+    """Runs of the graph without server and messages: takes numbers of runs, answers with ``GraphSeconds``."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 
     from dpsr.serving.engine.loaded_model import LoadedModel
 
-    texts = [f"query number {index}".encode() for index in range(100)]
-    model = LoadedModel.load(NAME, 1, base_paths[0] / "1")
+    texts = [f"query number {index}".encode() for index in range(_GRAPH_QUERIES)]
+    path = base_paths[0] / "1"
+    model = LoadedModel.load(NAME, 1, path)
     prepared = []
     for text in texts:
         request = predict_pb2.PredictRequest()
@@ -86,24 +100,29 @@ def run_graph(base_paths: Sequence[Path], results: Any, calls: int) -> None:
         proto.tensor_shape.dim.add().size = 1
         proto.string_val.append(text)
         prepared.append(model.prepare(request))
-    ours = _seconds_per_call(lambda index: dict(model.run(prepared[index])), calls)
-    model.close()
-    loaded = tf.saved_model.load(str(base_paths[0] / "1"))
+    loaded = tf.saved_model.load(str(path))
     function = loaded.signatures["serving_default"]
     queries = [tf.constant([text]) for text in texts]
-    plain = _seconds_per_call(
-        lambda index: {alias: tensor.numpy() for alias, tensor in function(query=queries[index]).items()}, calls
-    )
-    results.put((plain, ours))
+
+    def run_session(index: int) -> None:
+        dict(model.run(prepared[index]))
+
+    def run_function(index: int) -> None:
+        for tensor in function(query=queries[index]).values():
+            tensor.numpy()
+
+    for run in (run_session, run_function):
+        _seconds_per_run(run, _GRAPH_QUERIES)
+    while True:
+        runs = questions.get()
+        answers.put((_seconds_per_run(run_session, runs), _seconds_per_run(run_function, runs)))
 
 
-def _seconds_per_call(call: Callable[[int], object], calls: int) -> float:
-    for index in range(100):
-        call(index)
+def _seconds_per_run(run: Callable[[int], None], runs: int) -> float:
     before = time.process_time()
-    for index in range(calls):
-        call(index % 100)
-    return (time.process_time() - before) / calls
+    for index in range(runs):
+        run(index % _GRAPH_QUERIES)
+    return (time.process_time() - before) / runs
 
 
 @contextlib.contextmanager
@@ -125,21 +144,29 @@ def started(base_paths: Sequence[Path], *runs: Any) -> Iterator[list[Server]]:
             process.join()
 
 
-def graph_cpu_seconds(base_paths: Sequence[Path], calls: int) -> tuple[float, float]:
-    """As ``run_graph``, in a fresh process."""
+@contextlib.contextmanager
+def started_graph(base_paths: Sequence[Path], runs: int) -> Iterator[Callable[[], GraphSeconds]]:
+    """Measures one run of the graph as a mean of ``runs``, in a process of its own that stays loaded."""
     context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    process = context.Process(target=run_graph, args=(base_paths, results, calls), daemon=True)
+    questions, answers = context.Queue(), context.Queue()
+    process = context.Process(target=run_graph, args=(base_paths, questions, answers), daemon=True)
     process.start()
-    plain, ours = _first(results, process)
-    process.join()
-    return float(plain), float(ours)
+
+    def measure() -> GraphSeconds:
+        questions.put(runs)
+        return GraphSeconds(*_first(answers, process))
+
+    try:
+        yield measure
+    finally:
+        process.terminate()
+        process.join()
 
 
 def _first(queue: Any, process: Any) -> Any:
     deadline = time.monotonic() + START_SECONDS
     while queue.empty():
         if not process.is_alive() or time.monotonic() > deadline:
-            raise SystemExit("a server did not start; its own error is above")
+            raise SystemExit("a process did not answer; its own error is above")
         time.sleep(0.05)
     return queue.get()

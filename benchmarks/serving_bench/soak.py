@@ -8,7 +8,6 @@ import random
 import shutil
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,27 +15,33 @@ import numpy as np
 from serving_bench.load import METHOD, TIMEOUT, until_version
 from serving_bench.load import steady as steady_load
 from serving_bench.servable import publish
-from serving_bench.servers import Server
+from serving_bench.servers import Plane, Server, started
+from serving_bench.setting import LOAD_SECONDS, Setting, dpsr_server
 
 _SETTLE_SHARE = 0.25
 """Share of the run before memory counts, while allocators and caches fill."""
 
 
-async def soak(
-    server: Server, version: Path, base_path: Path, requests: list[bytes], *, seconds: float, rate: float, every: float
-) -> dict[str, Any]:
-    """Runs for a time; returns counts of requests and failures, and the course of memory."""
+def soaked(setting: Setting, plane: Plane) -> list[dict[str, Any]]:
+    """Row of a long run: counts of requests and failures, and the course of memory."""
+    with started([setting.base_path], dpsr_server(plane)) as (server,):
+        return [{"plane": plane, **asyncio.run(_soak(server, setting))}]
+
+
+async def _soak(server: Server, setting: Setting) -> dict[str, Any]:
+    options, base_path, requests = setting.options, setting.base_path, setting.requests
+    seconds, rate, every = options.soak_seconds, options.rate, options.soak_swap_every
     memory: list[tuple[float, float]] = []
     counts = {"bad": 0, "bad that were answered": 0, "hung up": 0, "swaps": 0}
     begin = time.perf_counter()
-    number = max(int(entry.name) for entry in base_path.iterdir() if entry.name.isdecimal())
+    number = 1
     async with steady_load(server.address, requests, rate) as answers:
         nuisance = asyncio.create_task(_nuisance(server.address, requests, rate, counts))
         while time.perf_counter() < begin + seconds:
             await asyncio.sleep(every)
             number += 1
-            publish(version, base_path, number)
-            await until_version(answers, number, 300)
+            publish(setting.version, base_path, number)
+            await until_version(answers, number, LOAD_SECONDS)
             shutil.rmtree(base_path / str(number - 1))
             counts["swaps"] += 1
             await asyncio.sleep(min(every, 2.0))  # the old version is freed

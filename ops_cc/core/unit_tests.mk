@@ -1,11 +1,11 @@
 # Unit tests of a C++ core by gtest: plain (`make test`) and under sanitizers (`make sanitize`); libFuzzer (`make fuzz`).
 # Included by the Makefile of each core, which sets
+#   ROOT     this project's directory, relative to the core
 #   OUT      directory of the binaries, relative to the core
 #   SOURCES  .cc files of the core and of its tests
 #   FUZZERS  .cc files of the fuzzers
 #   FUZZED   .cc files that these need
 # Needs g++ and gtest. Without gtest the first two print what they skip and succeed. Fuzzers need clang.
-ROOT := ../..
 FLAGS := -std=c++17 -g -O1 -Wall -Wextra -Werror -I$(ROOT)
 ADDRESS := -fsanitize=address,undefined -fno-sanitize-recover=all
 THREAD := -fsanitize=thread
@@ -63,6 +63,6 @@ $(OUT)/objects.fuzz/%.o: %.cc Makefile $(ROOT)/ops_cc/core/unit_tests.mk
 OBJECTS_TO_FUZZ := $(FUZZED:%.cc=$(OUT)/objects.fuzz/%.o)
 .SECONDARY: $(OBJECTS_TO_FUZZ)
 $(OUT)/%_fuzzer: $(OBJECTS_TO_FUZZ) $(FUZZERS)
-	$(CLANG) $(FLAGS) $(ADDRESS) -fsanitize=fuzzer $(OBJECTS_TO_FUZZ) $(filter %/$*_fuzzer.cc,$(FUZZERS)) -o $@ -pthread
+	$(CLANG) $(FLAGS) $(ADDRESS) -fsanitize=fuzzer $(OBJECTS_TO_FUZZ) $(filter $*_fuzzer.cc %/$*_fuzzer.cc,$(FUZZERS)) -o $@ -pthread
 
 -include $(OBJECTS_TO_FUZZ:.o=.d)

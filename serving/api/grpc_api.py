@@ -25,6 +25,8 @@ from dpsr.serving.request_context import REQUEST_ID_HEADER, RequestContext
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
+CLIENT_HEADER = "x-dpsr-peer"
+"""Header in which the native plane names the address of the client; it lets no client set it."""
 
 _Request = TypeVar("_Request", bound=Message)
 _Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
@@ -33,14 +35,18 @@ _Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 class GrpcApi:
     """Answers the calls of both services for all models."""
 
-    def __init__(self, models: Models, predictor: Predictor, config: ServingConfig) -> None:
+    def __init__(
+        self, models: Models, predictor: Predictor, config: ServingConfig, *, behind_native_plane: bool
+    ) -> None:
         """Takes its collaborators.
 
         Args:
             models: the models that are served.
             predictor: runs the predictions.
             config: whether clients may replace the configuration of models.
+            behind_native_plane: whether requests come through the native plane, which names the client in a header.
         """
+        self._behind_native_plane = behind_native_plane
         self._models = models
         self._predictor = predictor
         self._config = config
@@ -70,10 +76,21 @@ class GrpcApi:
     async def predict(self, data: bytes, rpc: grpc.aio.ServicerContext) -> bytes:
         """``PredictionService.Predict``: a serialised ``PredictRequest`` to a serialised ``PredictResponse``."""
         request = _parse(predict_pb2.PredictRequest, data)
-        context = _request_context(rpc)
+        context = self._request_context(rpc)
         rpc.set_trailing_metadata(((REQUEST_ID_HEADER, context.request_id),))
         return await self._predictor.predict(
             _model_spec(request), lambda model, limits: model.prepare(request, limits=limits), context, size=len(data)
+        )
+
+    def _request_context(self, rpc: grpc.aio.ServicerContext) -> RequestContext:
+        headers = dict(reversed(tuple(rpc.invocation_metadata() or ())))  # of several values, the first counts
+        given, client = headers.get(REQUEST_ID_HEADER, ""), headers.get(CLIENT_HEADER, "")
+        seconds = rpc.time_remaining()
+        return RequestContext(
+            "grpc",
+            given if isinstance(given, str) else "",
+            (lambda: str(client)) if self._behind_native_plane else rpc.peer,
+            None if seconds is None else time.monotonic() + seconds,
         )
 
     async def get_model_metadata(self, data: bytes, _: grpc.aio.ServicerContext) -> bytes:
@@ -138,17 +155,6 @@ def _refuse(message: str) -> _Handler:
         raise ServingError(grpc.StatusCode.UNIMPLEMENTED, message)
 
     return refuse
-
-
-def _request_context(rpc: grpc.aio.ServicerContext) -> RequestContext:
-    given = next((value for key, value in rpc.invocation_metadata() or () if key == REQUEST_ID_HEADER), "")
-    seconds = rpc.time_remaining()
-    return RequestContext(
-        "grpc",
-        given if isinstance(given, str) else "",
-        rpc.peer,
-        None if seconds is None else time.monotonic() + seconds,
-    )
 
 
 def _parse(kind: type[_Request], data: bytes) -> _Request:

@@ -22,13 +22,13 @@ class Health(health_aio.HealthServicer):
             services: their names; ``""`` is the server as a whole.
         """
         super().__init__()
-        self._services = services
+        self.services = services
         self._closing = asyncio.Event()
 
     async def report(self, *, serving: bool) -> None:
         """Sets the status of every service."""
         status = health_pb2.HealthCheckResponse
-        for service in self._services:
+        for service in self.services:
             await self.set(service, status.SERVING if serving else status.NOT_SERVING)
 
     async def close(self) -> None:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
 from dpsr.config import ServingConfig
+from dpsr.serving import refusals
 from dpsr.serving.api.decoding import INLINE_BYTES, Decoder
 from dpsr.serving.engine.batching import MicroBatcher
 from dpsr.serving.engine.loaded_model import Call, LoadedModel
 from dpsr.serving.engine.validation import Limits
 from dpsr.serving.errors import ServingError
-from dpsr.serving.logs import log_request
+from dpsr.serving.logs import RequestLine, log_request
 from dpsr.serving.manager.models import Models
 from dpsr.serving.metrics import Metrics, RequestLabels
 from dpsr.serving.request_context import RequestContext
+
+if TYPE_CHECKING:
+    from dpsr.serving.engine import _session
+
+_POLL_SECONDS = 0.01
+"""Pause between two looks at the predictions in flight, which end in threads of other data planes too."""
 
 
 class ModelSpec(NamedTuple):
@@ -39,7 +44,13 @@ class Predictor:
     """Finds the model, validates, runs, counts and logs; belongs to one event loop."""
 
     def __init__(
-        self, models: Models, batcher: MicroBatcher, decoder: Decoder, metrics: Metrics, config: ServingConfig
+        self,
+        models: Models,
+        batcher: MicroBatcher,
+        decoder: Decoder,
+        metrics: Metrics,
+        config: ServingConfig,
+        in_flight: _session.InFlight,
     ) -> None:
         """Takes its collaborators.
 
@@ -49,6 +60,7 @@ class Predictor:
             decoder: decodes large requests.
             metrics: counts the predictions.
             config: limits, and which requests are logged.
+            in_flight: counts the predictions of all data planes.
         """
         self._models = models
         self._batcher = batcher
@@ -58,9 +70,8 @@ class Predictor:
         self._limits = Limits(config.max_batch_rows, config.max_query_bytes)
         self._log_failures = config.log_requests != "none"
         self._log_all = config.log_requests == "all"
-        self._in_flight = 0
+        self._in_flight = in_flight
         self._stopping = False
-        self._idle = asyncio.Event()
 
     async def predict(self, spec: ModelSpec, prepare: Prepare, context: RequestContext, *, size: int) -> bytes:
         """Answers one request.
@@ -79,10 +90,12 @@ class Predictor:
         """
         start = time.perf_counter()
         labels, call, code, failure = RequestLabels(), None, grpc.StatusCode.INTERNAL, ""
-        self._in_flight += 1
-        self._metrics.start()
+        admitted = self._in_flight.enter()
         try:
-            self._admit()
+            if self._stopping:
+                raise refusals.stopping()
+            if not admitted:
+                raise refusals.too_many(self._max_in_flight)
             with self._models.use(*spec) as model:
                 labels = RequestLabels(model.name, str(model.version))
                 if size <= INLINE_BYTES:
@@ -97,44 +110,34 @@ class Predictor:
             code, failure = error.code, error.message
             raise
         except asyncio.CancelledError:
-            code, failure = grpc.StatusCode.CANCELLED, "the client has disconnected, or its deadline has passed"
+            gone = refusals.left()
+            code, failure = gone.code, gone.message
             raise
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
             raise
         finally:
-            self._leave()
+            self._in_flight.leave()
             seconds = time.perf_counter() - start
             self._metrics.finish(labels, code.name, seconds)
             if self._log_all or (failure and self._log_failures):
                 log_request(
-                    context,
-                    level=logging.WARNING if failure else logging.INFO,
-                    seconds=seconds,
-                    code=code.name,
-                    **labels._asdict(),
-                    rows=call.rows if call else None,
-                    error=failure,
+                    RequestLine(
+                        time.time(),
+                        context.request_id,
+                        context.protocol,
+                        context.peer(),
+                        seconds,
+                        code,
+                        labels,
+                        call.rows if call else None,
+                        failure,
+                    )
                 )
 
     async def finish(self, grace: float) -> None:
         """Refuses new predictions, and waits at most ``grace`` seconds for those in flight."""
         self._stopping = True
-        if self._in_flight:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), grace)
-
-    def _admit(self) -> None:
-        if self._stopping:
-            raise ServingError(grpc.StatusCode.UNAVAILABLE, "the server is stopping; send the request to another one")
-        if self._in_flight > self._max_in_flight:
-            raise ServingError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{self._max_in_flight} requests are in flight, as many as serving.max_in_flight allows; try again "
-                "later",
-            )
-
-    def _leave(self) -> None:
-        self._in_flight -= 1
-        if self._stopping and not self._in_flight:
-            self._idle.set()
+        end = time.monotonic() + grace
+        while self._in_flight.count and time.monotonic() < end:
+            await asyncio.sleep(_POLL_SECONDS)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -56,7 +57,14 @@ class RestApi:
     """Answers HTTP requests for all models."""
 
     def __init__(
-        self, models: Models, predictor: Predictor, decoder: Decoder, metrics: Metrics, config: ServingConfig
+        self,
+        models: Models,
+        predictor: Predictor,
+        decoder: Decoder,
+        metrics: Metrics,
+        config: ServingConfig,
+        *,
+        before_page: Callable[[], None],
     ) -> None:
         """Takes its collaborators.
 
@@ -66,7 +74,9 @@ class RestApi:
             decoder: decompresses bodies.
             metrics: counts the errors of HTTP, and makes the page of metrics.
             config: address and limits.
+            before_page: brings the metrics up to date.
         """
+        self._before_page = before_page
         self._models = models
         self._predictor = predictor
         self._decoder = decoder
@@ -129,6 +139,7 @@ class RestApi:
         if path == METRICS_PATH:
             if method not in _READING:
                 raise HttpError(405, f"{method} {path}: expected GET", headers={"Allow": ", ".join(_READING)})
+            self._before_page()
             page = self._metrics.page(self._models.figures())
             return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})
         describe = _DESCRIBE.fullmatch(path) if method in _READING else None

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-import grpc
 import numpy as np
 
+from dpsr.serving import refusals
 from dpsr.serving.engine.loaded_model import Call, Outputs
 from dpsr.serving.errors import ServingError
 from dpsr.serving.metrics import Metrics
@@ -115,10 +115,7 @@ class MicroBatcher:
             if waiting.answer.done():
                 continue
             if waiting.context and waiting.context.expired:
-                late = ServingError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request could run"
-                )
-                waiting.answer.set_exception(late)
+                waiting.answer.set_exception(refusals.late())
                 continue
             fits = not batch or (
                 call.group is not None and call.group == batch[0].call.group and rows + call.rows <= MAX_BATCH_ROWS

@@ -18,6 +18,7 @@ import grpc
 import numpy as np
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
+from dpsr.serving import refusals
 from dpsr.serving.engine.loader import INIT_SIGNATURE, load_session, native, refuse_links_outside, reported
 from dpsr.serving.engine.validation import UNLIMITED, Limits, Signature, check_inputs, select_outputs
 from dpsr.serving.errors import ServableError, ServingError
@@ -232,10 +233,7 @@ class LoadedModel:
             )
         except native().SessionError as error:
             if self._closed:
-                raise ServingError(
-                    grpc.StatusCode.UNAVAILABLE,
-                    f"version {self.version} of model {self.name} was unloaded before the request ended; send it again",
-                ) from None
+                raise refusals.unloaded(self.name, self.version) from None
             raise reported(error) from None
         messages = outputs.messages if spec else [None] * len(calls)
         if len(calls) == 1:

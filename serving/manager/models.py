@@ -12,6 +12,7 @@ import grpc
 
 from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.errors import ServableError, ServingError
+from dpsr.serving.manager.data_plane import PYTHON_ONLY, DataPlane
 from dpsr.serving.manager.model_config import ServedModel, read_model_config
 from dpsr.serving.manager.versions import ModelVersions, VersionState, lower_priority, servable_not_found
 from dpsr.serving.metrics import ModelFigures
@@ -22,13 +23,18 @@ _log = logging.getLogger(__name__)
 class Models:
     """Finds loaded models by name, version and label. Thread-safe."""
 
-    def __init__(self, models: Sequence[ServedModel], *, drain_seconds: float = 30.0) -> None:
+    def __init__(
+        self, models: Sequence[ServedModel], *, drain_seconds: float = 30.0, plane: DataPlane = PYTHON_ONLY
+    ) -> None:
         """Names the models; ``load_first`` loads them.
 
         Args:
             models: the configuration to start with.
             drain_seconds: time that the calls of a retired version have to end before they are cancelled.
+            plane: what answers calls beside ``use``.
         """
+        self._plane = plane
+        self._publishing = threading.Lock()
         self._configured = list(models)
         self._drain_seconds = drain_seconds
         self._roots = _parents(models)
@@ -142,6 +148,7 @@ class Models:
             gone = [model for model in self._models.values() if target.get(model.name) is not model]
             fresh = [model for model in target.values() if self._models.get(model.name) is not model]
             self._models = target
+            self._publish()
             for served in models:
                 target[served.name].adopt(served)
         if self._polling:
@@ -166,13 +173,13 @@ class Models:
             self._watcher.start()
 
     def close(self) -> None:
-        """Stops polling and frees all models."""
+        """Stops polling and frees all models; calls in progress are cancelled."""
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.join()
         with self._reloading:
             for model in self._models.values():
-                model.close()
+                model.close(drain=False)
 
     def _same_or_new(self, served: ServedModel) -> ModelVersions:
         model = self._models.get(served.name)
@@ -181,7 +188,18 @@ class Models:
         return self._new(served)
 
     def _new(self, served: ServedModel) -> ModelVersions:
-        return ModelVersions(served.name, served.base_path, drain_seconds=self._drain_seconds)
+        return ModelVersions(
+            served.name,
+            served.base_path,
+            drain_seconds=self._drain_seconds,
+            changed=self._publish,
+            plane=self._plane,
+        )
+
+    def _publish(self) -> None:
+        """Tells the data plane which versions serve now; a model that is not configured yet is not among them."""
+        with self._publishing:
+            self._plane.publish({name: model.serving() for name, model in self._models.items()})
 
     def _undo(self, target: dict[str, ModelVersions]) -> None:
         for model in target.values():

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from dpsr.serving.engine.loaded_model import LoadedModel
 from dpsr.serving.engine.warmup import warm_up
 from dpsr.serving.errors import ServableError, ServingError
+from dpsr.serving.manager.data_plane import PYTHON_ONLY, DataPlane, ServingVersions
 from dpsr.serving.manager.model_config import MAX_VERSION, ServedModel, VersionPolicy
 from dpsr.serving.metrics import ModelFigures
 
@@ -56,17 +57,29 @@ class _Failure:
 class ModelVersions:
     """Loads, swaps and frees the versions below a directory. Thread-safe."""
 
-    def __init__(self, name: str, base_path: Path, *, drain_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        base_path: Path,
+        *,
+        drain_seconds: float = 30.0,
+        changed: Callable[[], None] = lambda: None,
+        plane: DataPlane = PYTHON_ONLY,
+    ) -> None:
         """Names a model; ``prepare`` and ``adopt`` load it.
 
         Args:
             name: the model's name.
             base_path: the directory whose integer-named entries are versions.
             drain_seconds: time that the calls of a retired version have to end before they are cancelled.
+            changed: called after every change of the versions that serve, and of the labels.
+            plane: what answers calls beside ``use``.
         """
         self.name = name
         self.base_path = base_path
         self._drain_seconds = drain_seconds
+        self._notify = changed
+        self._plane = plane
         self.updating = threading.RLock()
         """Held while versions are loaded and freed; its holder can rely on the set of loaded versions."""
         self._changed = threading.Condition()
@@ -114,6 +127,11 @@ class ModelVersions:
         with self._changed:
             return dict(sorted(self._states.items(), reverse=True))
 
+    def serving(self) -> ServingVersions:
+        """The versions that serve, and their labels."""
+        with self._changed:
+            return ServingVersions(dict(self._loaded), dict(self._labels))
+
     def loaded(self) -> list[int]:
         """Versions that serve, newest first."""
         with self._changed:
@@ -152,6 +170,7 @@ class ModelVersions:
             with self._changed:
                 self._policy = served.policy
                 self._labels = dict(served.labels)
+            self._notify()
             self.update()
 
     def load_first(self, served: ServedModel | None = None) -> LoadedModel:
@@ -172,7 +191,7 @@ class ModelVersions:
             wanted = self._load_wanted(self._policy)
             for version in self.loaded() if wanted else ():
                 if version not in wanted:
-                    self._retire(version)
+                    self._retire(version, self._drain_seconds)
             return self._loaded[max(self._loaded)] if self._loaded else None
 
     def start_polling(self) -> None:
@@ -180,14 +199,18 @@ class ModelVersions:
         self._poller = threading.Thread(target=self._poll, name=f"versions of {self.name}", daemon=True)
         self._poller.start()
 
-    def close(self) -> None:
-        """Stops polling and frees all versions."""
+    def close(self, *, drain: bool = True) -> None:
+        """Stops polling and frees all versions.
+
+        Args:
+            drain: whether calls in progress have ``drain_seconds`` to end; else they are cancelled.
+        """
         self._stopping.set()
         if self._poller is not None:
             self._poller.join()
         with self.updating:
             for version in self.loaded():
-                self._retire(version)
+                self._retire(version, self._drain_seconds if drain else 0.0)
 
     def _poll(self) -> None:
         lower_priority()
@@ -227,6 +250,7 @@ class ModelVersions:
         with self._changed:
             self._loaded[version] = model
             self._states[version] = VersionState(ModelVersionStatus.AVAILABLE)
+        self._notify()
         seconds = time.monotonic() - start
         _log.info(
             "version %d of %s: loaded and warmed with %d requests in %.1f s", version, self.name, records, seconds
@@ -251,21 +275,25 @@ class ModelVersions:
             pause,
         )
 
-    def _retire(self, version: int) -> None:
+    def _retire(self, version: int, drain_seconds: float) -> None:
         """Takes a version out of service, and frees it after its last call or after ``drain_seconds``."""
         with self._changed:
             retired = self._loaded.pop(version)
             self._states[version] = VersionState(ModelVersionStatus.UNLOADING)
-            self._changed.wait_for(lambda: retired not in self._calls, self._drain_seconds)
-            hanging = self._calls.get(retired, 0)
-        if hanging:
+        self._notify()
+        end = time.monotonic() + drain_seconds
+        hanging = self._plane.retire(retired, drain_seconds)
+        with self._changed:
+            self._changed.wait_for(lambda: retired not in self._calls, max(0.0, end - time.monotonic()))
+            hanging += self._calls.get(retired, 0)
+        if hanging and drain_seconds:
             _log.warning(
                 "version %d of %s: %d calls are still running %g s after its retirement (serving.drain_seconds); they "
                 "are cancelled, and the memory is freed when the last of them ends",
                 version,
                 self.name,
                 hanging,
-                self._drain_seconds,
+                drain_seconds,
             )
         retired.close()
         self._set_state(version, VersionState(ModelVersionStatus.END))

@@ -6,6 +6,7 @@ serve the output of ``tiny_shop.py`` and name its addresses:
     pytest tests/serving/test_conformance.py tests/serving/test_conformance_rest.py --target H:P --rest-target H:P
 """
 
+import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,34 @@ import tiny_shop
 
 from dpsr.serving.client import PredictClient
 from dpsr.serving.tensors import encode
+
+PLANES = ("python", "native")
+ON_BOTH_PLANES = {
+    "test_conformance",
+    "test_fuzz",
+    "test_limits",
+    "test_metrics",
+    "test_models",
+    "test_server",
+    "test_versions",
+}
+"""Test files that run once with each data plane."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_PLANES and not metafunc.config.getoption("--target"):
+        metafunc.parametrize("data_plane", PLANES, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_plane(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The data plane of the servers that a test starts."""
+    plane = getattr(request, "param", "auto")
+    if plane == "native" and importlib.util.find_spec("dpsr.serving.engine._transport") is None:
+        pytest.skip("this build has no native data plane; make deps-native, then build again")
+    tiny_shop.data_plane = plane
+    yield plane
+    tiny_shop.data_plane = "auto"
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +88,7 @@ def publish(exported: dict[int, Path], base_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def targets(
-    pytestconfig: pytest.Config, exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+    pytestconfig: pytest.Config, data_plane: str, exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str]]:
     """gRPC and REST address of a server of version 1."""
     given = pytestconfig.getoption("--target"), pytestconfig.getoption("--rest-target")

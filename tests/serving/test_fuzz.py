@@ -211,4 +211,4 @@ def test_every_mutated_request_gets_an_answer_or_a_code(server: Any, count: int)
     with PredictClient(f"127.0.0.1:{server.grpc_port}") as client:
         answer = client.predict(NAME, {"query": [b"red"]})
     np.testing.assert_array_equal(answer["score"], tiny_shop.expected([b"red"], 1)["score"])
-    assert server._predictor._in_flight == 0
+    assert server._in_flight.count == 0

@@ -65,7 +65,10 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(exported: dict[int, Path]) -> Iterator[Server]:
-    running = Server(tiny_shop.server(exported[1].parent, max_message_bytes=MAX_BYTES, log_requests="none"))
+    # The native plane has no threads that decode.
+    running = Server(
+        tiny_shop.server(exported[1].parent, data_plane="python", max_message_bytes=MAX_BYTES, log_requests="none")
+    )
     yield running
     running.server.stop()
 

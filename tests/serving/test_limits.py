@@ -92,7 +92,7 @@ def test_nothing_runs_for_a_grpc_caller_whose_deadline_has_passed(
     with PredictClient(target) as client:
         assert refusal(client, {"query": ["red"]}, timeout=0.05).code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert [call.result().outputs["done"].dtype for call in slow]
-    wait_for(lambda: server._predictor._in_flight == 0)
+    wait_for(lambda: server._in_flight.count == 0)
     assert count(server, "CANCELLED") + count(server, "DEADLINE_EXCEEDED") == 1
     ran = server._metrics._registry.get_sample_value(
         "dpsr_batch_rows_sum", {"model": NAME, "version": "1", "signature": "serving_default"}
@@ -103,16 +103,16 @@ def test_nothing_runs_for_a_grpc_caller_whose_deadline_has_passed(
 def test_nothing_runs_for_a_rest_client_that_has_disconnected(
     serve: Serve, start_slow_calls: Callable[..., list[Any]]
 ) -> None:
-    server, target = serve()
+    server, target = serve(data_plane="python")  # the native one runs beside REST, and would leave its runs free
     slow = start_slow_calls(target, 4, 150_000)
     body = json.dumps({"instances": ["red"]}).encode()
     head = f"POST /v1/models/{NAME}:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", server.rest_port)) as connection:
         connection.sendall(head + body)
-        wait_for(lambda: server._predictor._in_flight == 5 or slow[0].done())
+        wait_for(lambda: server._in_flight.count == 5 or slow[0].done())
     wait_for(lambda: count(server, "CANCELLED") == 1 or slow[0].done())
     assert [call.result().outputs["done"].dtype for call in slow]
-    wait_for(lambda: server._predictor._in_flight == 0)
+    wait_for(lambda: server._in_flight.count == 0)
     assert count(server, "CANCELLED") == 1
 
 

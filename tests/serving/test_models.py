@@ -48,8 +48,8 @@ def serve(base: Path) -> Iterator[Callable[..., PredictClient]]:
         file.write_text(config.format(base=base, more=""))
         server = ModelServer(
             read_model_config(file),
-            ServingConfig(
-                **{"port": 0, "rest_port": -1, "model_config_file": str(file), "allow_reload": True, **options}
+            tiny_shop.serving_config(
+                **{"rest_port": -1, "model_config_file": str(file), "allow_reload": True, **options}
             ),
         )
         opened.append(server.stop)
@@ -292,6 +292,7 @@ def test_the_command_serves_a_config_file(base: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
+        assert process.stdout.readline().startswith("data plane: ")
         ready = process.stdout.readline()
         assert ready.startswith("ready: one version 2 1, two version 2 on 127.0.0.1:")
         with PredictClient(ready.split()[-1]) as client:

@@ -32,7 +32,7 @@ from pathlib import Path
 from dpsr.config import ServingConfig
 from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.server import serve
-serve([ServedModel(sys.argv[1], Path(sys.argv[2]))], ServingConfig(port=0, rest_port=-1))
+serve([ServedModel(sys.argv[1], Path(sys.argv[2]))], ServingConfig(port=0, rest_port=-1, data_plane=sys.argv[3]))
 """
 
 
@@ -52,9 +52,9 @@ def steps_done(answer: Any) -> int:
 
 
 @pytest.fixture
-def process(publish: Callable[..., Path], base_path: Path) -> Iterator[subprocess.Popen[str]]:
+def process(publish: Callable[..., Path], base_path: Path, data_plane: str) -> Iterator[subprocess.Popen[str]]:
     publish(1)
-    command = [sys.executable, "-c", SERVE, NAME, str(base_path)]
+    command = [sys.executable, "-c", SERVE, NAME, str(base_path), data_plane]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=buffered)
     yield process
@@ -64,9 +64,10 @@ def process(publish: Callable[..., Path], base_path: Path) -> Iterator[subproces
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_requests_in_flight(
-    process: subprocess.Popen[str], start_slow_calls: Callable[..., list[Any]], number: int
+    process: subprocess.Popen[str], start_slow_calls: Callable[..., list[Any]], number: int, data_plane: str
 ) -> None:
     assert process.stdout is not None
+    assert process.stdout.readline().split()[:3] == ["data", "plane:", data_plane]
     ready = process.stdout.readline().split()
     assert ready[:4] == ["ready:", NAME, "version", "1"]
     with PredictClient(ready[-1]) as client:
@@ -116,7 +117,7 @@ def test_a_stop_answers_rest_requests_in_flight(publish: Callable[..., Path], ba
 
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(ask) for _ in range(3)]
-        wait_for(lambda: server._predictor._in_flight == 3 or all(answer.done() for answer in answers))
+        wait_for(lambda: server._in_flight.count == 3 or all(answer.done() for answer in answers))
         server.stop()
         assert [answer.result() for answer in answers] == [(200, {"outputs": [60_000]})] * 3
     with pytest.raises(urllib.error.URLError):

@@ -165,13 +165,23 @@ def warm_up_record(signature: str, inputs: dict[str, np.ndarray]) -> bytes:
     return log.SerializeToString()
 
 
+data_plane = "auto"
+"""``serving.data_plane`` of the servers of tests that do not choose one."""
+
+
+def serving_config(**options: Any) -> Any:
+    """Configuration of a server on free ports unless the options say otherwise."""
+    from dpsr.config import ServingConfig
+
+    return ServingConfig(**{"port": 0, "rest_port": 0, "data_plane": data_plane, **options})
+
+
 def server(base_path: Path, **options: Any) -> Any:
     """A server of the versions below a directory, on a free port unless the options say otherwise."""
-    from dpsr.config import ServingConfig
     from dpsr.serving.manager.model_config import ServedModel
     from dpsr.serving.server import ModelServer
 
-    return ModelServer([ServedModel(NAME, base_path)], ServingConfig(**{"port": 0, "rest_port": 0, **options}))
+    return ModelServer([ServedModel(NAME, base_path)], serving_config(**options))
 
 
 if __name__ == "__main__":

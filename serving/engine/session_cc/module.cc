@@ -14,91 +14,17 @@
 #include <utility>
 #include <vector>
 
+#include "serving/engine/native/bindings.h"
+#include "serving/engine/session_cc/numpy_tensor.h"
 #include "serving/engine/session_cc/predict_response.h"
 #include "serving/engine/session_cc/saved_model.h"
+#include "serving/engine/session_cc/session.h"
 #include "serving/engine/session_cc/tensor.h"
 
 namespace py = pybind11;
 
 namespace dpsr::serving {
 namespace {
-
-py::dtype NumpyType(TF_DataType type) {
-  switch (type) {
-    case TF_FLOAT:
-      return py::dtype::of<float>();
-    case TF_DOUBLE:
-      return py::dtype::of<double>();
-    case TF_INT32:
-      return py::dtype::of<int32_t>();
-    case TF_INT64:
-      return py::dtype::of<int64_t>();
-    case TF_BOOL:
-      return py::dtype::of<bool>();
-    default:
-      break;
-  }
-  const py::object dtypes = py::module_::import("tensorflow").attr("dtypes");
-  return py::dtype::from_args(dtypes.attr("as_dtype")(static_cast<int>(type)).attr("as_numpy_dtype"));
-}
-
-// NumPy array of a tensor: a view of numbers, an object array of bytes for strings.
-py::array Array(const Tensor& tensor) {
-  const std::vector<int64_t> dims = tensor.dims();
-  if (tensor.type() == TF_STRING) {
-    py::array array(py::dtype("O"), dims);
-    auto* const objects = static_cast<PyObject**>(array.mutable_data());
-    for (int64_t i = 0; i < array.size(); ++i) {
-      const std::string_view text = tensor.string(i);
-      Py_XDECREF(std::exchange(objects[i], py::bytes(text.data(), text.size()).release().ptr()));
-    }
-    return array;
-  }
-  const py::capsule owner(new Tensor(tensor), [](void* owned) { delete static_cast<Tensor*>(owned); });
-  py::array array(NumpyType(tensor.type()), dims, tensor.data(), owner);
-  array.attr("setflags")(py::arg("write") = false);
-  return array;
-}
-
-std::vector<int64_t> DimsOf(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
-
-// Concatenation of one input's arrays along the batch dimension.
-Tensor Join(const std::vector<py::array>& arrays, TF_DataType type) {
-  std::vector<int64_t> dims = DimsOf(arrays.front());
-  for (size_t i = 1; i < arrays.size(); ++i) {
-    const std::vector<int64_t> more = DimsOf(arrays[i]);
-    if (dims.empty() || more.size() != dims.size() || !std::equal(more.begin() + 1, more.end(), dims.begin() + 1)) {
-      throw py::value_error("inputs of different shapes cannot share a run");
-    }
-    dims[0] += more[0];
-  }
-  if (type == TF_STRING) {
-    std::vector<std::string_view> strings;
-    strings.reserve(static_cast<size_t>(Elements(dims)));
-    for (const py::array& array : arrays) {
-      if (array.dtype().kind() != 'O')
-        throw py::type_error("expected an object array of bytes for an input of strings");
-      auto* const* const objects = static_cast<PyObject* const*>(array.data());
-      for (py::ssize_t i = 0; i < array.size(); ++i) {
-        if (objects[i] == nullptr || !PyBytes_Check(objects[i])) {
-          throw py::type_error("expected an object array of bytes for an input of strings");
-        }
-        strings.emplace_back(PyBytes_AS_STRING(objects[i]), static_cast<size_t>(PyBytes_GET_SIZE(objects[i])));
-      }
-    }
-    return Tensor::OfStrings(dims, strings);
-  }
-  Tensor tensor = Tensor::OfNumbers(type, dims);
-  auto* target = static_cast<char*>(tensor.data());
-  for (const py::array& array : arrays) {
-    if (array.dtype().kind() == 'O' || static_cast<size_t>(array.itemsize()) != TF_DataTypeSize(type)) {
-      throw py::type_error("the type of an array differs from that of the input");
-    }
-    std::memcpy(target, array.data(), static_cast<size_t>(array.nbytes()));
-    target += array.nbytes();
-  }
-  return tensor;
-}
 
 // Outputs of a run.
 class Outputs {
@@ -118,7 +44,7 @@ class Outputs {
   void Write(const std::string& model_spec, const std::vector<int64_t>& rows) {
     std::vector<Rows> part;
     for (const Tensor& tensor : tensors_) {
-      part.push_back({0, TF_NumDims(tensor.get()) == 0 ? 1 : TF_Dim(tensor.get(), 0)});
+      part.push_back({0, tensor.rows()});
     }
     int64_t end = 0;
     for (const int64_t more : rows) {
@@ -201,38 +127,6 @@ class Function {
   std::vector<std::string> aliases_;
 };
 
-// Owner of a model until Close. Close cancels runs in progress; each of them shares the ownership, so the memory is
-// freed when the last one ends.
-class Session {
- public:
-  Session(const std::string& path, const std::string& config) {
-    const py::gil_scoped_release release;
-    InBackground([&] { model_ = std::make_shared<SavedModel>(path, config); });
-  }
-  ~Session() { Close(); }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
-
-  Function MakeFunction(const std::vector<std::pair<std::string, int>>& inputs,
-                        const std::vector<std::pair<std::string, std::string>>& outputs) const {
-    if (model_ == nullptr) throw Error(TF_FAILED_PRECONDITION, "the model has been unloaded");
-    return {model_, inputs, outputs};
-  }
-
-  void Close() {
-    std::shared_ptr<SavedModel> model = std::move(model_);
-    if (model == nullptr) return;
-    const py::gil_scoped_release release;
-    InBackground([&] {
-      model->Close();
-      model.reset();
-    });
-  }
-
- private:
-  std::shared_ptr<SavedModel> model_;
-};
-
 PYBIND11_MODULE(_session, module) {
   // SessionError(code, message): the message is bytes, since it may quote bytes of a request.
   static const py::handle error_type =
@@ -256,8 +150,15 @@ PYBIND11_MODULE(_session, module) {
            py::arg("in_background") = false, py::keep_alive<0, 1>());
   py::class_<Session>(module, "Session")
       .def(py::init<const std::string&, const std::string&>(), py::arg("path"), py::arg("config"))
-      .def("function", &Session::MakeFunction, py::arg("inputs"), py::arg("outputs"))
+      .def(
+          "function",
+          [](const Session& session, const std::vector<std::pair<std::string, int>>& inputs,
+             const std::vector<std::pair<std::string, std::string>>& outputs) {
+            return Function(session.model(), inputs, outputs);
+          },
+          py::arg("inputs"), py::arg("outputs"))
       .def("close", &Session::Close);
+  BindDataPlane(module);
 }
 
 }  // namespace

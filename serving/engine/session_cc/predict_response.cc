@@ -2,6 +2,8 @@
 
 #include <string_view>
 
+#include "serving/engine/native/wire.h"
+
 namespace dpsr::serving {
 namespace {
 
@@ -9,23 +11,14 @@ namespace {
 constexpr char kOutputs = 0x0a, kModelSpec = 0x12;                                      // PredictResponse
 constexpr char kKey = 0x0a, kValue = 0x12;                                              // an entry of a map
 constexpr char kDtype = 0x08, kShape = 0x12, kTensorContent = 0x22, kStringVal = 0x42;  // TensorProto
+constexpr char kName = 0x0a, kVersion = 0x12, kSignatureName = 0x1a;                    // ModelSpec
+constexpr char kInt64Value = 0x08;                                                      // google.protobuf.Int64Value
 constexpr char kDim = 0x12, kSize = 0x08;                                               // TensorShapeProto, its Dim
 
 size_t VarintSize(uint64_t value) {
   size_t size = 1;
   for (; value >= 0x80; value >>= 7) ++size;
   return size;
-}
-
-void AppendVarint(uint64_t value, std::string* out) {
-  for (; value >= 0x80; value >>= 7) out->push_back(static_cast<char>(value | 0x80));
-  out->push_back(static_cast<char>(value));
-}
-
-void AppendBytes(char tag, std::string_view bytes, std::string* out) {
-  out->push_back(tag);
-  AppendVarint(bytes.size(), out);
-  out->append(bytes);
 }
 
 std::string Shape(const Tensor& tensor, const Rows& rows) {
@@ -94,6 +87,18 @@ bool HaveRows(const std::vector<Tensor>& tensors, int64_t rows) {
     if (TF_NumDims(tensor.get()) == 0 || TF_Dim(tensor.get(), 0) != rows) return false;
   }
   return true;
+}
+
+std::string ModelSpecMessage(const std::string& model, int64_t version, const std::string& signature) {
+  std::string spec, number;
+  if (version != 0) {
+    number.push_back(kInt64Value);
+    AppendVarint(static_cast<uint64_t>(version), &number);
+  }
+  if (!model.empty()) AppendBytes(kName, model, &spec);
+  AppendBytes(kVersion, number, &spec);
+  if (!signature.empty()) AppendBytes(kSignatureName, signature, &spec);
+  return spec;
 }
 
 std::string PredictResponse(const std::string& model_spec, const std::vector<std::string>& aliases,

@@ -20,6 +20,9 @@ struct Rows {
 // Whether every tensor has this number of rows.
 bool HaveRows(const std::vector<Tensor>& tensors, int64_t rows);
 
+// Serialised ModelSpec of an answer.
+std::string ModelSpecMessage(const std::string& model, int64_t version, const std::string& signature);
+
 // Serialised PredictResponse of some rows of each tensor. `model_spec` is a serialised ModelSpec; `aliases` names the
 // tensors. Numbers are written as tensor_content, strings as string_val. Throws Error for other types.
 std::string PredictResponse(const std::string& model_spec, const std::vector<std::string>& aliases,

@@ -45,6 +45,8 @@ class Tensor {
   void* data() const { return TF_TensorData(get()); }
   size_t bytes() const { return TF_TensorByteSize(get()); }
   std::vector<int64_t> dims() const;
+  // Size of the first dimension; 1 for a scalar.
+  int64_t rows() const { return TF_NumDims(get()) == 0 ? 1 : TF_Dim(get(), 0); }
   // Elements of one row; 1 for a scalar.
   int64_t row_elements() const;
   // Element of a tensor of strings.
