@@ -285,13 +285,14 @@ def serve(
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        _log.info("data plane: %s", server.data_plane)
         port = server.start()
         ready = True
         served = ", ".join(
             f"{model.name} version {' '.join(map(str, model.versions))}" for model in server.models.figures()
         )
         rest = f"REST on {config.host}:{server.rest_port}\n" if server.rest_port is not None else ""
-        lines = f"data plane: {server.data_plane}\n{rest}{READY_PREFIX}{served} on {config.host}:{port}"
+        lines = f"{rest}{READY_PREFIX}{served} on {config.host}:{port}"
         if announce:
             announce(lines)
         else:

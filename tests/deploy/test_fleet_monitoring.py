@@ -143,7 +143,6 @@ def server_page() -> str:
     metrics = Metrics()
     labels = RequestLabels("shop_v41", "1", "serving_default")
     for code in ("OK", "UNAVAILABLE"):
-        metrics.start()
         metrics.finish(labels, code, 0.01)
     return metrics.page([ModelFigures("shop_v41", [1], 100)]).decode()
 

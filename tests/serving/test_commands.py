@@ -85,7 +85,6 @@ class Workers:
                 command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=buffered_environment()
             )
         assert self.process.stdout is not None
-        assert self.process.stdout.readline().startswith("data plane: ")
         lines = [self.process.stdout.readline() for _ in range(2)]
         assert lines[1].startswith(f"ready: {NAME} version "), (lines, log.read_text())
         self.rest, self.target = lines[0].split()[-1], lines[1].split()[-1]
