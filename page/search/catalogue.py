@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from dpsr.config import Config, SourceConfig
 from dpsr.data.dataset.directory import atomic_directory, standing
+from dpsr.data.dataset.locks import exclusive
 from dpsr.data.dataset.schema import ITEMS_FILE, MANIFEST_FILE, DatasetError, Schema
 from dpsr.data.dataset.tables import load_schema
 from dpsr.data.raw.files import find_files
@@ -134,15 +135,18 @@ class _Files:
         """The folder of the files."""
         final = Path(self._config.work_dir) / FOLDER
         key = self._key()
-        try:
-            if json.loads((standing(final) / _KEY_FILE).read_text(encoding="utf-8")) == key:
-                return standing(final)
-        except (OSError, ValueError):
-            pass
-        with atomic_directory(final) as folder:
-            self._write(folder)
-            (folder / _KEY_FILE).write_text(json.dumps(key), encoding="utf-8")
-        return final
+        final.parent.mkdir(parents=True, exist_ok=True)
+        # Of two pages that start together, the second waits for the files of the first.
+        with exclusive(final.with_name(f"{final.name}.pages.lock"), wait=True):
+            try:
+                if json.loads((standing(final) / _KEY_FILE).read_text(encoding="utf-8")) == key:
+                    return standing(final)
+            except (OSError, ValueError):
+                pass
+            with atomic_directory(final) as folder:
+                self._write(folder)
+                (folder / _KEY_FILE).write_text(json.dumps(key), encoding="utf-8")
+            return final
 
     def _key(self) -> dict[str, Any]:
         manifest = json.loads((self._dataset / MANIFEST_FILE).read_text(encoding="utf-8"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,17 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     )
     prepare(config, progress=False)
     return config
+
+
+def test_pages_that_start_together_make_the_files_once(config: Config, tmp_path: Path) -> None:
+    work_dir = tmp_path / "work"
+    shutil.copytree(config.work_dir, work_dir, ignore=shutil.ignore_patterns("page"))
+    copy = config.model_copy(update={"work_dir": str(work_dir)})
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: Catalogue(copy), range(4)))
+    wanted = str(IDS[7])
+    assert [each.items([wanted])[wanted].title for each in opened] == ["title 7"] * 4
+    assert not list((work_dir / "page").glob("*.lock"))
 
 
 @pytest.fixture(scope="module")
