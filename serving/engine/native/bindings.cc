@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -72,7 +73,7 @@ std::unique_ptr<Engine> MakeEngine(std::shared_ptr<InFlight> in_flight, int para
   PredictorOptions options;
   options.limits = {batch_rows, query_bytes};
   options.parallel_runs = parallel_runs;
-  options.batch_rows = shared_run_rows;
+  options.shared_run_rows = shared_run_rows;
   options.logged = logged == "all"      ? LoggedRequests::kAll
                    : logged == "failed" ? LoggedRequests::kFailed
                                         : LoggedRequests::kNone;
@@ -109,9 +110,11 @@ py::list TakeFigures(Engine& engine) {
       const int64_t count = figures->codes[static_cast<size_t>(code)].exchange(0);
       if (count != 0) codes.emplace(code, count);
     }
-    if (codes.empty()) continue;
+    Buckets rows = Taken(&figures->batch_rows);
+    const bool has_run = std::any_of(rows.first.begin(), rows.first.end(), [](int64_t count) { return count != 0; });
+    if (codes.empty() && !has_run) continue;  // a run may end after its callers have left, and were counted
     taken.append(py::make_tuple(py::make_tuple(figures->model, figures->version, figures->signature), std::move(codes),
-                                Taken(&figures->seconds), Taken(&figures->batch_rows), Taken(&figures->batch_requests),
+                                Taken(&figures->seconds), std::move(rows), Taken(&figures->batch_requests),
                                 figures->results.exchange(0), figures->short_rows.exchange(0)));
   }
   return taken;

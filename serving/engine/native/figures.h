@@ -27,7 +27,6 @@ class AtomicHistogram {
   // `bounds` ascend; an observation belongs to the first bound that is not below it.
   explicit AtomicHistogram(const std::vector<double>& bounds) : bounds_(bounds), buckets_(bounds.size() + 1) {}
 
-  // `unit` is the size of a step of the sum, which is kept as a whole number.
   void Observe(double value) {
     size_t bucket = 0;
     while (bucket < bounds_.size() && value > bounds_[bucket]) ++bucket;
@@ -43,7 +42,8 @@ class AtomicHistogram {
   }
 
  private:
-  static constexpr double kUnit = 1e-9;  // seconds are kept in nanoseconds, and 2^63 of these are enough rows
+  // The sum is kept as a whole number of these: nanoseconds of seconds; room for 9 billion rows between two takes.
+  static constexpr double kUnit = 1e-9;
 
   const std::vector<double> bounds_;
   std::vector<std::atomic<int64_t>> buckets_;

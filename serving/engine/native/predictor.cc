@@ -128,7 +128,7 @@ Predictor::Batch Predictor::TakeBatch(Batch* late) {
       late->push_back(std::move(request));
       continue;
     }
-    const bool fits = batch.empty() || (rows + request->call->rows <= options_.batch_rows &&
+    const bool fits = batch.empty() || (rows + request->call->rows <= options_.shared_run_rows &&
                                         batch.front()->servable.get() == request->servable.get() &&
                                         batch.front()->call->SharesRunWith(*request->call));
     if (fits) {

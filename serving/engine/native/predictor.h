@@ -41,7 +41,7 @@ enum class LoggedRequests { kNone, kFailed, kAll };
 struct PredictorOptions {
   Limits limits;
   int parallel_runs;
-  int64_t batch_rows;  // of a shared run
+  int64_t shared_run_rows;  // the most that calls have together
   LoggedRequests logged;
   // Of requests that are refused: too many in flight, a server that stops, a deadline that passes while a request
   // waits, a client that leaves.

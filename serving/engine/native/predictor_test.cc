@@ -106,7 +106,7 @@ PredictorOptions Options(int parallel_runs) {
   PredictorOptions options;
   options.limits = {1024, 4096};
   options.parallel_runs = parallel_runs;
-  options.batch_rows = 4;
+  options.shared_run_rows = 4;
   options.logged = LoggedRequests::kFailed;
   options.too_many = {kResourceExhausted, "too many"};
   options.stopping = {kUnavailable, "stopping"};
