@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import statistics
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,14 @@ LOAD_HEADERS = [
     "failed",
 ]
 
+Run = tuple[list[list[float]], int, int]
+"""Rows of figures, requests that were sent, and those that failed."""
+
 
 def swaps(setting: Setting, plane: Plane) -> list[list[Any]]:
     """Rows of swaps to new versions under a steady rate of requests: median, nine of ten, worst."""
 
-    async def run(server: Server) -> tuple[list[list[float]], int, int]:
+    async def run(server: Server) -> Run:
         rows = []
         async with steady(server.address, setting.requests, setting.options.rate) as answers:
             for number in range(2, setting.options.swaps + 2):
@@ -65,14 +69,21 @@ def swaps(setting: Setting, plane: Plane) -> list[list[Any]]:
                 rows.append([before, loading, second, *ratios, swapped - published, memory[0], max(memory)])
         return rows, len(answers), sum(answer.code != "OK" for answer in answers)
 
-    with started([setting.base_path], dpsr_server(plane)) as (server,):
-        rows, count, failed = asyncio.run(run(server))
-    columns = list(zip(*rows, strict=True))
+    columns, sent, failed = _measured(setting, plane, run)
     return [
-        [plane, "median", *(statistics.median(column) for column in columns), count, failed],
+        [plane, "median", *map(statistics.median, columns), sent, failed],
         [plane, "9 of 10", *(float(np.percentile(column, 90)) for column in columns)],
         [plane, "worst", *map(max, columns)],
     ]
+
+
+def _measured(
+    setting: Setting, plane: Plane, run: Callable[[Server], Coroutine[Any, Any, Run]]
+) -> tuple[list[tuple[float, ...]], int, int]:
+    """Columns of the rows that a run on a fresh server gives, requests that it sent, and those that failed."""
+    with started([setting.base_path], dpsr_server(plane)) as (server,):
+        rows, sent, failed = asyncio.run(run(server))
+    return list(zip(*rows, strict=True)), sent, failed
 
 
 async def _watch_memory(server: Server, seen: list[float]) -> None:
@@ -84,7 +95,7 @@ async def _watch_memory(server: Server, seen: list[float]) -> None:
 def second_model(setting: Setting, plane: Plane) -> list[list[Any]]:
     """Rows of the latency of one model while another is loaded into the same process: median, worst."""
 
-    async def run(server: Server) -> tuple[list[list[float]], int, int]:
+    async def run(server: Server) -> Run:
         rows, loop = [], asyncio.get_running_loop()
         async with steady(server.address, setting.requests, setting.options.rate) as answers:
             for _ in range(setting.options.loads):
@@ -102,10 +113,5 @@ def second_model(setting: Setting, plane: Plane) -> list[list[Any]]:
                 await loop.run_in_executor(None, reload_config, server.address, {NAME: setting.base_path})
         return rows, len(answers), sum(answer.code != "OK" for answer in answers)
 
-    with started([setting.base_path], dpsr_server(plane)) as (server,):
-        rows, count, failed = asyncio.run(run(server))
-    columns = list(zip(*rows, strict=True))
-    return [
-        [plane, "median", *(statistics.median(column) for column in columns), count, failed],
-        [plane, "worst", *map(max, columns)],
-    ]
+    columns, sent, failed = _measured(setting, plane, run)
+    return [[plane, "median", *map(statistics.median, columns), sent, failed], [plane, "worst", *map(max, columns)]]

@@ -20,7 +20,7 @@ from dpsr.serving.tensors import decode, encode
 
 CORE = Path(__file__).resolve().parents[2] / "serving" / "engine" / "native"
 REQUESTS, MUTATIONS = 2_000, 20_000
-MESSAGES: dict[str, type] = {"p": PredictRequest, "m": GetModelMetadataRequest, "h": HealthCheckRequest}
+MESSAGES: dict[str, Any] = {"p": PredictRequest, "m": GetModelMetadataRequest, "h": HealthCheckRequest}
 DTYPES = (np.float32, np.float64, np.int32, np.int64, np.bool_, object)
 TEXTS = ("", "query", "shop", "красные туфли", "新しい靴", "a\0b", "é" * 90, "🙂")
 FIELDS = {1: "float_val", 2: "double_val", 3: "int_val", 9: "int64_val", 10: "bool_val"}
@@ -233,7 +233,7 @@ def check_tensor(found: list[Any], proto: Any) -> None:
 def check(message: Message, found: Any) -> None:
     """Compares what a reader accepted with protobuf's own reading."""
     kind, data = message
-    request: Any = MESSAGES[kind].FromString(data)  # type: ignore[attr-defined]
+    request = MESSAGES[kind].FromString(data)
     if kind == "h":
         assert text(found) == request.service
         return
