@@ -112,11 +112,22 @@ class NativePlane:
         self._transport: _transport.Transport | None = None
 
     def make_backend_address(self) -> str:
-        """Address at which the Python server has to listen, before ``start``."""
-        self._folder = tempfile.mkdtemp(prefix="dpsr-")  # no other user may enter it
-        if len(self._folder) > _LONGEST_FOLDER:
-            shutil.rmtree(self._folder)
-            self._folder = tempfile.mkdtemp(prefix="dpsr-", dir="/tmp")
+        """Address at which the Python server has to listen, before ``start``.
+
+        Raises:
+            ServableError: there is no temporary directory to write in.
+        """
+        try:
+            self._folder = tempfile.mkdtemp(prefix="dpsr-")  # no other user may enter it
+            if len(self._folder) > _LONGEST_FOLDER:
+                shutil.rmtree(self._folder)
+                self._folder = tempfile.mkdtemp(prefix="dpsr-", dir="/tmp")
+        except OSError as error:
+            raise ServableError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"the native data plane has no directory for its socket: {error}; name a writable one by TMPDIR, or "
+                'set serving.data_plane = "python"',
+            ) from None
         self._backend = f"unix:{self._folder}/backend.sock"
         return self._backend
 

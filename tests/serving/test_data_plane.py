@@ -40,6 +40,14 @@ def test_a_build_without_a_transport_says_so(monkeypatch: pytest.MonkeyPatch) ->
         find_transport(tiny_shop.serving_config(data_plane="native"))
 
 
+def test_a_machine_without_a_temporary_directory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec(TRANSPORT) is None:
+        pytest.skip("this build has no native data plane; make deps-native, then build again")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nothing"))
+    with pytest.raises(ServableError, match=r"nothing.*TMPDIR, or set serving.data_plane"):
+        tiny_shop.server(tmp_path, data_plane="native", rest_port=-1).start()
+
+
 @pytest.fixture(scope="module")
 def channels(exported: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[grpc.Channel]]:
     """To servers of the same version, one with each plane."""
