@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +167,35 @@ def test_a_dead_replica_s_requests_go_to_the_other_one(proxied: RestProxied) -> 
     servers["a"].kill_rest()
     status, answer, headers = proxied.ask("/v1/models/m:predict", b"{}")
     assert (status, list(answer), headers["content-type"]) == (503, ["error"], "application/json")
+
+
+def test_a_request_finds_out_that_every_server_is_dead(proxied: RestProxied) -> None:
+    """The proxy has idle connections to servers that end before it looks at them again: the client gets an answer."""
+    servers = [proxied.add(name, "m") for name in ("a", "b")]
+    proxied.start()
+    proxied.route({"m": ["a", "b"]})
+    with ThreadPoolExecutor(8) as pool:
+        for status, *_ in pool.map(lambda _: proxied.ask("/v1/models/m:predict", b"{}"), range(100)):
+            assert status == 200
+        worker = int(proxied.worker().split()[1])
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            waiting = [pool.submit(proxied.ask, "/v1/models/m:predict", b"{}") for _ in range(8)]
+            wait_for(lambda: _connecting(proxied.config.proxy.rest_port) >= len(waiting))
+            for server in servers:
+                server.kill_rest()
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        for one in waiting:
+            status, answer, headers = one.result()
+            assert status in (502, 503)
+            assert (list(answer), headers["content-type"]) == (["error"], "application/json")
+
+
+def _connecting(port: int) -> int:
+    """Clients of a port on loopback that are connected, whether or not the connection is accepted."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(fields[2].endswith(f":{port:04X}") and fields[3] == "01" for fields in map(str.split, lines))
 
 
 def test_a_server_that_drains_gets_no_new_request(proxied: RestProxied) -> None:

@@ -354,7 +354,8 @@ def _to_present(protocol: str) -> str:
 def _present_backend(protocol: str, run_dir: Path) -> str:
     http2 = " proto h2" if protocol == "grpc" else ""
     server = f"  server present unix@{run_dir}/present_{protocol}.sock{http2}"
-    return "\n".join((f"backend present:{protocol}", *error_lines(protocol, run_dir), server))
+    lines = (f"backend present:{protocol}", "  http-reuse never", *error_lines(protocol, run_dir), server)
+    return "\n".join(lines)
 
 
 def _grpc_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iterable[Endpoint], run_dir: Path) -> str:
@@ -364,7 +365,9 @@ def _grpc_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iter
 
 
 def _rest_backend(proxy: FleetProxy, routes: Routes, model: str, endpoints: Iterable[Endpoint], run_dir: Path) -> str:
-    lines = [f"backend rest:{model}", *error_lines("rest", run_dir)]
+    # The first request of a client's connection gets a new connection to the server: where an idle one turns out to be
+    # dead and the retry fails as well, HAProxy closes the client's connection without an answer.
+    lines = [f"backend rest:{model}", "  http-reuse safe", *error_lines("rest", run_dir)]
     for end in endpoints:
         if rest := routes.servers[end.server].rest:
             lines.append(_server_line(proxy, end, rest, grpc=False))
