@@ -12,23 +12,23 @@ import pytest
 from dpsr.baselines.examples import anonymous_examples
 from dpsr.data.dataset.schema import DatasetError
 from dpsr.evaluation.compare.comparison import summarise
-from dpsr.evaluation.measures.cases import Case, missed_cases
-from dpsr.evaluation.measures.slices import ALL
+from dpsr.evaluation.measures.cases import missed_cases
 from dpsr.evaluation.report.chooser import Shop, choices, choose, expected_milliseconds
 from dpsr.evaluation.report.comparison_page import write_comparison_page
 from dpsr.evaluation.report.comparison_tables import model_table
 from dpsr.evaluation.report.comparison_text import comparison_text
-from dpsr.evaluation.report.costs import Cost, TrainingCost
+from dpsr.evaluation.report.costs import Cost
 from dpsr.evaluation.report.figures import trade_off
 from dpsr.evaluation.report.model_comparison import (
     Evidence,
     EvidenceRow,
-    ModelComparison,
     evidence,
     read_evidence,
     write_comparison,
 )
-from dpsr.evaluation.report.results import Judged, Report
+from dpsr.evaluation.report.results import Judged
+
+from .small_comparison import small_comparison
 
 FAST = EvidenceRow("fast", 0.50, 0.02, 1.0, 0.1, None, ())
 GOOD = EvidenceRow("good", 0.58, 0.02, 4.0, 60.0, 1 << 20, ("clicks",))
@@ -87,24 +87,6 @@ def test_a_tighter_limit_never_gains_and_every_choice_is_a_measured_row() -> Non
         best = choice.best.quality if choice.best else 0.0
         by_shop.setdefault((shop.log_clicks, shop.items, shop.labelled_pairs), []).append(best)
     assert all(qualities == sorted(qualities) for qualities in by_shop.values())
-
-
-def small_comparison() -> ModelComparison:
-    rng = np.random.default_rng(2)
-    names = {"bm25": 0.3, "lsa": 0.4, "<b>odd</b>": 0.2, "scorer": None}
-    measures = ("MAP@5", "MRR@10", "nDCG@10", "Recall@10", "Recall@100", "Top-1", "Top-10")
-    values = {
-        name: {} if mean is None else {key: (rng.random(60) < mean).astype(float) for key in measures}
-        for name, mean in names.items()
-    }
-    found = summarise(ALL, values, np.arange(60) // 2, measures, subject="lsa", reference="bm25", seed=1)
-    report = Report("shop", "test", 60, 500, 40, {}, 0.5, 1, {"cores": 2}, found, notes=["<script>note"])
-    costs = [
-        Cost(name, ("clicks",) if name == "lsa" else (), TrainingCost(2.0, 3.0, 1 << 30), None, 1.5 if mean else None)
-        for name, mean in names.items()
-    ]
-    case = Case("<i>query", "clicked", 1.0, ["x"], ["clicked"], ("lsa", "bm25"))
-    return ModelComparison(report, costs, "lsa", 1_000, 0, {"lsa": [case], "bm25": []}, {})
 
 
 class Elements(HTMLParser):
