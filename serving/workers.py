@@ -12,13 +12,13 @@ import multiprocessing
 import os
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from dpsr.serving.errors import ServableError
 from dpsr.serving.logs import log_to_stderr
 from dpsr.serving.manager.model_config import ServedModel
 from dpsr.serving.metrics import MULTIPROCESS_DIR, forget_process
+from dpsr.serving.scratch import ScratchFolder, hold
 
 RESTART_SECONDS = 1.0
 MAX_RESTART_SECONDS = 60.0
@@ -57,7 +58,9 @@ def serve_with_workers(
     """
     log_to_stderr()
     with contextlib.ExitStack() as stack:
-        os.environ[MULTIPROCESS_DIR] = stack.enter_context(tempfile.TemporaryDirectory(prefix="dpsr-metrics-"))
+        metrics = ScratchFolder("dpsr-metrics-")
+        stack.callback(metrics.remove)
+        os.environ[MULTIPROCESS_DIR] = str(metrics.path)
         stack.callback(os.environ.pop, MULTIPROCESS_DIR)
         ports = {"port": stack.enter_context(_reserved(config.host, config.port, "port"))}
         if config.rest_port >= 0:
@@ -89,6 +92,7 @@ def _work(models: Sequence[ServedModel], config: ServingConfig, announcements: C
     from dpsr.serving.server import serve
 
     threading.Thread(target=_follow_parent, daemon=True).start()
+    hold(Path(os.environ[MULTIPROCESS_DIR]))  # it may outlive the parent for as long as it drains
     try:
         serve(models, config, announce=announcements.send)
     except ServableError as error:

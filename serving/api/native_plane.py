@@ -9,11 +9,11 @@ file system, which so has all error texts.
 from __future__ import annotations
 
 import importlib
+import os
 import secrets
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterable, Mapping
+from tempfile import gettempdir
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -38,13 +38,15 @@ from dpsr.serving.metrics import (
     NativeFigures,
     RequestLabels,
 )
+from dpsr.serving.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from dpsr.serving.engine import _session, _transport
     from dpsr.serving.tls import PemTexts
 
-_LONGEST_FOLDER = 80
-"""Characters; the path of a socket has at most 107."""
+_FOLDER_PREFIX = "dpsr-plane-"
+_LONGEST_PARENT = 70
+"""Bytes; the path of a socket has at most 107, and 33 of them are below the parent."""
 
 
 def find_transport(config: ServingConfig) -> tuple[ModuleType | None, str]:
@@ -107,7 +109,7 @@ class NativePlane:
         )
         self._servables: dict[LoadedModel, _session.Servable] = {}
         self._changing = threading.Lock()
-        self._folder: str | None = None
+        self._folder: ScratchFolder | None = None
         self._backend = ""
         self._transport: _transport.Transport | None = None
 
@@ -118,17 +120,16 @@ class NativePlane:
             ServableError: there is no temporary directory to write in.
         """
         try:
-            self._folder = tempfile.mkdtemp(prefix="dpsr-")  # no other user may enter it
-            if len(self._folder) > _LONGEST_FOLDER:
-                shutil.rmtree(self._folder)
-                self._folder = tempfile.mkdtemp(prefix="dpsr-", dir="/tmp")
+            self._folder = ScratchFolder(
+                _FOLDER_PREFIX, None if len(os.fsencode(gettempdir())) <= _LONGEST_PARENT else "/tmp"
+            )
         except OSError as error:
             raise ServableError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"the native data plane has no directory for its socket: {error}; name a writable one by TMPDIR, or "
                 'set serving.data_plane = "python"',
             ) from None
-        self._backend = f"unix:{self._folder}/backend.sock"
+        self._backend = f"unix:{self._folder.path}/backend.sock"
         return self._backend
 
     def start(self, address: str, files: PemTexts | None) -> int:
@@ -190,7 +191,7 @@ class NativePlane:
         if self._transport is not None:
             self._transport.shutdown(grace)
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
 
     def take_figures(self) -> Iterable[NativeFigures]:
         """What was counted since the last time."""
