@@ -194,8 +194,8 @@ class Bm25BuildOp : public OpKernel {
   static absl::Status WriteDocuments(OpKernelContext* context, const Bm25Source& source, const Bm25Builder& builder) {
     const int64_t documents = source.num_documents;
     const int64_t ranges = static_cast<int64_t>(builder.range_starts().size()) - 1;
-    int32_t *rows, *places, *starts;
-    float *priors, *values, *length, *lengths;
+    int32_t *rows = nullptr, *places = nullptr, *starts = nullptr;
+    float *priors = nullptr, *values = nullptr, *length = nullptr, *lengths = nullptr;
     TF_RETURN_IF_ERROR(Write(context, 0, TensorShape({documents}), &rows));
     TF_RETURN_IF_ERROR(Write(context, 1, TensorShape({documents}), &places));
     TF_RETURN_IF_ERROR(Write(context, 2, TensorShape({source.priors == nullptr ? 0 : documents}), &priors));
@@ -225,10 +225,10 @@ class Bm25BuildOp : public OpKernel {
       num_postings += static_cast<int64_t>(part.postings.size());
     }
     if (num_lists > INT32_MAX) return absl::InvalidArgumentError("more lists than 32 bits number");
-    float *idf, *weights;
-    int32_t* lists;
-    int64_t* starts;
-    uint16_t *entries, *postings;
+    float *idf = nullptr, *weights = nullptr;
+    int32_t* lists = nullptr;
+    int64_t* starts = nullptr;
+    uint16_t *entries = nullptr, *postings = nullptr;
     TF_RETURN_IF_ERROR(Write(context, 5, TensorShape({num_terms}), &idf));
     TF_RETURN_IF_ERROR(Write(context, 6, TensorShape({num_terms + 1}), &lists));
     TF_RETURN_IF_ERROR(Write(context, 7, TensorShape({num_lists}), &weights));
