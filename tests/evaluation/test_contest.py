@@ -253,7 +253,7 @@ def test_scorers_are_measured_on_judged_pairs_and_as_rerankers(
     assert any(note.startswith("letters scores given pairs only") for note in found.report.notes)
     page = write_comparison_page(tmp_path / "page.html", found, [evidence(found)]).read_text()
     for name in ("letters", "oracle", "bm25&gt;letters@100"):
-        assert f"<th>{name}</th>" in page, name
+        assert f'<th scope="row">{name}</th>' in page, name
     assert "oracle" in comparison_text(found)
     monkeypatch.setattr(rerankers, "LIMIT_SECONDS", 1e-9)
     limited = compared(shop, "all")
