@@ -73,9 +73,11 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     try:
         new("ca", "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
+        leaf = ("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "keyUsage=critical,digitalSignature")
         for name in ("server", "client"):
-            new(name, "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-        new("stranger")
+            alternative = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+            new(name, "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", alternative, *leaf)
+        new("stranger", *leaf)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         pytest.skip(f"openssl 3 is needed to make certificates: {error}")
     return folder

@@ -172,6 +172,25 @@ def test_the_log_has_the_status_of_every_failure(proxied: Proxied) -> None:
     assert [(line["model"], line["status"]) for line in log_lines(proxied)] == wanted
 
 
+@pytest.mark.parametrize(
+    ("status", "end", "named"),
+    [
+        ("-", "--", "OK"),
+        ("0", "--", "OK"),
+        ("-", "CD", "CANCELLED"),
+        ("13", "CD", "CANCELLED"),  # HAProxy 3
+        ("13", "SD", "INTERNAL"),
+        ("13", "--", "INTERNAL"),
+        ("5", "CD", "NOT_FOUND"),
+        ("-", "sD", "DEADLINE_EXCEEDED"),
+        ("-", "SD", "UNAVAILABLE"),
+    ],
+)
+def test_the_name_of_a_status_in_the_log(status: str, end: str, named: str) -> None:
+    line = f'{{"model":"m","protocol":"grpc","status":"{status}","ms":3,"end":"{end}"}}'
+    assert json.loads(access_log.readable(line))["status"] == named
+
+
 def test_the_log_rotates(proxied: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_log, "MAX_BYTES", 20_000)
     add(proxied, OddServer, "m")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -71,8 +72,14 @@ def fleet(folder: Path) -> Iterator[Path]:
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, log.read_text()
-    left = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False).stdout
-    assert left == ""
+    assert [line for line in command_lines() if str(folder) in line] == []
+
+
+def command_lines() -> Iterator[str]:
+    """Those of all processes."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            yield file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
 def port(file: Path, key: str) -> int:

@@ -62,6 +62,9 @@ def readable(line: str) -> str:
     line = _MISSING.sub("", line)
     if '"protocol":"rest"' not in line:
         end = _END.search(line)
-        names = {**_NAMES, "-": _BY_END.get(end[1] if end else "-", "UNAVAILABLE")}
+        ended = end[1] if end else "-"
+        names = {**_NAMES, "-": _BY_END.get(ended, "UNAVAILABLE")}
+        if ended == "C":  # HAProxy 3 answers 400, here INTERNAL, to a client that has gone
+            names["13"] = names["-"]
         line = _STATUS.sub(lambda found: f'"status":"{names.get(found[1], found[1])}"', line, count=1)
     return line
