@@ -55,12 +55,13 @@ BUILD_INFO = "dpsr/ops_cc/_build_info.py"
 SESSION = ["serving/engine/session_cc/*.cc", "serving/engine/native/*.cc"]
 TRANSPORT = ["serving/engine/native/transport/*.cc"]
 TRANSPORT_MODULE = "dpsr.serving.engine._transport"
-# gRPC, OpenSSL and zlib go into the transport as a whole, their symbols hidden. TensorFlow brings its own, and exports
+# gRPC and OpenSSL go into the transport as a whole, their symbols hidden. TensorFlow brings its own, and exports
 # their symbols to the whole process: shared libraries of these would call into TensorFlow's. The other libraries have
 # symbols in a namespace of their version, or do not occur in TensorFlow; re2 does, but only gRPC's xDS calls it.
-GRPC_ARCHIVES = [
-    f"-l:lib{name}.a" for name in ("grpc++", "grpc", "gpr", "upb", "address_sorting", "ssl", "crypto", "z")
-]
+GRPC_ARCHIVES = [f"-l:lib{name}.a" for name in ("grpc++", "grpc", "gpr", "upb", "address_sorting", "ssl", "crypto")]
+# What they compress with: hidden too, or, where the static zlib cannot be part of a shared library (Debian 13), shared.
+# TensorFlow's zlib, which may then answer, has the same interface; OpenSSL's use of zstd is never asked for.
+COMPRESSION = [["-l:libz.a"], ["-lz"], ["-lz", "-l:libzstd.so.1"]]
 GRPC_SHARED = ["-lre2", "-lcares", "-pthread"]
 # What the transport needs of gRPC: the headers of 1.40 and later, and libraries that link.
 GRPC_PROBE = """
@@ -102,21 +103,21 @@ def tensorflow_location() -> tuple[str, Path]:
     return importlib.metadata.version("tensorflow"), Path(spec.submodule_search_locations[0])
 
 
-def grpc_libraries() -> list[str]:
-    """Flags that link gRPC's C++ library."""
+def grpc_libraries() -> list[str] | None:
+    """Flags that link gRPC's C++ library; None where it is missing, too old or does not link."""
     compiler = os.environ.get("CXX", "g++")
     found = subprocess.run([compiler, "-print-file-name=libabsl_base.so"], capture_output=True, text=True).stdout
     abseil = sorted(Path(found.strip()).parent.glob("libabsl_*.so")) if os.path.isabs(found) else []
-    return [*GRPC_ARCHIVES, *(f"-l{file.stem.removeprefix('lib')}" for file in abseil), *GRPC_SHARED]
-
-
-def has_grpc(libraries: list[str]) -> bool:
-    """Whether gRPC's C++ library can be compiled against and linked."""
+    shared = [*(f"-l{file.stem.removeprefix('lib')}" for file in abseil), *GRPC_SHARED]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.cc")
         source.write_text(GRPC_PROBE)
-        command = [os.environ.get("CXX", "g++"), "-std=c++17", "-fPIC", *LINK, "-Wl,-z,defs", str(source), *libraries]
-        return subprocess.run([*command, "-o", f"{folder}/probe.so"], capture_output=True).returncode == 0
+        command = [compiler, "-std=c++17", "-fPIC", *LINK, "-Wl,-z,defs", str(source), "-o", f"{folder}/probe.so"]
+        for compression in COMPRESSION:
+            libraries = [*GRPC_ARCHIVES, *compression, *shared]
+            if subprocess.run([*command, *libraries], capture_output=True).returncode == 0:
+                return libraries
+    return None
 
 
 class Toolchain:
@@ -209,7 +210,9 @@ class BuildNative(build_ext):
         # A wheel of a clean tree is built in a temporary directory; objects stay with the tree.
         toolchain = Toolchain(ROOT / "build" / "native")
         core = toolchain.archive(toolchain.compile(sources(CORE), []), "libdpsr_tokenizer.a")
-        self._leave_out_transport()
+        grpc = grpc_libraries()
+        if grpc is None:
+            self._leave_out_transport()
         for extension in self.extensions:
             target = Path(self.get_ext_fullpath(extension.name)).resolve()
             if extension.name.endswith("_dpsr_ops"):
@@ -217,7 +220,7 @@ class BuildNative(build_ext):
             elif extension.name.endswith("_session"):
                 self._build_session(toolchain, target)
             elif extension.name == TRANSPORT_MODULE:
-                self._build_transport(toolchain, target)
+                toolchain.link(toolchain.compile(sources(*TRANSPORT), self._python_flags()), target, grpc or [])
             else:
                 self._build_module(toolchain, core, target)
 
@@ -235,13 +238,8 @@ class BuildNative(build_ext):
         libraries = [f"-L{directory}", "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", "-pthread"]
         toolchain.link(toolchain.compile(sources(*SESSION), flags), target, libraries)
 
-    def _build_transport(self, toolchain: Toolchain, target: Path) -> None:
-        toolchain.link(toolchain.compile(sources(*TRANSPORT), self._python_flags()), target, grpc_libraries())
-
     def _leave_out_transport(self) -> None:
-        """Takes the transport out of the build, and an old one out of the tree, where gRPC is missing."""
-        if has_grpc(grpc_libraries()):
-            return
+        """Takes the transport out of the build, and an old one out of the tree."""
         print("no native data plane: gRPC's C++ library, 1.40 or later, is missing (make deps-native)", flush=True)
         file = self.get_ext_filename(TRANSPORT_MODULE)
         Path(self.build_lib, file).unlink(missing_ok=True)
