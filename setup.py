@@ -45,8 +45,8 @@ PACKAGES = sorted(
 )
 
 COMPILE = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-DNDEBUG", "-I."]
-if os.environ.get("DPSR_WERROR"):  # not by default: another compiler warns of other things, and its user wants a build
-    COMPILE.append("-Werror")
+# Not by default: another compiler warns of other things, and its user wants a build.
+STRICT = ["-Werror"] if os.environ.get("DPSR_WERROR") else []
 LINK = ["-shared", "-Wl,--as-needed", "-Wl,--exclude-libs,ALL"]
 
 CORE = "tokenizer_cc/core/**/*.cc"
@@ -157,8 +157,8 @@ class Toolchain:
         target.parent.mkdir(parents=True, exist_ok=True)
         flags = [*COMPILE, *flags]
         if not dependencies.exists() or self._stale(target, self._included(dependencies), flags):
-            command = [self.compiler, *flags, "-MMD", "-MF", str(dependencies), "-c", str(name), "-o", str(target)]
-            self._run(command, target, flags)
+            command = [self.compiler, *flags, *STRICT, "-MMD", "-MF", str(dependencies)]
+            self._run([*command, "-c", str(name), "-o", str(target)], target, flags)
         return target
 
     @staticmethod
