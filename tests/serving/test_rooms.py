@@ -19,7 +19,7 @@ BELOW = {
 }
 """Room -> rooms that it may import; "" are the modules beside the rooms."""
 
-GROUND = {"errors", "logs", "metrics", "refusals", "tensors", "request_context", "tls"}
+GROUND = {"errors", "logs", "metrics", "refusals", "scratch", "tensors", "request_context", "tls"}
 MODULES = {
     ".".join(path.relative_to(SERVING).with_suffix("").parts): path
     for path in SERVING.rglob("*.py")
