@@ -40,10 +40,28 @@ def test_a_build_without_a_transport_says_so(monkeypatch: pytest.MonkeyPatch) ->
         find_transport(tiny_shop.serving_config(data_plane="native"))
 
 
+def test_a_long_temporary_directory_is_left_for_a_short_one(
+    exported: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of a socket has at most 107 bytes."""
+    if importlib.util.find_spec(TRANSPORT) is None:
+        pytest.skip("this build has no native data plane; make deps-native, then build again")
+    base_path = tmp_path / tiny_shop.NAME
+    shutil.copytree(exported[1], base_path / "1")
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    server = tiny_shop.server(base_path, data_plane="native", rest_port=-1)
+    with grpc.insecure_channel(f"127.0.0.1:{server.start()}") as channel:
+        assert channel.unary_unary(PREDICT)(predict(query=[b"x"]), timeout=20)
+    server.stop()
+    assert list(long.iterdir()) == []
+
+
 def test_a_machine_without_a_temporary_directory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec(TRANSPORT) is None:
         pytest.skip("this build has no native data plane; make deps-native, then build again")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nothing"))
+    monkeypatch.setattr("tempfile.tempdir", "/nothing")
     with pytest.raises(ServableError, match=r"nothing.*TMPDIR, or set serving.data_plane"):
         tiny_shop.server(tmp_path, data_plane="native", rest_port=-1).start()
 
