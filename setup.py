@@ -240,7 +240,8 @@ class BuildNative(build_ext):
 
     def _leave_out_transport(self) -> None:
         """Takes the transport out of the build, and an old one out of the tree."""
-        print("no native data plane: gRPC's C++ library, 1.40 or later, is missing (make deps-native)", flush=True)
+        reason = "gRPC's C++ library, 1.40 or later, is missing or does not link (make deps-native)"
+        print(f"no native data plane: {reason}", flush=True)
         file = self.get_ext_filename(TRANSPORT_MODULE)
         Path(self.build_lib, file).unlink(missing_ok=True)
         ROOT.joinpath(*Path(file).parts[1:]).unlink(missing_ok=True)

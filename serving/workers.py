@@ -54,11 +54,19 @@ def serve_with_workers(
         announce: called with the announcement of one worker when all are ready; by default it is printed.
 
     Raises:
-        ServableError: a port is taken, or a worker could not start, whose error is in the log.
+        ServableError: a port is taken, there is no temporary directory to write in, or a worker could not start, whose
+            error is in the log.
     """
     log_to_stderr()
     with contextlib.ExitStack() as stack:
-        metrics = ScratchFolder("dpsr-metrics-")
+        try:
+            metrics = ScratchFolder("dpsr-metrics-")
+        except OSError as error:
+            raise ServableError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"the workers have no directory for their metrics: {error}; name a writable one by TMPDIR, or set "
+                "serving.workers = 1",
+            ) from None
         stack.callback(metrics.remove)
         os.environ[MULTIPROCESS_DIR] = str(metrics.path)
         stack.callback(os.environ.pop, MULTIPROCESS_DIR)

@@ -164,6 +164,13 @@ def test_workers_do_not_share_the_port_of_another_server(target: str, base_path:
                 serve_with_workers([ServedModel(NAME, base_path)], config)
 
 
+def test_workers_without_a_temporary_directory_say_so(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nothing")
+    config = ServingConfig(port=0, rest_port=-1, workers=2)
+    with pytest.raises(ServableError, match=r"metrics.*/nothing.*TMPDIR, or set serving.workers = 1"):
+        serve_with_workers([ServedModel(NAME, base_path)], config)
+
+
 def listeners(target: str) -> int:
     """Listening sockets on a port."""
     port = f":{int(target.rpartition(':')[2]):04X}"

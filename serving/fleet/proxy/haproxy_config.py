@@ -354,6 +354,7 @@ def _to_present(protocol: str) -> str:
 def _present_backend(protocol: str, run_dir: Path) -> str:
     http2 = " proto h2" if protocol == "grpc" else ""
     server = f"  server present unix@{run_dir}/present_{protocol}.sock{http2}"
+    # Requests are few, and a reload may have replaced the worker at the other end of an idle connection.
     lines = (f"backend present:{protocol}", "  http-reuse never", *error_lines(protocol, run_dir), server)
     return "\n".join(lines)
 
